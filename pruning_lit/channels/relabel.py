@@ -1,0 +1,69 @@
+"""Two small modules that let a stream stay whole while one reader or one writer of it is narrowed."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ChannelRelabel(nn.Module):
+    """Give every output channel one input channel, or zeros, by a buffer.
+
+    The buffer ``source`` has one entry per output channel: the position of the input channel that arrives there, or -1
+    where nothing arrives. It is all the state there is, so surgery on either side is a rewriting of that one tensor.
+    """
+
+    source: Tensor
+
+    def __init__(self, source: Sequence[int] | Tensor) -> None:
+        super().__init__()
+        source = torch.as_tensor(source, dtype=torch.int64)
+        if source.ndim != 1 or source.numel() == 0:
+            raise ValueError(f"expected a flat, non-empty list of source channels, got shape {tuple(source.shape)}")
+        if int(source.min()) < -1:
+            raise ValueError(f"source channels are positions from 0, or -1 for zeros; got {source.tolist()}")
+        self.register_buffer("source", source)
+
+    def extra_repr(self) -> str:
+        """The width provided, shown by ``print(model)``."""
+        return f"num_channels={self.source.numel()}"
+
+
+class ChannelSelect(ChannelRelabel):
+    """Let one reader of a stream take only some of its channels; the stream itself stays whole.
+
+    Args:
+        source: positions of the channels taken, or how many there are to take them all.
+
+    Shape: ``(N, C, *)`` to ``(N, len(source), *)``.
+
+    Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 4.4.
+    """
+
+    def __init__(self, source: Sequence[int] | Tensor | int) -> None:
+        super().__init__(range(source) if isinstance(source, int) else source)
+        if int(self.source.min()) < 0:
+            raise ValueError("a selection takes existing channels only; use ChannelScatter to provide zeros")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take the selected channels of ``x``, shape ``(N, C, *)``."""
+        return x.index_select(1, self.source)
+
+
+class ChannelScatter(ChannelRelabel):
+    """Let one writer of a stream provide only some of its channels; the others are zero.
+
+    Args:
+        source: one entry per channel of the stream: the input channel that arrives there, or -1 for zeros.
+
+    Shape: ``(N, C, *)`` to ``(N, len(source), *)``.
+
+    With ``source = [-1] * 8 + [0 … 15] + [-1] * 8`` this is the zero-padded (option A) shortcut of the CIFAR ResNets
+    (He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Place the channels of ``x``, shape ``(N, C, *)``, into a stream of zeros."""
+        zero_in_front = F.pad(x, (0, 0) * (x.ndim - 2) + (1, 0))
+        return zero_in_front.index_select(1, self.source + 1)
