@@ -1,5 +1,36 @@
 """Which channels hang together, and how to remove them. Usable on its own, without Lightning or Hydra."""
 
+from pruning_lit.channels.artefact import load, save
+from pruning_lit.channels.cost import Cost, cost, cost_of_widths
+from pruning_lit.channels.graph import ChannelGraph, ChannelGroup, ChannelSlice, Kept, Tap
 from pruning_lit.channels.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
+from pruning_lit.channels.stream import observe
+from pruning_lit.channels.surgery import Move, Moves, mask, narrow
+from pruning_lit.channels.trace import trace
+from pruning_lit.channels.verify import verify
+from pruning_lit.channels.widths import adopt, adopt_on_load
 
-__all__ = ["ChannelRelabel", "ChannelScatter", "ChannelSelect"]
+__all__ = [
+    "ChannelGraph",
+    "ChannelGroup",
+    "ChannelRelabel",
+    "ChannelScatter",
+    "ChannelSelect",
+    "ChannelSlice",
+    "Cost",
+    "Kept",
+    "Move",
+    "Moves",
+    "Tap",
+    "adopt",
+    "adopt_on_load",
+    "cost",
+    "cost_of_widths",
+    "load",
+    "mask",
+    "narrow",
+    "observe",
+    "save",
+    "trace",
+    "verify",
+]

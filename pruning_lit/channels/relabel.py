@@ -25,6 +25,26 @@ class ChannelRelabel(nn.Module):
             raise ValueError(f"source channels are positions from 0, or -1 for zeros; got {source.tolist()}")
         self.register_buffer("source", source)
 
+    def arrivals(self, inputs_stay: Tensor) -> Tensor:
+        """Which output channels still get something once only some input channels stay; both one boolean per channel."""
+        source = self.source.cpu()
+        return (source >= 0) & inputs_stay[source.clamp(min=0)]
+
+    def narrowed(self, inputs_stay: Tensor, outputs_stay: Tensor) -> Tensor:
+        """The ``source`` of the module between a narrower input and a narrower output.
+
+        Args:
+            inputs_stay: one boolean per input channel.
+            outputs_stay: one boolean per output channel.
+        """
+        number = inputs_stay.cumsum(0) - 1
+        source = torch.where(self.arrivals(inputs_stay), number[self.source.cpu().clamp(min=0)], -1)
+        return source[outputs_stay]
+
+    def masked(self, inputs_stay: Tensor, outputs_stay: Tensor) -> Tensor:
+        """The ``source`` that gives the same result at full width, with zeros for what is gone."""
+        return torch.where(self.arrivals(inputs_stay) & outputs_stay, self.source.cpu(), -1)
+
     def extra_repr(self) -> str:
         """The width provided, shown by ``print(model)``."""
         return f"num_channels={self.source.numel()}"
@@ -45,6 +65,24 @@ class ChannelSelect(ChannelRelabel):
         super().__init__(range(source) if isinstance(source, int) else source)
         if int(self.source.min()) < 0:
             raise ValueError("a selection takes existing channels only; use ChannelScatter to provide zeros")
+
+    def narrowed(self, inputs_stay: Tensor, outputs_stay: Tensor) -> Tensor:
+        """As for every relabelling; ValueError where a channel is taken that the stream does not keep."""
+        self._require(inputs_stay, outputs_stay)
+        return super().narrowed(inputs_stay, outputs_stay)
+
+    def masked(self, inputs_stay: Tensor, outputs_stay: Tensor) -> Tensor:
+        """Unchanged: what is not taken any more is ignored by the reader, whose weights for it are zero."""
+        self._require(inputs_stay, outputs_stay)
+        return self.source.cpu()
+
+    def _require(self, inputs_stay: Tensor, outputs_stay: Tensor) -> None:
+        lost = outputs_stay & ~self.arrivals(inputs_stay)
+        if bool(lost.any()):
+            raise ValueError(
+                f"a ChannelSelect takes channels {self.source.cpu()[lost].tolist()} that the stream would not keep; "
+                "remove them at the reader as well, or use a ChannelScatter"
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Take the selected channels of ``x``, shape ``(N, C, *)``."""

@@ -1,0 +1,111 @@
+"""A network in a file: safetensors weights, with the recipe to build it and its widths as JSON text inside."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pruning_lit.channels.widths import adopt
+
+FORMAT = "pruning_lit/1"
+TRUSTED_BUILDERS = ("pruning_lit.models.", "torchvision.models.", "timm.")  # a file may name a builder from these only
+
+
+def save(model: nn.Module, path: str | Path, arch: Mapping[str, Any] | None = None, **notes: Any) -> None:
+    """Write a network, narrowed or not.
+
+    Args:
+        model: the network.
+        path: the file, by custom ``*.safetensors``; folders are made.
+        arch: ``_target_`` (dotted name of the builder) and its keyword arguments. Without it, ``load`` needs the dense model.
+        notes: further plain data to keep in the file's header (accuracy, kept positions, …).
+    """
+    header = {"format": FORMAT, "arch": dict(arch) if arch else None, "widths": _widths(model), **notes}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_file(_unshared(model), path, metadata={"pruning_lit": json.dumps(header)})
+
+
+def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """Read a network written by ``save``: build it, adopt the widths in the file, fill in the weights.
+
+    Args:
+        path: the file.
+        model: the dense network to fill, where the file does not say how to build it. It is changed in place.
+
+    Returns:
+        The network, on the CPU, in eval mode.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not such a file, or does not fit.
+    """
+    header, weights = read(path)
+    if model is None:
+        model = _build(header.get("arch"), path)
+    adopt(model, weights)
+    _fill(model, weights, path)
+    return model.eval()
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header and the tensors of a file written by ``save``."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("pruning_lit", "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{str(path)!r} is not a readable network file: {error}") from error
+    return header, weights
+
+
+def _build(arch: dict[str, Any] | None, path: str | Path) -> nn.Module:
+    if not arch or "_target_" not in arch:
+        raise ValueError(f"{str(path)!r} does not say how to build its network; pass the dense model to load")
+    arguments = dict(arch)
+    target = str(arguments.pop("_target_"))
+    if not target.startswith(TRUSTED_BUILDERS):
+        raise ValueError(f"{str(path)!r} wants to be built by {target!r}, which is not trusted; pass the dense model to load")
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)(**arguments)
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    for name, tensor in model.state_dict().items():
+        if name in weights and weights[name].shape != tensor.shape:
+            raise ValueError(
+                f"{str(path)!r} does not fit the network: {name!r} is {tuple(weights[name].shape)} there, "
+                f"{tuple(tensor.shape)} in the network"
+            )
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    shared = model.state_dict().keys() - _unshared(model).keys()
+    if unexpected or set(missing) - shared:
+        wrong = [*unexpected, *sorted(set(missing) - shared)]
+        raise ValueError(f"{str(path)!r} does not fit the network: {len(wrong)} names differ, among them {wrong[:5]}")
+
+
+def _unshared(model: nn.Module) -> dict[str, Tensor]:
+    """The state with each tensor once, though several modules may use it."""
+    seen: set[int] = set()
+    state = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            state[name] = tensor.detach().cpu().contiguous()
+    return state
+
+
+def _widths(model: nn.Module) -> dict[str, int]:
+    """Output channels of every convolution and linear layer, for people who look into the file."""
+    layers = (nn.modules.conv._ConvNd, nn.Linear)
+    return {
+        name: getattr(module, "out_channels", None) or module.out_features
+        for name, module in model.named_modules()
+        if isinstance(module, layers)
+    }

@@ -1,0 +1,137 @@
+"""What ``trace`` finds: groups of channels that can only leave together, and what else surgery and counting need."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Kept = Mapping[str, Sequence[int]]  # a group's name to the ascending positions that stay
+
+
+@dataclass(frozen=True)
+class ChannelSlice:
+    """Where a group sits in one dimension of one tensor.
+
+    Attributes:
+        tensor: state-dict name of a parameter or buffer.
+        dim: the dimension along which channels are removed.
+        positions: shape ``(group.size, n)``: the positions along ``dim`` owned by each channel (n > 1 behind a flattening, say).
+    """
+
+    tensor: str
+    dim: int
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """A run of channels with the same footprint: each of them is removed from every slice, or from none.
+
+    Attributes:
+        name: the layer that makes the channels (the first of them in execution order).
+        size: number of channels.
+        slices: where the channels sit.
+        writers, readers: names of the convolutions and linear layers that make and that consume the channels.
+        protected: None, or the reason in words why no channel may be removed.
+        taps: the feature maps that the next consumers see, in execution order.
+    """
+
+    name: str
+    size: int
+    slices: tuple[ChannelSlice, ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    protected: str | None = None
+    taps: tuple["Tap", ...] = ()
+
+
+@dataclass(frozen=True)
+class Tap:
+    """The feature map by which a group's channels are judged.
+
+    Attributes:
+        operation: its number in the forward pass, see ``stream.observe``.
+        positions: shape ``(group.size, n)``: which channels of the map belong to each channel of the group.
+    """
+
+    operation: int
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """A ``ChannelRelabel`` module: its buffer is rewritten when channels at its input go.
+
+    Attributes:
+        tensor: name of its ``source`` buffer.
+        inputs: for every input channel, the (group index, channel index) it belongs to, or None where it cannot go.
+    """
+
+    tensor: str
+    inputs: tuple[tuple[int, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One use of a weight: multiply-accumulates = ``positions`` x number of elements of the weight."""
+
+    weight: str
+    positions: int
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """All groups of a model, in the order in which their channels are made.
+
+    Attributes:
+        groups: the groups, protected ones included.
+        shapes: shapes of all parameters by name, for counting.
+        calls: the uses of convolution and linear weights in one forward pass of one example.
+        entries: names of the layers that read the model's input.
+        relabellings: the ``ChannelRelabel`` modules.
+        example: the arguments with which the model was traced.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    shapes: dict[str, tuple[int, ...]]
+    calls: tuple[LayerCall, ...]
+    entries: tuple[str, ...]
+    relabellings: tuple[Relabelling, ...]
+    example: tuple[Any, ...] = field(repr=False)
+
+    def __getitem__(self, name: str) -> ChannelGroup:
+        """The group called ``name``; ValueError, with the nearest names, where there is none."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise ValueError(f"no channel group is called {name!r}; the groups are {[group.name for group in self.groups]}")
+
+    @property
+    def prunable(self) -> tuple[ChannelGroup, ...]:
+        """The groups that are not protected."""
+        return tuple(group for group in self.groups if group.protected is None)
+
+    def keep_mask(self, kept: Kept) -> dict[str, Tensor]:
+        """Check ``kept`` and turn it into one boolean per channel for each group named in it.
+
+        Raises:
+            ValueError: unknown or protected group, positions that are not ascending or do not exist, or nothing kept.
+        """
+        masks = {}
+        for name, positions in kept.items():
+            group = self[name]
+            index = torch.as_tensor(list(positions), dtype=torch.int64)
+            if index.numel() == 0:
+                raise ValueError(f"group {name!r}: no channel is kept, a layer cannot be emptied")
+            if index.min() < 0 or index.max() >= group.size or (index.diff() <= 0).any():
+                raise ValueError(
+                    f"group {name!r} has {group.size} channels (0…{group.size - 1}); "
+                    f"kept must list ascending positions, got {index.tolist()}"
+                )
+            if group.protected is not None and index.numel() < group.size:
+                raise ValueError(f"group {name!r} is protected: {group.protected}")
+            masks[name] = torch.zeros(group.size, dtype=torch.bool)
+            masks[name][index] = True
+        return masks

@@ -1,0 +1,63 @@
+"""Identities of channels: integers, the ties between them, and the reasons why some may not go."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+Slot = tuple[str, int]  # a tensor's state-dict name and one of its dimensions
+
+
+@dataclass
+class Identities:
+    """Every position along a dimension of a parameter or buffer has an identity; ties say which are the same channel."""
+
+    slots: dict[Slot, range] = field(default_factory=dict)
+    ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    frozen: list[tuple[Tensor, str]] = field(default_factory=list)
+    count: int = 0
+
+    def of(self, name: str, dim: int, length: int) -> Tensor:
+        """Identities of the positions along ``dim`` of tensor ``name``, shape ``(length,)``; the same at every call."""
+        if (name, dim) not in self.slots:
+            self.slots[name, dim] = range(self.count, self.count + length)
+            self.count += length
+        slot = self.slots[name, dim]
+        return torch.arange(slot.start, slot.stop)
+
+    def fresh(self, length: int) -> Tensor:
+        """New identities that sit in no tensor, shape ``(length,)``."""
+        self.count += length
+        return torch.arange(self.count - length, self.count)
+
+    def tie(self, one: Tensor, other: Tensor) -> None:
+        """Declare two tensors of identities, of the same shape, equal element by element; -1 ties with nothing."""
+        one, other = one.reshape(-1), other.reshape(-1)
+        both = (one >= 0) & (other >= 0)
+        if both.any():
+            self.ties.append((one[both], other[both]))
+
+    def freeze(self, identities: Tensor, reason: str) -> None:
+        """Forbid the removal of these identities; the first reason given is the one reported."""
+        identities = identities[identities >= 0].unique()
+        if identities.numel():
+            self.frozen.append((identities, reason))
+
+    def classes(self) -> tuple[np.ndarray, dict[int, str]]:
+        """Solve the ties.
+
+        Returns:
+            The class of every identity, shape ``(count,)``, and for each class that is frozen its reason.
+        """
+        ones = np.concatenate([np.empty(0, np.int64)] + [one.numpy() for one, _ in self.ties])
+        others = np.concatenate([np.empty(0, np.int64)] + [other.numpy() for _, other in self.ties])
+        graph = coo_matrix((np.ones(len(ones), np.int8), (ones, others)), shape=(self.count, self.count))
+        _, labels = connected_components(graph, directed=False)
+        reasons: dict[int, str] = {}
+        for identities, reason in self.frozen:
+            for label in np.unique(labels[identities.numpy()]):
+                reasons.setdefault(int(label), reason)
+        return labels, reasons

@@ -1,0 +1,98 @@
+"""The operations of one forward pass, numbered in a way that does not depend on device, batch size or who is watching."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+#: Composite operations seen as one: taking them apart would lose what they mean, and differs between devices.
+WHOLE = frozenset(
+    f"aten::{name}"
+    for name in (
+        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear "
+        "batch_norm instance_norm group_norm layer_norm "
+        "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
+        "softmax log_softmax"
+    ).split()
+)
+
+
+def tensors_of(tree: Any) -> list[Tensor]:
+    """The tensors among the leaves of nested lists, tuples and dicts, in order."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+class OperationStream(TorchDispatchMode):
+    """Calls ``seen`` for every operation, in the order they are executed.
+
+    Under ``torch.inference_mode`` composite operations arrive here whole. Those of ``WHOLE`` (and whatever PyTorch tags as
+    pointwise) are kept so; the others are decomposed, and their parts are numbered instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index = 0
+
+    def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
+        """One operation has been executed. ``index`` counts from 0."""
+        raise NotImplementedError
+
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not _is_whole(func):
+            with self:
+                return func.decompose(*args, **kwargs)
+        result = func(*args, **kwargs)
+        self.seen(self.index, func, args, kwargs, result)
+        self.index += 1
+        return result
+
+
+def _is_whole(func: torch._ops.OpOverload) -> bool:
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    return not composite or func._schema.name in WHOLE or torch.Tag.pointwise in func.tags
+
+
+class Observer(OperationStream):
+    """Hands the results of chosen operations to functions, at the moment they exist.
+
+    Args:
+        listeners: operation number, as found by ``trace``, to a function of the resulting tensor. It is called before anything
+            later in the pass (an in-place activation) can overwrite the tensor.
+    """
+
+    def __init__(self, listeners: dict[int, Callable[[Tensor], None]]) -> None:
+        super().__init__()
+        self.listeners = listeners
+
+    def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
+        """Pass the result on if somebody listens."""
+        if index in self.listeners:
+            self.listeners[index](tensors_of(result)[0])
+
+
+def observe(model: nn.Module, inputs: tuple[Any, ...], listeners: dict[int, Callable[[Tensor], None]]) -> None:
+    """Run ``model`` once in eval mode, without gradients, and hand chosen intermediate tensors to ``listeners``."""
+    with evaluating(model), torch.inference_mode(), Observer(listeners):
+        model(*inputs)
+
+
+class evaluating:  # noqa: N801 - reads as a statement
+    """Context in which a model is in eval mode; every module gets its own flag back afterwards."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.flags = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+
+    def __exit__(self, *exception: object) -> None:
+        for module, training in self.flags:
+            module.training = training

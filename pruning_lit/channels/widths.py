@@ -1,0 +1,73 @@
+"""Give the tensors of a model other shapes, and keep the numbers that modules hold about themselves in step."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+
+def replace(model: nn.Module, name: str, values: Tensor) -> Tensor:
+    """Put ``values`` in the place of a parameter or buffer, everywhere it is used; returns the new tensor."""
+    old = _lookup(model, name)
+    new = nn.Parameter(values, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else values
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for key, tensor in tensors.items():
+                if tensor is old:
+                    tensors[key] = new  # type: ignore[assignment]
+    return new
+
+
+def sync_widths(model: nn.Module) -> None:
+    """Set ``in_channels``, ``num_features`` and their like to what the shapes of the tensors say."""
+    for module in model.modules():
+        if isinstance(module, _ConvNd):
+            _sync_convolution(module)
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = module.weight.shape
+        elif isinstance(module, _NormBase):
+            vector = module.weight if module.weight is not None else module.running_mean
+            module.num_features = len(vector) if vector is not None else module.num_features
+
+
+def _sync_convolution(module: _ConvNd) -> None:
+    first, second = module.weight.shape[:2]
+    if module.groups > 1:  # whole convolution groups have gone: the rows of one group stay as many
+        per_group = (module.in_channels if isinstance(module, _ConvTransposeNd) else module.out_channels) // module.groups
+        module.groups = first // per_group
+    if isinstance(module, _ConvTransposeNd):
+        module.in_channels, module.out_channels = first, second * module.groups
+    else:
+        module.out_channels, module.in_channels = first, second * module.groups
+
+
+def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
+    """Give every tensor of ``model`` the shape it has in ``state``, so that ``load_state_dict`` accepts a narrowed network.
+
+    Only widths are adopted: a tensor whose number of dimensions or kernel size differs is left for ``load_state_dict`` to refuse.
+    """
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        given = state.get(prefix + name)
+        if given is None or given.shape == tensor.shape or given.ndim != tensor.ndim or given.shape[2:] != tensor.shape[2:]:
+            continue
+        replace(model, name, torch.zeros(given.shape, dtype=tensor.dtype, device=tensor.device))
+    sync_widths(model)
+
+
+def adopt_on_load(model: nn.Module) -> None:
+    """Let ``model.load_state_dict`` take narrowed weights, also where ``model`` is part of a larger module."""
+
+    def before_loading(_module: nn.Module, state: dict[str, Tensor], prefix: str, *_rest: object) -> None:
+        adopt(model, state, prefix)
+
+    model.register_load_state_dict_pre_hook(before_loading)
+
+
+def _lookup(model: nn.Module, name: str) -> Tensor:
+    owner, _, key = name.rpartition(".")
+    module = model.get_submodule(owner)
+    tensor = module._parameters.get(key)
+    tensor = module._buffers.get(key) if tensor is None else tensor
+    if tensor is None:
+        raise ValueError(f"the model has no tensor called {name!r}")
+    return tensor
