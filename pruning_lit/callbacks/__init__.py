@@ -1,1 +1,18 @@
-"""TODO."""
+"""When things happen in a fit."""
+
+from pruning_lit.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from pruning_lit.callbacks.identity import RunIdentity, require_same_settings
+from pruning_lit.callbacks.metrics_file import MetricsFile
+from pruning_lit.callbacks.randomness import StatelessRandomness
+from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "BestCheckpoint",
+    "LastCheckpoint",
+    "MetricsFile",
+    "RunIdentity",
+    "ScheduledPruning",
+    "StatelessRandomness",
+    "require_same_settings",
+]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,11 +18,13 @@ class ChannelSlice:
         tensor: state-dict name of a parameter or buffer.
         dim: the dimension along which channels are removed.
         positions: shape ``(group.size, n)``: the positions along ``dim`` owned by each channel (n > 1 behind a flattening, say).
+        role: ``writes`` in the weight of a layer that makes the channels, ``reads`` in one that consumes them, else ``along``.
     """
 
     tensor: str
     dim: int
     positions: Tensor
+    role: Literal["writes", "reads", "along"] = "along"
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ class Tap:
 
     Attributes:
         operation: its number in the forward pass, see ``stream.observe``.
-        positions: shape ``(group.size, n)``: which channels of the map belong to each channel of the group.
+        channels: number of channels of the map.
+        positions: shape ``(group.size, n)``: which of them belong to each channel of the group.
     """
 
     operation: int
+    channels: int
     positions: Tensor
 
 

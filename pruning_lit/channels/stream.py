@@ -36,6 +36,7 @@ class OperationStream(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.index = 0
+        self.paused = False  # while true, operations are neither numbered nor shown: they are not the model's
 
     def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
         """One operation has been executed. ``index`` counts from 0."""
@@ -45,6 +46,8 @@ class OperationStream(TorchDispatchMode):
         self, func: torch._ops.OpOverload, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
         if not _is_whole(func):
             with self:
                 return func.decompose(*args, **kwargs)

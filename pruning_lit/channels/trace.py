@@ -1,7 +1,7 @@
 """From one forward pass to the groups of channels that can only leave together."""
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -102,8 +102,8 @@ class _Assembly:
     def _group(self, name: str, run: list[int]) -> ChannelGroup:
         slots = self.footprints[run[0]]
         slices = tuple(
-            ChannelSlice(tensor, dim, torch.tensor([self.footprints[label][tensor, dim] for label in run]))
-            for tensor, dim in slots
+            ChannelSlice(slot[0], slot[1], torch.tensor([self.footprints[label][slot] for label in run]), self._role(slot))
+            for slot in slots
         )
         in_order = sorted(slots, key=lambda slot: self.order.get(slot[0], -1))
         return ChannelGroup(
@@ -116,6 +116,11 @@ class _Assembly:
             taps=self._taps(run),
         )
 
+    def _role(self, slot: Slot) -> Literal["writes", "reads", "along"]:
+        if slot in self.tracer.writers:
+            return "writes"
+        return "reads" if slot in self.tracer.readers else "along"
+
     def _taps(self, run: list[int]) -> tuple[Tap, ...]:
         nodes = self.tracer.flow.nodes
         makers = [
@@ -127,8 +132,8 @@ class _Assembly:
         for operation in sorted({self.tracer.flow.seen_by_consumer(index) for index in makers}):
             channels = nodes[operation].channels
             positions = self._positions(channels, run) if channels is not None else None
-            if positions is not None:
-                taps.append(Tap(operation, positions))
+            if channels is not None and positions is not None:
+                taps.append(Tap(operation, len(channels), positions))
         return tuple(taps)
 
     def _positions(self, channels: Tensor, run: list[int]) -> Tensor | None:

@@ -113,11 +113,13 @@ class Tracer(OperationStream):
         self.hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
     def _relabelled(self, name: str, given: Tensor, result: Tensor) -> None:
+        self.paused = True  # hooks run among the model's own operations
         if name in self.relabel_inputs:
             self.freeze(given, f"{name!r} is used more than once")
             self.freeze(result, f"{name!r} is used more than once")
         self.relabel_inputs[name] = self.channels(given)
         self.set_channels(result, self.identities.of(name, 0, result.shape[1]))
+        self.paused = False
 
     def close(self) -> None:
         """Take the hooks off the model again."""

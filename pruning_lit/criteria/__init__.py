@@ -1,1 +1,8 @@
-"""TODO."""
+"""How much each channel matters: one file per criterion."""
+
+from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
+from pruning_lit.criteria.magnitude import Magnitude
+from pruning_lit.criteria.noise import Random
+
+__all__ = ["Calibration", "ChannelIndependence", "Criterion", "Magnitude", "Random", "channel_independence"]

@@ -1,1 +1,8 @@
-"""TODO."""
+"""The papers' CIFAR networks, torchvision's networks by name, and the loading of their weights."""
+
+from pruning_lit.models.cifar_resnet import CifarResNet, cifar_resnet
+from pruning_lit.models.torchvision import torchvision_model
+from pruning_lit.models.vgg import VGG, vgg_bn
+from pruning_lit.models.weights import load_weights
+
+__all__ = ["VGG", "CifarResNet", "cifar_resnet", "load_weights", "torchvision_model", "vgg_bn"]

@@ -1,1 +1,6 @@
-"""TODO."""
+"""One LightningModule per kind of training."""
+
+from pruning_lit.phases.schedules import Constant, Cosine, Exponential, MultiStep, Schedule
+from pruning_lit.phases.training import Training
+
+__all__ = ["Constant", "Cosine", "Exponential", "MultiStep", "Schedule", "Training"]

@@ -1,0 +1,43 @@
+"""Which experiment a checkpoint belongs to."""
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+KEY = "pruning_lit"
+
+
+class RunIdentity(Callback):
+    """Write the settings that decide the result into every checkpoint.
+
+    Args:
+        settings: plain nested data; what may differ between two sittings of one run (trainer, logging) is not in it.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the settings."""
+        checkpoint[KEY] = self.settings
+
+
+def require_same_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Any) -> None:
+    """ValueError, naming the first settings that differ, if the checkpoint was written by a different experiment."""
+    if KEY not in checkpoint:
+        raise ValueError(f"{str(path)!r} was not written by an experiment of this kind; it cannot be continued")
+    then, now = _flat(checkpoint[KEY]), _flat(settings)
+    differing = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+    if differing:
+        told = ", ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])
+        more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
+        raise ValueError(f"{str(path)!r} belongs to a different experiment: {told}{more}")
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

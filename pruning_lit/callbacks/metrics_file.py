@@ -1,0 +1,38 @@
+"""Every epoch's figures in one table for all phases."""
+
+import csv
+from pathlib import Path
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_only
+
+
+class MetricsFile(Callback):
+    """Append a line per epoch and figure to ``metrics.csv``: phase, epoch, step, name, value.
+
+    Epochs that are trained again after a resume replace the lines they left before.
+
+    Args:
+        path: the file, shared by the phases of a run.
+        phase: name of the phase.
+    """
+
+    HEADER = ("phase", "epoch", "step", "name", "value")
+
+    def __init__(self, path: Path, phase: str) -> None:
+        self.path, self.phase = path, phase
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Runs after the module has logged, before checkpoints are written."""
+        lines = [line for line in self._lines() if not (line[0] == self.phase and int(line[1]) >= trainer.current_epoch)]
+        for name, value in sorted(trainer.callback_metrics.items()):
+            lines.append([self.phase, str(trainer.current_epoch), str(trainer.global_step), name, repr(float(value))])
+        with self.path.open("w", newline="") as file:
+            csv.writer(file).writerows([self.HEADER, *lines])
+
+    def _lines(self) -> list[list[str]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.reader(file))[1:]

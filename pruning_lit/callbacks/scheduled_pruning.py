@@ -1,0 +1,133 @@
+"""Narrow the network at scheduled epochs; one-shot pruning is a schedule with one entry."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch.distributed as dist
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from pruning_lit.callbacks.carry import carry_optimizers, rewrap
+from pruning_lit.channels import ChannelGraph, cost, narrow, trace
+from pruning_lit.criteria import Criterion
+from pruning_lit.sparsity import Dense, Sparsity
+from pruning_lit.tasks import evaluate
+
+log = logging.getLogger(__name__)
+
+
+class ScheduledPruning(Callback):
+    """Score the channels, decide, and cut, at the start of the given epochs, on all ranks alike.
+
+    With several epochs the i-th of n cuts goes i/n of the way to the budget.
+
+    Args:
+        criterion: how much a channel matters.
+        sparsity: how many stay.
+        epochs: when, counted from 0, ascending.
+        reset_batch_norm: put every batch norm back to its starting values after the cut, as the released CIFAR code of CHIP
+            does unintentionally; for comparisons only.
+    """
+
+    def __init__(
+        self, criterion: Criterion, sparsity: Sparsity, epochs: Sequence[int] = (0,), reset_batch_norm: bool = False
+    ) -> None:
+        self.criterion, self.sparsity, self.epochs = criterion, sparsity, list(epochs)
+        self.reset_batch_norm = reset_batch_norm
+        if not self.epochs or sorted(set(self.epochs)) != self.epochs or self.epochs[0] < 0:
+            raise ValueError(f"pruning epochs must be ascending and not negative, got {self.epochs}")
+        self.cuts: list[dict[str, Any]] = []
+        self.dense: Dense | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the network has its final width."""
+        return len(self.cuts) == len(self.epochs)
+
+    def check(self, graph: ChannelGraph, num_epochs: int) -> None:
+        """ValueError, before any training, where the schedule or the budget cannot be met."""
+        if self.epochs[-1] >= num_epochs:
+            raise ValueError(f"pruning at epoch {self.epochs[-1]} never happens: the phase has {num_epochs} epochs (0…{num_epochs - 1})")
+        self.sparsity.check(graph)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Cut if this epoch is scheduled and has not been cut already (a resumed epoch starts twice)."""
+        if trainer.current_epoch in self.epochs and not any(cut["epoch"] == trainer.current_epoch for cut in self.cuts):
+            self.cut(trainer, pl_module)
+
+    def cut(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Narrow the network, and let optimizer, memory format and the distributed wrapper follow."""
+        net, data = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
+        example = data.example.to(pl_module.device)
+        graph = trace(net, example)
+        self.dense = self.dense or Dense.of(graph)
+        before = self._accuracy(trainer, pl_module) if not self.cuts else None
+        progress = Fraction(len(self.cuts) + 1, len(self.epochs))
+        scores = self.criterion.scores(net, graph, self.sparsity.population(graph), data)
+        kept = self.sparsity.kept(graph, scores, self.dense, progress)
+        require_same_on_all_ranks(trainer, kept)
+        moves = narrow(net, graph, kept)
+        carry_optimizers(trainer.optimizers, moves)
+        if self.reset_batch_norm:
+            _reset_batch_norm(net)
+        pl_module.format_memory()  # type: ignore[operator]
+        rewrap(trainer)
+        narrowed = cost(trace(net, example))
+        log.info("epoch %d: cut from %s to %s", trainer.current_epoch, cost(graph), narrowed)
+        self.cuts.append(
+            {
+                "epoch": trainer.current_epoch,
+                "kept": {name: list(positions) for name, positions in kept.items()},
+                "groups": [{"name": group.name, "size": group.size, "protected": group.protected} for group in graph.groups],
+                "scores": dict(scores),
+                "accuracy_before": before,
+                "accuracy_after": self._accuracy(trainer, pl_module),
+                "macs": narrowed.macs,
+                "params": narrowed.params,
+            }
+        )
+        self._show(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the schedule needs to go on, and the report to tell."""
+        dense = {"sizes": self.dense.sizes, "macs": self.dense.macs} if self.dense else None
+        return {"cuts": self.cuts, "dense": dense}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where the checkpoint was written."""
+        self.cuts = state_dict["cuts"]
+        self.dense = Dense(**state_dict["dense"]) if state_dict["dense"] else None
+
+    def _accuracy(self, trainer: Trainer, pl_module: LightningModule) -> float | None:
+        """On the test pictures, by one rank; the others wait at the next exchange."""
+        if not trainer.is_global_zero:
+            return None
+        return evaluate(pl_module.net, trainer.datamodule, pl_module.task)["accuracy"]  # type: ignore[attr-defined]
+
+    def _show(self, trainer: Trainer) -> None:
+        """Histograms of the scores, in TensorBoard."""
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                for name, scores in self.cuts[-1]["scores"].items():
+                    logger.experiment.add_histogram(f"scores/{name}", scores, trainer.global_step)
+
+
+def require_same_on_all_ranks(trainer: Trainer, kept: dict[str, list[int]]) -> None:
+    """Compare digests of the choice; ranks that cut differently would drift apart without any error."""
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    if dist.is_available() and dist.is_initialized():
+        digests: list[Any] = [None] * trainer.world_size
+        dist.all_gather_object(digests, digest)
+        assert len(set(digests)) == 1, f"ranks chose different channels: {digests}"
+
+
+def _reset_batch_norm(net: Any) -> None:
+    for module in net.modules():
+        if hasattr(module, "reset_running_stats"):
+            module.reset_parameters()
+
+

@@ -1,0 +1,32 @@
+"""What a criterion is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup
+
+
+class Calibration(Protocol):
+    """Where a criterion that looks at feature maps gets pictures: the ``calibration`` of a data module."""
+
+    def calibration(
+        self, num_images: int, seed: int, augment: bool, rank: int, world_size: int, batch_size: int
+    ) -> Iterator[Tensor]:
+        """Normalised pictures, batch by batch: the share of this rank in one seeded set."""
+        ...
+
+
+class Criterion(ABC):
+    """How much each channel of a network matters."""
+
+    @abstractmethod
+    def scores(
+        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
+    ) -> dict[str, Tensor]:
+        """One float64 score per channel of each group, shape ``(group.size,)``, on the CPU, equal on all ranks.
+
+        Larger means more worth keeping.
+        """

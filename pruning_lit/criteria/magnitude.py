@@ -1,0 +1,50 @@
+"""The size of a channel's weights."""
+
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup
+from pruning_lit.criteria.base import Calibration, Criterion
+
+
+def filter_powers(weight: Tensor, power: int, dim: int = 0) -> Tensor:
+    """Sum of |w| to the ``power`` of every filter.
+
+    Args:
+        weight: kernel of a convolution or a linear layer, e.g. ``(out, in / groups, kh, kw)``.
+        power: 1 or 2.
+        dim: dimension of the output channels.
+
+    Returns:
+        float64, shape ``(out,)``.
+    """
+    return weight.detach().double().abs().pow(power).transpose(0, dim).flatten(1).sum(1)
+
+
+class Magnitude(Criterion):
+    """Norm of the weights that make a channel; in a tied group, over all layers that make it.
+
+    Args:
+        power: 1 for the sum of absolute weights, 2 for the Euclidean norm.
+
+    Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets", section 3.1 (L1).
+    """
+
+    def __init__(self, power: int = 1) -> None:
+        if power not in (1, 2):
+            raise ValueError(f"criterion.power must be 1 or 2, got {power}")
+        self.power = power
+
+    def scores(
+        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
+    ) -> dict[str, Tensor]:
+        """See ``Criterion``; the data are not looked at."""
+        tensors = net.state_dict()
+        scores = {}
+        for group in groups:
+            total = torch.zeros(group.size, dtype=torch.float64)
+            for piece in group.slices:
+                if piece.role == "writes":
+                    total += filter_powers(tensors[piece.tensor], self.power, piece.dim).cpu()[piece.positions].sum(1)
+            scores[group.name] = total.pow(1 / self.power)
+        return scores

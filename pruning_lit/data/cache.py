@@ -1,0 +1,48 @@
+"""Decoded pictures kept in a file, for as long as the pictures they came from do not change."""
+
+import logging
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+def read_cache(path: Path, digest: str) -> dict[str, Tensor] | None:
+    """The tensors in a cache file, or None, with a line in the log, when it is stale or cannot be read.
+
+    Args:
+        path: the file; it need not exist.
+        digest: of what the tensors were made from.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("digest") == digest:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        log.warning("the cache '%s' cannot be read (%s) and is made anew", path, error)
+        return None
+    log.info("the pictures, or dataset.size, have changed since '%s' was written: it is made anew", path)
+    return None
+
+
+def write_cache(path: Path, digest: str, tensors: dict[str, Tensor]) -> None:
+    """Write a cache file, whole or not at all.
+
+    Args:
+        path: the file, replaced in one step; missing folders are made.
+        digest: of what the tensors were made from.
+        tensors: what to keep.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, unfinished, metadata={"digest": digest})
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

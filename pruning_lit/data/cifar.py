@@ -1,0 +1,89 @@
+"""CIFAR-10 and CIFAR-100 in their official Python archives, read by torchvision."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_integrity, extract_archive
+
+from pruning_lit.data.parts import Part, Parts, whole
+from pruning_lit.data.pictures import Pictures
+
+
+class Cifar10(Pictures):
+    """50,000 training and 10,000 test pictures of 32×32 pixels, ten classes.
+
+    Args:
+        root: folder that holds (or gets) the archive and its unpacked files.
+        download: fetch the archive when it is not in ``root``.
+        **settings: see ``Pictures``.
+
+    Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
+    """
+
+    source: ClassVar[type[CIFAR10]] = CIFAR10
+
+    def __init__(self, root: str | Path, download: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.root = Path(root)
+        self.download = download
+
+    def prepare_data(self) -> None:
+        """Unpack the archive, after fetching it when asked to.
+
+        Raises:
+            ValueError: the archive is damaged.
+            FileNotFoundError: it cannot be fetched.
+        """
+        archive = self.root / self.source.filename
+        if (self.root / self.source.base_folder).is_dir():
+            return
+        if archive.is_file():
+            if not check_integrity(str(archive), self.source.tgz_md5):
+                raise ValueError(f"'{archive}' is incomplete or damaged: delete it, then fetch it again")
+            extract_archive(str(archive), str(self.root))
+        elif self.download:
+            try:
+                self.source(str(self.root), download=True)
+            except (OSError, RuntimeError) as error:
+                raise FileNotFoundError(
+                    f"'{self.source.url}' could not be downloaded ({error}): put the archive into '{self.root}' by hand"
+                ) from error
+
+    def read(self) -> Parts:
+        """Read both official parts.
+
+        Raises:
+            FileNotFoundError: they are not in ``root``, or damaged.
+        """
+        classes, train = self._part(train=True)
+        _, test = self._part(train=False)
+        return Parts(classes, train, test)
+
+    def _part(self, train: bool) -> tuple[list[str], Part]:
+        try:
+            data = self.source(str(self.root), train=train)
+        except RuntimeError as error:
+            folder = self.root / self.source.base_folder
+            found = (
+                f"'{folder}' is incomplete or damaged: delete it, then"
+                if folder.is_dir()
+                else f"'{folder}' is missing:"
+            )
+            raise FileNotFoundError(
+                f"{found} set dataset.download=true, or put {self.source.filename} into '{self.root}'"
+            ) from error
+        pictures = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+        return list(data.classes), whole(pictures, torch.tensor(data.targets, dtype=torch.int64))
+
+
+class Cifar100(Cifar10):
+    """The same with a hundred classes.
+
+    Args: see ``Cifar10``.
+
+    Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
+    """
+
+    source = CIFAR100

@@ -1,0 +1,99 @@
+"""Any pictures sorted into folders, one folder per class."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pruning_lit.data.cache import read_cache, write_cache
+from pruning_lit.data.decode import decode
+from pruning_lit.data.listing import Listing, class_names, digest, list_pictures
+from pruning_lit.data.parts import Parts, whole
+from pruning_lit.data.pictures import Pictures
+
+
+class ImageFolder(Pictures):
+    """Pictures in ``train/<class>/…`` and in ``test/<class>/…`` or ``val/<class>/…``.
+
+    With both ``val`` and ``test``, the first is the validation part and the second is reported on; with one of them,
+    that one is reported on. All pictures are decoded once and kept in memory: 3 bytes per pixel, 0.18 GB for 60,000
+    pictures of 32×32, 15 GB for 100,000 of 224×224.
+
+    Args:
+        root: the folder that holds ``train``.
+        size: side in pixels that pictures are resized (shorter side) and centre-cropped to; None: they are all alike.
+        cache: file that keeps the decoded pictures between runs; it is made anew when files or ``size`` change.
+        **settings: see ``Pictures``.
+
+    Raises:
+        ValueError: ``size`` is not a number of pixels.
+    """
+
+    def __init__(
+        self, root: str | Path, size: int | None = None, cache: str | Path | None = None, **settings: Any
+    ) -> None:
+        super().__init__(**settings)
+        if size is not None and size < 1:
+            raise ValueError(f"dataset.size is {size}, but a picture's side has at least 1 pixel (null: as they are)")
+        if cache is not None and Path(cache).is_dir():
+            raise ValueError(
+                f"dataset.cache is the folder '{cache}': name a file, such as '{Path(cache) / 'pictures'}'"
+            )
+        self.root = Path(root)
+        self.size = size
+        self.cache = Path(cache) if cache is not None else None
+
+    def prepare_data(self) -> None:
+        """Fill the cache, where there is one, before several processes want to read it."""
+        if self.cache is not None and self._parts is None:
+            self._pictures(self._list())
+
+    def read(self) -> Parts:
+        """List and decode all parts, or take them from the cache.
+
+        Raises:
+            FileNotFoundError: folders or pictures are missing.
+            ValueError: a picture cannot be read or has another size, or the parts have different classes.
+        """
+        listings = self._list()
+        pictures = self._pictures(listings)
+        parts = {
+            name: whole(pictures[name], torch.tensor(targets, dtype=torch.int64))
+            for name, (_, targets) in listings.items()
+        }
+        return Parts(class_names(self.root / "train"), parts["train"], parts["test"], parts.get("validation"))
+
+    def _list(self) -> dict[str, Listing]:
+        folders = {name: self.root / name for name in ("test", "val") if (self.root / name).is_dir()}
+        classes = class_names(self.root / "train")
+        if not folders:
+            raise FileNotFoundError(
+                f"'{self.root}' has no folder 'test' or 'val' beside 'train': accuracy needs pictures not trained on"
+            )
+        listings = {"train": list_pictures(self.root / "train", classes)}
+        if len(folders) == 2:
+            listings["validation"] = list_pictures(folders["val"], classes)
+        listings["test"] = list_pictures(folders.get("test", self.root / "val"), classes)
+        return listings
+
+    def _pictures(self, listings: dict[str, Listing]) -> dict[str, Tensor]:
+        if self.cache is None:
+            return self._decode(listings)
+        key = digest(self.root, listings, self.size)
+        pictures = read_cache(self.cache, key)
+        if pictures is None:
+            pictures = self._decode(listings)
+            write_cache(self.cache, key, pictures)
+        return pictures
+
+    def _decode(self, listings: dict[str, Listing]) -> dict[str, Tensor]:
+        pictures = {name: decode(paths, self.size, name) for name, (paths, _) in listings.items()}
+        shape = pictures["train"].shape[1:]
+        for name, part in pictures.items():
+            if part.shape[1:] != shape:
+                raise ValueError(
+                    f"'{listings[name].paths[0]}' has {part.shape[3]}×{part.shape[2]} pixels, training pictures have "
+                    f"{shape[2]}×{shape[1]}: set dataset.size=… to bring all pictures to one size"
+                )
+        return pictures

@@ -1,0 +1,74 @@
+"""Which picture files a folder of classes holds."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+
+class Listing(NamedTuple):
+    """The files of one part, class by class, and the number of each one's class."""
+
+    paths: list[Path]
+    targets: list[int]
+
+
+def class_names(folder: Path) -> list[str]:
+    """The names of the class folders, sorted.
+
+    Raises:
+        FileNotFoundError: the folder is missing, or has no class folders.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the folder '{folder}' is missing: pictures are expected in '{folder}/<class>/'")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise FileNotFoundError(f"the folder '{folder}' is empty: pictures are expected in '{folder}/<class>/'")
+    return names
+
+
+def list_pictures(folder: Path, classes: Sequence[str]) -> Listing:
+    """All picture files below the class folders, in a fixed order.
+
+    Args:
+        folder: the part's folder.
+        classes: the names of the class folders that must be there, and no others.
+
+    Raises:
+        ValueError: the class folders differ from ``classes``.
+        FileNotFoundError: there are no class folders, or one has no pictures.
+    """
+    found = class_names(folder)
+    if found != list(classes):
+        missing, unknown = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
+        raise ValueError(
+            f"'{folder}' must have the same class folders as the training part: missing {missing}, unknown {unknown}"
+        )
+    listing = Listing([], [])
+    for target, name in enumerate(classes):
+        paths = sorted(
+            Path(parent) / file
+            for parent, _, files in os.walk(folder / name, followlinks=True)
+            for file in files
+            if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")
+        )
+        if not paths:
+            raise FileNotFoundError(
+                f"class folder '{folder / name}' has no pictures ({', '.join(IMG_EXTENSIONS)}): add some, or remove it"
+            )
+        listing.paths.extend(paths)
+        listing.targets.extend([target] * len(paths))
+    return listing
+
+
+def digest(root: Path, listings: dict[str, Listing], size: int | None) -> str:
+    """A fingerprint of what decoding depends on: the files' names, sizes and times of change, and ``size``."""
+    parts = {
+        name: [(path.relative_to(root).as_posix(), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
+        for name, (paths, _) in listings.items()
+    }
+    return hashlib.sha256(json.dumps([size, parts]).encode()).hexdigest()

@@ -1,0 +1,134 @@
+"""Which pictures make a batch, and on which rank: plain arithmetic, the same on all ranks.
+
+Batches are cut globally, ``batch_size * world_size`` pictures each, and every rank takes its contiguous share of each.
+So the k-th batches of all ranks together are the k-th batch of a single process with that global batch size.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pruning_lit.data.augment import draw
+from pruning_lit.data.seeding import generator
+
+
+class EpochBatches:
+    """Shuffled batches for training; order and draws are a function of seed, stream and epoch.
+
+    The last batch of an epoch is smaller where the pictures do not divide evenly. With several ranks it is trimmed to
+    a multiple of their number (at most ``world_size - 1`` pictures of this epoch's order are left out), for the mean of
+    the ranks' gradients is the gradient of the whole batch only when all ranks have equally many pictures.
+
+    Args:
+        num_pictures: pictures in the training part.
+        batch_size: pictures per step and process.
+        seed: of the run.
+        stream: tells the phases of a run apart, which would otherwise see the same orders.
+        pad: see ``draw``.
+        flip: see ``draw``.
+        rank: of this process.
+        world_size: number of processes.
+        repeat: every epoch is like epoch 0, draws included.
+
+    Raises:
+        ValueError: there are fewer pictures than processes.
+    """
+
+    def __init__(
+        self,
+        num_pictures: int,
+        batch_size: int,
+        seed: int = 0,
+        stream: int = 0,
+        pad: int = 0,
+        flip: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        repeat: bool = False,
+    ) -> None:
+        require_enough(num_pictures, world_size)
+        self.num_pictures = num_pictures
+        self.global_batch = batch_size * world_size
+        self.seed = seed
+        self.stream = stream
+        self.pad = pad
+        self.flip = flip
+        self.rank = rank
+        self.world_size = world_size
+        self.repeat = repeat
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0; Lightning calls it before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self._num_used // self.global_batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.batches(first=0)
+
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Positions, shape ``(B,)``, and draws, shape ``(B, 3)``, of this rank's batches from number ``first`` on."""
+        random = generator("training", self.seed, self.stream, 0 if self.repeat else self.epoch)
+        order = torch.randperm(self.num_pictures, generator=random)
+        draws = draw(self.num_pictures, self.pad, self.flip, random)
+        for k in range(first, len(self)):
+            begin = k * self.global_batch
+            part = share(begin, min(begin + self.global_batch, self._num_used), self.rank, self.world_size)
+            yield order[part], draws[part]
+
+    @property
+    def _num_used(self) -> int:
+        return self.num_pictures - self.num_pictures % self.global_batch % self.world_size
+
+
+class OrderedBatches:
+    """Batches in order, every picture exactly once over all ranks; for evaluation and calibration.
+
+    The ranks' shares of a batch may differ by one picture, but all ranks have equally many batches and none is empty: a
+    rest of fewer pictures than ranks joins the last batch. Count correct answers and pictures, not means of batches.
+
+    Args:
+        num_pictures: how many pictures.
+        batch_size: pictures per batch and process.
+        rank: of this process.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: there are fewer pictures than processes.
+    """
+
+    def __init__(self, num_pictures: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        require_enough(num_pictures, world_size)
+        self.num_pictures = num_pictures
+        self.global_batch = batch_size * world_size
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.num_pictures, self.global_batch)
+        return max(1, full + (rest >= self.world_size))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Positions of each of this rank's batches, shape ``(B,)``."""
+        for k in range(len(self)):
+            begin = k * self.global_batch
+            end = self.num_pictures if k == len(self) - 1 else begin + self.global_batch
+            part = share(begin, end, self.rank, self.world_size)
+            yield torch.arange(part.start, part.stop)
+
+
+def share(begin: int, end: int, rank: int, world_size: int) -> slice:
+    """The contiguous share of positions ``begin … end - 1`` that belongs to a rank."""
+    size = end - begin
+    return slice(begin + rank * size // world_size, begin + (rank + 1) * size // world_size)
+
+
+def require_enough(num_pictures: int, world_size: int) -> None:
+    """Refuse fewer pictures than processes."""
+    if num_pictures < world_size:
+        raise ValueError(
+            f"{num_pictures} pictures cannot be shared among {world_size} processes: use fewer devices or more pictures"
+        )

@@ -1,0 +1,104 @@
+"""VGG with batch normalisation for CIFAR, in the two forms that the pruning papers use."""
+
+from collections import OrderedDict
+from typing import Literal
+
+from torch import Tensor, nn
+
+from pruning_lit.models.kaiming import kaiming_convolutions
+
+# widths of the convolutions at 32x32, 16x16, 8x8, 4x4 and 2x2 pixels; a max-pool lies between two resolutions
+WIDTHS: dict[int, tuple[tuple[int, ...], ...]] = {
+    11: ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2),
+    13: ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2),
+    16: ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
+    19: ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4),
+}
+
+
+class VGG(nn.Module):
+    """Convolutions 3x3 with batch norm and ReLU, four max-pools, an average pool 2x2, a classifier.
+
+    Layers are numbered from 1 along the depth: ``features.conv1``, ``features.bn1``, …; ``features.pool2`` follows the
+    second one.
+
+    Args:
+        widths: output channels of the convolutions, one inner tuple per resolution.
+        bias: whether the convolutions have a bias.
+        classifier: from ``(N, last width)`` to the logits.
+
+    Shape: ``(N, 3, 32, 32)`` to ``(N, num_classes)``.
+
+    Source: Simonyan & Zisserman 2015, "Very Deep Convolutional Networks", table 1; batch norm and the smaller
+    classifier as in Liu et al. 2017 and Sui et al. 2021.
+    """
+
+    def __init__(self, widths: tuple[tuple[int, ...], ...], bias: bool, classifier: nn.Module) -> None:
+        super().__init__()
+        self.features = nn.Sequential(_convolutions(widths, bias))
+        self.pool = nn.AvgPool2d(2)
+        self.classifier = classifier
+        kaiming_convolutions(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify the pictures ``x``, shape ``(N, 3, 32, 32)``."""
+        return self.classifier(self.pool(self.features(x)).flatten(1))
+
+
+def vgg_bn(
+    depth: int = 16, num_classes: int = 10, classifier: Literal["linear", "mlp"] = "mlp", bias: bool = True
+) -> VGG:
+    """Build a VGG with batch norm for 32x32 pictures.
+
+    The defaults are CHIP's VGG-16-BN; Network Slimming's form has ``classifier="linear", bias=False``.
+
+    Args:
+        depth: 11, 13, 16 or 19; the name counts three classifier layers of the ImageNet form, so there are
+            ``depth - 3`` convolutions.
+        num_classes: width of the output.
+        classifier: ``linear``: one linear layer. ``mlp``: linear to 512, batch norm, ReLU, linear.
+        bias: whether the convolutions have a bias.
+
+    Returns:
+        The network with fresh weights, for pictures ``(N, 3, 32, 32)``.
+
+    Raises:
+        ValueError: depth or classifier are unknown.
+
+    Source: Sui et al. 2021, "CHIP: CHannel Independence-based Pruning for Compact Neural Networks", section 4.1;
+    Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 4.2.
+    """
+    if depth not in WIDTHS:
+        raise ValueError(f"a VGG has a depth of {', '.join(map(str, WIDTHS))}, got {depth}")
+    last = WIDTHS[depth][-1][-1]
+    if classifier == "linear":
+        return VGG(WIDTHS[depth], bias, nn.Linear(last, num_classes))
+    if classifier == "mlp":
+        return VGG(WIDTHS[depth], bias, _mlp(last, num_classes))
+    raise ValueError(f"classifier is 'linear' or 'mlp', got {classifier!r}")
+
+
+def _convolutions(widths: tuple[tuple[int, ...], ...], bias: bool) -> OrderedDict[str, nn.Module]:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    in_channels, number = 3, 0
+    for resolution in widths:
+        if number:
+            layers[f"pool{number}"] = nn.MaxPool2d(2)
+        for width in resolution:
+            number += 1
+            layers[f"conv{number}"] = nn.Conv2d(in_channels, width, 3, padding=1, bias=bias)
+            layers[f"bn{number}"] = nn.BatchNorm2d(width)
+            layers[f"relu{number}"] = nn.ReLU()
+            in_channels = width
+    return layers
+
+
+def _mlp(in_features: int, num_classes: int, hidden: int = 512) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            linear1=nn.Linear(in_features, hidden),
+            bn=nn.BatchNorm1d(hidden),
+            relu=nn.ReLU(),
+            linear2=nn.Linear(hidden, num_classes),
+        )
+    )

@@ -1,0 +1,123 @@
+"""Loading of foreign and native weight files into a network of the same shape, without running anything from them."""
+
+import re
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pruning_lit.channels import ChannelRelabel
+
+NESTINGS = ("state_dict", "model", "net")
+WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
+PROFILER_KEYS = ("total_ops", "total_params")  # left behind by thop
+MAX_NAMED = 5
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Fill the network, in place, with the weights of a file.
+
+    ``.safetensors`` files are read as plain tensors, all others with ``torch.load(weights_only=True)``: a state dict,
+    bare or under ``state_dict``, ``model`` or ``net``, with or without the prefixes of wrappers; of a Lightning
+    checkpoint the entries under ``net.`` count. Every tensor must fit, except that batch counters
+    (``num_batches_tracked``) and the ``source`` buffers of channel relabelling modules may be absent.
+
+    Args:
+        model: the network; its tensors keep their device and precision.
+        path: the weight file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a readable checkpoint, needs pickled objects, or does not fit the network; the
+            network is unchanged then.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no weight file '{path}'; give the path of a checkpoint or a .safetensors file"
+        )
+    weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    weights = _without_wrappers(weights, model)
+    if misfits := _misfits(model, weights):
+        more = f", and {len(misfits) - MAX_NAMED} more" if len(misfits) > MAX_NAMED else ""
+        raise ValueError(
+            f"the weights in '{path}' do not fit the {type(model).__name__}: {', '.join(misfits[:MAX_NAMED])}{more}; "
+            "build the network (depth, form, number of classes) that they were saved from"
+        )
+    model.load_state_dict(weights, strict=False)  # strict but for what _misfits tolerates
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is no safetensors file, or a damaged one: {error}") from error
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Unpickle with torch's restricted reader and unwrap the state dict."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # the bytes of a damaged file can raise anything
+        if unsafe := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+            raise ValueError(
+                f"'{path}' holds a pickled {unsafe[1]}, and only plain data are loaded, since unpickling can run code; "
+                "save the state dict alone with torch.save(model.state_dict(), path)"
+            ) from error
+        raise ValueError(
+            f"'{path}' is no checkpoint that torch.load reads with weights_only=True: it is damaged, incomplete or "
+            "of another kind; get it again, or save the state dict with torch.save(model.state_dict(), path)"
+        ) from error
+    return _state_dict(content, path)
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """Find the state dict in a checkpoint; of a Lightning module's, the part that is the network."""
+    is_lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in NESTINGS if isinstance(content.get(key), Mapping)), content)
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        keys = ", ".join(map(str, list(content)[:MAX_NAMED])) if isinstance(content, Mapping) else ""
+        found = f"a dict of {keys}" if keys else f"a {type(content).__name__}"
+        raise ValueError(f"'{path}' holds {found}; expected a state dict, bare or under {', '.join(NESTINGS)}")
+    network = {key.removeprefix("net."): tensor for key, tensor in content.items() if key.startswith("net.")}
+    return network if is_lightning and network else dict(content)
+
+
+def _without_wrappers(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Drop the profiler's keys, then the prefixes that all keys share and the network's own do not have."""
+    weights = {key: tensor for key, tensor in weights.items() if key.rpartition(".")[2] not in PROFILER_KEYS}
+    own = model.state_dict().keys()
+    while own.isdisjoint(weights):
+        prefix = next((wrapper for wrapper in WRAPPERS if all(key.startswith(wrapper) for key in weights)), None)
+        if not weights or prefix is None:
+            break
+        weights = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
+    return weights
+
+
+def _misfits(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Say of every key that is missing, unexpected or of another shape what is wrong with it, the kinds in turn."""
+    own = model.state_dict()
+    relabels = {f"{name}.source" for name, module in model.named_modules() if isinstance(module, ChannelRelabel)}
+    missing = [
+        f"{key} is missing"
+        for key in own
+        if key not in weights and key not in relabels and not key.endswith("num_batches_tracked")
+    ]
+    unexpected = [f"{key} is unexpected" for key in weights if key not in own]
+    reshaped = [
+        f"{key} is {tuple(weights[key].shape)} in the file and {tuple(tensor.shape)} in the network"
+        for key, tensor in own.items()
+        if key in weights and weights[key].shape != tensor.shape
+    ]
+    return [misfit for kinds in zip_longest(missing, unexpected, reshaped) for misfit in kinds if misfit]

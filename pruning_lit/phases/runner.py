@@ -1,0 +1,154 @@
+"""One phase, from where it stands to its end: begun, continued, or already finished."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import LearningRateMonitor, Timer
+
+from pruning_lit.callbacks import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    LastCheckpoint,
+    MetricsFile,
+    RunIdentity,
+    StatelessRandomness,
+    require_same_settings,
+)
+from pruning_lit.data import Pictures
+from pruning_lit.phases.training import Training
+
+log = logging.getLogger(__name__)
+
+NOT_PART_OF_THE_RESULT = ("trainer", "logger", "callbacks", "checkpoint", "name", "latency")
+
+
+@dataclass(frozen=True)
+class PhaseOutcome:
+    """What a finished phase left in its folder.
+
+    Attributes:
+        name, epochs: of the phase.
+        seconds: training time, over all sittings.
+        cuts: what the pruning callback recorded, cut by cut.
+        best: the best checkpoint and its validation accuracy, where there is one.
+    """
+
+    name: str
+    epochs: int
+    seconds: float
+    cuts: list[dict[str, Any]] = field(default_factory=list)
+    best: tuple[Path, float] | None = None
+
+
+class PhaseRunner:
+    """Runs one phase of an experiment in its own folder, ``phases/<number>-<name>``.
+
+    Args:
+        config: of the whole experiment.
+        folder: of the run.
+        number: position of the phase, from 1.
+        name: of the phase.
+    """
+
+    def __init__(self, config: DictConfig, folder: Path, number: int, name: str) -> None:
+        self.config, self.folder, self.number, self.name = config, folder, number, name
+        self.place = folder / "phases" / f"{number}-{name}"
+        self.last = self.place / "last.ckpt"
+        self.finished = self.place / "finished.json"
+
+    def run(self, module: Training, data: Pictures) -> PhaseOutcome:
+        """Train to the end of the phase, unless that has been done, and leave the result in ``module.net``.
+
+        The result is always read back from the folder, so that it does not matter which process, when, has trained.
+        """
+        data.stream = self.number
+        if self.last.is_file():
+            self._require_same_experiment()
+        if self.finished.is_file():
+            log.info("phase %s is finished, going on with its result", self.name)
+        else:
+            self._fit(module, data)
+        return self._result(module)
+
+    def _fit(self, module: Training, data: Pictures) -> None:
+        trainer = self._trainer(module, data)
+        log.info(
+            "phase %s: %d epochs, batch of %d on each of %d process(es), %d in all",
+            self.name, module.epochs, data.batch_size, trainer.world_size, data.batch_size * trainer.world_size,
+        )  # fmt: skip
+        trainer.fit(module, datamodule=data, ckpt_path=self.last if self.last.is_file() else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if trainer.is_global_zero:
+            self.finished.write_text(json.dumps({"epochs": module.epochs}) + "\n")
+        trainer.strategy.barrier()
+
+    def _trainer(self, module: Training, data: Pictures) -> pl.Trainer:
+        logger = self._logger()
+        extras = [instantiate(item) for item in (self.config.callbacks or {}).values()]
+        callbacks = [
+            *(extra for extra in extras if logger or not isinstance(extra, LearningRateMonitor)),
+            StatelessRandomness(self.config.seed, self.number),
+            MetricsFile(self.folder / "metrics.csv", self.name),
+            RunIdentity(self._settings()),
+            Timer(),
+            LastCheckpoint(self.place),
+        ]
+        if self.config.checkpoint.every_n_steps:
+            callbacks.append(LastCheckpoint(self.place, self.config.checkpoint.every_n_steps))
+        if data.has_validation:
+            callbacks.append(BestCheckpoint(self.place))
+        return instantiate(self.config.trainer, _partial_=True)(
+            max_epochs=module.epochs, callbacks=callbacks, logger=logger or False, default_root_dir=self.folder,
+            plugins=[AtomicCheckpointIO()], use_distributed_sampler=False,
+        )  # fmt: skip
+
+    def _logger(self) -> Any:
+        if not self.config.logger:
+            return None
+        make = instantiate(self.config.logger, _partial_=True)
+        return make(save_dir=self.folder, name="tensorboard", version=f"{self.number}-{self.name}")
+
+    def _settings(self) -> dict[str, Any]:
+        settings = OmegaConf.to_container(self.config, resolve=True)
+        assert isinstance(settings, dict)
+        return {str(key): value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
+
+    def _require_same_experiment(self) -> None:
+        require_same_settings(read_checkpoint(self.last), self._settings(), self.last)
+
+    def _result(self, module: Training) -> PhaseOutcome:
+        checkpoint = read_checkpoint(self.last)
+        load_network(module.net, checkpoint)
+        states = checkpoint["callbacks"]
+        pruning = next((state for key, state in states.items() if key.startswith("ScheduledPruning")), {})
+        best = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})
+        path = self.place / "best.ckpt"
+        return PhaseOutcome(
+            name=self.name,
+            epochs=module.epochs,
+            seconds=float(states["Timer"]["time_elapsed"]["train"]),
+            cuts=pruning.get("cuts", []),
+            best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
+        )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint as plain data; ValueError if it cannot be read."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise ValueError(f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); delete it to begin the phase again") from error
+
+
+def load_network(net: torch.nn.Module, checkpoint: dict[str, Any]) -> None:
+    """Fill ``net``, adopting the widths, from a checkpoint of a phase."""
+    weights = {key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items() if key.startswith("net.")}
+    net.load_state_dict(weights)

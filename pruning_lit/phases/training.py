@@ -1,0 +1,94 @@
+"""Ordinary training and fine-tuning."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pruning_lit.phases.schedules import Schedule
+from pruning_lit.tasks import Classification
+
+
+class Training(LightningModule):
+    """Train a network on a task.
+
+    Args:
+        net: the network; callbacks may narrow it on the way.
+        num_classes: what there is to tell apart.
+        task: number of classes to loss and metrics.
+        epochs: length of the phase.
+        optimizer: parameters to optimizer.
+        schedule: of the learning rate.
+        channels_last: keep pictures and weights in the memory format that is faster on most machines.
+        callbacks: what happens when within this phase, by a name of one's own.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int,
+        task: Callable[..., Classification],
+        epochs: int,
+        optimizer: Callable[..., Optimizer],
+        schedule: Schedule,
+        channels_last: bool = False,
+        callbacks: Mapping[str, Callback] | None = None,
+    ) -> None:
+        super().__init__()
+        if epochs < 1:
+            raise ValueError(f"a phase needs at least 1 epoch, got {epochs}")
+        self.net = net
+        self.task = task(num_classes=num_classes)
+        self.epochs = epochs
+        self.make_optimizer = optimizer
+        self.schedule = schedule
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.callbacks = dict(callbacks or {})
+        self.train_metrics = self.task.metrics("train/")
+        self.val_metrics = self.task.metrics("val/")
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits ``(N, classes)`` of pictures ``(N, C, H, W)``."""
+        return self.net(pictures.contiguous(memory_format=self.memory_format))
+
+    def on_fit_start(self) -> None:
+        """Put the weights into the memory format."""
+        self.format_memory()
+
+    def format_memory(self) -> None:
+        """To be called again whenever the network has got new parameters."""
+        if self.memory_format is torch.channels_last:
+            self.net.to(memory_format=torch.channels_last)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        pictures, target = batch
+        logits = self(pictures)
+        loss = self.task.loss(logits, target, training=True)
+        self.train_metrics.update(logits, target)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(target))
+        self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(target))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Loss and metrics of one batch of the part that epochs are chosen by."""
+        pictures, target = batch
+        logits = self(pictures)
+        loss = self.task.loss(logits, target, training=False)
+        self.val_metrics.update(logits, target)
+        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(target))
+        self.log_dict(self.val_metrics, on_epoch=True, prog_bar=True, batch_size=len(target))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimizer, and its schedule stepped once per optimizer step."""
+        optimizer = self.make_optimizer(self.net.parameters())
+        steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // self.epochs)
+        scheduler = self.schedule.attach(optimizer, steps_per_epoch, self.epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The callbacks of this phase."""
+        return list(self.callbacks.values())

@@ -1,0 +1,129 @@
+"""A report for people: ``report.md``, and the table printed at the end of a run."""
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from pruning_lit.report.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
+
+if TYPE_CHECKING:
+    from pruning_lit.report.record import Report
+
+ARTEFACT = "pruned/model.safetensors"
+MEANINGS = """\
+- **accuracy**: share of the test pictures whose class is found; *after* is the network as the last epoch left it.
+- **parameters**: numbers the network has learned; they decide the size of its file and of its memory.
+- **MACs**: multiply-accumulates of all convolutions and linear layers for one picture; the arithmetic to be done.
+- **latency here**: median wall time of one forward pass of the example input on the hardware named below.
+- **throughput here**: pictures per second on that hardware when they come in batches."""
+USE = f"""\
+```python
+from pruning_lit.channels import load
+
+net = load("{ARTEFACT}")  # a plain torch.nn.Module; the path is relative to the folder of this report
+```"""
+
+
+def markdown(report: "Report", picture: str | None = None) -> str:
+    """The text of ``report.md``.
+
+    Args:
+        report: what to tell.
+        picture: file of the widths' picture, relative to the text; ``None`` shows none.
+    """
+    sections = [
+        f"# {report.experiment}: pruning report",
+        _verdict(report),
+        *[f"> **Note.** {note}" for note in report.notes],
+        "\n".join(markdown_table(["", "before", "after", "change"], _comparison(report))),
+        _along_the_way(report),
+        "## What the numbers mean\n\n" + MEANINGS,
+        "## Use the pruned network\n\n" + USE,
+        _widths(report, picture),
+        _protected(report),
+        _origin(report),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def console_table(report: "Report") -> Table:
+    """The comparison before and after as a rich table for the end of a run."""
+    table = Table("", title=f"{report.experiment} (seed {report.seed})", title_justify="left")
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right")
+    for row in _comparison(report):
+        table.add_row(*row)
+    return table
+
+
+def _verdict(report: "Report") -> str:
+    gone = report.reduction
+    text = f"The network lost {percent(gone['macs'], 1)} of its MACs and {percent(gone['params'], 1)} of its parameters"
+    before, after = report.before.accuracy, report.after.accuracy
+    if before is None or after is None:
+        return text + "."
+    return f"{text}; its accuracy went from {percent(before)} to {percent(after)} ({points(after - before)})."
+
+
+def _comparison(report: "Report") -> list[list[str]]:
+    before, after = report.before, report.after
+    accuracy = points(difference(before.accuracy, after.accuracy))
+    rows = [["accuracy", percent(before.accuracy), percent(after.accuracy), accuracy]]
+    for label, old, new, unit in [
+        ("parameters", before.params, after.params, ""),
+        ("MACs", before.macs, after.macs, ""),
+        ("latency here", before.latency_ms, after.latency_ms, "ms"),
+        ("throughput here", before.throughput, after.throughput, "pictures/s"),
+    ]:
+        rows.append([label, amount(old, unit), amount(new, unit), change(old, new)])
+    return rows
+
+
+def _along_the_way(report: "Report") -> str:
+    lines = []
+    if report.accuracy_after_cut is not None:
+        lines.append(f"- Right after the cut, before any further training: {percent(report.accuracy_after_cut)}.")
+    if best := report.best:
+        lines.append(
+            f"- Best epoch at the final width, chosen by validation accuracy: epoch {best['epoch']}, "
+            f"validation {percent(best['val_accuracy'])}, test {percent(best['test_accuracy'])} (`{best['path']}`)."
+        )
+    return "Accuracy on the way:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _widths(report: "Report", picture: str | None) -> str:
+    if not report.groups:
+        return ""
+    rows = [
+        [f"`{group.name}`", str(group.size), str(group.kept), percent(group.kept / group.size, 0)]
+        for group in report.groups
+    ]
+    image = f"![channels per layer, before and after]({picture})\n\n" if picture else ""
+    table = markdown_table(["channels made by", "before", "after", "kept"], rows)
+    return f"## Channels per layer\n\n{image}" + "\n".join(table)
+
+
+def _protected(report: "Report") -> str:
+    names: dict[str, list[str]] = {}
+    for group in report.groups:
+        if group.protected is not None:
+            names.setdefault(group.protected, []).append(f"`{group.name}`")
+    if not names:
+        return ""
+    lines = [f"- {', '.join(layers)}: {reason}" for reason, layers in names.items()]
+    return "## What was protected, and why\n\n" + "\n".join(lines)
+
+
+def _origin(report: "Report") -> str:
+    facts = {
+        "choices": ", ".join(f"{group}={choice}" for group, choice in report.choices.items()),
+        "seed": str(report.seed),
+        "hardware": report.hardware,
+        "versions": ", ".join(f"{library} {version}" for library, version in report.versions.items()),
+        "date": report.date,
+    }
+    lines = [f"- {name}: {value or UNKNOWN}" for name, value in facts.items()]
+    command = f"```\n{report.command}\n```\n\n" if report.command else ""
+    rows = [[phase["name"], str(phase["epochs"]), f"{phase['seconds']:.1f}"] for phase in report.phases]
+    phases = "\n\n" + "\n".join(markdown_table(["phase", "epochs", "seconds"], rows)) if rows else ""
+    return f"## How this was made\n\n{command}" + "\n".join(lines) + phases

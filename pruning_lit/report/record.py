@@ -1,0 +1,180 @@
+"""What a run reports, as plain data that is written to and read from JSON."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+from pruning_lit.report.atomic import write_text
+from pruning_lit.report.document import markdown
+
+JSON_NAME = "report.json"
+MARKDOWN_NAME = "report.md"
+WIDTHS_NAME = "widths.png"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One network in numbers.
+
+    Args:
+        params: number of parameters.
+        macs: multiply-accumulates of one forward pass of one picture.
+        accuracy: share of right predictions, 0 to 1; ``None`` when it was not measured.
+        latency_ms: median wall time of one forward pass on this machine, in milliseconds.
+        throughput: pictures per second on this machine.
+
+    Raises:
+        ValueError: the accuracy is not between 0 and 1.
+    """
+
+    params: int
+    macs: int
+    accuracy: float | None = None
+    latency_ms: float | None = None
+    throughput: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_fraction("accuracy", self.accuracy)
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """What became of one group of channels.
+
+    Args:
+        name: the layer that makes the channels.
+        size: number of channels before.
+        kept: number of channels that stayed.
+        protected: why the group may not be pruned, in words; ``None`` when it may.
+        positions: which channels stayed, ascending; ``None`` when that is not recorded.
+    """
+
+    name: str
+    size: int
+    kept: int
+    protected: str | None = None
+    positions: list[int] | None = None
+
+
+class PhaseRecord(TypedDict):
+    """One phase of training: its name, number of epochs and wall time in seconds."""
+
+    name: str
+    epochs: int
+    seconds: float
+
+
+class Best(TypedDict):
+    """The epoch at the final width that was best on the validation data, and its checkpoint; accuracies are 0 to 1."""
+
+    epoch: int
+    val_accuracy: float | None
+    test_accuracy: float | None
+    path: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did and what came of it.
+
+    Args:
+        experiment: name of the run.
+        seed: seed of everything random.
+        before: the dense network.
+        after: the pruned network at the end of the last epoch.
+        accuracy_after_cut: accuracy between the cut and the training that follows, 0 to 1; ``None`` when not measured.
+        best: the best epoch beside the last one; ``None`` without validation data.
+        groups: every group of channels, in the order of the network.
+        notes: sentences a reader has to know, such as a target that was not met.
+        command: the command line that repeats the run.
+        versions: library to version.
+        hardware: where the run, and its latencies, come from.
+        phases: what was trained, in order.
+        choices: names of the chosen configurations: ``method``, ``sparsity``, ``arch``, ``dataset``, ``criterion``.
+        date: when the report was made, ISO 8601.
+
+    Raises:
+        ValueError: an accuracy is not between 0 and 1.
+    """
+
+    experiment: str
+    seed: int
+    before: Figures
+    after: Figures
+    accuracy_after_cut: float | None = None
+    best: Best | None = None
+    groups: list[GroupRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    command: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: str = ""
+    phases: list[PhaseRecord] = field(default_factory=list)
+    choices: dict[str, str] = field(default_factory=dict)
+    date: str = field(default_factory=lambda: datetime.now().isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        _check_fraction("accuracy_after_cut", self.accuracy_after_cut)
+
+    @property
+    def reduction(self) -> dict[str, float | None]:
+        """The share that is gone, ``1 - after / before``, of ``params``, ``macs`` and ``latency``; None: unknown."""
+        return {
+            "params": _reduction(self.before.params, self.after.params),
+            "macs": _reduction(self.before.macs, self.after.macs),
+            "latency": _reduction(self.before.latency_ms, self.after.latency_ms),
+        }
+
+    def to_json(self) -> str:
+        """The report as JSON text, the computed reductions included."""
+        return json.dumps(asdict(self) | {"reduction": self.reduction}, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The report back from :meth:`to_json`; keys it does not know are ignored.
+
+        Raises:
+            ValueError: the text is not JSON, or not a report.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            known = {key: data[key] for key in (each.name for each in fields(cls)) if key in data}
+            known |= {"before": Figures(**data["before"]), "after": Figures(**data["after"])}
+            return cls(**known | {"groups": [GroupRecord(**group) for group in data.get("groups", [])]})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"the JSON is not that of a report ({type(error).__name__}: {error})") from error
+
+    def write(self, folder: str | Path) -> None:
+        """Write ``report.json`` and ``report.md`` into ``folder``; a ``widths.png`` already there is shown in it."""
+        folder = Path(folder)
+        picture = WIDTHS_NAME if (folder / WIDTHS_NAME).is_file() else None
+        write_text(folder / MARKDOWN_NAME, markdown(self, picture))
+        write_text(folder / JSON_NAME, self.to_json())  # last: a report.json says that the run is complete
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a ``report.json``, or the one in a run's folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: the file is damaged.
+        """
+        path = Path(path)
+        path = path / JSON_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f"no report at {path}; expected the folder of a finished run or its {JSON_NAME}")
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read as a report: {error}; run the experiment again") from error
+
+
+def _reduction(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None or before == 0 else 1 - after / before
+
+
+def _check_fraction(name: str, value: float | None) -> None:
+    if value is not None and not (math.isfinite(value) and 0 <= value <= 1):
+        raise ValueError(f"{name} is a share between 0 and 1, got {value}")

@@ -1,0 +1,41 @@
+"""How numbers are written for people: percentages, points, counts, spreads."""
+
+UNKNOWN = "-"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction as per cent: 0.9326 is ``93.26 %``."""
+    return UNKNOWN if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def points(difference: float | None) -> str:
+    """A difference of two fractions in percentage points, with its sign: -0.0025 is ``-0.25 points``."""
+    return UNKNOWN if difference is None else f"{100 * difference:+.2f} points"
+
+
+def change(before: float | None, after: float | None) -> str:
+    """A relative change with its sign: 200 to 150 is ``-25.0 %``."""
+    return UNKNOWN if before is None or after is None or before == 0 else f"{100 * (after / before - 1):+.1f} %"
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """A number with its unit: counts whole and with separators, measurements with three significant digits or more."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+    return f"{text} {unit}".strip()
+
+
+def difference(before: float | None, after: float | None) -> float | None:
+    """``after - before``, or None when one of them is unknown."""
+    return None if before is None or after is None else after - before
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table: the first column is text, the others are aligned to the right."""
+    ruler = ["---"] + ["---:"] * (len(header) - 1)
+    return [_line(cells) for cells in [header, ruler, *rows]]
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -1,0 +1,125 @@
+"""What a run leaves behind: the network in a file, and the report."""
+
+import copy
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from torch import nn
+
+from pruning_lit.channels import ChannelGraph, cost, save, trace
+from pruning_lit.data import Pictures
+from pruning_lit.phases.runner import PhaseOutcome, load_network, read_checkpoint
+from pruning_lit.report import (
+    Best,
+    Figures,
+    GroupRecord,
+    Report,
+    compare_latency,
+    compare_throughput,
+    console_table,
+    figure_to_image,
+    hardware,
+    save as save_figure,
+    versions,
+    widths_figure,
+)
+from pruning_lit.tasks import Classification, evaluate
+
+log = logging.getLogger(__name__)
+
+
+def leave_behind(
+    config: DictConfig, folder: Path, dense: nn.Module, net: nn.Module, data: Pictures, outcomes: list[PhaseOutcome]
+) -> Report:
+    """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and ``widths.png``, and print the table.
+
+    The accuracy is that of the last epoch, on the test pictures; the best epoch, where one could be chosen, stands beside it.
+    """
+    graph = trace(dense, data.example)
+    narrowed = trace(net, data.example)
+    cuts = [cut for outcome in outcomes for cut in outcome.cuts]
+    task = Classification(data.num_classes)
+    accuracy = evaluate(net, data, task)["accuracy"]
+    groups = group_records(graph, cuts)
+    before_ms, after_ms = compare_latency(dense, net, data.example)
+    before_per_s, after_per_s = compare_throughput(dense, net, data.example)
+    report = Report(
+        experiment=config.name,
+        seed=config.seed,
+        before=_figures(graph, cuts[0]["accuracy_before"] if cuts else accuracy, before_ms, before_per_s),
+        after=_figures(narrowed, accuracy, after_ms, after_per_s),
+        accuracy_after_cut=cuts[-1]["accuracy_after"] if cuts else None,
+        best=_best(net, data, task, outcomes),
+        groups=groups,
+        command=f"python -m pruning_lit {shlex.join(sys.argv[1:])}",
+        versions=versions(),
+        hardware=hardware(),
+        phases=[{"name": o.name, "epochs": o.epochs, "seconds": o.seconds} for o in outcomes],
+        choices=_choices(),
+    )
+    arch = {**OmegaConf.to_container(config.arch, resolve=True), "num_classes": data.num_classes}  # type: ignore[dict-item]
+    save(net, folder / "pruned" / "model.safetensors", arch, experiment=config.name, accuracy=accuracy)
+    picture = widths_figure(groups)
+    save_figure(picture, folder / "widths.png")
+    report.write(folder)
+    _to_tensorboard(config, folder, report, figure_to_image(picture))
+    Console().print(console_table(report))
+    log.info("report and network in %s", folder)
+    return report
+
+
+def group_records(graph: ChannelGraph, cuts: list[dict[str, Any]]) -> list[GroupRecord]:
+    """What became of every group of the dense network over all cuts, in its own numbering."""
+    alive = {group.name: list(range(group.size)) for group in graph.groups}
+    for cut in cuts:
+        for name, kept in cut["kept"].items():
+            alive[name] = [alive[name][position] for position in kept]
+    return [
+        GroupRecord(group.name, group.size, len(alive[group.name]), group.protected, alive[group.name])
+        for group in graph.groups
+    ]
+
+
+def _figures(graph: ChannelGraph, accuracy: float, latency: float, throughput: float) -> Figures:
+    counted = cost(graph)
+    return Figures(counted.params, counted.macs, accuracy, latency, throughput)
+
+
+def _best(net: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome]) -> Best | None:
+    chosen = outcomes[-1].best
+    if chosen is None:
+        return None
+    path, val_accuracy = chosen
+    checkpoint = read_checkpoint(path)
+    best = copy.deepcopy(net)
+    load_network(best, checkpoint)
+    test_accuracy = evaluate(best, data, task)["accuracy"]
+    return {"epoch": checkpoint["epoch"], "val_accuracy": val_accuracy, "test_accuracy": test_accuracy, "path": str(path)}
+
+
+def _choices() -> dict[str, str]:
+    chosen = HydraConfig.get().runtime.choices
+    return {key: str(chosen[key]) for key in ("method", "criterion", "sparsity", "arch", "dataset") if key in chosen}
+
+
+def _to_tensorboard(config: DictConfig, folder: Path, report: Report, widths: Any) -> None:
+    """The hyper-parameters with the final figures, and the widths before and after as a picture."""
+    if not config.logger:
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    figures = {"accuracy": report.after.accuracy, "accuracy_after_cut": report.accuracy_after_cut, "macs": report.after.macs}
+    figures |= {"params": report.after.params, "latency_ms": report.after.latency_ms}
+    settings = {**report.choices, "seed": report.seed, "experiment": report.experiment}
+    with SummaryWriter(folder / "tensorboard" / "result") as writer:
+        writer.add_image("widths", widths, dataformats="HWC")
+        known = {f"result/{name}": value for name, value in figures.items() if value is not None}
+        writer.add_hparams(settings, known, run_name=".")
+
+

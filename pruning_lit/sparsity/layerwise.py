@@ -1,0 +1,51 @@
+"""A rate per layer."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from pruning_lit.channels import ChannelGraph
+from pruning_lit.sparsity.base import Dense, Scores, Sparsity
+from pruning_lit.sparsity.layout import layout
+from pruning_lit.sparsity.rates import parse_rate, parse_rates, width_after
+
+
+class Layerwise(Sparsity):
+    """Remove from each layer the share that the papers' tables name.
+
+    Args:
+        rates: ``"[0.]+[0.15]*2+[0.4]*27"`` (see ``parse_rates``; ``layout`` says which entry is whose), a list of numbers, or a mapping
+            from group names to rates, where groups that are not named stay whole.
+    """
+
+    def __init__(self, rates: str | Sequence[float] | Mapping[str, float]) -> None:
+        super().__init__()
+        self.by_name = {n: parse_rate(r, f"rate of {n!r}") for n, r in rates.items()} if isinstance(rates, Mapping) else None
+        self.in_order = [] if isinstance(rates, Mapping) else parse_rates(rates)
+
+    def check(self, graph: ChannelGraph) -> None:
+        """ValueError, with the expected layout spelled out, where the list does not fit the network."""
+        self.rates(graph)
+
+    def rates(self, graph: ChannelGraph) -> dict[str, Fraction]:
+        """The share removed from each group that has one."""
+        if self.by_name is not None:
+            for name, rate in self.by_name.items():
+                if rate and graph[name].protected:
+                    raise ValueError(f"sparsity.rates: group {name!r} is protected: {graph[name].protected}")
+            return self.by_name
+        plan = layout(graph)
+        if len(plan.entries) != len(self.in_order):
+            raise ValueError(f"sparsity.rates has {len(self.in_order)} entries, but this network takes {plan.describe()}")
+        if plan.has_stem and not plan.stem and self.in_order[0] not in (0, self.in_order[1]):
+            raise ValueError(
+                f"sparsity.rates: the stem is narrowed with {plan.streams[0].name!r}, "
+                f"so its rate must be 0 or {float(self.in_order[1])}, not {float(self.in_order[0])}"
+            )
+        return {group.name: rate for groups, rate in zip(plan.entries, self.in_order, strict=True) for group in groups}
+
+    def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+        """See ``Sparsity``."""
+        return {
+            name: min(graph[name].size, width_after(dense.sizes[name], rate * progress))
+            for name, rate in self.rates(graph).items()
+        }

@@ -1,0 +1,52 @@
+"""Rates exactly as they are written: decimals become fractions, never binary floating point."""
+
+import math
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+_TERM = re.compile(r"\[\s*([0-9]*\.?[0-9]*)\s*\]\s*(?:\*\s*([0-9]+))?")
+
+
+def parse_rates(text: str | Sequence[float | str]) -> list[Fraction]:
+    """The papers' list notation: ``[0.]+[0.15]*2+[0.4]*27`` is 0, then 0.15 twice, then 0.4 twenty-seven times.
+
+    Args:
+        text: terms ``[rate]`` or ``[rate]*count`` joined by ``+``, blanks allowed; or simply a list of rates.
+
+    Returns:
+        One share of removed channels per entry, each in [0, 1).
+
+    Raises:
+        ValueError: a term is malformed, a rate lies outside [0, 1), or a count is 0.
+
+    Source: the sparsity argument of Sui et al. 2021 (CHIP), as released.
+    """
+    if not isinstance(text, str):
+        return [parse_rate(rate) for rate in text]
+    rates: list[Fraction] = []
+    for term in text.split("+"):
+        match = _TERM.fullmatch(term.strip())
+        if match is None or match[1] in ("", "."):
+            raise ValueError(f"sparsity rates {text!r}: cannot read the term {term.strip()!r}, expected [rate] or [rate]*count")
+        count = int(match[2] or 1)
+        if count < 1:
+            raise ValueError(f"sparsity rates {text!r}: the count in {term.strip()!r} must be at least 1")
+        rates += [parse_rate(match[1])] * count
+    return rates
+
+
+def parse_rate(rate: float | str, name: str = "rate") -> Fraction:
+    """One share of removed channels, exact as written; ValueError outside [0, 1)."""
+    try:
+        exact = Fraction(str(rate))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{name} {rate!r} is not a number") from None
+    if not 0 <= exact < 1:
+        raise ValueError(f"{name} {rate} lies outside [0, 1): it is the share that is removed")
+    return exact
+
+
+def width_after(size: int, rate: Fraction, at_least: int = 1) -> int:
+    """Channels that stay of ``size`` when the share ``rate`` goes: rounded down, exactly, and never below ``at_least``."""
+    return max(min(at_least, size), math.floor(size * (1 - rate)))

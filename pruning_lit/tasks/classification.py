@@ -1,0 +1,32 @@
+"""One class per picture."""
+
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+
+class Classification:
+    """Cross-entropy and accuracy.
+
+    Args:
+        num_classes: number of classes.
+        label_smoothing: share of the target spread evenly over all classes while training, in [0, 1).
+    """
+
+    def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+
+    def loss(self, logits: Tensor, target: Tensor, *, training: bool) -> Tensor:
+        """Mean cross-entropy of logits ``(N, classes)`` and targets ``(N,)``; smoothed only while training."""
+        return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing if training else 0.0)
+
+    def metrics(self, prefix: str = "") -> MetricCollection:
+        """Top-1 accuracy, and top-5 where there are more than five classes; shares of all pictures, 0…1."""
+        metrics = {"accuracy": MulticlassAccuracy(self.num_classes, average="micro")}
+        if self.num_classes > 5:
+            metrics["accuracy_top5"] = MulticlassAccuracy(self.num_classes, average="micro", top_k=5)
+        return MetricCollection(metrics, prefix=prefix)

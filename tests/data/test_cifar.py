@@ -1,0 +1,91 @@
+import pickle
+import tarfile
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+from small_pictures import STATISTICS
+from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import calculate_md5
+
+from pruning_lit.data import Cifar10, Cifar100
+
+
+@pytest.fixture(params=[Cifar10, Cifar100])
+def dataset(request):
+    return request.param
+
+
+@pytest.fixture
+def archive(dataset, tmp_path, monkeypatch):
+    """An archive in the official layout: two training files, one test file, three pictures each."""
+    source = {Cifar10: CIFAR10, Cifar100: CIFAR100}[dataset]
+    label, names = ("labels", "label_names") if dataset is Cifar10 else ("fine_labels", "fine_label_names")
+    folder = tmp_path / "made" / source.base_folder
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 3 * 32 * 32), dtype=np.uint8)
+    for number, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
+        entry = {"data": pixels[3 * number : 3 * number + 3], label: [number, 0, 1]}
+        (folder / name).write_bytes(pickle.dumps(entry))
+    (folder / "meta").write_bytes(pickle.dumps({names: ["ant", "bee", "cow"]}))
+    path = tmp_path / source.filename
+    with tarfile.open(path, "w:gz") as file:
+        file.add(folder, source.base_folder)
+    monkeypatch.setattr(source, "train_list", [["data_batch_1", None], ["data_batch_2", None]])
+    monkeypatch.setattr(source, "test_list", [["test_batch", calculate_md5(str(folder / "test_batch"))]])
+    monkeypatch.setattr(source, "meta", {"filename": "meta", "key": names, "md5": None})
+    monkeypatch.setattr(source, "tgz_md5", calculate_md5(str(path)))
+    return path, torch.from_numpy(pixels).view(9, 3, 32, 32)
+
+
+def cifar(dataset, root, **settings):
+    data = dataset(root, batch_size=2, **STATISTICS, **settings)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_an_archive_put_there_by_hand_is_unpacked_and_read(dataset, archive):
+    path, pixels = archive
+    data = cifar(dataset, path.parent)
+    assert data.classes == ["ant", "bee", "cow"]
+    assert torch.equal(data.parts.train.pictures, pixels[:6])
+    assert torch.equal(data.parts.test.pictures, pixels[6:])
+    assert data.parts.train.targets.tolist() == [0, 0, 1, 1, 0, 1]
+    path.unlink()
+    cifar(dataset, path.parent)  # the unpacked folder will do
+
+
+def test_a_missing_folder_says_how_to_get_it(dataset, tmp_path):
+    name = dataset.source.filename
+    with pytest.raises(FileNotFoundError, match=rf"is missing: set dataset.download=true, or put {name} into '.*'"):
+        cifar(dataset, tmp_path)
+
+
+def test_a_damaged_archive_is_named(dataset, archive):
+    path, _ = archive
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=rf"'.*{path.name}' is incomplete or damaged: delete it"):
+        cifar(dataset, path.parent)
+
+
+def test_damaged_files_are_named(dataset, archive):
+    path, _ = archive
+    cifar(dataset, path.parent)
+    (path.parent / dataset.source.base_folder / "test_batch").write_bytes(b"")
+    with pytest.raises(
+        FileNotFoundError, match=r"' is incomplete or damaged: delete it, then set dataset.download=true"
+    ):
+        cifar(dataset, path.parent)
+
+
+def test_a_failed_download_says_what_to_do(dataset, tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", unreachable)
+    with pytest.raises(
+        FileNotFoundError, match=r"could not be downloaded \(.*no network.*\): put the archive into '.*' by"
+    ):
+        cifar(dataset, tmp_path, download=True)

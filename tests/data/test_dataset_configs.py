@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from pruning_lit.data import Pictures
+
+CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_dataset_config_builds_a_data_set_with_the_seed_of_the_run(path):
+    dataset = OmegaConf.load(path)
+    if OmegaConf.is_missing(dataset, "root"):
+        dataset.root = "nowhere"
+    run = OmegaConf.create({"seed": 5, "dataset": dataset})
+    data = instantiate(run.dataset)
+    assert isinstance(data, Pictures)
+    assert data.seed == 5
+
+
+def test_the_default_data_set_needs_nothing():
+    path = next(path for path in CONFIGS if path.stem == "digits")
+    data = instantiate(OmegaConf.create({"seed": 0, "dataset": OmegaConf.load(path)}).dataset)
+    data.prepare_data()
+    data.setup()
+    assert data.has_validation
+    assert (data.num_classes, data.shape) == (10, (3, 32, 32))

@@ -1,0 +1,190 @@
+import logging
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_pictures import STATISTICS, write_pictures
+from torchvision.transforms import functional
+
+from pruning_lit.data import ImageFolder
+
+
+def folder(root, **settings):
+    data = ImageFolder(root, batch_size=4, **STATISTICS, **settings)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def picture(path):
+    return functional.pil_to_tensor(Image.open(path))
+
+
+def test_pictures_are_read_class_by_class_in_the_order_of_their_names(make_folder):
+    root = make_folder()
+    data = folder(root)
+    assert (data.classes, data.shape) == (["cat", "dog"], (3, 6, 8))
+    for part, name in ((data.parts.train, "train"), (data.parts.test, "test")):
+        expected = [picture(root / name / animal / f"{number}.png") for animal in ("cat", "dog") for number in (0, 1)]
+        assert torch.equal(part.pictures, torch.stack(expected))
+        assert part.targets.tolist() == [0, 0, 1, 1]
+
+
+def test_other_files_and_hidden_folders_are_passed_over_and_subfolders_searched(make_folder):
+    root = make_folder()
+    (root / "train" / "cat" / "notes.txt").write_text("not a picture")
+    (root / "train" / ".thumbnails").mkdir()
+    write_pictures(root / "train" / "cat" / "more", torch.zeros(1, 3, 6, 8, dtype=torch.uint8))
+    assert folder(root).parts.train.targets.tolist() == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("only", ["test", "val"])
+def test_one_folder_beside_train_is_the_test_part(make_folder, only):
+    data = folder(make_folder(parts=("train", only)))
+    assert len(data.parts.test) == 4
+    assert not data.has_validation
+
+
+def test_with_both_val_chooses_and_test_reports(make_folder):
+    root = make_folder(parts=("train", "val", "test"))
+    data = folder(root)
+    assert data.has_validation
+    assert torch.equal(data.parts.validation.pictures[0], picture(root / "val" / "cat" / "0.png"))
+    assert torch.equal(data.parts.test.pictures[0], picture(root / "test" / "cat" / "0.png"))
+
+
+def test_a_second_validation_part_is_refused(make_folder):
+    with pytest.raises(
+        ValueError, match=r"dataset.val_fraction is 0.5, but the data have a validation part: set it to 0"
+    ):
+        folder(make_folder(parts=("train", "val", "test")), val_fraction=0.5)
+
+
+def test_size_cuts_the_middle_of_the_resized_picture(make_folder):
+    root = make_folder()
+    ramp = np.zeros((60, 100, 3), dtype=np.uint8)
+    ramp[:] = np.arange(100)[None, :, None]  # brightness tells the column
+    Image.fromarray(ramp).save(root / "train" / "cat" / "0.png")
+    resized = folder(root, size=12).parts.train.pictures
+    assert resized.shape == (4, 3, 12, 12)
+    columns = 20 + 60 * (torch.arange(12) + 0.5) / 12 - 0.5  # the middle 60 of 100 columns
+    torch.testing.assert_close(resized[0, 0, 5].float(), columns, rtol=0, atol=1)
+
+
+def test_grey_and_transparent_pictures_become_rgb(make_folder):
+    root = make_folder()
+    Image.new("L", (8, 6), 7).save(root / "train" / "cat" / "0.png")
+    Image.new("RGBA", (8, 6), (1, 2, 3, 0)).save(root / "train" / "cat" / "1.png")
+    pictures = folder(root).parts.train.pictures
+    assert pictures[0, :, 0, 0].tolist() == [7, 7, 7]
+    assert pictures[1, :, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_the_cache_gives_what_decoding_gave(make_folder, tmp_path, monkeypatch):
+    root, cache = make_folder(), tmp_path / "made" / "pictures.safetensors"
+    decoded = folder(root, cache=cache).parts
+    assert [path.name for path in cache.parent.iterdir()] == [cache.name]  # nothing unfinished is left
+    monkeypatch.setattr("pruning_lit.data.image_folder.decode", None)  # decoding again would fail
+    cached = folder(root, cache=cache).parts
+    for one, other in ((decoded.train, cached.train), (decoded.test, cached.test)):
+        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.targets, other.targets)
+
+
+@pytest.mark.parametrize("change", ["a file", "its time", "its name", "the size"])
+def test_a_stale_cache_is_made_anew(make_folder, tmp_path, caplog, change):
+    root, cache = make_folder(height=8), tmp_path / "pictures.safetensors"
+    folder(root, cache=cache)
+    path = root / "train" / "dog" / "1.png"
+    if change == "a file":
+        write_pictures(root / "train" / "dog", torch.zeros(3, 3, 8, 8, dtype=torch.uint8))
+    elif change == "its time":
+        os.utime(path, (1, 1))
+    elif change == "its name":
+        path.rename(path.with_name("a.png"))
+    caplog.set_level(logging.INFO, "pruning_lit")
+    size = 4 if change == "the size" else None
+    assert torch.equal(
+        folder(root, cache=cache, size=size).parts.train.pictures, folder(root, size=size).parts.train.pictures
+    )
+    assert "have changed since" in caplog.text
+    caplog.clear()
+    folder(root, cache=cache, size=size)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a cache", "half"])
+def test_a_damaged_cache_is_made_anew(make_folder, tmp_path, caplog, damage):
+    root, cache = make_folder(), tmp_path / "pictures.safetensors"
+    expected = folder(root, cache=cache).parts.train.pictures.clone()
+    cache.write_bytes(cache.read_bytes()[:-100] if damage == "half" else damage)
+    assert torch.equal(folder(root, cache=cache).parts.train.pictures, expected)
+    assert "cannot be read" in caplog.text
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"'.*nowhere/train' is missing: pictures are expected in '.*/train/<class>/'"
+    ):
+        folder(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"'.*train' is empty: pictures are expected in"):
+        folder(tmp_path)
+
+
+def test_a_missing_test_part_is_refused(make_folder):
+    with pytest.raises(FileNotFoundError, match=r"has no folder 'test' or 'val' beside 'train'"):
+        folder(make_folder(parts=("train",)))
+
+
+def test_a_class_without_pictures_is_named(make_folder):
+    root = make_folder()
+    (root / "train" / "emu").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"class folder '.*emu' has no pictures"):
+        folder(root)
+
+
+def test_different_classes_are_named(make_folder):
+    root = make_folder()
+    (root / "test" / "dog").rename(root / "test" / "emu")
+    with pytest.raises(
+        ValueError, match=r"'.*test' must have the same class folders .* missing \['dog'\], unknown \['emu'\]"
+    ):
+        folder(root)
+
+
+@pytest.mark.parametrize("content", [b"no picture at all", "cut off"])
+def test_a_corrupt_picture_is_named(make_folder, content):
+    root = make_folder()
+    path = root / "train" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:60] if content == "cut off" else content)
+    with pytest.raises(ValueError, match=r"'.*train/dog/1.png' is not a readable picture \(.*\): replace or remove it"):
+        folder(root)
+
+
+def test_the_first_picture_of_another_size_is_named(make_folder):
+    root = make_folder()
+    for name in ("dog", "cat"):
+        Image.new("RGB", (9, 7)).save(root / "train" / name / "1.png")
+    with pytest.raises(ValueError, match=r"cat/1.png' has 9×7 pixels, but '.*cat/0.png' .* 8×6: set dataset.size=…"):
+        folder(root)
+
+
+def test_a_test_part_of_another_size_is_refused(make_folder):
+    make_folder(parts=("train",))
+    with pytest.raises(
+        ValueError, match=r"test/cat/0.png' has 4×4 pixels, training pictures have 8×6: set dataset.size=…"
+    ):
+        folder(make_folder(parts=("test",), height=4, width=4))
+
+
+def test_a_size_below_one_and_a_folder_as_cache_are_refused(make_folder, tmp_path):
+    with pytest.raises(ValueError, match=r"dataset.size is 0, but a picture's side has at least 1 pixel"):
+        folder(make_folder(), size=0)
+    with pytest.raises(ValueError, match=r"dataset.cache is the folder '.*': name a file"):
+        folder(make_folder(), cache=tmp_path)

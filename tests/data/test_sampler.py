@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from pruning_lit.data.sampler import EpochBatches, OrderedBatches
+
+
+def epoch(number=0, **settings):
+    batches = EpochBatches(**({"num_pictures": 53, "batch_size": 8, "pad": 2, "flip": True} | settings))
+    batches.set_epoch(number)
+    return list(batches)
+
+
+def flat(batches):
+    positions, draws = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return positions, draws
+
+
+def test_order_and_draws_depend_on_seed_stream_and_epoch_only():
+    torch.manual_seed(0)
+    positions, draws = flat(epoch(number=2, seed=3, stream=1))
+    torch.manual_seed(1)  # the global random state plays no part
+    again_positions, again_draws = flat(epoch(number=2, seed=3, stream=1))
+    assert torch.equal(positions, again_positions)
+    assert torch.equal(draws, again_draws)
+
+
+@pytest.mark.parametrize("changed", [{"number": 1}, {"seed": 1}, {"stream": 1}])
+def test_another_seed_stream_or_epoch_gives_another_order_and_other_draws(changed):
+    for one, other in zip(flat(epoch()), flat(epoch(**changed)), strict=True):
+        assert not torch.equal(one, other)
+
+
+def test_swapping_seed_and_stream_gives_another_order():
+    assert not torch.equal(flat(epoch(seed=1, stream=2))[0], flat(epoch(seed=2, stream=1))[0])
+
+
+def test_an_epoch_has_every_picture_once():
+    positions, _ = flat(epoch())
+    assert sorted(positions.tolist()) == list(range(53))
+    assert [len(part) for part, _ in epoch()] == [8, 8, 8, 8, 8, 8, 5]
+
+
+def test_repeated_epochs_are_alike():
+    for one, other in zip(flat(epoch(0, repeat=True)), flat(epoch(5, repeat=True)), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("first", [0, 3, 7])
+def test_an_epoch_can_begin_at_any_batch(first):
+    rest = list(EpochBatches(53, 8).batches(first))
+    assert len(rest) == 7 - first
+    for (positions, draws), (expected_positions, expected_draws) in zip(
+        rest, list(EpochBatches(53, 8))[first:], strict=True
+    ):
+        assert torch.equal(positions, expected_positions)
+        assert torch.equal(draws, expected_draws)
+
+
+@pytest.mark.parametrize("num_pictures", [48, 50, 53])
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_the_ranks_batches_together_are_those_of_one_process(num_pictures, world_size):
+    alone = epoch(num_pictures=num_pictures, batch_size=8)
+    ranks = [
+        epoch(num_pictures=num_pictures, batch_size=8 // world_size, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    num_used = num_pictures - num_pictures % 8 % world_size  # the last batch is trimmed to a multiple of the ranks
+    positions, draws = flat([flat(parts) for parts in zip(*ranks, strict=True)])
+    assert torch.equal(positions, flat(alone)[0][:num_used])
+    assert torch.equal(draws, flat(alone)[1][:num_used])
+    for parts, (batch, _) in zip(zip(*ranks, strict=True), alone, strict=False):
+        assert len({len(part) for part, _ in parts}) == 1
+        assert 0 <= len(batch) - sum(len(part) for part, _ in parts) < world_size
+
+
+@pytest.mark.parametrize("num_pictures", range(3, 40))
+def test_in_order_every_picture_comes_once_and_no_rank_is_left_out(num_pictures):
+    ranks = [list(OrderedBatches(num_pictures, 4, rank, 3)) for rank in range(3)]
+    together = torch.cat([torch.cat(parts) for parts in zip(*ranks, strict=True)])  # strict: equally many batches
+    assert together.tolist() == list(range(num_pictures))
+    assert all(len(batch) > 0 for batches in ranks for batch in batches)
+    assert all(len(OrderedBatches(num_pictures, 4, rank, 3)) == len(batches) for rank, batches in enumerate(ranks))
+
+
+@pytest.mark.parametrize("batches", [EpochBatches, OrderedBatches])
+def test_fewer_pictures_than_processes_are_refused(batches):
+    with pytest.raises(ValueError, match=r"2 pictures cannot be shared among 3 processes"):
+        batches(2, 4, rank=0, world_size=3)

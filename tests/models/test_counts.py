@@ -1,0 +1,87 @@
+"""Every configured architecture has the published numbers of parameters and multiply-accumulates."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pruning_lit.models import cifar_resnet, vgg_bn
+
+ARCH = Path(__file__).parents[2] / "conf" / "arch"
+
+PUBLISHED = {  # name: classes, picture size, parameters, MACs
+    "resnet56": (10, 32, 853_018, 125_485_696),  # CHIP, table 1, in integers
+    "resnet110": (10, 32, 1_727_962, 252_887_680),  # CHIP, table 1
+    "vgg16_bn": (10, 32, 14_991_946, 313_463_808),  # CHIP, table 1, without biases and batch norm in the MACs
+    "resnet50": (1000, 224, 25_557_032, 4_089_184_256),  # CHIP, table 2; torchvision's own 25,557,032
+    "resnet18": (1000, 224, 11_689_512, 1_814_073_344),  # torchvision's weight page: 11,689,512 and 1.81 G
+}
+
+
+def count(net: nn.Module, size: int) -> tuple[int, int]:
+    """Parameters, and MACs of one picture by torch's own counter, which counts two operations for each."""
+    net = net.eval().to("meta")
+    counter = FlopCounterMode(display=False)
+    with counter:
+        net(torch.zeros(1, 3, size, size, device="meta"))
+    return sum(parameter.numel() for parameter in net.parameters()), counter.get_total_flops() // 2
+
+
+def cifar_resnet_by_hand(num_blocks: int, num_classes: int = 10) -> tuple[int, int]:
+    """The same by arithmetic from the definition: 3x3 kernels, two scalars per batch-norm channel, one linear layer."""
+    kernels, norm_channels, macs = 27 * 16, 16, 27 * 16 * 32**2
+    for stage, width in enumerate((16, 32, 64)):
+        for block in range(num_blocks):
+            incoming = width // 2 if stage and block == 0 else width
+            block_kernels = 9 * width * (incoming + width)
+            kernels += block_kernels
+            norm_channels += 2 * width
+            macs += block_kernels * (32 >> stage) ** 2
+    return kernels + 2 * norm_channels + 65 * num_classes, macs + 64 * num_classes
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_configured_architecture_has_the_published_counts(name):
+    num_classes, size, *expected = PUBLISHED[name]
+    net = instantiate(OmegaConf.load(ARCH / f"{name}.yaml"), num_classes=num_classes)
+    assert count(net, size) == tuple(expected)
+
+
+@pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])
+def test_cifar_resnet_counts_follow_from_its_definition(depth, millions):
+    net = instantiate(OmegaConf.load(ARCH / f"resnet{depth}.yaml"), num_classes=10)
+    num_parameters, macs = count(net, 32)
+    assert (num_parameters, macs) == cifar_resnet_by_hand((depth - 2) // 6)
+    assert num_parameters / 1e6 == pytest.approx(millions, rel=0.02)  # He et al. 2016, table 6
+
+
+@pytest.mark.parametrize("depth", [8, 14])
+@pytest.mark.parametrize("num_classes", [10, 100])
+def test_small_depths_and_other_class_counts_follow_the_same_definition(depth, num_classes):
+    assert count(cifar_resnet(depth, num_classes), 32) == cifar_resnet_by_hand((depth - 2) // 6, num_classes)
+
+
+@pytest.mark.parametrize(
+    ("depth", "num_classes", "num_parameters", "macs"),
+    [  # the counts of Network Slimming's released networks
+        (11, 10, 9_228_362, 152_769_536),
+        (13, 10, 9_413_066, 228_267_008),
+        (16, 10, 14_724_042, 313_201_664),
+        (16, 100, 14_770_212, 313_247_744),
+        (19, 10, 20_035_018, 398_136_320),
+        (19, 100, 20_081_188, 398_182_400),
+    ],
+)
+def test_vgg_with_a_linear_classifier_and_no_bias_is_network_slimmings(depth, num_classes, num_parameters, macs):
+    assert count(vgg_bn(depth, num_classes, classifier="linear", bias=False), 32) == (num_parameters, macs)
+
+
+@pytest.mark.parametrize("config", sorted(ARCH.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_comment_in_the_config_tells_the_true_counts(config):
+    num_classes, size = (1000, 224) if "(1000 classes)" in config.read_text() else (10, 32)
+    num_parameters, macs = count(instantiate(OmegaConf.load(config), num_classes=num_classes), size)
+    assert f"{num_parameters:,} parameters, {macs:,} MACs" in config.read_text()
