@@ -2,10 +2,10 @@
 
 The released procedure takes a batch of 128 images, and for every image and channel copies the whole batch, blanks that
 channel in that image and takes the nuclear norm of the image's matrix by a float32 SVD. It is written here from its
-description, with one kindness: the copies go into one buffer. A new tensor per copy, as released (`--new-tensors`), costs
-up to six times as much for large batches and varies with the state of the allocator. Both sides run in this process on
-one thread, on synthetic ReLU maps with decaying spectra at the shapes that ResNet-56 (CIFAR-10) and ResNet-50 (ImageNet)
-score.
+description, with one kindness: the copies go into one buffer. A new tensor per copy, as released (`--new-tensors`),
+costs up to six times as much for large batches and varies with the state of the allocator. Both sides run in this
+process on one thread, on synthetic ReLU maps with decaying spectra at the shapes that ResNet-56 (CIFAR-10) and
+ResNet-50 (ImageNet) score.
 
     python benchmarks/channel_independence.py [--quick] [--new-tensors]
 """

@@ -63,7 +63,9 @@ def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str
     names = [name for name in config.phases if config.weights is None or name != "train"]
     unknown = [name for name in names if name not in config]
     if unknown or not names:
-        raise ValueError(f"phases={list(config.phases)}: this method does not describe a phase called {unknown or 'anything'}")
+        raise ValueError(
+            f"phases={list(config.phases)}: this method does not describe a phase called {unknown or 'anything'}"
+        )
     return {name: build_phase(config[name], net, data) for name in names}
 
 

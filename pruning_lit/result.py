@@ -25,9 +25,11 @@ from pruning_lit.report import (
     console_table,
     figure_to_image,
     hardware,
-    save as save_figure,
     versions,
     widths_figure,
+)
+from pruning_lit.report import (
+    save as save_figure,
 )
 from pruning_lit.tasks import Classification, evaluate
 
@@ -100,7 +102,12 @@ def _best(net: nn.Module, data: Pictures, task: Classification, outcomes: list[P
     best = copy.deepcopy(net)
     load_network(best, checkpoint)
     test_accuracy = evaluate(best, data, task)["accuracy"]
-    return {"epoch": checkpoint["epoch"], "val_accuracy": val_accuracy, "test_accuracy": test_accuracy, "path": str(path)}
+    return {
+        "epoch": checkpoint["epoch"],
+        "val_accuracy": val_accuracy,
+        "test_accuracy": test_accuracy,
+        "path": str(path),
+    }
 
 
 def _choices() -> dict[str, str]:
@@ -114,12 +121,14 @@ def _to_tensorboard(config: DictConfig, folder: Path, report: Report, widths: An
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    figures = {"accuracy": report.after.accuracy, "accuracy_after_cut": report.accuracy_after_cut, "macs": report.after.macs}
+    figures = {
+        "accuracy": report.after.accuracy,
+        "accuracy_after_cut": report.accuracy_after_cut,
+        "macs": report.after.macs,
+    }
     figures |= {"params": report.after.params, "latency_ms": report.after.latency_ms}
     settings = {**report.choices, "seed": report.seed, "experiment": report.experiment}
     with SummaryWriter(folder / "tensorboard" / "result") as writer:
         writer.add_image("widths", widths, dataformats="HWC")
         known = {f"result/{name}": value for name, value in figures.items() if value is not None}
         writer.add_hparams(settings, known, run_name=".")
-
-

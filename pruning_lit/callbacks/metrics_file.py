@@ -25,7 +25,9 @@ class MetricsFile(Callback):
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs after the module has logged, before checkpoints are written."""
-        lines = [line for line in self._lines() if not (line[0] == self.phase and int(line[1]) >= trainer.current_epoch)]
+        lines = [
+            line for line in self._lines() if not (line[0] == self.phase and int(line[1]) >= trainer.current_epoch)
+        ]
         for name, value in sorted(trainer.callback_metrics.items()):
             lines.append([self.phase, str(trainer.current_epoch), str(trainer.global_step), name, repr(float(value))])
         with self.path.open("w", newline="") as file:

@@ -51,7 +51,9 @@ class ScheduledPruning(Callback):
     def check(self, graph: ChannelGraph, num_epochs: int) -> None:
         """ValueError, before any training, where the schedule or the budget cannot be met."""
         if self.epochs[-1] >= num_epochs:
-            raise ValueError(f"pruning at epoch {self.epochs[-1]} never happens: the phase has {num_epochs} epochs (0…{num_epochs - 1})")
+            raise ValueError(
+                f"pruning at epoch {self.epochs[-1]} never happens: the phase has {num_epochs} epochs (0…{num_epochs - 1})"
+            )
         self.sparsity.check(graph)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,7 +84,9 @@ class ScheduledPruning(Callback):
             {
                 "epoch": trainer.current_epoch,
                 "kept": {name: list(positions) for name, positions in kept.items()},
-                "groups": [{"name": group.name, "size": group.size, "protected": group.protected} for group in graph.groups],
+                "groups": [
+                    {"name": group.name, "size": group.size, "protected": group.protected} for group in graph.groups
+                ],
                 "scores": dict(scores),
                 "accuracy_before": before,
                 "accuracy_after": self._accuracy(trainer, pl_module),
@@ -129,5 +133,3 @@ def _reset_batch_norm(net: Any) -> None:
     for module in net.modules():
         if hasattr(module, "reset_running_stats"):
             module.reset_parameters()
-
-

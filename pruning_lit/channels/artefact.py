@@ -71,7 +71,9 @@ def _build(arch: dict[str, Any] | None, path: str | Path) -> nn.Module:
     arguments = dict(arch)
     target = str(arguments.pop("_target_"))
     if not target.startswith(TRUSTED_BUILDERS):
-        raise ValueError(f"{str(path)!r} wants to be built by {target!r}, which is not trusted; pass the dense model to load")
+        raise ValueError(
+            f"{str(path)!r} wants to be built by {target!r}, which is not trusted; pass the dense model to load"
+        )
     module, _, name = target.rpartition(".")
     return getattr(importlib.import_module(module), name)(**arguments)
 

@@ -21,7 +21,9 @@ def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) 
     try:
         found = trace(narrowed, graph.example)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(f"the model does not run any more once it is narrower: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"the model does not run any more once it is narrower: {str(error).splitlines()[0]}"
+        ) from error
     expected = channels_left(graph, kept)
     present = Counter(channel for channels in channels_left(found, {}).values() for channel in channels)
     wrong = [name for name, channels in expected.items() if any(not present[channel] for channel in channels)]
@@ -35,10 +37,15 @@ def channels_left(graph: ChannelGraph, kept: Kept) -> dict[str, list[Channel]]:
     left: dict[str, list[Channel]] = {}
     for group in graph.groups:
         stays = kept.get(group.name, range(group.size))
-        tables = [(piece.tensor, piece.dim, piece.positions.tolist(), renumber[piece.tensor, piece.dim]) for piece in group.slices]
+        tables = [
+            (piece.tensor, piece.dim, piece.positions.tolist(), renumber[piece.tensor, piece.dim])
+            for piece in group.slices
+        ]
         left[group.name] = [
             (
-                frozenset((tensor, dim, number.get(p, p)) for tensor, dim, table, number in tables for p in table[channel]),
+                frozenset(
+                    (tensor, dim, number.get(p, p)) for tensor, dim, table, number in tables for p in table[channel]
+                ),
                 group.protected is not None,
             )
             for channel in stays
@@ -57,7 +64,8 @@ def _renumbering(graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[tuple[st
             if group.name in masks:
                 removed[slot].update(piece.positions[~masks[group.name]].flatten().tolist())
     return {
-        slot: {old: new for new, old in enumerate(p for p in range(last + 1) if p not in removed[slot])} if removed[slot] else {}
+        slot: {old: new for new, old in enumerate(p for p in range(last + 1) if p not in removed[slot])}
+        if removed[slot]
+        else {}
         for slot, last in top.items()
     }
-

@@ -87,7 +87,9 @@ def _grouped(
     given = tracer.channels(x)
     stored = tracer.identities.of(name, 0, weight.shape[0])
     made = stored if not transposed else tracer.identities.fresh(result.shape[1])
-    for part_in, part_stored, part_made in zip(given.chunk(groups), stored.chunk(groups), made.chunk(groups), strict=True):
+    for part_in, part_stored, part_made in zip(
+        given.chunk(groups), stored.chunk(groups), made.chunk(groups), strict=True
+    ):
         members = torch.cat([part_in[part_in >= 0], part_stored, part_made])
         tracer.identities.tie(members[:-1], members[1:])
     if (given < 0).any():

@@ -11,13 +11,7 @@ from torch.utils._pytree import tree_leaves
 #: Composite operations seen as one: taking them apart would lose what they mean, and differs between devices.
 WHOLE = frozenset(
     f"aten::{name}"
-    for name in (
-        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear "
-        "batch_norm instance_norm group_norm layer_norm "
-        "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
-        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
-        "softmax log_softmax"
-    ).split()
+    for name in ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm", "instance_norm", "group_norm", "layer_norm", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "softmax", "log_softmax"]
 )
 
 
@@ -86,7 +80,7 @@ def observe(model: nn.Module, inputs: tuple[Any, ...], listeners: dict[int, Call
         model(*inputs)
 
 
-class evaluating:  # noqa: N801 - reads as a statement
+class evaluating:
     """Context in which a model is in eval mode; every module gets its own flag back afterwards."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -102,7 +102,9 @@ class _Assembly:
     def _group(self, name: str, run: list[int]) -> ChannelGroup:
         slots = self.footprints[run[0]]
         slices = tuple(
-            ChannelSlice(slot[0], slot[1], torch.tensor([self.footprints[label][slot] for label in run]), self._role(slot))
+            ChannelSlice(
+                slot[0], slot[1], torch.tensor([self.footprints[label][slot] for label in run]), self._role(slot)
+            )
             for slot in slots
         )
         in_order = sorted(slots, key=lambda slot: self.order.get(slot[0], -1))

@@ -33,7 +33,9 @@ def sync_widths(model: nn.Module) -> None:
 def _sync_convolution(module: _ConvNd) -> None:
     first, second = module.weight.shape[:2]
     if module.groups > 1:  # whole convolution groups have gone: the rows of one group stay as many
-        per_group = (module.in_channels if isinstance(module, _ConvTransposeNd) else module.out_channels) // module.groups
+        per_group = (
+            module.in_channels if isinstance(module, _ConvTransposeNd) else module.out_channels
+        ) // module.groups
         module.groups = first // per_group
     if isinstance(module, _ConvTransposeNd):
         module.in_channels, module.out_channels = first, second * module.groups
@@ -48,7 +50,12 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
     """
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)
-        if given is None or given.shape == tensor.shape or given.ndim != tensor.ndim or given.shape[2:] != tensor.shape[2:]:
+        if (
+            given is None
+            or given.shape == tensor.shape
+            or given.ndim != tensor.ndim
+            or given.shape[2:] != tensor.shape[2:]
+        ):
             continue
         replace(model, name, torch.zeros(given.shape, dtype=tensor.dtype, device=tensor.device))
     sync_widths(model)

@@ -228,7 +228,9 @@ class ChannelIndependence(Criterion):
         if combine not in ("sum", "normalised"):
             raise ValueError(f"criterion.combine must be 'sum' or 'normalised', got {combine!r}")
         if num_images < 1 or batch_size < 1:
-            raise ValueError(f"criterion.num_images and batch_size must be at least 1, got {num_images} and {batch_size}")
+            raise ValueError(
+                f"criterion.num_images and batch_size must be at least 1, got {num_images} and {batch_size}"
+            )
         self.num_images, self.batch_size, self.augment, self.seed = num_images, batch_size, augment, seed
         self.combine, self.decimals = combine, decimals
 

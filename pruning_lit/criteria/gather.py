@@ -11,7 +11,9 @@ from pruning_lit.channels import ChannelGroup, observe
 Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)
 
 
-def mean_scores(net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Tensor], score: Score) -> dict[int, Tensor]:
+def mean_scores(
+    net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Tensor], score: Score
+) -> dict[int, Tensor]:
     """Mean over pictures of the scores of every map by which a group is judged.
 
     Args:
@@ -27,7 +29,9 @@ def mean_scores(net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Te
     totals: dict[int, Tensor] = {}
     taps = {tap.operation: tap.channels for group in groups for tap in group.taps}
     for tap, channels in sorted(taps.items()):
-        totals[tap] = torch.zeros(channels + 1, dtype=torch.float64, device=device)  # the last entry counts the pictures
+        totals[tap] = torch.zeros(
+            channels + 1, dtype=torch.float64, device=device
+        )  # the last entry counts the pictures
 
     def listener(tap: int) -> Callable[[Tensor], None]:
         def add(maps: Tensor) -> None:

@@ -145,10 +145,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage leads to
-        raise ValueError(f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); delete it to begin the phase again") from error
+        raise ValueError(
+            f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); delete it to begin the phase again"
+        ) from error
 
 
 def load_network(net: torch.nn.Module, checkpoint: dict[str, Any]) -> None:
     """Fill ``net``, adopting the widths, from a checkpoint of a phase."""
-    weights = {key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items() if key.startswith("net.")}
+    weights = {
+        key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items() if key.startswith("net.")
+    }
     net.load_state_dict(weights)

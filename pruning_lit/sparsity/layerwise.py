@@ -19,7 +19,9 @@ class Layerwise(Sparsity):
 
     def __init__(self, rates: str | Sequence[float] | Mapping[str, float]) -> None:
         super().__init__()
-        self.by_name = {n: parse_rate(r, f"rate of {n!r}") for n, r in rates.items()} if isinstance(rates, Mapping) else None
+        self.by_name = (
+            {n: parse_rate(r, f"rate of {n!r}") for n, r in rates.items()} if isinstance(rates, Mapping) else None
+        )
         self.in_order = [] if isinstance(rates, Mapping) else parse_rates(rates)
 
     def check(self, graph: ChannelGraph) -> None:
@@ -35,7 +37,9 @@ class Layerwise(Sparsity):
             return self.by_name
         plan = layout(graph)
         if len(plan.entries) != len(self.in_order):
-            raise ValueError(f"sparsity.rates has {len(self.in_order)} entries, but this network takes {plan.describe()}")
+            raise ValueError(
+                f"sparsity.rates has {len(self.in_order)} entries, but this network takes {plan.describe()}"
+            )
         if plan.has_stem and not plan.stem and self.in_order[0] not in (0, self.in_order[1]):
             raise ValueError(
                 f"sparsity.rates: the stem is narrowed with {plan.streams[0].name!r}, "

@@ -49,8 +49,14 @@ def layout(graph: ChannelGraph) -> Layout:
 
     Source: Sui et al. 2021 (CHIP), as released, for VGG-16 and the ResNets; derived from the graph so that it covers others as well.
     """
-    linear = {name.removesuffix(".weight") for name, shape in graph.shapes.items() if name.endswith(".weight") and len(shape) == 2}
-    order = {layer: i for i, layer in enumerate(dict.fromkeys(call.weight.removesuffix(".weight") for call in graph.calls))}
+    linear = {
+        name.removesuffix(".weight")
+        for name, shape in graph.shapes.items()
+        if name.endswith(".weight") and len(shape) == 2
+    }
+    order = {
+        layer: i for i, layer in enumerate(dict.fromkeys(call.weight.removesuffix(".weight") for call in graph.calls))
+    }
     whole = [g for g in graph.prunable if linear & {*g.readers, *g.writers}]
     rest = [g for g in graph.prunable if g not in whole]
     all_streams = [g for g in graph.prunable if len(g.writers) > 1]

@@ -122,7 +122,10 @@ class Macs(_Ordered):
         """See ``Sparsity``."""
         target = dense.macs * (1 - self.reduction * progress)
         order = self.removal_order(graph, scores)
-        low, high = 0, len(order)  # MACs fall with every channel, so the shortest prefix that meets the target can be bisected
+        low, high = (
+            0,
+            len(order),
+        )  # MACs fall with every channel, so the shortest prefix that meets the target can be bisected
         while low < high:
             middle = (low + high) // 2
             if cost_of_widths(graph, self.after(graph, order[:middle])).macs <= target:

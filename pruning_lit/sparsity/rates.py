@@ -28,7 +28,9 @@ def parse_rates(text: str | Sequence[float | str]) -> list[Fraction]:
     for term in text.split("+"):
         match = _TERM.fullmatch(term.strip())
         if match is None or match[1] in ("", "."):
-            raise ValueError(f"sparsity rates {text!r}: cannot read the term {term.strip()!r}, expected [rate] or [rate]*count")
+            raise ValueError(
+                f"sparsity rates {text!r}: cannot read the term {term.strip()!r}, expected [rate] or [rate]*count"
+            )
         count = int(match[2] or 1)
         if count < 1:
             raise ValueError(f"sparsity rates {text!r}: the count in {term.strip()!r} must be at least 1")
