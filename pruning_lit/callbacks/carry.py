@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
@@ -27,6 +28,13 @@ def carry_optimizers(optimizers: Iterable[Optimizer], moves: Moves) -> None:
                 key: move.gather(value) if isinstance(value, Tensor) and value.shape == old.shape else value
                 for key, value in state.items()
             }
+
+
+def share_buffers(net: torch.nn.Module) -> None:
+    """Give all ranks the buffers of rank 0: without synchronised batch norm every rank has running statistics of its own."""
+    if dist.is_available() and dist.is_initialized():
+        for buffer in net.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def rewrap(trainer: Trainer) -> None:

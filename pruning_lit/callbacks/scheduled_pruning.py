@@ -11,7 +11,7 @@ import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from pruning_lit.callbacks.carry import carry_optimizers, rewrap
+from pruning_lit.callbacks.carry import carry_optimizers, rewrap, share_buffers
 from pruning_lit.channels import ChannelGraph, cost, narrow, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Sparsity
@@ -65,6 +65,7 @@ class ScheduledPruning(Callback):
         """Narrow the network, and let optimizer, memory format and the distributed wrapper follow."""
         net, data = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
         example = data.example.to(pl_module.device)
+        share_buffers(net)  # the scores of all ranks belong to one network
         graph = trace(net, example)
         self.dense = self.dense or Dense.of(graph)
         before = self._accuracy(trainer, pl_module) if not self.cuts else None

@@ -22,7 +22,8 @@ def save(model: nn.Module, path: str | Path, arch: Mapping[str, Any] | None = No
     Args:
         model: the network.
         path: the file, by custom ``*.safetensors``; folders are made.
-        arch: ``_target_`` (dotted name of the builder) and its keyword arguments. Without it, ``load`` needs the dense model.
+        arch: ``_target_`` (dotted name of the builder) and its keyword arguments. Without it, ``load`` needs the dense
+            model.
         notes: further plain data to keep in the file's header (accuracy, kept positions, …).
     """
     header = {"format": FORMAT, "arch": dict(arch) if arch else None, "widths": _widths(model), **notes}
@@ -107,7 +108,7 @@ def _widths(model: nn.Module) -> dict[str, int]:
     """Output channels of every convolution and linear layer, for people who look into the file."""
     layers = (nn.modules.conv._ConvNd, nn.Linear)
     return {
-        name: getattr(module, "out_channels", None) or module.out_features
+        name: int(getattr(module, "out_channels", None) or module.out_features)  # type: ignore[arg-type]
         for name, module in model.named_modules()
         if isinstance(module, layers)
     }

@@ -12,8 +12,8 @@ class Cost:
     """What a network costs.
 
     Attributes:
-        macs: multiply-accumulates of all convolutions and linear layers for one example; biases, normalisation, activation and
-            pooling are not counted.
+        macs: multiply-accumulates of all convolutions and linear layers for one example; biases, normalisation,
+            activation and pooling are not counted.
         params: trainable scalars.
     """
 

@@ -17,7 +17,7 @@ class Role(Enum):
 
 @dataclass
 class Node:
-    """One operation: its role, who consumes its result, and the channels in the result (None: no plain channel dimension)."""
+    """One operation: its role, who consumes its result, and the channels in it (None: no plain channel dimension)."""
 
     role: Role
     channels: Tensor | None
@@ -41,8 +41,8 @@ class Flow:
     def seen_by_consumer(self, index: int) -> int:
         """The map that is judged for the layer whose operation is ``index``.
 
-        Walks through normalisation, activation, pooling and addition as long as there is exactly one consumer, and stops before the first
-        convolution, linear layer, global pooling, flattening or fan-out.
+        Walks through normalisation, activation, pooling and addition as long as there is exactly one consumer, and
+        stops before the first convolution, linear layer, global pooling, flattening or fan-out.
 
         Source: Sui et al. 2021 (CHIP), as released: scores are taken after normalisation, activation and pooling, and
         after the addition at the end of a residual block.

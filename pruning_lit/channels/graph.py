@@ -17,8 +17,10 @@ class ChannelSlice:
     Attributes:
         tensor: state-dict name of a parameter or buffer.
         dim: the dimension along which channels are removed.
-        positions: shape ``(group.size, n)``: the positions along ``dim`` owned by each channel (n > 1 behind a flattening, say).
-        role: ``writes`` in the weight of a layer that makes the channels, ``reads`` in one that consumes them, else ``along``.
+        positions: shape ``(group.size, n)``: the positions along ``dim`` owned by each channel (n > 1 behind a
+            flattening, say).
+        role: ``writes`` in the weight of a layer that makes the channels, ``reads`` in one that consumes them, else
+            ``along``.
     """
 
     tensor: str

@@ -13,7 +13,7 @@ Slot = tuple[str, int]  # a tensor's state-dict name and one of its dimensions
 
 @dataclass
 class Identities:
-    """Every position along a dimension of a parameter or buffer has an identity; ties say which are the same channel."""
+    """Positions along the dimensions of parameters and buffers have identities; ties say which are the same channel."""
 
     slots: dict[Slot, range] = field(default_factory=dict)
     ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)

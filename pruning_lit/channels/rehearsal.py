@@ -13,7 +13,8 @@ Channel = tuple[frozenset[tuple[str, int, int]], bool]  # all positions of a cha
 def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     """Trace a narrowed model; it must be the original trace with the removed channels deleted.
 
-    A channel number that is written into somebody's ``forward`` shows up here, as a shape error or as channels that meet others than before.
+    A channel number that is written into somebody's ``forward`` shows up here, as a shape error or as channels that
+    meet others than before.
 
     Raises:
         ValueError: it is not, with the groups concerned.

@@ -26,7 +26,7 @@ class ChannelRelabel(nn.Module):
         self.register_buffer("source", source)
 
     def arrivals(self, inputs_stay: Tensor) -> Tensor:
-        """Which output channels still get something once only some input channels stay; both one boolean per channel."""
+        """Which output channels still get something once only some inputs stay; both one boolean per channel."""
         source = self.source.cpu()
         return (source >= 0) & inputs_stay[source.clamp(min=0)]
 

@@ -1,7 +1,7 @@
 """What each kind of operation does to the identities of channels.
 
-A rule gets the tracer, the operation, its arguments and its result. It sets the shadow of the result, ties or freezes identities, and may return
-the operation's role in the data flow. Whatever has no rule freezes the channels that go into it.
+A rule gets the tracer, the operation, its arguments and its result. It sets the shadow of the result, ties or freezes
+identities, and may return the operation's role in the data flow. Whatever has no rule freezes the channels that go into it.
 """
 
 from collections.abc import Callable
@@ -169,7 +169,7 @@ def _present(one: Tensor, other: Tensor) -> bool:
 
 
 def _differs_where(shadow: Tensor, other: Tensor) -> bool:
-    """Whether a tensor without channels has a length of its own along a dimension in which the shadow's channels lie."""
+    """Whether a tensor without channels has a length of its own along a dimension in which the shadow varies."""
     offset = shadow.ndim - other.ndim
     return any(other.shape[dim] > 1 and varies(shadow, dim + offset) for dim in range(other.ndim))
 
@@ -277,8 +277,8 @@ def _table() -> dict[str, Rule]:
         convolution: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
         linear: "linear",
         channel_norm: "batch_norm instance_norm",
-        pooling: "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d max_pool2d_with_indices upsample_nearest2d "
+        pooling: "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d max_pool2d_with_indices upsample_nearest2d "
         "upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d",
         movement: "permute transpose t expand slice select cat split split_with_sizes stack unbind squeeze unsqueeze "
         "roll flip repeat index_select unfold",

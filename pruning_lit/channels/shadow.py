@@ -10,7 +10,7 @@ NONE = -1
 
 
 def spread(identities: Tensor, dim: int, shape: torch.Size) -> Tensor:
-    """A shadow of ``shape`` whose entries along ``dim`` are ``identities`` and which is constant along all other dimensions."""
+    """A shadow of ``shape`` with ``identities`` along ``dim``, constant along all other dimensions."""
     view = [1] * len(shape)
     view[dim] = len(identities)
     return identities.view(view).expand(shape)
@@ -31,7 +31,7 @@ def varies(shadow: Tensor, dim: int) -> bool:
 
 
 def along(shadow: Tensor, dim: int) -> Tensor | None:
-    """The identities along ``dim``, shape ``(length,)``, or None where the shadow also varies along another dimension."""
+    """The identities along ``dim``, shape ``(length,)``, or None where the shadow varies along another one too."""
     dim %= shadow.ndim
     if any(varies(shadow, other) for other in range(shadow.ndim) if other != dim):
         return None

@@ -1,4 +1,4 @@
-"""The operations of one forward pass, numbered in a way that does not depend on device, batch size or who is watching."""
+"""The operations of one forward pass, numbered independently of device, batch size and who is watching."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,32 @@ from torch.utils._pytree import tree_leaves
 #: Composite operations seen as one: taking them apart would lose what they mean, and differs between devices.
 WHOLE = frozenset(
     f"aten::{name}"
-    for name in ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm", "instance_norm", "group_norm", "layer_norm", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "softmax", "log_softmax"]
+    for name in [
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "linear",
+        "batch_norm",
+        "instance_norm",
+        "group_norm",
+        "layer_norm",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "avg_pool1d",
+        "avg_pool2d",
+        "avg_pool3d",
+        "adaptive_avg_pool1d",
+        "adaptive_avg_pool2d",
+        "adaptive_avg_pool3d",
+        "adaptive_max_pool1d",
+        "adaptive_max_pool2d",
+        "softmax",
+        "log_softmax",
+    ]
 )
 
 

@@ -42,7 +42,8 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
         model: the model that was traced.
         graph: its trace, with the present widths.
         kept: the positions that stay, by group; groups that are not named stay whole.
-        rehearse: narrow a copy first, trace it again, and refuse if it is not the original with the removed channels deleted.
+        rehearse: narrow a copy first, trace it again, and refuse if it is not the original with the removed channels
+            deleted.
 
     Returns:
         What moved, so that optimizer states and averages can follow.
@@ -74,8 +75,8 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
 def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     """Zero, in place, all that ``narrow`` would remove; shapes stay.
 
-    Weights that make a removed channel, weights that read it, its biases and its normalisation scales become zero, so that it is
-    invisible to all its readers. Batch-norm statistics are left alone.
+    Weights that make a removed channel, weights that read it, its biases and its normalisation scales become zero, so
+    that it is invisible to all its readers. Batch-norm statistics are left alone.
 
     Raises:
         ValueError: ``kept`` does not fit the graph; the model is untouched then.

@@ -74,7 +74,7 @@ class _Assembly:
         )
 
     def _runs(self) -> list[list[int]]:
-        """Classes that are made by some layer, those with equal footprints together, each run in the order of its channels."""
+        """Classes that are made by some layer, those with equal footprints together, each run in channel order."""
         runs: dict[Any, list[int]] = defaultdict(list)
         for label in sorted(self.footprints):
             footprint = self.footprints[label]
@@ -139,7 +139,7 @@ class _Assembly:
         return tuple(taps)
 
     def _positions(self, channels: Tensor, run: list[int]) -> Tensor | None:
-        """Where each class of ``run`` sits in a tensor with these identities, shape ``(len(run), n)``; None if it is not there."""
+        """Where each class of ``run`` sits among these channels, shape ``(len(run), n)``; None if it is not there."""
         labels = np.where(channels.numpy() >= 0, self.labels[channels.numpy()], -1)
         found = [np.flatnonzero(labels == label) for label in run]
         counts = {len(positions) for positions in found}

@@ -12,7 +12,8 @@ def verify(narrowed: nn.Module, masked: nn.Module, inputs: Any) -> float:
     """Largest difference between the outputs of two networks in eval mode, over the largest output of the second.
 
     Args:
-        narrowed, masked: the networks.
+        narrowed: the one network.
+        masked: the other, of whatever widths.
         inputs: a tensor, or a tuple of arguments.
     """
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)

@@ -12,6 +12,8 @@ from pruning_lit.channels import ChannelGraph, ChannelGroup
 class Calibration(Protocol):
     """Where a criterion that looks at feature maps gets pictures: the ``calibration`` of a data module."""
 
+    num_training: int
+
     def calibration(
         self, num_images: int, seed: int, augment: bool, rank: int, world_size: int, batch_size: int
     ) -> Iterator[Tensor]:

@@ -117,6 +117,11 @@ class Pictures(LightningDataModule):
         return self._parts
 
     @property
+    def num_training(self) -> int:
+        """Pictures that are trained on."""
+        return len(self.parts.train)
+
+    @property
     def has_validation(self) -> bool:
         """Whether there are pictures to choose by that are neither trained on nor reported on."""
         return self.parts.validation is not None

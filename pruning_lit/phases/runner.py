@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import LearningRateMonitor, Timer
+from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar, Timer
 
 from pruning_lit.callbacks import (
     AtomicCheckpointIO,
@@ -92,9 +92,8 @@ class PhaseRunner:
 
     def _trainer(self, module: Training, data: Pictures) -> pl.Trainer:
         logger = self._logger()
-        extras = [instantiate(item) for item in (self.config.callbacks or {}).values()]
         callbacks = [
-            *(extra for extra in extras if logger or not isinstance(extra, LearningRateMonitor)),
+            *self._extras(with_logger=logger is not None),
             StatelessRandomness(self.config.seed, self.number),
             MetricsFile(self.folder / "metrics.csv", self.name),
             RunIdentity(self._settings()),
@@ -107,8 +106,15 @@ class PhaseRunner:
             callbacks.append(BestCheckpoint(self.place))
         return instantiate(self.config.trainer, _partial_=True)(
             max_epochs=module.epochs, callbacks=callbacks, logger=logger or False, default_root_dir=self.folder,
-            plugins=[AtomicCheckpointIO()], use_distributed_sampler=False,
+            limit_val_batches=1.0 if data.has_validation else 0, plugins=[AtomicCheckpointIO()], use_distributed_sampler=False,
         )  # fmt: skip
+
+    def _extras(self, with_logger: bool) -> list[pl.Callback]:
+        """The callbacks of the config that can do something here: a bar needs to be wanted, a monitor a logger."""
+        extras = [instantiate(item) for item in (self.config.callbacks or {}).values()]
+        wanted = self.config.trainer.get("enable_progress_bar", True)
+        extras = [extra for extra in extras if wanted or not isinstance(extra, ProgressBar)]
+        return [extra for extra in extras if with_logger or not isinstance(extra, LearningRateMonitor)]
 
     def _logger(self) -> Any:
         if not self.config.logger:

@@ -1,5 +1,6 @@
 """Ordinary training and fine-tuning."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,9 +86,18 @@ class Training(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimizer, and its schedule stepped once per optimizer step."""
         optimizer = self.make_optimizer(self.net.parameters())
-        steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // self.epochs)
-        scheduler = self.schedule.attach(optimizer, steps_per_epoch, self.epochs)
+        scheduler = self.schedule.attach(optimizer, self.steps_per_epoch(), self.epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch.
+
+        Counted here because ``Trainer.estimated_stepping_batches`` opens the loaders before a resumed fit has told them their place, and so
+        repeats batches.
+        """
+        batches, limit = len(self.trainer.datamodule.train_dataloader()), self.trainer.limit_train_batches  # type: ignore[attr-defined]
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
 
     def configure_callbacks(self) -> list[Callback]:
         """The callbacks of this phase."""

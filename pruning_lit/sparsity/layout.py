@@ -59,7 +59,7 @@ def layout(graph: ChannelGraph) -> Layout:
     }
     whole = [g for g in graph.prunable if linear & {*g.readers, *g.writers}]
     rest = [g for g in graph.prunable if g not in whole]
-    all_streams = [g for g in graph.prunable if len(g.writers) > 1]
+    all_streams = [g for g in graph.prunable if _is_stream(graph, g)]
     streams = tuple(g for g in all_streams if g in rest)
     if not all_streams:
         return Layout(False, (), (), tuple((g,) for g in rest), tuple(whole))
@@ -71,6 +71,12 @@ def layout(graph: ChannelGraph) -> Layout:
             start = order[group.writers[0]]
             blocks.setdefault(next((end for end in ends if end > start), len(order)), []).append(group)
     return Layout(True, stem, streams, tuple(tuple(blocks[end]) for end in sorted(blocks)), tuple(whole))
+
+
+def _is_stream(graph: ChannelGraph, group: ChannelGroup) -> bool:
+    """Whether additions join the channels: several layers make them, or a layer and a zero-padded shortcut."""
+    shortcuts = {item.tensor for item in graph.relabellings}
+    return len(group.writers) > 1 or any(piece.tensor in shortcuts for piece in group.slices)
 
 
 def _names(groups: tuple[ChannelGroup, ...]) -> str:

@@ -1,0 +1,29 @@
+"""From an exception to the one sentence that a user needs."""
+
+from hydra.errors import HydraException, InstantiationException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+
+def sentence(error: BaseException) -> str | None:
+    """What a user can mend, in one sentence; None for what only we can have broken (that deserves its traceback)."""
+    if isinstance(error, InstantiationException):
+        if isinstance(error.__cause__, TypeError):  # a key that the constructor does not have, or lacks
+            return f"the configuration does not fit: {_one_line(error.__cause__)}{_where(error)}"
+        return sentence(error.__cause__) if error.__cause__ else _one_line(error)
+    if isinstance(error, MissingMandatoryValue):
+        return f"a value has to be given: {error.full_key}=…"
+    if isinstance(error, ValueError | FileNotFoundError | OmegaConfBaseException | HydraException):
+        return _one_line(error)
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).split("Config search path")[0]  # Hydra would go on with where it has looked
+    if isinstance(error, FileNotFoundError) and error.strerror is not None:
+        text = f"{error.strerror}: {error.filename}"
+    return " ".join(text.split())
+
+
+def _where(error: InstantiationException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip().startswith("full_key:")]
+    return f" ({lines[-1]})" if lines else ""

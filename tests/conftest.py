@@ -1,0 +1,72 @@
+"""What several rooms' tests need: the command line, in this process and in another, on tiny settings."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: A run of every part in seconds: digits, a ResNet-8, a few steps.
+TINY = (
+    "arch=resnet8",
+    "callbacks=quiet",
+    "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu",
+    "trainer.limit_train_batches=3",
+    "trainer.log_every_n_steps=1",
+    "dataset.batch_size=16",
+    "criterion.num_images=32",
+    "train.epochs=2",
+    "finetune.epochs=2",
+    "finetune.schedule.warmup_epochs=1",
+)
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "pruning_lit", *overrides]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def start(*overrides: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(*overrides), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
+    )
+
+
+def run_command(*overrides: str, timeout: float = 240) -> str:
+    """Run to the end, in another process; everything printed. A failure of the command fails the test."""
+    done = subprocess.run(
+        command(*overrides), capture_output=True, text=True, env=environment(), timeout=timeout, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def cli(monkeypatch, capfd):
+    """Run the command line in this process; returns its exit code and what it printed."""
+    from pruning_lit.__main__ import main
+
+    def call(*overrides: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["pruning_lit", *overrides])
+        capfd.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        printed = "".join(capfd.readouterr())
+        if isinstance(code, str):  # sys.exit(text) prints the text and ends with 1
+            code, printed = 1, printed + code
+        return int(code or 0), printed  # type: ignore[call-overload]
+
+    return call
+
+
+def read_report(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())

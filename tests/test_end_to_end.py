@@ -1,0 +1,112 @@
+"""A whole run through the command line: what it leaves behind, and that a killed run ends like an uninterrupted one."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pruning_lit.channels import cost, load, trace
+from tests.conftest import TINY, read_report, run_command, start
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """One uninterrupted run, looked at by several tests."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    run_command(*TINY, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=2")
+    return folder
+
+
+def test_a_run_leaves_behind_what_the_design_promises(finished):
+    for name in (
+        "report.json", "report.md", "widths.png", "metrics.csv", "run.log", "pruned/model.safetensors",
+        "phases/1-train/last.ckpt", "phases/1-train/best.ckpt", "phases/2-finetune/last.ckpt", ".hydra/config.yaml",
+    ):  # fmt: skip
+        assert (finished / name).is_file(), name
+    assert list((finished / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_the_report_says_what_the_network_in_the_file_is(finished):
+    report = read_report(finished)
+    graph = trace(load(finished / "pruned/model.safetensors"), torch.zeros(1, 3, 32, 32))
+    assert report["after"]["macs"] == cost(graph).macs
+    assert report["after"]["params"] == cost(graph).params
+    assert report["before"]["macs"] == 12_239_488
+    assert report["reduction"]["macs"] == pytest.approx(1 - report["after"]["macs"] / report["before"]["macs"])
+    assert 0.5 <= report["reduction"]["macs"] < 0.53
+    assert {"experiment", "seed", "before", "after", "reduction", "groups", "accuracy_after_cut"} <= report.keys()
+    widths = {group.name: group.size for group in graph.groups}
+    assert {group["name"]: group["kept"] for group in report["groups"]} == widths
+    assert [g["protected"] for g in report["groups"] if g["name"] == "linear"] == ["it leaves the model"]
+    assert 0 <= report["accuracy_after_cut"] <= 1
+    assert report["best"]["val_accuracy"] is not None
+
+
+def test_the_file_holds_the_weights_of_the_last_epoch(finished):
+    checkpoint = torch.load(finished / "phases/2-finetune/last.ckpt", weights_only=True)
+    weights = load_file(finished / "pruned/model.safetensors")
+    assert checkpoint["epoch"] == 1
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, checkpoint["state_dict"][f"net.{name}"]), name
+
+
+def test_tensorboard_has_curves_scores_widths_and_hyper_parameters(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tags = {}
+    for folder in sorted((finished / "tensorboard").rglob("*")):
+        if folder.is_dir():
+            events = EventAccumulator(str(folder))
+            events.Reload()
+            tags[folder.name] = events.Tags()
+    assert {"train/loss", "train/accuracy", "val/accuracy", "lr-SGD"} <= set(tags["2-finetune"]["scalars"])
+    assert "scores/layer1.0.conv1" in tags["2-finetune"]["histograms"]
+    assert "widths" in tags["result"]["images"]
+    assert "result/accuracy" in tags["result"]["scalars"]
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.ckpt")}
+    printed = run_command(f"resume={finished}")
+    assert "is finished" in printed
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.ckpt")} == before
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(finished, cli):
+    code, printed = cli(f"resume={finished}", "finetune.epochs=3")
+    assert code == 1
+    assert "different experiment: finetune.epochs was 2 and is 3" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("phase", "step"), [("1-train", 2), ("1-train", 6), ("2-finetune", 2), ("2-finetune", 4)]
+)  # within an epoch, at its end, right after the cut, in the last epoch
+def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, phase, step):
+    folder = tmp_path / "run"
+    process = start(*TINY, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=2")
+    kill_at(process, folder / "phases" / phase / "last.ckpt", step)
+    assert not (folder / "report.json").exists(), "killed too late to prove anything"
+    run_command(f"resume={folder}")
+    for name in ("phases/1-train/last.ckpt", "phases/2-finetune/last.ckpt"):
+        expected, found = (torch.load(f / name, weights_only=True)["state_dict"] for f in (finished, folder))
+        assert all(torch.equal(found[key], value) for key, value in expected.items()), name
+    expected, found = (load_file(f / "pruned/model.safetensors") for f in (finished, folder))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def kill_at(process: subprocess.Popen, checkpoint: Path, step: int) -> None:
+    """SIGKILL as soon as the checkpoint of an optimizer step, or a later one, has appeared."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if checkpoint.is_file() and torch.load(checkpoint, weights_only=True)["global_step"] >= step:
+            break
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
