@@ -1,7 +1,8 @@
 """What each kind of operation does to the identities of channels.
 
 A rule gets the tracer, the operation, its arguments and its result. It sets the shadow of the result, ties or freezes
-identities, and may return the operation's role in the data flow. Whatever has no rule freezes the channels that go into it.
+identities, and may return the operation's role in the data flow. Whatever has no rule freezes the channels that go into
+it.
 """
 
 from collections.abc import Callable
@@ -278,7 +279,8 @@ def _table() -> dict[str, Rule]:
         linear: "linear",
         channel_norm: "batch_norm instance_norm",
         pooling: "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
-        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d max_pool2d_with_indices upsample_nearest2d "
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
+        "adaptive_max_pool2d max_pool2d_with_indices upsample_nearest2d "
         "upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d",
         movement: "permute transpose t expand slice select cat split split_with_sizes stack unbind squeeze unsqueeze "
         "roll flip repeat index_select unfold",

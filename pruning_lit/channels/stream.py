@@ -48,8 +48,8 @@ def tensors_of(tree: Any) -> list[Tensor]:
 class OperationStream(TorchDispatchMode):
     """Calls ``seen`` for every operation, in the order they are executed.
 
-    Under ``torch.inference_mode`` composite operations arrive here whole. Those of ``WHOLE`` (and whatever PyTorch tags as
-    pointwise) are kept so; the others are decomposed, and their parts are numbered instead.
+    Under ``torch.inference_mode`` composite operations arrive here whole. Those of ``WHOLE`` (and whatever PyTorch tags
+    as pointwise) are kept so; the others are decomposed, and their parts are numbered instead.
     """
 
     def __init__(self) -> None:
@@ -85,8 +85,8 @@ class Observer(OperationStream):
     """Hands the results of chosen operations to functions, at the moment they exist.
 
     Args:
-        listeners: operation number, as found by ``trace``, to a function of the resulting tensor. It is called before anything
-            later in the pass (an in-place activation) can overwrite the tensor.
+        listeners: operation number, as found by ``trace``, to a function of the resulting tensor. It is called before
+            anything later in the pass (an in-place activation) can overwrite the tensor.
     """
 
     def __init__(self, listeners: dict[int, Callable[[Tensor], None]]) -> None:

@@ -44,9 +44,10 @@ def _sync_convolution(module: _ConvNd) -> None:
 
 
 def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
-    """Give every tensor of ``model`` the shape it has in ``state``, so that ``load_state_dict`` accepts a narrowed network.
+    """Give every tensor of ``model`` its shape in ``state``, so that ``load_state_dict`` accepts a narrowed network.
 
-    Only widths are adopted: a tensor whose number of dimensions or kernel size differs is left for ``load_state_dict`` to refuse.
+    Only widths are adopted: a tensor whose number of dimensions or kernel size differs is left for ``load_state_dict``
+    to refuse.
     """
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)

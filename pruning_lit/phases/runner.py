@@ -22,6 +22,7 @@ from pruning_lit.callbacks import (
     require_same_settings,
 )
 from pruning_lit.data import Pictures
+from pruning_lit.phases.sync_batch_norm import SyncBatchNorm
 from pruning_lit.phases.training import Training
 
 log = logging.getLogger(__name__)
@@ -104,10 +105,19 @@ class PhaseRunner:
             callbacks.append(LastCheckpoint(self.place, self.config.checkpoint.every_n_steps))
         if data.has_validation:
             callbacks.append(BestCheckpoint(self.place))
+        options: dict[str, Any] = {"limit_val_batches": 1.0 if data.has_validation else 0, "use_distributed_sampler": False}
+        plugins: list[Any] = [AtomicCheckpointIO()]
+        if self.config.trainer.sync_batchnorm and not _on_gpu(self.config.trainer.accelerator):
+            plugins.append(SyncBatchNorm())
+            options["sync_batchnorm"] = False  # Lightning's own would insist on GPUs
         return instantiate(self.config.trainer, _partial_=True)(
-            max_epochs=module.epochs, callbacks=callbacks, logger=logger or False, default_root_dir=self.folder,
-            limit_val_batches=1.0 if data.has_validation else 0, plugins=[AtomicCheckpointIO()], use_distributed_sampler=False,
-        )  # fmt: skip
+            max_epochs=module.epochs,
+            callbacks=callbacks,
+            logger=logger or False,
+            default_root_dir=self.folder,
+            plugins=plugins,
+            **options,
+        )
 
     def _extras(self, with_logger: bool) -> list[pl.Callback]:
         """The callbacks of the config that can do something here: a bar needs to be wanted, a monitor a logger."""
@@ -144,6 +154,10 @@ class PhaseRunner:
             cuts=pruning.get("cuts", []),
             best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
         )
+
+
+def _on_gpu(accelerator: str) -> bool:
+    return accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ class Layerwise(Sparsity):
     """Remove from each layer the share that the papers' tables name.
 
     Args:
-        rates: ``"[0.]+[0.15]*2+[0.4]*27"`` (see ``parse_rates``; ``layout`` says which entry is whose), a list of numbers, or a mapping
-            from group names to rates, where groups that are not named stay whole.
+        rates: ``"[0.]+[0.15]*2+[0.4]*27"`` (see ``parse_rates``; ``layout`` says which entry is whose), a list of
+            numbers, or a mapping from group names to rates, where groups that are not named stay whole.
     """
 
     def __init__(self, rates: str | Sequence[float] | Mapping[str, float]) -> None:

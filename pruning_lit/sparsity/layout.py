@@ -10,7 +10,8 @@ class Layout:
     """The entries of a list of rates, each the groups that share it.
 
     Attributes:
-        stem: the groups that read the picture, or () where the network has no residual stream or the stem belongs to one.
+        stem: the groups that read the picture, or () where the network has no residual stream or the stem belongs to
+            one.
         has_stem: whether the list begins with an entry for the stem.
         streams: residual streams, in order; one entry each.
         inner: the groups inside each block, in order; one entry per block (or per layer, in a network without streams).
@@ -44,10 +45,11 @@ class Layout:
 def layout(graph: ChannelGraph) -> Layout:
     """The entries that a list of rates needs for this network.
 
-    In a residual network: the stem, then the residual streams, then block by block what lies inside. In a plain network: layer by layer. What the classifier
-    reads stays whole and has no entry, as do hidden linear layers.
+    In a residual network: the stem, then the residual streams, then block by block what lies inside. In a plain
+    network: layer by layer. What the classifier reads stays whole and has no entry, as do hidden linear layers.
 
-    Source: Sui et al. 2021 (CHIP), as released, for VGG-16 and the ResNets; derived from the graph so that it covers others as well.
+    Source: Sui et al. 2021 (CHIP), as released, for VGG-16 and the ResNets; derived from the graph so that it
+    covers others as well.
     """
     linear = {
         name.removesuffix(".weight")

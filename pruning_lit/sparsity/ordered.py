@@ -31,8 +31,8 @@ class _Ordered(Sparsity):
     def removal_order(self, graph: ChannelGraph, scores: Scores) -> list[str]:
         """For every channel that may go, the name of its group, in the order in which they go.
 
-        With scope ``layer`` all groups lose the same share at every point of the order; with ``global`` the lowest scores of the
-        whole network come first.
+        With scope ``layer`` all groups lose the same share at every point of the order; with ``global`` the lowest
+        scores of the whole network come first.
         """
         events = []
         for place, group in enumerate(self.population(graph)):
@@ -58,7 +58,8 @@ class Global(_Ordered):
 
     Args:
         rate: share of the channels removed, in [0, 1).
-        normalise: divide the scores of each group by their mean first, for criteria whose unit differs from layer to layer.
+        normalise: divide the scores of each group by their mean first, for criteria whose unit differs from layer to
+            layer.
         min_channels: channels that stay in every group whatever their scores.
         exclude: patterns of group names that are left whole.
     """
@@ -93,7 +94,8 @@ class Macs(_Ordered):
 
     Args:
         reduction: share of the dense network's multiply-accumulates removed, in [0, 1).
-        scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever they are.
+        scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
+            they are.
         normalise, min_channels, exclude: as for ``Global``.
     """
 
@@ -113,9 +115,10 @@ class Macs(_Ordered):
         dense = Dense.of(graph).macs
         least = cost_of_widths(graph, self.floor(graph)).macs
         if least > dense * (1 - self.reduction):
+            most = math.floor(1000 * (1 - least / dense)) / 1000
             raise ValueError(
-                f"sparsity.reduction={float(self.reduction)} cannot be met: with {self.min_channels} channel(s) in every group "
-                f"that may be pruned {least:,} of {dense:,} MACs remain, so at most {math.floor(1000 * (1 - least / dense)) / 1000} can go"
+                f"sparsity.reduction={float(self.reduction)} cannot be met: with {self.min_channels} channel(s) in every "
+                f"group that may be pruned {least:,} of {dense:,} MACs remain, so at most {most} can go"
             )
 
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:

@@ -50,5 +50,5 @@ def parse_rate(rate: float | str, name: str = "rate") -> Fraction:
 
 
 def width_after(size: int, rate: Fraction, at_least: int = 1) -> int:
-    """Channels that stay of ``size`` when the share ``rate`` goes: rounded down, exactly, and never below ``at_least``."""
+    """Channels that stay of ``size`` when the share ``rate`` goes: rounded down, exactly, at least ``at_least``."""
     return max(min(at_least, size), math.floor(size * (1 - rate)))

@@ -1,5 +1,7 @@
 """One class per picture."""
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -24,9 +26,15 @@ class Classification:
         """Mean cross-entropy of logits ``(N, classes)`` and targets ``(N,)``; smoothed only while training."""
         return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing if training else 0.0)
 
-    def metrics(self, prefix: str = "") -> MetricCollection:
-        """Top-1 accuracy, and top-5 where there are more than five classes; shares of all pictures, 0…1."""
-        metrics = {"accuracy": MulticlassAccuracy(self.num_classes, average="micro")}
+    def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
+        """Top-1 accuracy, and top-5 where there are more than five classes; shares of all pictures, 0…1.
+
+        Args:
+            prefix: in front of the metrics' names.
+            over_ranks: whether the processes add up what they have seen; else each computes for itself.
+        """
+        common: dict[str, Any] = {"average": "micro", "sync_on_compute": over_ranks}
+        metrics = {"accuracy": MulticlassAccuracy(self.num_classes, **common)}
         if self.num_classes > 5:
-            metrics["accuracy_top5"] = MulticlassAccuracy(self.num_classes, average="micro", top_k=5)
+            metrics["accuracy_top5"] = MulticlassAccuracy(self.num_classes, top_k=5, **common)
         return MetricCollection(metrics, prefix=prefix)

@@ -28,9 +28,7 @@ def evaluate(net: nn.Module, data: TestPictures, task: Classification) -> dict[s
     Every picture is looked at by this process, none twice; other ranks are not asked.
     """
     device = next(net.parameters()).device
-    metrics = task.metrics().to(device)
-    for metric in metrics.values():
-        metric.sync_on_compute = False
+    metrics = task.metrics(over_ranks=False).to(device)
     with evaluating(net):
         for batch in data.test_batches():
             pictures, target = data.on_after_batch_transfer([tensor.to(device) for tensor in batch], 0)

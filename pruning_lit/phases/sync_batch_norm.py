@@ -1,0 +1,59 @@
+"""Batch statistics over all processes, also on CPUs, where torch's own synchronised batch norm does not run."""
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning.plugins.layer_sync import LayerSync
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class SyncBatchNorm(LayerSync):
+    """Lets every batch norm see the pictures of all ranks, so that n processes train like one on the global batch.
+
+    Layers keep their objects, parameters and names; only their class changes, and is changed back afterwards.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Switch the layers over."""
+        for module in model.modules():
+            if isinstance(module, _BatchNorm) and not isinstance(module, _OverRanks):
+                module.__class__ = type(f"Sync{type(module).__name__}", (_OverRanks, type(module)), {})
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Switch them back."""
+        for module in model.modules():
+            if isinstance(module, _OverRanks):
+                module.__class__ = type(module).__mro__[2]
+        return model
+
+
+class _OverRanks(_BatchNorm):
+    """A batch norm whose training-mode statistics are those of all ranks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(N, C, *)``."""
+        if not self.training or not dist.is_initialized():
+            return super().forward(x)
+        dims = [0, *range(2, x.ndim)]
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        values = x.float()  # statistics in bf16 would be coarse
+        total = all_reduce(torch.cat([values.sum(dims), values.new_tensor([x.numel() / x.shape[1]])]))
+        mean, count = total[:-1] / total[-1], total[-1].detach()
+        centred = values - mean.view(shape)
+        variance = all_reduce(centred.square().sum(dims)) / count
+        self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        normal = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(x.dtype)
+
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
