@@ -10,12 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from pruning_lit.configs import CONF
 from pruning_lit.errors import sentence
 from pruning_lit.resume import with_resume
-
-HERE = Path(__file__).parent
-#: In a checkout the configs lie beside the package; in a wheel they are inside it.
-CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 
 log = logging.getLogger("pruning_lit")
 

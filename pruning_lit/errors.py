@@ -1,7 +1,9 @@
 """From an exception to the one sentence that a user needs."""
 
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from pruning_lit.configs import choices
 
 
 def sentence(error: BaseException) -> str | None:
@@ -12,13 +14,16 @@ def sentence(error: BaseException) -> str | None:
         return sentence(error.__cause__) if error.__cause__ else _one_line(error)
     if isinstance(error, MissingMandatoryValue):
         return f"a value has to be given: {error.full_key}=…"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.partition("/")
+        return f"there is no {group} called {name!r}; there are {', '.join(choices(group))}"
     if isinstance(error, ValueError | FileNotFoundError | OmegaConfBaseException | HydraException):
         return _one_line(error)
     return None
 
 
 def _one_line(error: BaseException) -> str:
-    text = str(error).split("Config search path")[0]  # Hydra would go on with where it has looked
+    text = str(error)
     if isinstance(error, FileNotFoundError) and error.strerror is not None:
         text = f"{error.strerror}: {error.filename}"
     return " ".join(text.split())

@@ -25,7 +25,8 @@ def run(config: DictConfig, folder: Path) -> None:
     """Run an experiment in ``folder``, or continue the one that was begun there.
 
     Raises:
-        ValueError, FileNotFoundError: one sentence on what a user can mend; all that can be told beforehand is checked before any training.
+        ValueError, FileNotFoundError: one sentence on what a user can mend; all that can be told beforehand is checked
+            before any training.
     """
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = open_data(config)

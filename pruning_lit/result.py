@@ -41,7 +41,8 @@ def leave_behind(
 ) -> Report:
     """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and ``widths.png``, and print the table.
 
-    The accuracy is that of the last epoch, on the test pictures; the best epoch, where one could be chosen, stands beside it.
+    The accuracy is that of the last epoch, on the test pictures; the best epoch, where one could be chosen, stands
+    beside it.
     """
     graph = trace(dense, data.example)
     narrowed = trace(net, data.example)

@@ -31,7 +31,7 @@ def carry_optimizers(optimizers: Iterable[Optimizer], moves: Moves) -> None:
 
 
 def share_buffers(net: torch.nn.Module) -> None:
-    """Give all ranks the buffers of rank 0: without synchronised batch norm every rank has running statistics of its own."""
+    """Give all ranks the buffers of rank 0: unless batch norm is synchronised, each has statistics of its own."""
     if dist.is_available() and dist.is_initialized():
         for buffer in net.buffers():
             dist.broadcast(buffer, src=0)

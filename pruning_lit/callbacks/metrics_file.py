@@ -1,6 +1,7 @@
 """Every epoch's figures in one table for all phases."""
 
 import csv
+import os
 from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -30,8 +31,10 @@ class MetricsFile(Callback):
         ]
         for name, value in sorted(trainer.callback_metrics.items()):
             lines.append([self.phase, str(trainer.current_epoch), str(trainer.global_step), name, repr(float(value))])
-        with self.path.open("w", newline="") as file:
+        draft = self.path.with_name(f"{self.path.name}.part")  # a kill while writing leaves the old lines
+        with draft.open("w", newline="") as file:
             csv.writer(file).writerows([self.HEADER, *lines])
+        os.replace(draft, self.path)
 
     def _lines(self) -> list[list[str]]:
         if not self.path.is_file():

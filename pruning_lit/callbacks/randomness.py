@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but seed and step, so that a resumed run draws those of the uninterrupted one."""
+"""Random numbers that depend on nothing but seed and step, so that a resumed run draws what it would have drawn."""
 
 from typing import Any
 

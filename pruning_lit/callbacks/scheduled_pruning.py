@@ -29,8 +29,8 @@ class ScheduledPruning(Callback):
         criterion: how much a channel matters.
         sparsity: how many stay.
         epochs: when, counted from 0, ascending.
-        reset_batch_norm: put every batch norm back to its starting values after the cut, as the released CIFAR code of CHIP
-            does unintentionally; for comparisons only.
+        reset_batch_norm: put every batch norm back to its starting values after the cut, as the released CIFAR code of
+            CHIP does unintentionally; for comparisons only.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class ScheduledPruning(Callback):
         """ValueError, before any training, where the schedule or the budget cannot be met."""
         if self.epochs[-1] >= num_epochs:
             raise ValueError(
-                f"pruning at epoch {self.epochs[-1]} never happens: the phase has {num_epochs} epochs (0…{num_epochs - 1})"
+                f"pruning at epoch {self.epochs[-1]} never happens: "
+                f"the phase has {num_epochs} epochs (0…{num_epochs - 1})"
             )
         self.sparsity.check(graph)
 
@@ -80,7 +81,8 @@ class ScheduledPruning(Callback):
         pl_module.format_memory()  # type: ignore[operator]
         rewrap(trainer)
         narrowed = cost(trace(net, example))
-        log.info("epoch %d: cut from %s to %s", trainer.current_epoch, cost(graph), narrowed)
+        if trainer.is_global_zero:
+            log.info("epoch %d: from %s to %s", trainer.current_epoch, cost(graph), narrowed)
         self.cuts.append(
             {
                 "epoch": trainer.current_epoch,

@@ -144,9 +144,11 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
         return None
     shape = result.shape
     shadows = {i: shadow.expand(shape) for i, shadow in shadows.items()}
-    merged = None
+    first, *rest = shadows.values()
+    merged = first
+    for shadow in rest:
+        merged = _meet(tracer, merged, shadow)
     for i, shadow in shadows.items():
-        merged = shadow if merged is None else _meet(tracer, merged, shadow)
         for j, other in enumerate(operands):
             if j not in shadows and _differs_where(shadow, other):
                 tracer.freeze_identities(shadows[i], "it meets, element by element, a tensor whose width is fixed")

@@ -74,8 +74,7 @@ def adopt_on_load(model: nn.Module) -> None:
 def _lookup(model: nn.Module, name: str) -> Tensor:
     owner, _, key = name.rpartition(".")
     module = model.get_submodule(owner)
-    tensor = module._parameters.get(key)
-    tensor = module._buffers.get(key) if tensor is None else tensor
+    tensor = module._parameters.get(key, module._buffers.get(key))
     if tensor is None:
         raise ValueError(f"the model has no tensor called {name!r}")
     return tensor

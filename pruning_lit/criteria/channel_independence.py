@@ -204,9 +204,9 @@ def integrate_block(spectrum: Spectrum, low: Tensor, high: Tensor, step: float) 
 class ChannelIndependence(Criterion):
     """CHIP: mean channel independence of a layer's feature map over seeded training pictures.
 
-    A tied group has one map per block output. Removing a channel of the stream blanks a row in every one of them, and their scores are added, as the method
-    already adds single-channel changes for a joint one; ``combine: normalised`` divides each map's scores by their sum first,
-    so that large maps do not dominate.
+    A tied group has one map per block output. Removing a channel of the stream blanks a row in every one of them, and
+    their scores are added, as the method already adds single-channel changes for a joint one; ``combine: normalised``
+    divides each map's scores by their sum first, so that large maps do not dominate.
 
     Args:
         num_images: pictures looked at over all ranks; fewer where the data set has fewer.

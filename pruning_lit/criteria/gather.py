@@ -19,7 +19,8 @@ def mean_scores(
     Args:
         net: the network that the groups were traced in; put in eval mode for the pass.
         groups: their taps say which maps; a map shared by several is scored once.
-        batches: pictures ``(N, C, H, W)`` of this rank; under distributed training sums and counts are added over all ranks.
+        batches: pictures ``(N, C, H, W)`` of this rank; under distributed training sums and counts are added over all
+            ranks.
         score: maps to one score per picture and channel.
 
     Returns:
@@ -29,9 +30,8 @@ def mean_scores(
     totals: dict[int, Tensor] = {}
     taps = {tap.operation: tap.channels for group in groups for tap in group.taps}
     for tap, channels in sorted(taps.items()):
-        totals[tap] = torch.zeros(
-            channels + 1, dtype=torch.float64, device=device
-        )  # the last entry counts the pictures
+        # the last entry counts the pictures
+        totals[tap] = torch.zeros(channels + 1, dtype=torch.float64, device=device)
 
     def listener(tap: int) -> Callable[[Tensor], None]:
         def add(maps: Tensor) -> None:

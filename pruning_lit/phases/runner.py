@@ -80,10 +80,9 @@ class PhaseRunner:
 
     def _fit(self, module: Training, data: Pictures) -> None:
         trainer = self._trainer(module, data)
-        log.info(
-            "phase %s: %d epochs, batch of %d on each of %d process(es), %d in all",
-            self.name, module.epochs, data.batch_size, trainer.world_size, data.batch_size * trainer.world_size,
-        )  # fmt: skip
+        if trainer.is_global_zero:
+            each, processes = data.batch_size, trainer.world_size
+            log.info("phase %s: %d epochs, batches of %d x %d process(es)", self.name, module.epochs, each, processes)
         trainer.fit(module, datamodule=data, ckpt_path=self.last if self.last.is_file() else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
@@ -105,7 +104,10 @@ class PhaseRunner:
             callbacks.append(LastCheckpoint(self.place, self.config.checkpoint.every_n_steps))
         if data.has_validation:
             callbacks.append(BestCheckpoint(self.place))
-        options: dict[str, Any] = {"limit_val_batches": 1.0 if data.has_validation else 0, "use_distributed_sampler": False}
+        options: dict[str, Any] = {
+            "limit_val_batches": 1.0 if data.has_validation else 0,
+            "use_distributed_sampler": False,
+        }
         plugins: list[Any] = [AtomicCheckpointIO()]
         if self.config.trainer.sync_batchnorm and not _on_gpu(self.config.trainer.accelerator):
             plugins.append(SyncBatchNorm())

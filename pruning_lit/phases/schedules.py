@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from fractions import Fraction
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -51,8 +52,9 @@ class Constant(Schedule):
 class Cosine(Schedule):
     """Half a cosine from the end of the warm-up to the last epoch, constant within an epoch.
 
-    Source: Loshchilov and Hutter 2017 (SGDR) without restarts, stepped per epoch as in the release of CHIP; in the warm-up epochs the argument of the
-    cosine is negative there, which is kept (a difference of at most 0.2 % at 5 of 200 epochs).
+    Source: Loshchilov and Hutter 2017 (SGDR) without restarts, stepped per epoch as in the release of CHIP; in the
+    warm-up epochs the argument of the cosine is negative there, which is kept (a difference of at most 0.2 % at 5 of
+    200 epochs).
     """
 
     def base(self, epoch: int, num_epochs: int) -> float:
@@ -74,7 +76,8 @@ class MultiStep(Schedule):
         super().__init__(warmup_epochs)
         if any(not 0 < milestone < 1 for milestone in milestones):
             raise ValueError(f"milestones are shares of the epochs, in (0, 1), got {list(milestones)}")
-        self.milestones, self.gamma = list(milestones), gamma
+        self.milestones = [Fraction(str(share)) for share in milestones]  # as floats 0.55 of 100 epochs is above 55
+        self.gamma = gamma
 
     def base(self, epoch: int, num_epochs: int) -> float:
         """``gamma`` to the number of milestones reached."""

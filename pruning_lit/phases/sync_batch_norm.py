@@ -1,10 +1,11 @@
 """Batch statistics over all processes, also on CPUs, where torch's own synchronised batch norm does not run."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -39,10 +40,10 @@ class _OverRanks(_BatchNorm):
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         values = x.float()  # statistics in bf16 would be coarse
-        total = all_reduce(torch.cat([values.sum(dims), values.new_tensor([x.numel() / x.shape[1]])]))
+        total = _AddUp.apply(torch.cat([values.sum(dims), values.new_tensor([x.numel() / x.shape[1]])]))
         mean, count = total[:-1] / total[-1], total[-1].detach()
         centred = values - mean.view(shape)
-        variance = all_reduce(centred.square().sum(dims)) / count
+        variance = _AddUp.apply(centred.square().sum(dims)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
@@ -57,3 +58,20 @@ class _OverRanks(_BatchNorm):
         share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(variance, share)
+
+
+class _AddUp(torch.autograd.Function):
+    """Sum over all ranks; its gradient is the sum of all ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient

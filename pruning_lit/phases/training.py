@@ -70,7 +70,9 @@ class Training(LightningModule):
         logits = self(pictures)
         loss = self.task.loss(logits, target, training=True)
         self.train_metrics.update(logits, target)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(target))
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(target)
+        )
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(target))
         return loss
 

@@ -117,8 +117,8 @@ class Macs(_Ordered):
         if least > dense * (1 - self.reduction):
             most = math.floor(1000 * (1 - least / dense)) / 1000
             raise ValueError(
-                f"sparsity.reduction={float(self.reduction)} cannot be met: with {self.min_channels} channel(s) in every "
-                f"group that may be pruned {least:,} of {dense:,} MACs remain, so at most {most} can go"
+                f"sparsity.reduction={float(self.reduction)} cannot be met: with {self.min_channels} channel(s) in "
+                f"every group that may be pruned {least:,} of {dense:,} MACs remain, so at most {most} can go"
             )
 
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:

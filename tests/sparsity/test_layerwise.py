@@ -188,7 +188,13 @@ class Block(nn.Module):
 
 def test_an_unknown_residual_network_has_a_layout_too():
     net = nn.Sequential(
-        nn.Conv2d(3, 4, 1), Block(4), nn.Conv2d(4, 6, 1), Block(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)
+        nn.Conv2d(3, 4, 1),
+        Block(4),
+        nn.Conv2d(4, 6, 1),
+        Block(6),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 2),
     )
     graph = trace(net, torch.zeros(1, 3, 4, 4))
     chosen = widths(Layerwise([0, 0.5, 0.25, 0.5]), graph)  # tied stem, stream, and what is inside the two blocks

@@ -44,7 +44,9 @@ def test_raw_scores_are_compared_as_they_are():
 
 def test_normalised_scores_are_shares_of_their_mean():
     graph = plain(4, 4, 2)
-    scores = scores_of(graph, [1, 2, 3, 4], [10, 20, 30, 40], [100, 200])  # of their means: .4 .8 1.2 1.6 twice, .67 1.33
+    scores = scores_of(
+        graph, [1, 2, 3, 4], [10, 20, 30, 40], [100, 200]
+    )  # of their means: .4 .8 1.2 1.6 twice, .67 1.33
     assert widths(Global(0.3), graph, scores) == {"0": 3, "1": 3, "2": 1}
 
 

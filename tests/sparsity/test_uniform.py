@@ -33,7 +33,9 @@ def test_excluded_groups_are_not_in_the_choice():
 
 @pytest.mark.parametrize("sparsity", [Uniform, Global, Macs])
 def test_a_pattern_that_matches_nothing_is_refused_with_the_names(sparsity):
-    with pytest.raises(ValueError, match=r"sparsity.exclude: no group is called 'layer9\.\*'.*'conv1', 'layer1.0.conv1'"):
+    with pytest.raises(
+        ValueError, match=r"sparsity.exclude: no group is called 'layer9\.\*'.*'conv1', 'layer1.0.conv1'"
+    ):
         sparsity(0.5, exclude=["layer9.*"]).check(traced("resnet_8"))
 
 

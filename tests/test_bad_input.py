@@ -1,0 +1,118 @@
+"""What a user can mend ends in one sentence and exit code 1, before any training."""
+
+import pytest
+import torch
+from PIL import Image
+
+from pruning_lit.models import cifar_resnet
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A small image folder: two classes, train and test."""
+    for part in ("train", "test"):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "pictures" / part / label
+            folder.mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (32, 32), (40 * number, 0, 0)).save(folder / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def refused(cli, tmp_path, *overrides: str) -> str:
+    code, printed = cli(*TINY, f"hydra.run.dir={tmp_path / 'run'}", *overrides)
+    assert code == 1
+    assert "Traceback" not in printed
+    assert not (tmp_path / "run" / "phases").exists(), "training had begun"
+    return " ".join(printed.split())
+
+
+@pytest.mark.parametrize("rates", ["[0.]+[0.15]*2+[0.4]*26", "[0.]+[0.15]*2+[0.4]*28"])
+def test_a_list_of_the_wrong_length_is_answered_with_the_layout(cli, tmp_path, rates):
+    told = refused(cli, tmp_path, "arch=resnet56", "sparsity=layerwise", f'sparsity.rates="{rates}"')
+    assert f"has {29 if rates.endswith('26') else 31} entries, but this network takes 30 rates" in told
+    assert "1 for the stem (conv1)" in told
+    assert "2 for the residual streams (layer1.0.conv2, layer2.0.conv2)" in told
+    assert "27 for the blocks" in told
+
+
+@pytest.mark.parametrize("rate", ["1.0", "1.5"])
+def test_a_rate_outside_its_range(cli, tmp_path, rate):
+    assert f"{rate} lies outside [0, 1)" in refused(cli, tmp_path, "sparsity=uniform", f"sparsity.rate={rate}")
+
+
+def test_an_unknown_experiment(cli, tmp_path):
+    told = refused(cli, tmp_path, "experiment=chip/resnet57")
+    assert "there is no experiment called 'chip/resnet57'" in told
+    assert "resnet56_cifar10_47" in told
+
+
+def test_a_missing_weights_file(cli, tmp_path):
+    assert "there is no weight file 'nowhere.pt'" in refused(cli, tmp_path, "weights=nowhere.pt")
+
+
+def test_weights_of_another_architecture(cli, tmp_path):
+    torch.save(cifar_resnet(14).state_dict(), tmp_path / "other.pt")
+    told = refused(cli, tmp_path, f"weights={tmp_path / 'other.pt'}")
+    assert "layer1.1.conv1.weight is unexpected" in told
+
+
+def test_a_missing_data_folder(cli, tmp_path):
+    told = refused(cli, tmp_path, "dataset=image_folder", f"dataset.root={tmp_path / 'nowhere'}")
+    assert "nowhere/train' is missing" in told
+
+
+def test_an_empty_data_folder(cli, tmp_path):
+    (tmp_path / "empty" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "empty" / "test" / "cat").mkdir(parents=True)
+    told = refused(cli, tmp_path, "dataset=image_folder", f"dataset.root={tmp_path / 'empty'}")
+    assert str(tmp_path / "empty") in told
+
+
+def test_a_corrupt_picture_is_named(cli, tmp_path, pictures):
+    (pictures / "train" / "cat" / "2.png").write_bytes(b"no picture")
+    told = refused(cli, tmp_path, "dataset=image_folder", f"dataset.root={pictures}")
+    assert "train/cat/2.png" in told
+
+
+def test_no_data_folder_given(cli, tmp_path):
+    assert "a value has to be given: dataset.root" in refused(cli, tmp_path, "dataset=image_folder")
+
+
+def test_resuming_a_folder_that_is_no_run(cli, tmp_path):
+    assert "is not the folder of a run" in refused(cli, tmp_path, f"resume={tmp_path}")
+
+
+def test_resuming_a_folder_that_does_not_exist(cli, tmp_path):
+    assert "there is no such folder" in refused(cli, tmp_path, f"resume={tmp_path / 'nowhere'}")
+
+
+def test_a_target_that_cannot_be_met(cli, tmp_path):
+    told = refused(cli, tmp_path, "sparsity.reduction=0.999")
+    assert "cannot be met" in told
+    assert "at most 0.995" in told
+
+
+def test_pruning_that_would_never_happen(cli, tmp_path):
+    assert "never happens" in refused(cli, tmp_path, "finetune.callbacks.prune.epochs=[2]")
+
+
+def test_a_key_that_nobody_knows(cli, tmp_path):
+    assert "unexpected keyword argument 'power'" in refused(cli, tmp_path, "+criterion.power=2")
+    assert "Could not override 'criterion.power'" in refused(cli, tmp_path, "criterion.power=2")
+
+
+def test_a_phase_that_nobody_knows(cli, tmp_path):
+    assert "does not describe a phase called ['distil']" in refused(cli, tmp_path, "phases=[train,distil]")
+
+
+def test_a_damaged_checkpoint(cli, tmp_path):
+    code, _ = cli(*TINY, f"hydra.run.dir={tmp_path / 'run'}", "train.epochs=1", "finetune.epochs=1")
+    assert code == 0
+    last = tmp_path / "run/phases/2-finetune/last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    code, printed = cli(f"resume={tmp_path / 'run'}")
+    assert code == 1
+    assert "is damaged" in printed
+    assert "Traceback" not in printed
