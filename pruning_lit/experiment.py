@@ -78,7 +78,16 @@ def build_phase(recipe: DictConfig, net: nn.Module, data: Pictures) -> Training:
 def check(phases: dict[str, Training], dense: nn.Module, data: Pictures) -> None:
     """Refuse, before hours are spent, what cannot work."""
     graph = trace(dense, data.example)
-    for module in phases.values():
+    for name, module in phases.items():
+        require_optimizer(name, module)
         for callback in module.callbacks.values():
             if isinstance(callback, ScheduledPruning):
                 callback.check(graph, module.epochs)
+
+
+def require_optimizer(name: str, module: Training) -> None:
+    """ValueError where the optimizer of a phase does not take its settings; it is built for good once the phase begins."""
+    try:
+        module.make_optimizer(module.net.parameters())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}.optimizer: {error}") from error

@@ -1,0 +1,153 @@
+"""Optimizers follow their parameters through surgery."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.callbacks.carry import carry_optimizers, rewrap
+from pruning_lit.channels import narrow, trace
+
+KEPT = {"0": [0, 2, 5], "3": [1, 2]}
+OPTIMIZERS = {
+    "plain SGD": partial(torch.optim.SGD, lr=0.1, weight_decay=0.01),
+    "SGD with momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "Adam": partial(torch.optim.Adam, lr=0.1),
+    "AdamW, amsgrad": partial(torch.optim.AdamW, lr=0.1, amsgrad=True),
+    "RMSprop": partial(torch.optim.RMSprop, lr=0.1, momentum=0.5),
+}
+
+every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)
+    )
+
+
+def gradients(net: nn.Module, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(p.shape, generator=generator) for name, p in net.named_parameters()}
+
+
+def step(net: nn.Module, optimizer: torch.optim.Optimizer, grads: dict[str, Tensor]) -> None:
+    for name, parameter in net.named_parameters():
+        parameter.grad = grads[name].clone()
+    optimizer.step()
+
+
+def narrowed(net: nn.Module, optimizer: torch.optim.Optimizer):
+    moves = narrow(net, trace(net, torch.zeros(1, 3, 8, 8)), KEPT)
+    carry_optimizers([optimizer], moves)
+    return moves
+
+
+def trained(make) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A network whose optimizer has a memory of three steps."""
+    net = network()
+    optimizer = make(net.parameters())
+    for seed in range(3):
+        step(net, optimizer, gradients(net, seed))
+    return net, optimizer
+
+
+@every_optimizer
+def test_steps_after_a_cut_are_those_the_channels_would_have_made_without_it(make):
+    net, optimizer = trained(make)
+    uncut = copy.deepcopy(net)
+    uncut_optimizer = make(uncut.parameters())
+    uncut_optimizer.load_state_dict(optimizer.state_dict())
+    moves = narrowed(net, optimizer)
+    for seed in (7, 8):
+        grads = gradients(uncut, seed)
+        step(uncut, uncut_optimizer, grads)
+        step(net, optimizer, {n: moves[n].gather(g) if n in moves else g for n, g in grads.items()})
+    for name, parameter in uncut.named_parameters():
+        expected = moves[name].gather(parameter.detach()) if name in moves else parameter.detach()
+        assert torch.equal(net.get_parameter(name), expected), name
+
+
+@every_optimizer
+def test_the_optimizer_holds_the_parameters_of_the_network_and_no_others(make):
+    net, optimizer = trained(make)
+    before = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
+    narrowed(net, optimizer)
+    (group,) = optimizer.param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in net.parameters()]
+    assert {id(p) for p in optimizer.state} <= {id(p) for p in net.parameters()}
+    assert {key: value for key, value in group.items() if key != "params"} == before
+
+
+@every_optimizer
+def test_every_parameter_learns_after_a_cut(make):
+    net, optimizer = trained(make)
+    narrowed(net, optimizer)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer.zero_grad()
+    net(torch.randn(5, 3, 8, 8)).square().sum().backward()
+    optimizer.step()
+    still = [name for name, parameter in net.named_parameters() if torch.equal(before[name], parameter)]
+    assert still == []
+
+
+def test_momentum_keeps_what_belongs_to_the_channels_that_stay():
+    net, optimizer = trained(OPTIMIZERS["SGD with momentum"])
+    before = {name: optimizer.state[p]["momentum_buffer"].clone() for name, p in net.named_parameters()}
+    narrowed(net, optimizer)
+    after = {name: optimizer.state[p]["momentum_buffer"] for name, p in net.named_parameters()}
+    assert torch.equal(after["0.weight"], before["0.weight"][[0, 2, 5]])
+    assert torch.equal(after["1.bias"], before["1.bias"][[0, 2, 5]])
+    assert torch.equal(after["3.weight"], before["3.weight"][[1, 2]][:, [0, 2, 5]])
+    assert torch.equal(after["6.weight"], before["6.weight"][:, 16:48])  # 4x4 pixels of each of the channels 1 and 2
+    assert torch.equal(after["6.bias"], before["6.bias"])  # not touched by the cut
+
+
+def test_the_number_of_steps_is_carried_with_the_moments():
+    net, optimizer = trained(OPTIMIZERS["Adam"])
+    narrowed(net, optimizer)
+    for parameter in net.parameters():
+        state = optimizer.state[parameter]
+        assert float(state["step"]) == 3
+        assert state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape
+
+
+def test_parameter_groups_keep_their_members_and_settings():
+    net = network()
+    weights = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim == 1]
+    optimizer = torch.optim.SGD([{"params": weights, "weight_decay": 0.1}, {"params": others}], lr=0.1, momentum=0.9)
+    narrowed(net, optimizer)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0]
+    for group, wanted in zip(optimizer.param_groups, (True, False), strict=True):
+        assert [id(p) for p in group["params"]] == [id(p) for p in net.parameters() if (p.ndim > 1) is wanted]
+
+
+def test_an_optimizer_that_has_not_stepped_gets_the_new_parameters():
+    net = network()
+    optimizer = OPTIMIZERS["Adam"](net.parameters())
+    narrowed(net, optimizer)
+    assert len(optimizer.state) == 0
+    assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(p) for p in net.parameters()]
+
+
+def test_the_carried_state_can_be_saved_and_loaded(tmp_path):
+    net, optimizer = trained(OPTIMIZERS["Adam"])
+    narrowed(net, optimizer)
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    other = OPTIMIZERS["Adam"](copy.deepcopy(net).parameters())
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for mine, theirs in zip(optimizer.state.values(), other.state.values(), strict=True):
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def test_one_process_has_nothing_to_rewrap():
+    import pytorch_lightning as pl
+
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    model = trainer.strategy.model
+    rewrap(trainer)
+    assert trainer.strategy.model is model

@@ -1,0 +1,142 @@
+"""Learning rates: CHIP's published points, milestones, warm-up."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pruning_lit.phases import Constant, Cosine, Exponential, MultiStep
+
+TABLES = json.loads((Path(__file__).parents[1] / "golden" / "chip" / "tables.json").read_text())
+RUNS = TABLES["lr_schedule"]
+ALL = [Constant, Cosine, MultiStep, Exponential]
+
+every_schedule = pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
+
+
+def run_name(run: dict) -> str:
+    return f"{run['epochs']} epochs of {run['steps_per_epoch']} steps"
+
+
+@pytest.mark.parametrize("run", RUNS, ids=run_name)
+def test_the_cosine_with_warm_up_gives_the_published_rates(run):
+    schedule, num_steps = Cosine(warmup_epochs=5), run["steps_per_epoch"]
+    for point in run["points"]:
+        factor = schedule.factor(point["epoch"] * num_steps + point["step"], num_steps, run["epochs"])
+        assert run["base_lr"] * factor == pytest.approx(point["lr"], rel=1e-12), point
+
+
+@every_schedule
+def test_an_optimizer_takes_every_step_at_the_rate_of_that_step(make):
+    schedule, num_epochs, num_steps = make(warmup_epochs=2), 6, 3
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = schedule.attach(optimizer, num_steps, num_epochs)
+    rates = []
+    for _ in range(num_epochs * num_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == [0.4 * schedule.factor(step, num_steps, num_epochs) for step in range(num_epochs * num_steps)]
+
+
+@every_schedule
+def test_a_restored_scheduler_goes_on_where_it_was(make):
+    def begin():
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+        return optimizer, make(warmup_epochs=1).attach(optimizer, 2, 4)
+
+    (optimizer, scheduler), (other_optimizer, other) = begin(), begin()
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step()
+    other_optimizer.load_state_dict(optimizer.state_dict())
+    other.load_state_dict(scheduler.state_dict())
+    for one in (optimizer, scheduler, other_optimizer, other):
+        one.step()
+    assert scheduler.get_last_lr() == other.get_last_lr()
+    assert optimizer.param_groups[0]["lr"] == other_optimizer.param_groups[0]["lr"]
+
+
+@every_schedule
+def test_warm_up_rises_in_equal_shares_of_the_epochs_rate(make):
+    warm, cold, num_steps, num_epochs = make(warmup_epochs=3), make(), 7, 20
+    for step in range(3 * num_steps):
+        base = warm.base(step // num_steps, num_epochs)
+        assert warm.factor(step, num_steps, num_epochs) == pytest.approx(base * (step + 1) / (3 * num_steps))
+    if make is not Cosine:  # whose length depends on the warm-up
+        rest = range(3 * num_steps, num_epochs * num_steps)
+        assert [warm.factor(s, num_steps, num_epochs) for s in rest] == [
+            cold.factor(s, num_steps, num_epochs) for s in rest
+        ]
+
+
+@every_schedule
+def test_the_last_step_of_the_warm_up_is_at_the_full_rate_of_its_epoch(make):
+    schedule = make(warmup_epochs=2)
+    assert schedule.factor(2 * 5 - 1, 5, 30) == pytest.approx(schedule.base(1, 30))
+
+
+@every_schedule
+def test_without_warm_up_the_first_step_is_at_the_base_rate(make):
+    assert make().factor(0, 10, 20) == 1.0
+
+
+@every_schedule
+def test_a_rate_holds_for_a_whole_epoch(make):
+    schedule = make(warmup_epochs=1)
+    for epoch in range(1, 12):
+        assert len({schedule.factor(epoch * 9 + step, 9, 12) for step in range(9)}) == 1
+
+
+@every_schedule
+def test_a_negative_warm_up_is_refused(make):
+    with pytest.raises(ValueError, match="warmup_epochs must not be negative, got -1"):
+        make(warmup_epochs=-1)
+
+
+def test_the_cosine_falls_from_one_and_ends_above_zero():
+    factors = [Cosine().base(epoch, 40) for epoch in range(40)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[20] == pytest.approx(0.5)
+    assert factors[-1] == pytest.approx((1 - math.cos(math.pi / 40)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "milestones", "epochs"),
+    [
+        (160, [0.5, 0.75], [80, 120]),
+        (10, [0.5, 0.75], [5, 8]),  # 7.5: the first epoch that has passed it
+        (100, [0.55], [55]),  # 0.55 * 100 is above 55 in floating point
+        (100, [0.07, 0.14, 0.28, 0.56, 0.57, 0.58], [7, 14, 28, 56, 57, 58]),
+        (2, [0.5, 0.75], [1]),
+        (3, [], []),
+    ],
+)
+def test_milestones_are_shares_of_the_phase(num_epochs, milestones, epochs):
+    schedule = MultiStep(milestones, gamma=0.1)
+    factors = [schedule.base(epoch, num_epochs) for epoch in range(num_epochs)]
+    assert [epoch for epoch in range(1, num_epochs) if factors[epoch] < factors[epoch - 1]] == epochs
+    assert factors[-1] == pytest.approx(0.1 ** len(epochs))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(percent=st.integers(1, 99), num_epochs=st.integers(1, 1000))
+def test_a_milestone_is_the_first_whole_epoch_not_before_its_share(percent, num_epochs):
+    schedule = MultiStep([percent / 100], gamma=0.5)
+    first = -(-percent * num_epochs // 100)
+    assert schedule.base(first, num_epochs) == 0.5
+    assert schedule.base(first - 1, num_epochs) == 1.0
+
+
+@pytest.mark.parametrize("milestones", [[0.0], [1.0], [0.5, 80], [-0.1]])
+def test_milestones_that_are_no_shares_are_refused(milestones):
+    with pytest.raises(ValueError, match=r"milestones are shares of the epochs, in \(0, 1\), got"):
+        MultiStep(milestones)
+
+
+def test_the_exponential_falls_by_its_factor_after_every_epoch():
+    assert [Exponential(0.5).base(epoch, 99) for epoch in range(4)] == [1.0, 0.5, 0.25, 0.125]
