@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
@@ -12,6 +13,7 @@ from torch import nn
 
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, trace
+from pruning_lit.channels.stream import evaluating
 from pruning_lit.data import Pictures
 from pruning_lit.models import load_weights
 from pruning_lit.phases import Training
@@ -37,8 +39,13 @@ def run(config: DictConfig, folder: Path) -> None:
     outcomes: list[PhaseOutcome] = []
     for number, (name, module) in enumerate(phases.items(), start=1):
         outcomes.append(PhaseRunner(config, folder, number, name).run(module, data))
-    if rank_zero_only.rank == 0:
+    if _rank() == 0:
         leave_behind(config, folder, dense, net, data, outcomes)
+
+
+def _rank() -> int:
+    """Of this process; Lightning reads it from the environment, and launchers set it."""
+    return getattr(rank_zero_only, "rank", 0)
 
 
 def open_data(config: DictConfig) -> Pictures:
@@ -55,8 +62,21 @@ def build_network(config: DictConfig, data: Pictures) -> nn.Module:
     if config.weights is not None:
         load_weights(net, config.weights)
         log.info("weights from %s", config.weights)
+    require_fit(net, data)
     adopt_on_load(net)
     return net
+
+
+def require_fit(net: nn.Module, data: Pictures) -> None:
+    """ValueError where the network does not take the pictures, or has been loaded with other classes."""
+    try:
+        with torch.no_grad(), evaluating(net):
+            classes = net(data.example).shape[-1]
+    except RuntimeError as error:
+        told = str(error).splitlines()[0]
+        raise ValueError(f"the network does not take pictures of shape {data.shape}: {told}") from error
+    if classes != data.num_classes:
+        raise ValueError(f"the network tells {classes} classes apart, the data have {data.num_classes}")
 
 
 def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str, Training]:
@@ -86,7 +106,7 @@ def check(phases: dict[str, Training], dense: nn.Module, data: Pictures) -> None
 
 
 def require_optimizer(name: str, module: Training) -> None:
-    """ValueError where the optimizer of a phase does not take its settings; it is built for good once the phase begins."""
+    """ValueError where an optimizer does not take its settings; it is built for good once the phase begins."""
     try:
         module.make_optimizer(module.net.parameters())
     except (TypeError, ValueError) as error:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -14,7 +15,7 @@ from torch import nn
 
 from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.data import Pictures
-from pruning_lit.phases.runner import PhaseOutcome, load_network, read_checkpoint
+from pruning_lit.phases.runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
 from pruning_lit.report import (
     Best,
     Figures,
@@ -44,8 +45,9 @@ def leave_behind(
     The accuracy is that of the last epoch, on the test pictures; the best epoch, where one could be chosen, stands
     beside it.
     """
-    graph = trace(dense, data.example)
-    narrowed = trace(net, data.example)
+    graph, narrowed = trace(dense, data.example), trace(net, data.example)
+    device = torch.device("cuda" if on_gpu(config.trainer.accelerator) else "cpu")
+    dense, net = dense.to(device), net.to(device)
     cuts = [cut for outcome in outcomes for cut in outcome.cuts]
     task = Classification(data.num_classes)
     accuracy = evaluate(net, data, task)["accuracy"]
@@ -62,7 +64,7 @@ def leave_behind(
         groups=groups,
         command=f"python -m pruning_lit {shlex.join(sys.argv[1:])}",
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware(device),
         phases=[{"name": o.name, "epochs": o.epochs, "seconds": o.seconds} for o in outcomes],
         choices=_choices(),
     )

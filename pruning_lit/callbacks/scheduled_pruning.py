@@ -5,19 +5,30 @@ import json
 import logging
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 
 from pruning_lit.callbacks.carry import carry_optimizers, rewrap, share_buffers
 from pruning_lit.channels import ChannelGraph, cost, narrow, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Sparsity
-from pruning_lit.tasks import evaluate
+from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
+
+
+class Prunable(Protocol):
+    """What a phase has to offer so that its network can be cut on the way."""
+
+    net: nn.Module
+    task: Classification
+
+    def format_memory(self) -> None:
+        """Put new parameters into the memory format of the phase."""
 
 
 class ScheduledPruning(Callback):
@@ -56,6 +67,7 @@ class ScheduledPruning(Callback):
                 f"the phase has {num_epochs} epochs (0…{num_epochs - 1})"
             )
         self.sparsity.check(graph)
+        self.criterion.check(self.sparsity.population(graph))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut if this epoch is scheduled and has not been cut already (a resumed epoch starts twice)."""
@@ -64,12 +76,12 @@ class ScheduledPruning(Callback):
 
     def cut(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Narrow the network, and let optimizer, memory format and the distributed wrapper follow."""
-        net, data = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
-        example = data.example.to(pl_module.device)
+        module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
+        net, example = module.net, data.example.to(pl_module.device)
         share_buffers(net)  # the scores of all ranks belong to one network
         graph = trace(net, example)
         self.dense = self.dense or Dense.of(graph)
-        before = self._accuracy(trainer, pl_module) if not self.cuts else None
+        before = self._accuracy(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
         scores = self.criterion.scores(net, graph, self.sparsity.population(graph), data)
         kept = self.sparsity.kept(graph, scores, self.dense, progress)
@@ -78,7 +90,7 @@ class ScheduledPruning(Callback):
         carry_optimizers(trainer.optimizers, moves)
         if self.reset_batch_norm:
             _reset_batch_norm(net)
-        pl_module.format_memory()  # type: ignore[operator]
+        module.format_memory()
         rewrap(trainer)
         narrowed = cost(trace(net, example))
         if trainer.is_global_zero:
@@ -92,7 +104,7 @@ class ScheduledPruning(Callback):
                 ],
                 "scores": dict(scores),
                 "accuracy_before": before,
-                "accuracy_after": self._accuracy(trainer, pl_module),
+                "accuracy_after": self._accuracy(trainer, module),
                 "macs": narrowed.macs,
                 "params": narrowed.params,
             }
@@ -109,11 +121,11 @@ class ScheduledPruning(Callback):
         self.cuts = state_dict["cuts"]
         self.dense = Dense(**state_dict["dense"]) if state_dict["dense"] else None
 
-    def _accuracy(self, trainer: Trainer, pl_module: LightningModule) -> float | None:
+    def _accuracy(self, trainer: Trainer, module: Prunable) -> float | None:
         """On the test pictures, by one rank; the others wait at the next exchange."""
         if not trainer.is_global_zero:
             return None
-        return evaluate(pl_module.net, trainer.datamodule, pl_module.task)["accuracy"]  # type: ignore[attr-defined]
+        return evaluate(module.net, trainer.datamodule, module.task)["accuracy"]  # type: ignore[attr-defined]
 
     def _show(self, trainer: Trainer) -> None:
         """Histograms of the scores, in TensorBoard."""

@@ -61,10 +61,11 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
         item.tensor: _relabel(model, item).narrowed(_inputs_stay(graph, item, masks), _outputs_stay(model, item, stays))
         for item in graph.relabellings
     }
+    tensors = model.state_dict(keep_vars=True)
     moves = {}
     for name, dims in stays.items():
         index = {dim: flags.nonzero().flatten() for dim, flags in dims.items()}
-        old = model.state_dict(keep_vars=True)[name]
+        old = tensors[name]
         moves[name] = Move(old, replace(model, name, _take(old.detach(), index)), index)
     for name, source in sources.items():
         model.get_buffer(name).copy_(source)

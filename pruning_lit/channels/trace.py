@@ -141,8 +141,10 @@ class _Assembly:
     def _positions(self, channels: Tensor, run: list[int]) -> Tensor | None:
         """Where each class of ``run`` sits among these channels, shape ``(len(run), n)``; None if it is not there."""
         labels = np.where(channels.numpy() >= 0, self.labels[channels.numpy()], -1)
+        if not np.isin(labels, run).any():  # the common case, in large networks by far
+            return None
         found = [np.flatnonzero(labels == label) for label in run]
         counts = {len(positions) for positions in found}
-        if counts == {0} or len(counts) != 1:
+        if len(counts) != 1:
             return None
         return torch.from_numpy(np.stack(found))

@@ -58,6 +58,8 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
             or given.shape[2:] != tensor.shape[2:]
         ):
             continue
+        if any(new > old for new, old in zip(given.shape, tensor.shape, strict=True)):
+            continue
         replace(model, name, torch.zeros(given.shape, dtype=tensor.dtype, device=tensor.device))
     sync_widths(model)
 

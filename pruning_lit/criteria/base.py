@@ -24,6 +24,9 @@ class Calibration(Protocol):
 class Criterion(ABC):
     """How much each channel of a network matters."""
 
+    def check(self, groups: list[ChannelGroup]) -> None:  # noqa: B027 - most criteria can judge any group
+        """ValueError, before any training, if one of the groups cannot be judged."""
+
     @abstractmethod
     def scores(
         self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration

@@ -237,6 +237,14 @@ class ChannelIndependence(Criterion):
         self.num_images, self.batch_size, self.augment, self.seed = num_images, batch_size, augment, seed
         self.combine, self.decimals = combine, decimals
 
+    def check(self, groups: list[ChannelGroup]) -> None:
+        """Every group needs a feature map."""
+        for group in groups:
+            if not group.taps:
+                raise ValueError(
+                    f"group {group.name!r} has no feature map to judge it by; leave it whole (sparsity.exclude)"
+                )
+
     def scores(
         self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
     ) -> dict[str, Tensor]:

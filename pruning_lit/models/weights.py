@@ -1,5 +1,6 @@
 """Loading of foreign and native weight files into a network of the same shape, without running anything from them."""
 
+import copy
 import re
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelRelabel
+from pruning_lit.channels import ChannelRelabel, adopt
 
 NESTINGS = ("state_dict", "model", "net")
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
@@ -24,8 +25,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     ``.safetensors`` files are read as plain tensors, all others with ``torch.load(weights_only=True)``: a state dict,
     bare or under ``state_dict``, ``model`` or ``net``, with or without the prefixes of wrappers; of a Lightning
-    checkpoint the entries under ``net.`` count. Every tensor must fit, except that batch counters
-    (``num_batches_tracked``) and the ``source`` buffers of channel relabelling modules may be absent.
+    checkpoint the entries under ``net.`` count. A ``.safetensors`` file may hold a narrowed network, whose widths are
+    adopted. Every tensor must fit, except that batch counters (``num_batches_tracked``) and the ``source`` buffers of
+    channel relabelling modules may be absent.
 
     Args:
         model: the network; its tensors keep their device and precision.
@@ -43,12 +45,16 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         )
     weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     weights = _without_wrappers(weights, model)
-    if misfits := _misfits(model, weights):
+    fitting = copy.deepcopy(model)
+    if path.suffix == ".safetensors":
+        adopt(fitting, weights)  # one of our own may be narrower than the network was built
+    if misfits := _misfits(fitting, weights):
         more = f", and {len(misfits) - MAX_NAMED} more" if len(misfits) > MAX_NAMED else ""
         raise ValueError(
             f"the weights in '{path}' do not fit the {type(model).__name__}: {', '.join(misfits[:MAX_NAMED])}{more}; "
             "build the network (depth, form, number of classes) that they were saved from"
         )
+    adopt(model, {name: weights[name] for name in fitting.state_dict() if name in weights})
     model.load_state_dict(weights, strict=False)  # strict but for what _misfits tolerates
 
 

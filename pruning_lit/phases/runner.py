@@ -109,7 +109,7 @@ class PhaseRunner:
             "use_distributed_sampler": False,
         }
         plugins: list[Any] = [AtomicCheckpointIO()]
-        if self.config.trainer.sync_batchnorm and not _on_gpu(self.config.trainer.accelerator):
+        if self.config.trainer.sync_batchnorm and not on_gpu(self.config.trainer.accelerator):
             plugins.append(SyncBatchNorm())
             options["sync_batchnorm"] = False  # Lightning's own would insist on GPUs
         return instantiate(self.config.trainer, _partial_=True)(
@@ -146,8 +146,10 @@ class PhaseRunner:
         checkpoint = read_checkpoint(self.last)
         load_network(module.net, checkpoint)
         states = checkpoint["callbacks"]
-        pruning = next((state for key, state in states.items() if key.startswith("ScheduledPruning")), {})
-        best = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})
+        pruning: dict[str, Any] = next(
+            (state for key, state in states.items() if key.startswith("ScheduledPruning")), {}
+        )
+        best: dict[str, Any] = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})
         path = self.place / "best.ckpt"
         return PhaseOutcome(
             name=self.name,
@@ -158,7 +160,8 @@ class PhaseRunner:
         )
 
 
-def _on_gpu(accelerator: str) -> bool:
+def on_gpu(accelerator: str) -> bool:
+    """Whether Lightning's ``accelerator`` means a GPU on this machine."""
     return accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
 
 

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -85,7 +85,7 @@ class Training(LightningModule):
         self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(target))
         self.log_dict(self.val_metrics, on_epoch=True, prog_bar=True, batch_size=len(target))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its schedule stepped once per optimizer step."""
         optimizer = self.make_optimizer(self.net.parameters())
         scheduler = self.schedule.attach(optimizer, self.steps_per_epoch(), self.epochs)
@@ -94,8 +94,8 @@ class Training(LightningModule):
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch.
 
-        Counted here because ``Trainer.estimated_stepping_batches`` opens the loaders before a resumed fit has told them their place, and so
-        repeats batches.
+        Counted here because ``Trainer.estimated_stepping_batches`` opens the loaders before a resumed fit has told them
+        their place, so that batches would come twice.
         """
         batches, limit = len(self.trainer.datamodule.train_dataloader()), self.trainer.limit_train_batches  # type: ignore[attr-defined]
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from pruning_lit.channels import ChannelGraph
+from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.sparsity.base import Dense, Scores, Sparsity
 from pruning_lit.sparsity.layout import layout
 from pruning_lit.sparsity.rates import parse_rate, parse_rates, width_after
@@ -23,6 +23,10 @@ class Layerwise(Sparsity):
             {n: parse_rate(r, f"rate of {n!r}") for n, r in rates.items()} if isinstance(rates, Mapping) else None
         )
         self.in_order = [] if isinstance(rates, Mapping) else parse_rates(rates)
+
+    def population(self, graph: ChannelGraph) -> list[ChannelGroup]:
+        """The groups whose rate is above 0."""
+        return [graph[name] for name, rate in self.rates(graph).items() if rate]
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError, with the expected layout spelled out, where the list does not fit the network."""
@@ -52,4 +56,5 @@ class Layerwise(Sparsity):
         return {
             name: min(graph[name].size, width_after(dense.sizes[name], rate * progress))
             for name, rate in self.rates(graph).items()
+            if rate
         }

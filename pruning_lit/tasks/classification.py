@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 
@@ -34,7 +34,7 @@ class Classification:
             over_ranks: whether the processes add up what they have seen; else each computes for itself.
         """
         common: dict[str, Any] = {"average": "micro", "sync_on_compute": over_ranks}
-        metrics = {"accuracy": MulticlassAccuracy(self.num_classes, **common)}
+        metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(self.num_classes, **common)}
         if self.num_classes > 5:
             metrics["accuracy_top5"] = MulticlassAccuracy(self.num_classes, top_k=5, **common)
         return MetricCollection(metrics, prefix=prefix)

@@ -1,0 +1,191 @@
+"""Every config composes, every experiment can be built, and a wrong key is refused by what it was meant for."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from pruning_lit.callbacks import ScheduledPruning
+from pruning_lit.channels import cost_of_widths, trace
+from pruning_lit.criteria import Criterion
+from pruning_lit.experiment import build_phases, check
+from pruning_lit.phases import Schedule, Training
+from pruning_lit.sparsity import Dense, Sparsity
+
+CONF = Path(__file__).parents[1] / "conf"
+TABLES = json.loads((Path(__file__).parent / "golden" / "chip" / "tables.json").read_text())
+#: Pictures of ten classes, as far as a network is concerned.
+TEN_CLASSES = SimpleNamespace(num_classes=10, example=torch.zeros(1, 3, 32, 32))
+#: Where a group of recipes, optimizers or schedules is chosen: within each phase.
+PLACES = {
+    "recipe": ["recipe@train", "recipe@finetune"],
+    "optimizer": ["optimizer@train.optimizer", "optimizer@finetune.optimizer"],
+    "schedule": ["schedule@train.schedule", "schedule@finetune.schedule"],
+}
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml"))
+
+
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+EXPERIMENTS = names("experiment")
+CHIP = [name for name in EXPERIMENTS if name.startswith("chip/")]
+CHOICES = [f"{place}={name}" for group in GROUPS for place in PLACES.get(group, [group]) for name in names(group)]
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def phases_of(config: DictConfig) -> tuple[torch.nn.Module, dict[str, Training]]:
+    net = instantiate(config.arch, _partial_=True)(num_classes=10)
+    return net, build_phases(config, net, TEN_CLASSES)
+
+
+def test_all_groups_are_looked_at():
+    assert {"arch", "criterion", "dataset", "experiment", "method", "optimizer", "sparsity", "trainer"} <= set(GROUPS)
+    assert len(CHIP) >= 8
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_of_every_group_composes(choice):
+    config = composed(choice)
+    needed = {key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra")}
+    assert needed <= {"dataset.root", "sparsity.rates"}  # the two that only the user can know
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_can_be_built_and_its_budget_be_met(name):
+    config = composed(f"experiment={name}")
+    net, phases = phases_of(config)
+    check(phases, net, TEN_CLASSES)
+    assert list(phases) == list(config.phases)
+    for module in phases.values():
+        optimizer = module.make_optimizer(net.parameters())
+        module.schedule.attach(optimizer, steps_per_epoch=10, num_epochs=module.epochs)
+        assert isinstance(module.schedule, Schedule)
+    prunings = [c for module in phases.values() for c in module.callbacks.values() if isinstance(c, ScheduledPruning)]
+    assert [isinstance(p.criterion, Criterion) and isinstance(p.sparsity, Sparsity) for p in prunings] == [True]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_called_after_its_file(name):
+    assert composed(f"experiment={name}").name == name
+
+
+@pytest.mark.parametrize("name", CHIP)
+def test_an_experiment_of_chip_gives_the_counts_that_it_announces(name):
+    config = composed(f"experiment={name}")
+    rows = [row for row in TABLES["rows"] if row["sparsity"] == config.sparsity.rates]
+    expected = {"macs": rows[0]["counts"]["macs"], "params": rows[0]["counts"]["params"]}
+    graph = trace(instantiate(config.arch, _partial_=True)(num_classes=10), TEN_CLASSES.example)
+    counted = cost_of_widths(graph, instantiate(config.sparsity).widths(graph, {}, Dense.of(graph), 1))
+    assert {"macs": counted.macs, "params": counted.params} == expected
+    header = (CONF / "experiment" / f"{name}.yaml").read_text()
+    assert f"{counted.macs:,} MACs and {counted.params:,} parameters" in header
+    reduction = 1 - counted.macs / Dense.of(graph).macs
+    assert round(100 * reduction) - int(name.rpartition("_")[2]) in (-1, 0, 1)  # the name says per cent
+
+
+@pytest.mark.parametrize("name", CHIP)
+def test_an_experiment_of_chip_fine_tunes_as_published(name):
+    config = composed(f"experiment={name}")
+    fine = config.finetune
+    assert (fine.optimizer.lr, fine.optimizer.momentum, fine.optimizer.weight_decay) == (0.01, 0.9, 5e-3)
+    assert (fine.epochs, fine.schedule.warmup_epochs, config.dataset.batch_size) == (400, 5, 256)
+    assert (config.criterion.num_images, config.criterion.augment) == (640, True)
+
+
+@pytest.mark.parametrize("arch", names("arch"))
+def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header(arch):
+    config = composed(f"arch={arch}").arch
+    header = (CONF / "arch" / f"{arch}.yaml").read_text().splitlines()[0]
+    num_classes = int(re.search(r"\((\d+) classes\)", header)[1])
+    net = instantiate(config, _partial_=True)(num_classes=num_classes)
+    assert f"{sum(p.numel() for p in net.parameters()):,} parameters" in header
+
+
+@pytest.mark.parametrize("method", names("method"))
+@pytest.mark.parametrize("sparsity", [name for name in names("sparsity") if name != "layerwise"])
+def test_methods_and_budgets_go_together(method, sparsity):
+    net, phases = phases_of(composed("arch=resnet8", f"method={method}", f"sparsity={sparsity}"))
+    check(phases, net, TEN_CLASSES)
+
+
+@pytest.mark.parametrize(("method", "criterion"), [("chip", "ChannelIndependence"), ("magnitude", "Magnitude"), ("random", "Random")])
+def test_a_method_brings_its_criterion_and_another_can_be_set_beside_it(method, criterion):
+    assert composed(f"method={method}").criterion._target_.endswith(f".{criterion}")
+    assert composed(f"method={method}", "criterion=magnitude").criterion._target_.endswith(".Magnitude")
+
+
+def test_the_quick_setting_shortens_every_phase():
+    config = composed("experiment=demo", "debug=quick")
+    assert [config[name].epochs for name in config.phases] == [1, 1]
+
+
+def test_criterion_and_data_share_the_seed_of_the_run():
+    config = composed("seed=7", "criterion=random")
+    assert config.criterion.seed == config.dataset.seed == 7
+
+
+@pytest.mark.parametrize("trainer", names("trainer"))
+def test_every_trainer_names_options_that_there_are(trainer):
+    config = composed(f"trainer={trainer}").trainer
+    assert config._target_ == "pytorch_lightning.Trainer"
+    here = {"accelerator": "cpu", "strategy": "auto", "devices": 1, "precision": "32-true", "logger": False}
+    assert isinstance(instantiate(config, **here, enable_progress_bar=False, enable_checkpointing=False), pl.Trainer)
+
+
+@pytest.mark.parametrize("callbacks", names("callbacks"))
+def test_every_callback_can_be_built(callbacks):
+    for item in composed(f"callbacks={callbacks}").callbacks.values():
+        assert isinstance(instantiate(item), pl.Callback)
+
+
+@pytest.mark.parametrize("group", ["dataset", "arch", "criterion", "sparsity", "trainer"])
+def test_an_unknown_key_of_a_group_is_refused(group):
+    with pytest.raises(ConfigCompositionException, match="nonsense"):
+        composed(f"{group}.nonsense=1")  # without a plus it is taken for a slip of the pen
+    config = composed(f"+{group}.nonsense=1")
+    arguments = {"num_classes": 10} if group == "arch" else {}
+    with pytest.raises(InstantiationException, match="nonsense"):
+        instantiate(config[group], **arguments)
+
+
+@pytest.mark.parametrize("key", ["train", "finetune", "finetune.schedule", "train.task", "finetune.callbacks.prune"])
+def test_an_unknown_key_of_a_phase_is_refused(key):
+    config = composed("arch=resnet8", f"+{key}.nonsense=1")
+    with pytest.raises((InstantiationException, TypeError), match="nonsense"):
+        phases_of(config)
+
+
+def test_an_option_that_an_optimizer_does_not_have_is_refused_before_any_training():
+    net, phases = phases_of(composed("arch=resnet8", "+finetune.optimizer.nonsense=1"))
+    with pytest.raises(ValueError, match=r"finetune\.optimizer: .*unexpected keyword argument 'nonsense'"):
+        check(phases, net, TEN_CLASSES)
+
+
+def test_an_option_out_of_range_is_refused_before_any_training():
+    net, phases = phases_of(composed("arch=resnet8", "finetune.optimizer.lr=-1"))
+    with pytest.raises(ValueError, match=r"finetune\.optimizer: Invalid learning rate: -1"):
+        check(phases, net, TEN_CLASSES)
+
+
+def test_another_optimizer_can_be_chosen_for_a_phase():
+    net, phases = phases_of(composed("arch=resnet8", "optimizer@train.optimizer=adamw"))
+    assert isinstance(phases["train"].make_optimizer(net.parameters()), torch.optim.AdamW)
+
+
+def test_a_phase_that_the_method_does_not_describe_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"phases=\['train', 'polish'\].*'polish'"):
+        phases_of(composed("arch=resnet8", "phases=[train,polish]"))
