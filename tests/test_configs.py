@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from pruning_lit.callbacks import ScheduledPruning
-from pruning_lit.channels import cost_of_widths, trace
+from pruning_lit.channels import ChannelGraph, cost_of_widths, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.experiment import build_phases, check
 from pruning_lit.phases import Schedule, Training
@@ -24,11 +25,11 @@ CONF = Path(__file__).parents[1] / "conf"
 TABLES = json.loads((Path(__file__).parent / "golden" / "chip" / "tables.json").read_text())
 #: Pictures of ten classes, as far as a network is concerned.
 TEN_CLASSES = SimpleNamespace(num_classes=10, example=torch.zeros(1, 3, 32, 32))
-#: Where a group of recipes, optimizers or schedules is chosen: within each phase.
+#: Where recipes, optimizers and schedules are chosen: within a phase.
 PLACES = {
-    "recipe": ["recipe@train", "recipe@finetune"],
-    "optimizer": ["optimizer@train.optimizer", "optimizer@finetune.optimizer"],
-    "schedule": ["schedule@train.schedule", "schedule@finetune.schedule"],
+    "recipe": "recipe@finetune",
+    "optimizer": "optimizer@finetune.optimizer",
+    "schedule": "schedule@finetune.schedule",
 }
 
 
@@ -39,12 +40,20 @@ def names(group: str) -> list[str]:
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 EXPERIMENTS = names("experiment")
 CHIP = [name for name in EXPERIMENTS if name.startswith("chip/")]
-CHOICES = [f"{place}={name}" for group in GROUPS for place in PLACES.get(group, [group]) for name in names(group)]
+CHOICES = [f"{PLACES.get(group, group)}={name}" for group in GROUPS for name in names(group)]
 
 
+@cache
 def composed(*overrides: str) -> DictConfig:
+    """The config of a command line; not to be changed, others get the same."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=list(overrides))
+
+
+@cache
+def network(arch: str) -> tuple[torch.nn.Module, ChannelGraph]:
+    net = instantiate(composed(f"arch={arch}").arch, _partial_=True)(num_classes=10)
+    return net, trace(net, TEN_CLASSES.example)
 
 
 def phases_of(config: DictConfig) -> tuple[torch.nn.Module, dict[str, Training]]:
@@ -59,7 +68,9 @@ def test_all_groups_are_looked_at():
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_every_group_composes(choice):
-    config = composed(choice)
+    config = composed(
+        choice, *([] if choice.startswith("experiment") else ["name=any"])
+    )  # by default it is made of the choices, on Hydra's command line
     needed = {key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra")}
     assert needed <= {"dataset.root", "sparsity.rates"}  # the two that only the user can know
 
@@ -88,7 +99,7 @@ def test_an_experiment_of_chip_gives_the_counts_that_it_announces(name):
     config = composed(f"experiment={name}")
     rows = [row for row in TABLES["rows"] if row["sparsity"] == config.sparsity.rates]
     expected = {"macs": rows[0]["counts"]["macs"], "params": rows[0]["counts"]["params"]}
-    graph = trace(instantiate(config.arch, _partial_=True)(num_classes=10), TEN_CLASSES.example)
+    _, graph = network({"resnet_56": "resnet56", "resnet_110": "resnet110", "vgg_16_bn": "vgg16_bn"}[rows[0]["arch"]])
     counted = cost_of_widths(graph, instantiate(config.sparsity).widths(graph, {}, Dense.of(graph), 1))
     assert {"macs": counted.macs, "params": counted.params} == expected
     header = (CONF / "experiment" / f"{name}.yaml").read_text()
@@ -115,14 +126,19 @@ def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header
     assert f"{sum(p.numel() for p in net.parameters()):,} parameters" in header
 
 
-@pytest.mark.parametrize("method", names("method"))
-@pytest.mark.parametrize("sparsity", [name for name in names("sparsity") if name != "layerwise"])
+@pytest.mark.parametrize(
+    ("method", "sparsity"),
+    [(name, "macs_50") for name in names("method")]
+    + [("chip", name) for name in names("sparsity") if name not in ("macs_50", "layerwise")],
+)
 def test_methods_and_budgets_go_together(method, sparsity):
     net, phases = phases_of(composed("arch=resnet8", f"method={method}", f"sparsity={sparsity}"))
     check(phases, net, TEN_CLASSES)
 
 
-@pytest.mark.parametrize(("method", "criterion"), [("chip", "ChannelIndependence"), ("magnitude", "Magnitude"), ("random", "Random")])
+@pytest.mark.parametrize(
+    ("method", "criterion"), [("chip", "ChannelIndependence"), ("magnitude", "Magnitude"), ("random", "Random")]
+)
 def test_a_method_brings_its_criterion_and_another_can_be_set_beside_it(method, criterion):
     assert composed(f"method={method}").criterion._target_.endswith(f".{criterion}")
     assert composed(f"method={method}", "criterion=magnitude").criterion._target_.endswith(".Magnitude")

@@ -1,8 +1,10 @@
 """Plan, rehearse, cut: prove on a copy that a plan removes what it says and nothing else."""
 
 from collections import Counter, defaultdict
+from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.graph import ChannelGraph, Kept
 from pruning_lit.channels.trace import trace
@@ -20,7 +22,7 @@ def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) 
         ValueError: it is not, with the groups concerned.
     """
     try:
-        found = trace(narrowed, graph.example)
+        found = trace(narrowed, _moved_along(graph.example, narrowed))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ValueError(
             f"the model does not run any more once it is narrower: {str(error).splitlines()[0]}"
@@ -30,6 +32,12 @@ def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) 
     wrong = [name for name, channels in expected.items() if any(not present[channel] for channel in channels)]
     if wrong or sum(map(len, expected.values())) != present.total():
         raise ValueError(f"channels hang together differently once the model is narrower, in groups {wrong or 'added'}")
+
+
+def _moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
+    """The example on the device and in the precision of ``model``, which may have changed since it was traced."""
+    home = next(model.parameters())
+    return tree_map_only(Tensor, lambda one: one.to(home) if one.is_floating_point() else one.to(home.device), example)
 
 
 def channels_left(graph: ChannelGraph, kept: Kept) -> dict[str, list[Channel]]:

@@ -53,6 +53,8 @@ def console_table(report: "Report") -> Table:
         table.add_column(heading, justify="right")
     for row in _comparison(report):
         table.add_row(*row)
+    if report.accuracy_after_cut is not None:
+        table.caption = f"right after the cut, before any further training: {100 * report.accuracy_after_cut:.2f} %"
     return table
 
 

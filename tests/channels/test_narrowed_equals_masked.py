@@ -7,7 +7,6 @@ import pytest
 import torch
 from chance import random_kept, randomise
 from torch import Tensor, nn
-from torchvision import models
 
 from pruning_lit.channels import ChannelGraph, Kept, mask, narrow, trace, verify
 from pruning_lit.models import cifar_resnet, torchvision_model, vgg_bn
@@ -81,17 +80,17 @@ def _with_zeroed_maps(net: nn.Module, graph: ChannelGraph, kept: Kept, pictures:
     stays = {name: torch.zeros(graph[name].size, 1, 1, dtype=pictures.dtype) for name in kept}
     for name, positions in kept.items():
         stays[name][list(positions)] = 1
-    last = {"layer1": "layer1.0.conv2", "layer2": "layer2.0.conv2", "layer3": None}
-    if "conv1" in graph["conv1"].writers and "layer1.0.conv2" in graph["conv1"].writers:
-        last["layer1"] = "conv1"  # the tied form: the stage's stream begins at the stem
+    streams = {f"layer{n}": f"layer{n}.0.conv2" for n in (1, 2, 3)}
+    if "layer1.0.conv2" in graph["conv1"].writers:
+        streams["layer1"] = "conv1"  # the tied form: the stage's stream begins at the stem
     hooks = [net.bn1.register_forward_hook(lambda _m, _i, out, s=stays["conv1"]: out.relu() * s)]
     for path, block in net.named_modules():
         if path.count(".") != 1:
             continue
         inner = stays[f"{path}.conv1"]
         hooks.append(block.bn1.register_forward_hook(lambda _m, _i, out, s=inner: out.relu() * s))
-        if (stream := last[path.partition(".")[0]]) is not None:
-            hooks.append(block.register_forward_hook(lambda _m, _i, out, s=stays[stream]: out * s))
+        stream = stays[streams[path.partition(".")[0]]]
+        hooks.append(block.register_forward_hook(lambda _m, _i, out, s=stream: out * s))
     with torch.no_grad():
         result = net(pictures)
     for hook in hooks:
@@ -110,11 +109,8 @@ def test_an_unnamed_group_stays_whole_and_nothing_else_is_touched():
     assert changed == {"layer1.0.conv1.weight", "layer1.0.conv2.weight"} | bn
     assert all(torch.equal(before[name], after[name]) for name in before if name not in changed)
     assert torch.equal(after["layer1.0.conv2.weight"], before["layer1.0.conv2.weight"][:, [1, 5]])
-    assert (net.layer1[0].conv1.out_channels, net.layer1[0].bn1.num_features, net.layer1[0].conv2.in_channels) == (
-        2,
-        2,
-        2,
-    )
+    block = net.layer1[0]
+    assert block.conv1.out_channels == block.bn1.num_features == block.conv2.in_channels == 2
 
 
 def test_narrowing_twice_is_narrowing_once_by_both():
@@ -166,7 +162,3 @@ def test_an_impossible_choice_is_refused_and_the_model_untouched(cut, kept, said
     with pytest.raises(ValueError, match=said):
         cut(net, graph, {"layer2.0.conv1": [0], **kept})
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-
-
-def test_the_list_of_torchvisions_networks_exists():
-    assert set(TORCHVISION) <= set(models.list_models())

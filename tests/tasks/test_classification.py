@@ -25,7 +25,9 @@ def test_smoothing_spreads_a_share_over_all_classes_but_only_while_training():
     smoothed = torch.full((4, 3), 0.1 / 3, dtype=torch.float64)
     smoothed[range(4), TARGET] += 0.9
     task = Classification(3, label_smoothing=0.1)
-    assert float(task.loss(LOGITS, TARGET, training=True)) == pytest.approx(float(-(smoothed * log_shares()).sum(1).mean()))
+    assert float(task.loss(LOGITS, TARGET, training=True)) == pytest.approx(
+        float(-(smoothed * log_shares()).sum(1).mean())
+    )
     assert task.loss(LOGITS, TARGET, training=False) == Classification(3).loss(LOGITS, TARGET, training=False)
 
 
