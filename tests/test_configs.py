@@ -68,9 +68,8 @@ def test_all_groups_are_looked_at():
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_every_group_composes(choice):
-    config = composed(
-        choice, *([] if choice.startswith("experiment") else ["name=any"])
-    )  # by default it is made of the choices, on Hydra's command line
+    named = choice.startswith("experiment")  # the others are named after the choices on the command line
+    config = composed(choice) if named else composed(choice, "name=any")
     needed = {key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra")}
     assert needed <= {"dataset.root", "sparsity.rates"}  # the two that only the user can know
 

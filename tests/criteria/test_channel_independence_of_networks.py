@@ -43,7 +43,7 @@ def network(stem: str) -> CifarResNet:
 
 
 def caught_maps(net: CifarResNet, pictures: Tensor) -> dict[str, Tensor]:
-    """What the consumers see: ReLU outputs, and block outputs behind addition and ReLU; by the layer that makes them last."""
+    """What the consumers see: ReLU outputs, and block outputs behind addition and ReLU, by the layer they come from."""
     maps: dict[str, Tensor] = {}
     net.layer1[0].register_forward_pre_hook(lambda _, args: maps.update(conv1=args[0].clone()))
     for stage in (1, 2, 3):

@@ -75,7 +75,7 @@ def test_a_rate_outside_the_interval_is_refused(rates):
 
 @pytest.mark.parametrize("rate", ["x", "", None, float("nan"), float("inf"), "1/0", True])
 def test_what_is_not_a_number_is_refused_by_name(rate):
-    with pytest.raises(ValueError, match="sparsity.rate .* is not a number"):
+    with pytest.raises(ValueError, match=r"sparsity\.rate .* is not a number"):
         parse_rate(rate, "sparsity.rate")
 
 
