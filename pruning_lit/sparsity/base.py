@@ -45,9 +45,11 @@ class Sparsity(ABC):
                 raise ValueError(f"sparsity.exclude: no group is called {pattern!r}; the groups are {names}")
         return [g for g in graph.prunable if not any(fnmatchcase(g.name, pattern) for pattern in self.exclude)]
 
-    @abstractmethod
     def check(self, graph: ChannelGraph) -> None:
         """ValueError if this budget cannot be met by the dense network; called before any training."""
+        if not self.population(graph):
+            reasons = {group.name: group.protected or "excluded" for group in graph.groups}
+            raise ValueError(f"nothing can be pruned: {reasons}")
 
     @abstractmethod
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:

@@ -36,19 +36,22 @@ class Layerwise(Sparsity):
         """The share removed from each group that has one."""
         if self.by_name is not None:
             for name, rate in self.by_name.items():
-                if rate and graph[name].protected:
-                    raise ValueError(f"sparsity.rates: group {name!r} is protected: {graph[name].protected}")
+                group = graph[name]
+                if rate and group.protected:
+                    raise ValueError(f"sparsity.rates: group {name!r} is protected: {group.protected}")
             return self.by_name
         plan = layout(graph)
         if len(plan.entries) != len(self.in_order):
             raise ValueError(
                 f"sparsity.rates has {len(self.in_order)} entries, but this network takes {plan.describe()}"
             )
-        if plan.has_stem and not plan.stem and self.in_order[0] not in (0, self.in_order[1]):
-            raise ValueError(
-                f"sparsity.rates: the stem is narrowed with {plan.streams[0].name!r}, "
-                f"so its rate must be 0 or {float(self.in_order[1])}, not {float(self.in_order[0])}"
-            )
+        if plan.has_stem and not plan.stem:
+            allowed = {Fraction(0), *(self.in_order[1:2] if plan.streams else [])}
+            if self.in_order[0] not in allowed:
+                raise ValueError(
+                    "sparsity.rates: the stem is narrowed with the residual stream it feeds, so the first rate must be "
+                    f"{' or '.join(str(float(rate)) for rate in sorted(allowed))}, not {float(self.in_order[0])}"
+                )
         return {group.name: rate for groups, rate in zip(plan.entries, self.in_order, strict=True) for group in groups}
 
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:

@@ -72,6 +72,7 @@ class Global(_Ordered):
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where so many channels cannot go without emptying a layer."""
+        super().check(graph)
         total = sum(group.size for group in self.population(graph))
         most = total - sum(self.floor(graph).values())
         if math.floor(total * self.rate) > most:
@@ -112,6 +113,7 @@ class Macs(_Ordered):
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where even the narrowest network costs more than the target."""
+        super().check(graph)
         dense = Dense.of(graph).macs
         least = cost_of_widths(graph, self.floor(graph)).macs
         if least > dense * (1 - self.reduction):

@@ -20,10 +20,6 @@ class Uniform(Sparsity):
         super().__init__(exclude)
         self.rate = parse_rate(rate, "sparsity.rate")
 
-    def check(self, graph: ChannelGraph) -> None:
-        """Every rate can be met."""
-        self.population(graph)
-
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
         """See ``Sparsity``."""
         return {
