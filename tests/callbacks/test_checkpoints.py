@@ -1,0 +1,39 @@
+"""The best epoch counts only once the network has its final width; checkpoints are replaced whole."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from pruning_lit.callbacks import AtomicCheckpointIO, BestCheckpoint, ScheduledPruning
+from pruning_lit.criteria import Random
+from pruning_lit.sparsity import Uniform
+
+
+@pytest.mark.parametrize(("cuts", "looked"), [(0, False), (1, False), (2, True)])
+def test_an_epoch_before_the_last_cut_is_never_the_best(tmp_path, monkeypatch, cuts, looked):
+    seen = []
+    for hook in ("on_validation_end", "on_train_epoch_end"):
+        monkeypatch.setattr(ModelCheckpoint, hook, lambda *_, hook=hook: seen.append(hook))
+    pruning = ScheduledPruning(Random(), Uniform(0.5), epochs=[0, 3])
+    pruning.cuts = [{"epoch": epoch} for epoch in (0, 3)[:cuts]]
+    trainer, best = SimpleNamespace(callbacks=[pruning]), BestCheckpoint(tmp_path)
+    best.on_validation_end(trainer, None)
+    best.on_train_epoch_end(trainer, None)
+    assert bool(seen) == looked
+
+
+def test_a_checkpoint_that_could_not_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"step": 1}, path)
+
+    def killed_while_writing(content, draft):
+        draft.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed_while_writing)
+    with pytest.raises(KeyboardInterrupt):
+        io.save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}

@@ -1,0 +1,33 @@
+"""Several cuts share the way to the budget, and the report counts in the numbering of the dense network."""
+
+import pytest
+import torch
+
+from pruning_lit.callbacks import ScheduledPruning
+from pruning_lit.criteria import Random
+from pruning_lit.sparsity import Uniform
+from tests.conftest import TINY, read_report
+
+DENSE_MACS = 12_239_488  # ResNet-8
+
+
+def test_two_cuts_share_the_way_to_the_target(tmp_path, cli):
+    code, printed = cli(
+        *TINY, "phases=[finetune]", "finetune.callbacks.prune.epochs=[0,1]", f"hydra.run.dir={tmp_path / 'run'}"
+    )
+    assert code == 0, printed
+    checkpoint = torch.load(tmp_path / "run/phases/1-finetune/last.ckpt", weights_only=True)
+    cuts = checkpoint["callbacks"]["ScheduledPruning"]["cuts"]
+    assert [cut["epoch"] for cut in cuts] == [0, 1]
+    assert 0.72 * DENSE_MACS < cuts[0]["macs"] <= 0.75 * DENSE_MACS
+    assert 0.47 * DENSE_MACS < cuts[1]["macs"] <= 0.5 * DENSE_MACS
+    for group in read_report(tmp_path / "run")["groups"]:
+        name = group["name"]
+        if name in cuts[0]["kept"]:
+            assert group["positions"] == [cuts[0]["kept"][name][position] for position in cuts[1]["kept"][name]]
+
+
+@pytest.mark.parametrize("epochs", [[], [1, 0], [2, 2], [-1]])
+def test_a_schedule_that_is_none_is_refused(epochs):
+    with pytest.raises(ValueError, match="ascending"):
+        ScheduledPruning(Random(), Uniform(0.5), epochs)
