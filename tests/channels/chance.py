@@ -8,7 +8,7 @@ from pruning_lit.channels import ChannelGraph
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every normalisation statistics, scales (some negative) and shifts of its own, every bias a value; in place."""
+    """Give every normalisation its own statistics, scales (some negative) and shifts, every bias a value; in place."""
     random = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, _BatchNorm):

@@ -1,4 +1,4 @@
-"""Really narrowed networks have the integers behind CHIP's tables; three counts that know nothing of each other agree."""
+"""Really narrowed networks have the integers behind CHIP's tables; three independent counts agree."""
 
 import json
 from pathlib import Path

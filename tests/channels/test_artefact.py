@@ -1,0 +1,84 @@
+"""A network in a file comes back as it was, without pickle and without running what the file names."""
+
+import copy
+
+import pytest
+import torch
+from chance import random_kept, randomise
+from torch import nn
+
+from pruning_lit.channels import adopt_on_load, load, narrow, save, trace
+from pruning_lit.models import cifar_resnet, torchvision_model
+
+RESNET8 = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8, "num_classes": 10}
+
+
+def narrowed(net: nn.Module, size: int = 32) -> nn.Module:
+    graph = trace(randomise(net), torch.zeros(1, 3, size, size))
+    narrow(net, graph, random_kept(graph, seed=1))
+    return net.eval()
+
+
+@pytest.fixture
+def resnet(tmp_path):
+    net = narrowed(cifar_resnet(8))
+    save(net, tmp_path / "net.safetensors", RESNET8, accuracy=0.5)
+    return net, tmp_path / "net.safetensors"
+
+
+def test_a_narrowed_network_comes_back_from_its_file_alone(resnet):
+    net, path = resnet
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(load(path)(x), net(x))
+
+
+def test_a_network_of_torchvision_comes_back(tmp_path):
+    net = narrowed(torchvision_model("resnet18", num_classes=5), 64)
+    arch = {"_target_": "pruning_lit.models.torchvision_model", "name": "resnet18", "num_classes": 5}
+    save(net, tmp_path / "net.safetensors", arch)
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(load(tmp_path / "net.safetensors")(x), net(x))
+
+
+def test_a_network_of_one_s_own_is_filled_into_the_dense_model(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    dense = copy.deepcopy(net)
+    narrow(net, trace(net, torch.zeros(1, 3, 4, 4)), {"0": [1, 2, 6]})
+    save(net, tmp_path / "own.safetensors")
+    x = torch.randn(1, 3, 4, 4)
+    assert torch.equal(load(tmp_path / "own.safetensors", dense)(x), net(x))
+    with pytest.raises(ValueError, match="pass the dense model"):
+        load(tmp_path / "own.safetensors")
+
+
+def test_a_builder_that_is_not_trusted_is_not_run(tmp_path):
+    save(nn.Linear(1, 1), tmp_path / "bad.safetensors", {"_target_": "os.system", "command": "touch never"})
+    with pytest.raises(ValueError, match="which is not trusted"):
+        load(tmp_path / "bad.safetensors")
+
+
+def test_a_truncated_file_is_one_sentence(resnet):
+    _, path = resnet
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="not a readable network file"):
+        load(path)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        load(tmp_path / "nowhere.safetensors")
+
+
+def test_another_network_is_refused(resnet):
+    _, path = resnet
+    with pytest.raises(ValueError, match="does not fit the network"):
+        load(path, cifar_resnet(14))
+
+
+def test_a_network_inside_a_larger_module_adopts_narrower_weights(resnet):
+    net, _ = resnet
+    holder = nn.ModuleDict({"net": cifar_resnet(8)})
+    adopt_on_load(holder["net"])
+    holder.load_state_dict({f"net.{name}": tensor for name, tensor in net.state_dict().items()})
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(holder["net"].eval()(x), net(x))
