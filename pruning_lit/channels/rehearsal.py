@@ -1,6 +1,6 @@
 """Plan, rehearse, cut: prove on a copy that a plan removes what it says and nothing else."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,7 +9,10 @@ from torch.utils._pytree import tree_map_only
 from pruning_lit.channels.graph import ChannelGraph, Kept
 from pruning_lit.channels.trace import trace
 
-Channel = tuple[frozenset[tuple[str, int, int]], bool]  # all positions of a channel, and whether it is protected
+Position = tuple[str, int, int]  # tensor, dimension, position along it
+Owners = dict[
+    Position, tuple[str, int, bool]
+]  # the group and channel a position belongs to, and whether it is protected
 
 
 def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
@@ -27,11 +30,17 @@ def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) 
         raise ValueError(
             f"the model does not run any more once it is narrower: {str(error).splitlines()[0]}"
         ) from error
-    expected = channels_left(graph, kept)
-    present = Counter(channel for channels in channels_left(found, {}).values() for channel in channels)
-    wrong = [name for name, channels in expected.items() if any(not present[channel] for channel in channels)]
-    if wrong or sum(map(len, expected.values())) != present.total():
-        raise ValueError(f"channels hang together differently once the model is narrower, in groups {wrong or 'added'}")
+    expected, present = owners(graph, kept), owners(found, {})
+    wrong = {expected[position][0] for position in expected.keys() - present.keys()}
+    for channel in _channels(present):
+        # A channel may have come apart, and read a weight of its own: a grouped convolution with one group left is an
+        # ordinary one. But no two may have met, none may be new, and what was protected stays so.
+        before = {expected[position] for position in channel & expected.keys()}
+        protected = {present[position][2] for position in channel}
+        if len(before) != 1 or {owner[2] for owner in before} != protected:
+            wrong |= {group for group, *_ in before} or {present[position][0] for position in channel}
+    if wrong:
+        raise ValueError(f"channels hang together differently once the model is narrower, in groups {sorted(wrong)}")
 
 
 def _moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
@@ -40,26 +49,27 @@ def _moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
     return tree_map_only(Tensor, lambda one: one.to(home) if one.is_floating_point() else one.to(home.device), example)
 
 
-def channels_left(graph: ChannelGraph, kept: Kept) -> dict[str, list[Channel]]:
-    """Every channel that stays, by group, as the positions it has after the removal of the others."""
+def owners(graph: ChannelGraph, kept: Kept) -> Owners:
+    """Whose every position is, numbered as after the removal of what is not kept."""
     renumber = _renumbering(graph, graph.keep_mask(kept))
-    left: dict[str, list[Channel]] = {}
+    owner: Owners = {}
     for group in graph.groups:
         stays = kept.get(group.name, range(group.size))
-        tables = [
-            (piece.tensor, piece.dim, piece.positions.tolist(), renumber[piece.tensor, piece.dim])
-            for piece in group.slices
-        ]
-        left[group.name] = [
-            (
-                frozenset(
-                    (tensor, dim, number.get(p, p)) for tensor, dim, table, number in tables for p in table[channel]
-                ),
-                group.protected is not None,
-            )
-            for channel in stays
-        ]
-    return left
+        for piece in group.slices:
+            table, number = piece.positions.tolist(), renumber[piece.tensor, piece.dim]
+            for channel in stays:
+                for position in table[channel]:
+                    place = piece.tensor, piece.dim, number.get(position, position)
+                    owner[place] = group.name, channel, group.protected is not None
+    return owner
+
+
+def _channels(owner: Owners) -> list[set[Position]]:
+    """The positions of each channel."""
+    channels: dict[tuple[str, int], set[Position]] = defaultdict(set)
+    for position, (group, channel, _) in owner.items():
+        channels[group, channel].add(position)
+    return list(channels.values())
 
 
 def _renumbering(graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[tuple[str, int], dict[int, int]]:

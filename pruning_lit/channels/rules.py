@@ -288,7 +288,8 @@ def _table() -> dict[str, Rule]:
         "roll flip repeat index_select unfold",
         reshape: "view _unsafe_view _reshape_alias",
         padding: "constant_pad_nd",
-        pointwise: "hardswish hardswish_ hardtanh hardtanh_ silu silu_ mish mish_ _prelu_kernel",  # not all of them carry the tag
+        # not all of these carry PyTorch's tag
+        pointwise: "hardswish hardswish_ hardtanh hardtanh_ silu silu_ mish mish_ _prelu_kernel",
         same: "clone _to_copy detach alias lift_fresh",
         reduction: "mean sum amax amin",
         soft: "softmax log_softmax",
