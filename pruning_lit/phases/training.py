@@ -83,8 +83,8 @@ class Training(LightningModule):
         logits = self(pictures)
         loss = self.task.loss(logits, target, training=False)
         self.val_metrics.update(logits, target)
-        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(target))
-        self.log_dict(self.val_metrics, on_epoch=True, prog_bar=True, batch_size=len(target))
+        self.log("val/loss", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(target))
+        self.log_dict(self.val_metrics, on_epoch=True, batch_size=len(target))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its schedule stepped once per optimizer step."""
