@@ -1,136 +1,400 @@
-"""What one forward pass finds: groups, where they sit, who makes and reads them, and why some may not go."""
+"""One forward pass tells which slices of which tensors leave together, and which may not go."""
+
+import copy
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from chance import random_kept, randomise
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning_lit.channels import cost, trace
+from pruning_lit.channels import ChannelGraph, ChannelGroup, ChannelSlice, mask, narrow, trace, verify
 from pruning_lit.models import cifar_resnet
 
-PICTURE = torch.zeros(1, 3, 32, 32)
+PICTURE = torch.zeros(1, 3, 8, 8)
 
 
-def placed(group) -> set[tuple[str, int]]:
-    return {(piece.tensor, piece.dim) for piece in group.slices}
+class Net(nn.Module):
+    """Layers by name, and the function that connects them."""
+
+    def __init__(self, connect: Callable[[nn.Module, Tensor], Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        self.connect = connect
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.connect(self, x)
 
 
-def test_the_groups_of_a_resnet():
-    graph = trace(cifar_resnet(8), PICTURE)
-    assert [(g.name, g.size) for g in graph.groups] == [
-        ("conv1", 16), ("layer1.0.conv1", 16), ("layer1.0.conv2", 16), ("layer2.0.conv1", 32), ("layer2.0.conv2", 32),
-        ("layer3.0.conv1", 64), ("layer3.0.conv2", 64), ("linear", 10),
-    ]  # fmt: skip
-    assert [g.name for g in graph.groups if g.protected] == ["linear"]
-    assert graph["linear"].protected == "it leaves the model"
-    assert graph["layer1.0.conv2"].readers == ("layer2.0.conv1",)
-    assert ("layer1.0.shortcut.source", 0) in placed(graph["layer1.0.conv2"])
-    assert ("layer1.0.shortcut.source", 0) not in placed(graph["conv1"])
+def conv(c_in: int, c_out: int, **options: int) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, 3, padding=1, **options)
+
+
+def where(group: ChannelGroup) -> set[tuple[str, int, str]]:
+    return {(piece.tensor, piece.dim, piece.role) for piece in group.slices}
+
+
+def piece_of(group: ChannelGroup, tensor: str) -> ChannelSlice:
+    (piece,) = [piece for piece in group.slices if piece.tensor == tensor]
+    return piece
+
+
+def protections(graph: ChannelGraph) -> dict[str, str | None]:
+    return {group.name: group.protected for group in graph.groups}
+
+
+def assert_narrowed_is_masked(net: nn.Module, *shape: int) -> None:
+    """The trace is right: cuts by it change nothing but what masking changes."""
+    randomise(net).double()
+    inputs = torch.randn(*shape, dtype=torch.float64)
+    graph = trace(net, inputs[:1])
+    for seed in range(3):
+        kept = random_kept(graph, seed)
+        narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
+        narrow(narrowed, graph, kept)
+        mask(masked, graph, kept)
+        assert verify(narrowed, masked, inputs) < 1e-10
+
+
+def test_the_groups_of_a_small_resnet():
+    graph = trace(cifar_resnet(8), torch.zeros(1, 3, 32, 32))
+    assert [(group.name, group.size, group.protected) for group in graph.groups] == [
+        ("conv1", 16, None),
+        ("layer1.0.conv1", 16, None),
+        ("layer1.0.conv2", 16, None),
+        ("layer2.0.conv1", 32, None),
+        ("layer2.0.conv2", 32, None),
+        ("layer3.0.conv1", 64, None),
+        ("layer3.0.conv2", 64, None),
+        ("linear", 10, "it leaves the model"),
+    ]
     assert graph.entries == ("conv1",)
+    assert (graph["conv1"].writers, graph["conv1"].readers) == (("conv1",), ("layer1.0.conv1",))
+    assert graph["layer3.0.conv2"].readers == ("linear",)
+    assert where(graph["layer2.0.conv1"]) == {
+        ("layer2.0.conv1.weight", 0, "writes"),
+        ("layer2.0.bn1.weight", 0, "along"),
+        ("layer2.0.bn1.bias", 0, "along"),
+        ("layer2.0.bn1.running_mean", 0, "along"),
+        ("layer2.0.bn1.running_var", 0, "along"),
+        ("layer2.0.conv2.weight", 1, "reads"),
+    }
+    assert {group.name for group in graph.prunable} == {group.name for group in graph.groups} - {"linear"}
 
 
-def test_a_tied_stem_joins_the_stream_of_the_first_stage():
-    graph = trace(cifar_resnet(20, stem="tied"), PICTURE)
-    assert graph["conv1"].writers == ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2")
-    assert len(graph["conv1"].taps) == 4
+def test_a_tied_stem_and_the_first_stage_are_one_group():
+    graph = trace(cifar_resnet(20, stem="tied"), torch.zeros(1, 3, 32, 32))
+    stream = graph["conv1"]
+    assert stream.writers == ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2")
+    assert stream.readers == ("layer1.0.conv1", "layer1.1.conv1", "layer1.2.conv1", "layer2.0.conv1")
+    assert stream.name == "conv1"
 
 
-def test_tracing_changes_nothing():
+def test_an_unknown_name_is_refused_with_the_names_there_are():
+    graph = trace(cifar_resnet(8), torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"called 'layer1'; the groups are \['conv1', 'layer1.0.conv1'"):
+        graph["layer1"]
+
+
+def test_channels_of_a_concatenation_stay_apart():
+    net = Net(
+        lambda net, x: net.head(torch.cat([net.one(x), F.relu(net.other(x), inplace=True)], 1)).mean((2, 3)),
+        one=conv(3, 4),
+        other=conv(3, 6),
+        head=conv(10, 5),
+    )
+    graph = trace(net, PICTURE)
+    assert [(group.name, group.size) for group in graph.groups] == [("one", 4), ("other", 6), ("head", 5)]
+    assert piece_of(graph["one"], "head.weight").positions.flatten().tolist() == [0, 1, 2, 3]
+    assert piece_of(graph["other"], "head.weight").positions.flatten().tolist() == [4, 5, 6, 7, 8, 9]
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_a_depthwise_convolution_follows_its_input():
+    net = Net(
+        lambda net, x: net.head(net.depthwise(net.norm(net.wide(x)).relu()).relu()).mean((2, 3)),
+        wide=conv(3, 6),
+        norm=nn.BatchNorm2d(6),
+        depthwise=conv(6, 6, groups=6),
+        head=conv(6, 5),
+    )
+    graph = trace(net, PICTURE)
+    assert graph["wide"].writers == ("wide", "depthwise")
+    assert graph["wide"].readers == ("depthwise", "head")
+    narrow(net, graph, {"wide": [0, 2, 5]})
+    assert (net.depthwise.groups, net.depthwise.in_channels, net.depthwise.out_channels) == (3, 3, 3)
+    assert tuple(net.depthwise.weight.shape) == (3, 1, 3, 3)
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_a_depthwise_convolution_that_multiplies_channels_keeps_its_factor():
+    net = Net(
+        lambda net, x: net.head(net.depthwise(net.wide(x))).mean((2, 3)),
+        wide=conv(3, 4),
+        depthwise=conv(4, 12, groups=4),
+        head=conv(12, 5),
+    )
+    graph = trace(net, PICTURE)
+    assert piece_of(graph["wide"], "depthwise.weight").positions.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    narrow(net, graph, {"wide": [1, 3]})
+    assert (net.depthwise.groups, net.depthwise.in_channels, net.depthwise.out_channels) == (2, 2, 6)
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_whole_convolution_groups_go():
+    net = Net(
+        lambda net, x: net.head(net.grouped(net.wide(x).relu()).relu()).mean((2, 3)),
+        wide=conv(3, 8),
+        grouped=conv(8, 12, groups=4),
+        head=conv(12, 5),
+    )
+    graph = trace(net, PICTURE)
+    group = graph["wide"]
+    assert (group.size, group.writers) == (4, ("wide", "grouped"))
+    assert piece_of(group, "wide.weight").positions.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert piece_of(group, "head.weight").positions.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    narrow(net, graph, {"wide": [0, 3]})
+    assert (net.grouped.groups, net.grouped.in_channels, net.grouped.out_channels) == (2, 4, 6)
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_has_its_dimensions_the_other_way_round(groups):
+    net = Net(
+        lambda net, x: net.head(net.up(net.wide(x).relu()).relu()).mean((2, 3)),
+        wide=conv(3, 4),
+        up=nn.ConvTranspose2d(4, 6, 2, stride=2, groups=groups),
+        head=conv(6, 5),
+    )
+    graph = trace(net, PICTURE)
+    if groups == 1:
+        assert piece_of(graph["up"], "up.weight").dim == 1
+        assert piece_of(graph["wide"], "up.weight").dim == 0
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_a_flattening_gives_every_channel_its_columns():
+    net = Net(
+        lambda net, x: net.classify(F.max_pool2d(net.wide(x).relu(), 2).flatten(1)),
+        wide=conv(3, 5),
+        classify=nn.Linear(5 * 16, 7),
+    )
+    graph = trace(net, PICTURE)
+    columns = piece_of(graph["wide"], "classify.weight")
+    assert tuple(columns.positions.shape) == (5, 16)
+    assert torch.equal(columns.positions, torch.arange(80).reshape(5, 16))
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_a_shared_convolution_ties_its_input_to_its_output():
+    net = Net(lambda net, x: net.head(net.shared(net.shared(net.stem(x)).relu()).relu()).mean((2, 3)), stem=conv(3, 6), shared=conv(6, 6), head=conv(6, 5))  # fmt: skip
+    graph = trace(net, PICTURE)
+    assert graph["stem"].writers == ("stem", "shared")
+    assert {("shared.weight", 0, "writes"), ("shared.weight", 1, "reads")} <= where(graph["stem"])
+    assert len([call for call in graph.calls if call.weight == "shared.weight"]) == 2
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_a_module_used_under_two_names_is_narrowed_under_both():
+    shared = conv(6, 6)
+    net = Net(lambda net, x: net.head(net.b(net.a(net.stem(x)).relu()).relu()).mean((2, 3)), stem=conv(3, 6), a=shared, b=shared, head=conv(6, 5))  # fmt: skip
+    narrow(net, trace(net, PICTURE), {"stem": [0, 4]})
+    assert net.a is net.b
+    assert tuple(net.b.weight.shape) == (2, 2, 3, 3)
+    assert net(PICTURE).shape == (1, 5)
+
+
+def test_a_weight_used_by_two_modules_is_narrowed_in_both():
+    one, other = conv(6, 6), conv(6, 6)
+    other.weight = one.weight
+    net = Net(lambda net, x: net.head(net.b(net.a(net.stem(x)).relu()).relu()).mean((2, 3)), stem=conv(3, 6), a=one, b=other, head=conv(6, 5))  # fmt: skip
+    narrow(net, trace(net, PICTURE), {"stem": [0, 4]})
+    assert net.a.weight is net.b.weight
+    assert net.b.bias.shape == (2,)
+    assert net(PICTURE).shape == (1, 5)
+
+
+def test_the_slopes_of_a_prelu_belong_to_the_channels():
+    net = Net(lambda net, x: net.head(net.slope(net.wide(x))).mean((2, 3)), wide=conv(3, 6), slope=nn.PReLU(6), head=conv(6, 5))  # fmt: skip
+    graph = trace(net, PICTURE)
+    assert ("slope.weight", 0, "along") in where(graph["wide"])
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_a_single_slope_belongs_to_nobody():
+    net = Net(lambda net, x: net.head(net.slope(net.wide(x))).mean((2, 3)), wide=conv(3, 6), slope=nn.PReLU(1), head=conv(6, 5))  # fmt: skip
+    assert not any(piece.tensor == "slope.weight" for piece in trace(net, PICTURE)["wide"].slices)
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_in_place_activations_between_sums_do_not_disturb():
+    def connect(net: nn.Module, x: Tensor) -> Tensor:
+        stream = F.relu_(net.norm(net.stem(x)))
+        inner = F.relu_(net.one(stream))
+        stream = net.two(inner).add_(stream)
+        return net.head(F.relu_(stream)).mean((2, 3))
+
+    net = Net(connect, stem=conv(3, 6), norm=nn.BatchNorm2d(6), one=conv(6, 4), two=conv(4, 6), head=conv(6, 5))
+    graph = trace(net, PICTURE)
+    assert graph["stem"].writers == ("stem", "two")
+    assert graph["stem"].readers == ("one", "head")
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_a_squeeze_and_excitation_gate_is_tied_to_what_it_multiplies():
+    def connect(net: nn.Module, x: Tensor) -> Tensor:
+        wide = net.wide(x)
+        gate = net.excite(net.squeeze(wide.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return net.head(wide * gate).mean((2, 3))
+
+    net = Net(connect, wide=conv(3, 6), squeeze=nn.Conv2d(6, 2, 1), excite=nn.Conv2d(2, 6, 1), head=conv(6, 5))
+    graph = trace(net, PICTURE)
+    assert graph["wide"].writers == ("wide", "excite")
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+class Scaled(nn.Module):
+    """A scale per channel in a parameter or a buffer, saved or not."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.wide, self.head = conv(3, 6), conv(6, 5)
+        scale = torch.rand(6, 1, 1) + 0.5
+        if kind == "parameter":
+            self.scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("scale", scale, persistent=kind == "buffer")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.wide(x) * self.scale).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer", "unsaved buffer"])
+def test_a_scale_of_ones_own_belongs_to_the_channels(kind):
+    net = Scaled(kind)
+    assert ("scale", 0, "along") in where(trace(net, PICTURE)["wide"])
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("mixing", "reason"),
+    [
+        (lambda net, x: x.softmax(1), "a softmax mixes channels"),
+        (lambda net, x: x.mean(1, keepdim=True) + x, "mean mixes channels"),
+        (lambda net, x: F.group_norm(x, 2), "group_norm may mix channels"),
+        (lambda net, x: x + torch.einsum("bchw,bdhw->bcd", x, x).sum((1, 2))[:, None, None, None], "may mix channels"),
+        (lambda net, x: x.cumsum(1), "cumsum may mix channels"),
+        (lambda net, x: x * torch.arange(6.0).view(6, 1, 1), "a tensor whose width is fixed"),
+        (lambda net, x: x + F.pad(net.stem(torch.ones(1, 3, 8, 8))[:, :4], (0, 0, 0, 0, 1, 1)), "constant of fixed width"),
+    ],
+)
+def test_what_mixes_channels_protects_them_and_says_why(mixing, reason):
+    net = Net(lambda net, x: net.head(mixing(net, net.wide(x))).mean((2, 3)), stem=conv(3, 6), wide=conv(3, 6), head=conv(6, 5))  # fmt: skip
+    assert reason in str(trace(net, PICTURE)["wide"].protected)
+
+
+def test_the_module_in_which_channels_are_mixed_is_named():
+    net = nn.Sequential(conv(3, 6), nn.Sequential(nn.GroupNorm(2, 6)), conv(6, 5))
+    assert trace(net, PICTURE)["0"].protected == "group_norm may mix channels (in '1.0')"
+
+
+def test_every_output_is_protected_however_it_is_wrapped():
+    net = Net(lambda net, x: {"one": [net.one(x)], "other": (net.other(x).relu(), 3)}, one=conv(3, 4), other=conv(3, 4))
+    assert protections(trace(net, PICTURE)) == dict.fromkeys(["one", "other"], "it leaves the model")
+
+
+def test_layers_that_are_not_used_are_in_no_group_but_are_counted():
+    net = Net(lambda net, x: net.head(net.wide(x)).mean((2, 3)), wide=conv(3, 6), idle=conv(7, 9), head=conv(6, 5))
+    graph = trace(net, PICTURE)
+    assert [group.name for group in graph.groups] == ["wide", "head"]
+    assert "idle.weight" in graph.shapes
+    before = net.idle.weight
+    narrow(net, graph, {"wide": [0]})
+    assert net.idle.weight is before
+    assert net.idle.out_channels == 9
+
+
+def test_a_layer_whose_result_nobody_uses_may_go_down_to_one_channel():
+    net = Net(lambda net, x: (net.dead(x), net.head(net.wide(x)))[1], wide=conv(3, 6), dead=conv(3, 4), head=conv(6, 5))
+    graph = trace(net, PICTURE)
+    assert graph["dead"].protected is None
+    narrow(net, graph, {"dead": [2]})
+    assert net.dead.out_channels == 1
+
+
+def test_several_inputs_and_keywords_of_any_kind_are_passed_on():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.head = conv(3, 6), conv(1, 6), conv(6, 5)
+
+        def forward(self, x: Tensor, extra: dict[str, list[Tensor]], scale: float) -> Tensor:
+            return self.head(self.one(x) + scale * self.other(extra["depth"][0])).mean((2, 3))
+
+    net = Two()
+    graph = trace(net, (PICTURE, {"depth": [torch.zeros(1, 1, 8, 8)]}, 0.5))
+    assert graph["one"].writers == ("one", "other")
+    assert graph.entries == ("one", "other")
+    narrow(net, graph, {"one": [1, 2]})
+    assert net.other.out_channels == 2
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9), (2, 3, 4, 5, 6)])
+def test_one_and_three_dimensional_pictures(shape):
+    dimensions = len(shape) - 2
+    convolution, norm = getattr(nn, f"Conv{dimensions}d"), getattr(nn, f"BatchNorm{dimensions}d")
+    net = nn.Sequential(
+        convolution(3, 6, 3), norm(6), nn.ReLU(inplace=True), convolution(6, 4, 1), nn.Flatten(), nn.LazyLinear(5)
+    )
+    net(torch.zeros(shape))
+    graph = trace(net, torch.zeros(shape))
+    assert [(group.name, group.protected) for group in graph.groups] == [
+        ("0", None),
+        ("3", None),
+        ("5", "it leaves the model"),
+    ]
+    assert_narrowed_is_masked(net, *shape)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_trace_changes_nothing(training):
+    net = randomise(cifar_resnet(8)).train(training)
+    net.layer2.eval()
+    flags = {name: module.training for name, module in net.named_modules()}
+    objects = {name: id(tensor) for name, tensor in net.state_dict(keep_vars=True).items()}
+    values = copy.deepcopy(net.state_dict())
+    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in net.modules())
+    trace(net, torch.randn(2, 3, 32, 32))
+    assert flags == {name: module.training for name, module in net.named_modules()}
+    assert objects == {name: id(tensor) for name, tensor in net.state_dict(keep_vars=True).items()}
+    assert all(torch.equal(tensor, values[name]) for name, tensor in net.state_dict().items())
+    assert hooks == sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in net.modules())
+    net.train()(torch.randn(2, 3, 32, 32)).sum().backward()  # and the parameters are no inference tensors
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_a_model_that_fails_is_left_as_it_was():
     net = cifar_resnet(8).train()
-    net.layer1.eval()  # a part that somebody has frozen
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    trace(net, PICTURE)
+    with pytest.raises(RuntimeError):
+        trace(net, torch.zeros(1, 4, 32, 32))
     assert net.training
-    assert not net.layer1.training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(module.training for module in net.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
-class Constructions(nn.Module):
-    """In-place ReLU, concatenation, depthwise and grouped convolutions, a layer used twice, PReLU, flattening."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
-        self.left, self.right = nn.Conv2d(8, 6, 1), nn.Conv2d(8, 4, 1)
-        self.depthwise = nn.Conv2d(10, 10, 3, padding=1, groups=10)
-        self.grouped = nn.Conv2d(10, 6, 1, groups=2)
-        self.twice = nn.Conv2d(6, 6, 3, padding=1)
-        self.prelu = nn.PReLU(6)
-        self.never_used = nn.Conv2d(4, 4, 1)
-        self.head = nn.Linear(6 * 4 * 4, 5)
-
-    def forward(self, x):
-        x = self.stem(x)
-        x = torch.cat([self.left(x), self.right(x)], dim=1)
-        x = self.grouped(self.depthwise(x))
-        x = self.prelu(self.twice(self.twice(x)))
-        return self.head(F.max_pool2d(x, 2).flatten(1))
+def test_a_trained_step_after_a_cut_reaches_every_parameter():
+    net = cifar_resnet(8)
+    graph = trace(net, torch.zeros(1, 3, 32, 32))
+    narrow(net, graph, random_kept(graph, seed=0))
+    net.train()(torch.randn(4, 3, 32, 32)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-@pytest.fixture(scope="module")
-def constructions():
-    return trace(Constructions(), torch.zeros(1, 3, 8, 8))
-
-
-def test_normalisation_follows_its_convolution(constructions):
-    assert placed(constructions["stem.0"]) == {
-        ("stem.0.weight", 0), ("stem.0.bias", 0), ("stem.1.weight", 0), ("stem.1.bias", 0),
-        ("stem.1.running_mean", 0), ("stem.1.running_var", 0), ("left.weight", 1), ("right.weight", 1),
-    }  # fmt: skip
-
-
-def test_a_convolution_with_groups_loses_whole_groups_with_what_they_read(constructions):
-    first, second = constructions["left#1"], constructions["left#2"]  # 5 concatenated channels in, 3 out, each
-    rows = [{p.tensor: p.positions.tolist() for p in group.slices if p.dim == 0} for group in (first, second)]
-    assert [each["depthwise.weight"] for each in rows] == [[[0, 1, 2, 3, 4]], [[5, 6, 7, 8, 9]]]
-    assert [each["grouped.weight"] for each in rows] == [[[0, 1, 2]], [[3, 4, 5]]]
-    assert second.writers[:2] == ("left", "right")
-    assert rows[1]["right.weight"] == [[0, 1, 2, 3]]
-
-
-def test_flattened_channels_own_all_their_pixels(constructions):
-    owned = [
-        p.positions.tolist()
-        for g in constructions.prunable
-        for p in g.slices
-        if (p.tensor, p.dim) == ("head.weight", 1)
-    ]
-    assert owned == [[list(range(3 * 16))], [list(range(3 * 16, 6 * 16))]]
-
-
-def test_a_layer_used_twice_reads_what_it_makes(constructions):
-    group = next(g for g in constructions.groups if "twice" in g.writers)
-    assert "twice" in group.readers
-    assert ("prelu.weight", 0) in placed(group)
-
-
-def test_a_layer_never_used_is_in_no_group(constructions):
-    assert not any("never_used" in tensor for g in constructions.groups for tensor, _ in placed(g))
-
-
-def test_macs_of_a_layer_used_twice_count_twice():
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 1, bias=False)
-
-        def forward(self, x):
-            return self.conv(self.conv(x))
-
-    assert cost(trace(Twice(), torch.zeros(1, 3, 4, 4))).macs == 2 * 9 * 16
-
-
-def test_what_mixes_channels_protects_them_and_says_where():
-    class Mixing(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 1), nn.LayerNorm(8), nn.Linear(8, 2)
-
-        def forward(self, x):
-            return self.head(self.norm(self.conv(x).mean((2, 3))))
-
-    group = trace(Mixing(), torch.zeros(1, 3, 4, 4))["conv"]
-    assert group.protected is not None
-    assert "layer_norm" in group.protected
-    assert "'norm'" in group.protected
+def test_the_trace_is_the_same_every_time():
+    one, other = (trace(cifar_resnet(20), torch.zeros(size, 3, 32, 32)) for size in (1, 2))
+    assert one.calls == other.calls
+    for group, same in zip(one.groups, other.groups, strict=True):
+        assert (group.name, group.size, where(group)) == (same.name, same.size, where(same))
+        assert [tap.operation for tap in group.taps] == [tap.operation for tap in same.taps]
