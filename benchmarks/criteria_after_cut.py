@@ -2,7 +2,7 @@
 
     python benchmarks/criteria_after_cut.py data/cifar10_jpeg data/pretrained/resnet56_cifar10_jpeg.pt
 
-ResNet-56, CHIP's layer rates for 48 % fewer MACs, on one test picture in five; also with the batch-norm statistics taken
+ResNet-56, CHIP's layer rates for 48 % fewer MACs, on one test picture in five; also with batch-norm statistics taken
 anew from 1,280 training pictures ("recal"), and with only the inner layers or only the residual streams cut.
 """
 
