@@ -71,6 +71,9 @@ def main() -> None:
             after = accuracy(narrowed, tests)
             renew_statistics(narrowed, calibration)
             print(cut, name, round(after, 2), "recal", round(accuracy(narrowed, tests), 2), flush=True)
+    one, other = (Layerwise(RATES["all"]).kept(graph, scores[name]) for name in ("chip1", "chip2"))
+    shared = sum(len(set(one[name]) & set(other[name])) for name in one)
+    print("overlap chip seeds", shared / sum(map(len, one.values())))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """From an exception to the one sentence that a user needs."""
 
+import re
+
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -13,13 +15,18 @@ def sentence(error: BaseException) -> str | None:
             return f"the configuration does not fit: {_one_line(error.__cause__)}{_where(error)}"
         return sentence(error.__cause__) if error.__cause__ else _one_line(error)
     if isinstance(error, MissingMandatoryValue):
-        return f"a value has to be given: {error.full_key}=…"
+        return f"a value has to be given: {_short(str(error.full_key))}=…"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.partition("/")
         return f"there is no {group} called {name!r}; there are {', '.join(choices(group))}"
     if isinstance(error, ValueError | FileNotFoundError | OmegaConfBaseException | HydraException):
         return _one_line(error)
     return None
+
+
+def _short(key: str) -> str:
+    """The name under which a user sets a value: criterion and sparsity are only referred to by the pruning callback."""
+    return re.sub(r"^.*\.(?=(criterion|sparsity)\.)", "", key)
 
 
 def _one_line(error: BaseException) -> str:

@@ -69,7 +69,14 @@ def leave_behind(
         choices=_choices(),
     )
     arch = {**OmegaConf.to_container(config.arch, resolve=True), "num_classes": data.num_classes}  # type: ignore[dict-item]
-    save(net, folder / "pruned" / "model.safetensors", arch, experiment=config.name, accuracy=accuracy)
+    preparation = {
+        "shape": list(data.shape),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+        "classes": data.classes,
+    }
+    notes = {"experiment": config.name, "accuracy": accuracy, "pictures": preparation}
+    save(net, folder / "pruned" / "model.safetensors", arch, **notes)
     picture = widths_figure(groups)
     save_figure(picture, folder / "widths.png")
     report.write(folder)

@@ -80,6 +80,10 @@ def test_no_data_folder_given(cli, tmp_path):
     assert "a value has to be given: dataset.root" in refused(cli, tmp_path, "dataset=image_folder")
 
 
+def test_rates_not_given_are_asked_for_by_the_name_that_sets_them(cli, tmp_path):
+    assert "a value has to be given: sparsity.rates=" in refused(cli, tmp_path, "sparsity=layerwise")
+
+
 def test_resuming_a_folder_that_is_no_run(cli, tmp_path):
     assert "is not the folder of a run" in refused(cli, tmp_path, f"resume={tmp_path}")
 

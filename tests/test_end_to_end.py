@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from pruning_lit.channels import cost, load, trace
+from pruning_lit.channels.artefact import read
 from tests.conftest import TINY, read_report, run_command, start
 
 
@@ -50,6 +51,8 @@ def test_the_report_says_what_the_network_in_the_file_is(finished):
 def test_the_file_holds_the_weights_of_the_last_epoch(finished):
     checkpoint = torch.load(finished / "phases/2-finetune/last.ckpt", weights_only=True)
     weights = load_file(finished / "pruned/model.safetensors")
+    pictures = read(finished / "pruned/model.safetensors")[0]["pictures"]
+    assert (pictures["shape"], len(pictures["classes"]), len(pictures["mean"])) == ([3, 32, 32], 10, 3)
     assert checkpoint["epoch"] == 1
     for name, tensor in weights.items():
         assert torch.equal(tensor, checkpoint["state_dict"][f"net.{name}"]), name

@@ -94,7 +94,8 @@ class ScheduledPruning(Callback):
         rewrap(trainer)
         narrowed = cost(trace(net, example))
         if trainer.is_global_zero:
-            log.info("epoch %d: from %s to %s", trainer.current_epoch, cost(graph), narrowed)
+            macs, epoch = cost(graph).macs, trainer.current_epoch
+            log.info("epoch %d: cut from %s to %s MACs", epoch, f"{macs:,}", f"{narrowed.macs:,}")
         self.cuts.append(
             {
                 "epoch": trainer.current_epoch,

@@ -10,9 +10,7 @@ from pruning_lit.channels.graph import ChannelGraph, Kept
 from pruning_lit.channels.trace import trace
 
 Position = tuple[str, int, int]  # tensor, dimension, position along it
-Owners = dict[
-    Position, tuple[str, int, bool]
-]  # the group and channel a position belongs to, and whether it is protected
+Owners = dict[Position, tuple[str, int, bool]]  # the group and channel of a position, and whether it is protected
 
 
 def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
@@ -31,7 +29,8 @@ def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) 
             f"the model does not run any more once it is narrower: {str(error).splitlines()[0]}"
         ) from error
     expected, present = owners(graph, kept), owners(found, {})
-    wrong = {expected[position][0] for position in expected.keys() - present.keys()}
+    lone = {name for name, tensor in narrowed.state_dict().items() if tensor.numel() == 1}  # fits channels of any width
+    wrong = {expected[position][0] for position in expected.keys() - present.keys() if position[0] not in lone}
     for channel in _channels(present):
         # A channel may have come apart, and read a weight of its own: a grouped convolution with one group left is an
         # ordinary one. But no two may have met, none may be new, and what was protected stays so.

@@ -34,7 +34,7 @@ class Tracer(OperationStream):
         self.shadows = WeakIdKeyDictionary()
         self.module_path: list[str] = [""]
         self.names: dict[int, str] = {}
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        for name, tensor in model.state_dict(keep_vars=True).items():  # a buffer that is not saved has a fixed width
             self.names.setdefault(id(tensor), name)
         self.hooks: list[Any] = []
         for path, module in model.named_modules():

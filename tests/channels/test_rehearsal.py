@@ -138,7 +138,7 @@ def test_the_other_groups_of_such_a_network_can_be_cut():
 def test_a_refusal_names_the_groups():
     net = Shuffle().eval()
     graph = trace(net, PICTURE)
-    with pytest.raises(ValueError, match="in groups .*'first'"):
+    with pytest.raises(ValueError, match=r"in groups .*'first'"):
         narrow(net, graph, {"first": [1, 2, 3, 4, 5, 6]})
 
 

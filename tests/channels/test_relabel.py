@@ -1,78 +1,131 @@
-"""Option-A shortcuts keep original identities; a selection takes only what there is."""
+"""The relabelling modules: what they compute, and what surgery makes of them."""
 
 import copy
 
 import pytest
 import torch
-from torch import nn
+from chance import randomise
+from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelScatter, ChannelSelect, mask, narrow, trace, verify
 from pruning_lit.models import cifar_resnet
 
+PICTURE = torch.zeros(1, 3, 32, 32)
 
-def test_a_shortcut_carries_each_kept_channel_to_its_original_place():
-    """Target channel t takes source channel t - offset if that was kept, else zero (CHIP's description, section 7)."""
-    net = cifar_resnet(8)
-    graph = trace(net, torch.zeros(1, 3, 32, 32))
-    sources, targets = [0, 3, 4, 9, 15], [0, 2, 7, 8, 11, 12, 13, 23, 24, 31]
-    narrow(net, graph, {"layer1.0.conv2": sources, "layer2.0.conv2": targets})
-    x = torch.arange(1.0, 6.0).view(1, 5, 1, 1)
-    arrived = net.layer2[0].shortcut(x).flatten().tolist()
-    assert arrived == [float(sources.index(t - 8) + 1) if t - 8 in sources else 0.0 for t in targets]
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 4, 4)])
+def test_scattered_channels_arrive_where_told_and_the_rest_is_zero(shape):
+    x = torch.randn(shape)
+    expected = torch.zeros(2, 5, *shape[2:])
+    expected[:, [1, 4, 2]] = x
+    assert torch.equal(ChannelScatter([-1, 0, 2, -1, 1])(x), expected)
+
+
+def test_a_scatter_that_is_full_is_the_identity_also_of_flat_and_long_tensors():
+    for shape in [(2, 4), (2, 4, 3), (2, 4, 3, 3), (2, 4, 2, 2, 2)]:
+        x = torch.randn(shape)
+        assert torch.equal(ChannelScatter(range(4))(x), x)
+        assert torch.equal(ChannelSelect(4)(x), x)
+
+
+@pytest.mark.parametrize("module", [ChannelScatter, ChannelSelect])
+@pytest.mark.parametrize("source", [[], [[0, 1]], [-2, 0]])
+def test_a_source_that_is_no_list_of_positions_is_refused(module, source):
+    with pytest.raises(ValueError, match=r"source channels"):
+        module(source)
+
+
+def test_a_selection_cannot_provide_zeros():
+    with pytest.raises(ValueError, match="use ChannelScatter"):
+        ChannelSelect([-1, 0])
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "source_group", "target_group", "offset"),
+    [
+        ("layer1.0.shortcut", "conv1", "layer1.0.conv2", 0),
+        ("layer2.0.shortcut", "layer1.0.conv2", "layer2.0.conv2", 8),
+        ("layer3.0.shortcut", "layer2.0.conv2", "layer3.0.conv2", 16),
+    ],
+)
+def test_a_narrowed_shortcut_takes_each_target_from_the_same_original_source(
+    shortcut, source_group, target_group, offset
+):
+    """CHIP's description, section 7: target t takes source t - offset if that was kept, otherwise zero."""
+    random = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        net = cifar_resnet(8)
+        graph = trace(net, PICTURE)
+        kept = {}
+        for name in (source_group, target_group):
+            stays = torch.rand(graph[name].size, generator=random) < 0.6
+            stays[int(torch.randint(graph[name].size, (), generator=random))] = True
+            kept[name] = stays.nonzero().flatten().tolist()
+        narrow(net, graph, kept)
+        sources, targets = kept[source_group], kept[target_group]
+        expected = [sources.index(t - offset) if t - offset in sources else -1 for t in targets]
+        module = net.get_submodule(shortcut)
+        assert module.source.tolist() == expected
+
+        x = torch.randn(2, len(sources), 3, 3, generator=random)
+        by_original_id = torch.zeros(2, 128, 3, 3)
+        by_original_id[:, [s + offset for s in sources]] = x
+        assert torch.equal(module(x), by_original_id[:, targets])
+
+
+def test_a_shortcut_of_which_nothing_arrives_any_more_gives_zeros():
+    net = randomise(cifar_resnet(8)).double()
+    graph = trace(net, PICTURE.double())
+    kept = {"conv1": [0, 1], "layer1.0.conv2": [7, 8, 9]}
+    narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
+    narrow(narrowed, graph, kept)
+    mask(masked, graph, kept)
+    assert narrowed.layer1[0].shortcut.source.tolist() == [-1, -1, -1]
+    assert verify(narrowed, masked, torch.randn(2, 3, 32, 32, dtype=torch.float64)) < 1e-10
+    again = trace(narrowed, PICTURE.double())  # and can be narrowed once more
+    narrow(narrowed, again, {"layer1.0.conv2": [1]})
+    assert narrowed.layer1[0].shortcut.source.tolist() == [-1]
 
 
 def test_a_whole_stem_feeds_a_narrower_stage():
     net = cifar_resnet(8)
-    graph = trace(net, torch.zeros(1, 3, 32, 32))
-    narrow(net, graph, {"layer1.0.conv2": [1, 5, 6]})
+    narrow(net, trace(net, PICTURE), {"layer1.0.conv2": [1, 5, 6]})
     assert net.conv1.out_channels == 16
     assert net.layer1[0].shortcut.source.tolist() == [1, 5, 6]
 
 
-def test_a_full_selection_is_the_identity():
-    x = torch.randn(2, 7, 3, 3)
-    assert torch.equal(ChannelSelect(7)(x), x)
+class Chosen(nn.Module):
+    """A stream with two readers, one of them behind a selection."""
 
-
-@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 4, 4)])
-def test_scattered_channels_arrive_where_told(shape):
-    x = torch.randn(shape)
-    y = ChannelScatter([-1, 2, 0, -1])(x)
-    assert torch.equal(y[:, 1], x[:, 2])
-    assert torch.equal(y[:, 2], x[:, 0])
-    assert not y[:, [0, 3]].any()
-
-
-class Stream(nn.Module):
-    """A reader that takes part of a stream by a selection."""
-
-    def __init__(self) -> None:
+    def __init__(self, taken: list[int]) -> None:
         super().__init__()
-        self.writer, self.select = nn.Conv2d(3, 8, 1), ChannelSelect([0, 2, 5, 7])
-        self.reader, self.other = nn.Conv2d(4, 6, 1), nn.Conv2d(8, 6, 1)
+        self.writer = nn.Conv2d(3, 6, 1)
+        self.whole = nn.Conv2d(6, 4, 1)
+        self.select = ChannelSelect(taken)
+        self.norm = nn.BatchNorm2d(len(taken))
+        self.part = nn.Conv2d(len(taken), 4, 1)
 
-    def forward(self, x):
-        x = self.writer(x)
-        return (self.reader(self.select(x)) + self.other(x)).mean((2, 3))
+    def forward(self, x: Tensor) -> Tensor:
+        stream = self.writer(x)
+        return (self.whole(stream) + self.part(self.norm(self.select(stream)).relu())).mean((2, 3))
 
 
-def test_a_stream_cannot_lose_what_a_selection_takes():
-    net = Stream()
-    graph = trace(net, torch.zeros(1, 3, 4, 4))
-    stream = graph["writer#1"] if "#" in graph.groups[0].name else graph["writer"]
+def test_a_stream_behind_a_selection_may_lose_what_is_not_taken():
+    net = randomise(Chosen([0, 2, 5])).double()
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    graph = trace(net, x)
+    narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
+    narrow(narrowed, graph, {"writer": [0, 2, 3, 5]})
+    mask(masked, graph, {"writer": [0, 2, 3, 5]})
+    assert narrowed.select.source.tolist() == [0, 1, 3]
+    assert verify(narrowed, masked, x) < 1e-10
+
+
+@pytest.mark.parametrize("cut", [narrow, mask])
+def test_a_stream_that_would_lose_a_channel_a_selection_takes_is_not_cut(cut):
+    net = randomise(Chosen([0, 1, 2, 4]))
+    graph = trace(net, torch.randn(1, 3, 4, 4))
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises(ValueError, match=r"takes channels \[\d\] that the stream would not keep"):
-        narrow(net, graph, {stream.name: [position for position in range(stream.size) if position != 2]})
+    with pytest.raises(ValueError, match=r"takes channels \[1, 4\] that the stream would not keep"):
+        cut(net, graph, {"writer": [0, 2, 3, 5]})
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-
-
-def test_a_stream_may_lose_what_no_selection_takes():
-    net = Stream()
-    graph = trace(net, torch.zeros(1, 3, 4, 4))
-    stream = graph["writer"]
-    kept = {stream.name: [0, 2, 3, 5, 7]}
-    masked = copy.deepcopy(net)
-    mask(masked, graph, kept)
-    narrow(net, graph, kept)
-    assert net.select.source.tolist() == [0, 1, 3, 4]
-    assert verify(net, masked, torch.randn(2, 3, 4, 4)) < 1e-5

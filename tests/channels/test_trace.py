@@ -9,7 +9,7 @@ from chance import random_kept, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup, ChannelSlice, mask, narrow, trace, verify
+from pruning_lit.channels import ChannelGraph, ChannelGroup, ChannelSlice, cost, mask, narrow, trace, verify
 from pruning_lit.models import cifar_resnet
 
 PICTURE = torch.zeros(1, 3, 8, 8)
@@ -26,6 +26,17 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.connect(self, x)
+
+
+def chain(*layers: str) -> Callable[[nn.Module, Tensor], Tensor]:
+    """Call the layers one after the other, with a ReLU behind each, and average over the pixels."""
+
+    def connect(net: nn.Module, x: Tensor) -> Tensor:
+        for layer in layers:
+            x = net.get_submodule(layer)(x).relu()
+        return x.mean((2, 3))
+
+    return connect
 
 
 def conv(c_in: int, c_out: int, **options: int) -> nn.Conv2d:
@@ -81,6 +92,7 @@ def test_the_groups_of_a_small_resnet():
         ("layer2.0.bn1.running_var", 0, "along"),
         ("layer2.0.conv2.weight", 1, "reads"),
     }
+    assert ("layer1.0.shortcut.source", 0, "along") in where(graph["layer1.0.conv2"])
     assert {group.name for group in graph.prunable} == {group.name for group in graph.groups} - {"linear"}
 
 
@@ -89,7 +101,7 @@ def test_a_tied_stem_and_the_first_stage_are_one_group():
     stream = graph["conv1"]
     assert stream.writers == ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2")
     assert stream.readers == ("layer1.0.conv1", "layer1.1.conv1", "layer1.2.conv1", "layer2.0.conv1")
-    assert stream.name == "conv1"
+    assert len(stream.taps) == 4
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are():
@@ -137,7 +149,8 @@ def test_a_depthwise_convolution_that_multiplies_channels_keeps_its_factor():
         head=conv(12, 5),
     )
     graph = trace(net, PICTURE)
-    assert piece_of(graph["wide"], "depthwise.weight").positions.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    kernels = piece_of(graph["wide"], "depthwise.weight").positions
+    assert torch.equal(kernels, torch.arange(12).reshape(4, 3))
     narrow(net, graph, {"wide": [1, 3]})
     assert (net.depthwise.groups, net.depthwise.in_channels, net.depthwise.out_channels) == (2, 2, 6)
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
@@ -157,6 +170,24 @@ def test_whole_convolution_groups_go():
     assert piece_of(group, "head.weight").positions.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
     narrow(net, graph, {"wide": [0, 3]})
     assert (net.grouped.groups, net.grouped.in_channels, net.grouped.out_channels) == (2, 4, 6)
+    assert_narrowed_is_masked(net, 2, 3, 8, 8)
+
+
+def test_whole_convolution_groups_go_with_all_that_were_concatenated_into_them():
+    net = Net(
+        lambda net, x: net.head(net.grouped(net.depthwise(torch.cat([net.left(x), net.right(x)], 1)))).mean((2, 3)),
+        left=conv(3, 6),
+        right=conv(3, 4),
+        depthwise=conv(10, 10, groups=10),
+        grouped=conv(10, 6, groups=2),
+        head=conv(6, 5),
+    )
+    first, second = trace(net, PICTURE).groups[:2]
+    rows = [{p.tensor: p.positions.tolist() for p in group.slices if p.dim == 0} for group in (first, second)]
+    assert [each["depthwise.weight"] for each in rows] == [[[0, 1, 2, 3, 4]], [[5, 6, 7, 8, 9]]]
+    assert [each["grouped.weight"] for each in rows] == [[[0, 1, 2]], [[3, 4, 5]]]
+    assert (rows[1]["left.weight"], rows[1]["right.weight"]) == ([[5]], [[0, 1, 2, 3]])
+    assert second.writers == ("left", "right", "depthwise", "grouped")
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
 
 
@@ -189,17 +220,18 @@ def test_a_flattening_gives_every_channel_its_columns():
 
 
 def test_a_shared_convolution_ties_its_input_to_its_output():
-    net = Net(lambda net, x: net.head(net.shared(net.shared(net.stem(x)).relu()).relu()).mean((2, 3)), stem=conv(3, 6), shared=conv(6, 6), head=conv(6, 5))  # fmt: skip
+    net = Net(chain("stem", "shared", "shared", "head"), stem=conv(3, 6), shared=conv(6, 6), head=conv(6, 5))
     graph = trace(net, PICTURE)
     assert graph["stem"].writers == ("stem", "shared")
     assert {("shared.weight", 0, "writes"), ("shared.weight", 1, "reads")} <= where(graph["stem"])
-    assert len([call for call in graph.calls if call.weight == "shared.weight"]) == 2
+    assert [call.weight for call in graph.calls] == [f"{name}.weight" for name in ("stem", "shared", "shared", "head")]
+    assert cost(graph).macs == 9 * 64 * (3 * 6 + 2 * 6 * 6 + 6 * 5)  # the shared one counts twice
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
 
 
 def test_a_module_used_under_two_names_is_narrowed_under_both():
     shared = conv(6, 6)
-    net = Net(lambda net, x: net.head(net.b(net.a(net.stem(x)).relu()).relu()).mean((2, 3)), stem=conv(3, 6), a=shared, b=shared, head=conv(6, 5))  # fmt: skip
+    net = Net(chain("stem", "a", "b", "head"), stem=conv(3, 6), a=shared, b=shared, head=conv(6, 5))
     narrow(net, trace(net, PICTURE), {"stem": [0, 4]})
     assert net.a is net.b
     assert tuple(net.b.weight.shape) == (2, 2, 3, 3)
@@ -209,7 +241,7 @@ def test_a_module_used_under_two_names_is_narrowed_under_both():
 def test_a_weight_used_by_two_modules_is_narrowed_in_both():
     one, other = conv(6, 6), conv(6, 6)
     other.weight = one.weight
-    net = Net(lambda net, x: net.head(net.b(net.a(net.stem(x)).relu()).relu()).mean((2, 3)), stem=conv(3, 6), a=one, b=other, head=conv(6, 5))  # fmt: skip
+    net = Net(chain("stem", "a", "b", "head"), stem=conv(3, 6), a=one, b=other, head=conv(6, 5))
     narrow(net, trace(net, PICTURE), {"stem": [0, 4]})
     assert net.a.weight is net.b.weight
     assert net.b.bias.shape == (2,)
@@ -217,14 +249,24 @@ def test_a_weight_used_by_two_modules_is_narrowed_in_both():
 
 
 def test_the_slopes_of_a_prelu_belong_to_the_channels():
-    net = Net(lambda net, x: net.head(net.slope(net.wide(x))).mean((2, 3)), wide=conv(3, 6), slope=nn.PReLU(6), head=conv(6, 5))  # fmt: skip
+    net = Net(
+        lambda net, x: net.head(net.slope(net.wide(x))).mean((2, 3)),
+        wide=conv(3, 6),
+        slope=nn.PReLU(6),
+        head=conv(6, 5),
+    )
     graph = trace(net, PICTURE)
     assert ("slope.weight", 0, "along") in where(graph["wide"])
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
 
 
 def test_a_single_slope_belongs_to_nobody():
-    net = Net(lambda net, x: net.head(net.slope(net.wide(x))).mean((2, 3)), wide=conv(3, 6), slope=nn.PReLU(1), head=conv(6, 5))  # fmt: skip
+    net = Net(
+        lambda net, x: net.head(net.slope(net.wide(x))).mean((2, 3)),
+        wide=conv(3, 6),
+        slope=nn.PReLU(1),
+        head=conv(6, 5),
+    )
     assert not any(piece.tensor == "slope.weight" for piece in trace(net, PICTURE)["wide"].slices)
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
 
@@ -256,7 +298,7 @@ def test_a_squeeze_and_excitation_gate_is_tied_to_what_it_multiplies():
 
 
 class Scaled(nn.Module):
-    """A scale per channel in a parameter or a buffer, saved or not."""
+    """A scale per channel, learned or in a buffer that is saved or is not."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -271,28 +313,50 @@ class Scaled(nn.Module):
         return self.head(self.wide(x) * self.scale).mean((2, 3))
 
 
-@pytest.mark.parametrize("kind", ["parameter", "buffer", "unsaved buffer"])
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
 def test_a_scale_of_ones_own_belongs_to_the_channels(kind):
     net = Scaled(kind)
-    assert ("scale", 0, "along") in where(trace(net, PICTURE)["wide"])
+    graph = trace(net, PICTURE)
+    assert ("scale", 0, "along") in where(graph["wide"])
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
+    narrow(net.float(), graph, {"wide": [4]})  # a single number fits channels of any width; still it was theirs
+    assert net.scale.shape == (1, 1, 1)
+
+
+def test_a_buffer_that_is_not_saved_keeps_its_width():
+    """Else a narrowed network could not be loaded from its file."""
+    assert "width is fixed" in str(trace(Scaled("unsaved buffer"), PICTURE)["wide"].protected)
 
 
 @pytest.mark.parametrize(
     ("mixing", "reason"),
     [
-        (lambda net, x: x.softmax(1), "a softmax mixes channels"),
-        (lambda net, x: x.mean(1, keepdim=True) + x, "mean mixes channels"),
-        (lambda net, x: F.group_norm(x, 2), "group_norm may mix channels"),
-        (lambda net, x: x + torch.einsum("bchw,bdhw->bcd", x, x).sum((1, 2))[:, None, None, None], "may mix channels"),
-        (lambda net, x: x.cumsum(1), "cumsum may mix channels"),
-        (lambda net, x: x * torch.arange(6.0).view(6, 1, 1), "a tensor whose width is fixed"),
-        (lambda net, x: x + F.pad(net.stem(torch.ones(1, 3, 8, 8))[:, :4], (0, 0, 0, 0, 1, 1)), "constant of fixed width"),
+        (lambda x: x.softmax(1), "a softmax mixes channels"),
+        (lambda x: x.mean(1, keepdim=True) + x, "mean mixes channels"),
+        (lambda x: F.group_norm(x, 2), "group_norm may mix channels"),
+        (lambda x: F.layer_norm(x, x.shape[1:]), "layer_norm may mix channels"),
+        (lambda x: x + torch.einsum("bchw,bdhw->bcd", x, x).sum((1, 2))[:, None, None, None], "may mix channels"),
+        (lambda x: x.cumsum(1), "cumsum may mix channels"),
+        (lambda x: x * torch.arange(6.0).view(6, 1, 1), "a tensor whose width is fixed"),
     ],
 )
 def test_what_mixes_channels_protects_them_and_says_why(mixing, reason):
-    net = Net(lambda net, x: net.head(mixing(net, net.wide(x))).mean((2, 3)), stem=conv(3, 6), wide=conv(3, 6), head=conv(6, 5))  # fmt: skip
+    net = Net(lambda net, x: net.head(mixing(net.wide(x))).mean((2, 3)), wide=conv(3, 6), head=conv(6, 5))
     assert reason in str(trace(net, PICTURE)["wide"].protected)
+
+
+def test_channels_that_meet_padding_are_protected_the_others_may_go():
+    net = Net(
+        lambda net, x: net.head(net.wide(x) + F.pad(net.part(x), (0, 0, 0, 0, 1, 1))).mean((2, 3)),
+        wide=conv(3, 6),
+        part=conv(3, 4),
+        head=conv(6, 5),
+    )
+    graph = trace(net, PICTURE)
+    found = {tuple(piece_of(group, "wide.weight").positions.flatten().tolist()): group for group in graph.groups[:2]}
+    assert found[0, 5].protected == "it meets a constant of fixed width"
+    assert found[1, 2, 3, 4].protected is None
+    assert found[1, 2, 3, 4].writers == ("wide", "part")
 
 
 def test_the_module_in_which_channels_are_mixed_is_named():

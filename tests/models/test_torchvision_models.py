@@ -15,7 +15,7 @@ def test_classes_and_further_options_reach_the_builder():
 def test_a_detector_does_not_download_its_backbone(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("a download was tried"))
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", torch.hub.load_state_dict_from_url)
-    torchvision_model("ssdlite320_mobilenet_v3_large", num_classes=3)
+    assert torchvision_model("ssdlite320_mobilenet_v3_large", num_classes=3).training
 
 
 def test_an_unknown_name_is_refused_with_close_ones():
