@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from pruning_lit.channels.widths import adopt
 
 FORMAT = "pruning_lit/1"
-TRUSTED_BUILDERS = ("pruning_lit.models.", "torchvision.models.", "timm.")  # a file may name a builder from these only
+TRUSTED_BUILDERS = ("pruning_lit.models.", "torchvision.models.", "timm.create_model")  # a file may name these only
+TRUSTED_PACKAGES = ("pruning_lit.models.", "torchvision.models.", "timm.models.")  # and they must be written there
+START_WEIGHTS = ("weights", "pretrained", "checkpoint")  # arguments by which builders would fetch weights
 
 
 def save(model: nn.Module, path: str | Path, arch: Mapping[str, Any] | None = None, **notes: Any) -> None:
@@ -71,12 +73,31 @@ def _build(arch: dict[str, Any] | None, path: str | Path) -> nn.Module:
         raise ValueError(f"{str(path)!r} does not say how to build its network; pass the dense model to load")
     arguments = dict(arch)
     target = str(arguments.pop("_target_"))
-    if not target.startswith(TRUSTED_BUILDERS):
+    if (builder := _trusted(target)) is None:
         raise ValueError(
             f"{str(path)!r} wants to be built by {target!r}, which is not trusted; pass the dense model to load"
         )
+    arguments = {key: None if key.startswith(START_WEIGHTS) else value for key, value in arguments.items()}
+    try:
+        model = builder(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} cannot be built by {target!r} with {arguments}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{str(path)!r} wants to be built by {target!r}, which makes no network")
+    return model
+
+
+def _trusted(target: str) -> Callable[..., Any] | None:
+    """The builder of that name, if it is one; not whatever else (a downloader, say) its module happens to import."""
+    if not target.startswith(TRUSTED_BUILDERS):
+        return None
     module, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module), name)(**arguments)
+    try:
+        builder = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    written_in = f"{getattr(builder, '__module__', '')}."
+    return builder if callable(builder) and written_in.startswith(TRUSTED_PACKAGES) else None
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:

@@ -50,7 +50,7 @@ class Layerwise(Sparsity):
             if self.in_order[0] not in allowed:
                 raise ValueError(
                     "sparsity.rates: the stem is narrowed with the residual stream it feeds, so the first rate must be "
-                    f"{' or '.join(str(float(rate)) for rate in sorted(allowed))}, not {float(self.in_order[0])}"
+                    f"{' or '.join(f'{float(rate):g}' for rate in sorted(allowed))}, not {float(self.in_order[0]):g}"
                 )
         return {group.name: rate for groups, rate in zip(plan.entries, self.in_order, strict=True) for group in groups}
 

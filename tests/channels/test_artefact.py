@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from chance import random_kept, randomise
+from safetensors.torch import save_file
 from torch import nn
 
 from pruning_lit.channels import adopt_on_load, load, narrow, save, trace
@@ -51,9 +52,48 @@ def test_a_network_of_one_s_own_is_filled_into_the_dense_model(tmp_path):
         load(tmp_path / "own.safetensors")
 
 
-def test_a_builder_that_is_not_trusted_is_not_run(tmp_path):
-    save(nn.Linear(1, 1), tmp_path / "bad.safetensors", {"_target_": "os.system", "command": "touch never"})
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "torchvision.models._api.load_state_dict_from_url",  # imported there; it would unpickle what it downloads
+        "torchvision.models.resnet.partial",
+        "torchvision.models.no_such_network",
+        "pruning_lit.models.weights.torch.load",
+        "pruning_lit.models.weights.NESTINGS",
+        "timm.models.load_state_dict",
+        "__main__.network",
+    ],
+)
+def test_a_builder_that_is_not_trusted_is_not_run(tmp_path, target):
+    save(nn.Linear(1, 1), tmp_path / "bad.safetensors", {"_target_": target, "url": "file:///never"})
     with pytest.raises(ValueError, match="which is not trusted"):
+        load(tmp_path / "bad.safetensors")
+
+
+def test_nothing_is_fetched_for_a_network_whose_weights_are_in_the_file(tmp_path, monkeypatch):
+    net = narrowed(torchvision_model("resnet18", num_classes=1000), 64)
+    save(net, tmp_path / "net.safetensors", {"_target_": "torchvision.models.resnet18", "weights": "DEFAULT"})
+
+    def fetch(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("weights were asked for")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(load(tmp_path / "net.safetensors")(x), net(x))
+
+
+@pytest.mark.parametrize("arguments", [{"depth": 9}, {"width": 3}])
+def test_a_builder_that_refuses_its_arguments_is_one_sentence(tmp_path, arguments):
+    save(cifar_resnet(8), tmp_path / "bad.safetensors", {"_target_": "pruning_lit.models.cifar_resnet", **arguments})
+    with pytest.raises(ValueError, match="cannot be built by 'pruning_lit.models.cifar_resnet'"):
+        load(tmp_path / "bad.safetensors")
+
+
+def test_a_builder_of_something_else_is_refused(tmp_path):
+    arch = {"_target_": "torchvision.models.get_model_weights", "name": "resnet18"}
+    save(nn.Linear(1, 1), tmp_path / "bad.safetensors", arch)
+    with pytest.raises(ValueError, match="makes no network"):
         load(tmp_path / "bad.safetensors")
 
 
@@ -61,6 +101,16 @@ def test_a_truncated_file_is_one_sentence(resnet):
     _, path = resnet
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="not a readable network file"):
+        load(path)
+
+
+def test_a_file_that_is_none_of_ours_is_one_sentence(tmp_path):
+    path = tmp_path / "empty.safetensors"
+    path.touch()
+    with pytest.raises(ValueError, match="not a readable network file"):
+        load(path)
+    save_file({"weight": torch.zeros(2, 2)}, path)
+    with pytest.raises(ValueError, match="does not say how to build its network"):
         load(path)
 
 
@@ -82,3 +132,29 @@ def test_a_network_inside_a_larger_module_adopts_narrower_weights(resnet):
     holder.load_state_dict({f"net.{name}": tensor for name, tensor in net.state_dict().items()})
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(holder["net"].eval()(x), net(x))
+    assert repr(holder["net"]) == repr(net)  # what the modules say about themselves is true
+
+
+def test_other_shapes_than_widths_are_still_refused(resnet):
+    net, _ = resnet
+    dense = cifar_resnet(8)
+    adopt_on_load(dense)
+    state = net.state_dict()
+    state["conv1.weight"] = torch.zeros(16, 3, 5, 5)
+    with pytest.raises(RuntimeError, match="size mismatch for conv1.weight"):
+        dense.load_state_dict(state)
+
+
+def test_shared_tensors_are_saved_once_and_stay_shared(tmp_path):
+    def build() -> nn.Module:
+        net = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 2, 1))
+        net[3].weight = net[1].weight
+        return net
+
+    net = build()
+    narrow(net, trace(net, torch.zeros(1, 3, 4, 4)), {"0": [0, 2, 5]})
+    save(net, tmp_path / "net.safetensors")
+    back = load(tmp_path / "net.safetensors", build())
+    x = torch.randn(1, 3, 4, 4)
+    assert torch.equal(back(x), net(x))
+    assert back[3].weight is back[1].weight

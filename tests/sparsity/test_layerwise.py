@@ -132,7 +132,7 @@ def test_a_tied_stem_takes_zero_or_the_rate_of_its_stream():
     graph = traced("resnet_56_tied")
     for stem in ("0.", "0.4"):
         Layerwise(f"[{stem}]+[0.4]*29").check(graph)
-    with pytest.raises(ValueError, match=r"the stem is narrowed with 'conv1', so its rate must be 0 or 0.4, not 0.3"):
+    with pytest.raises(ValueError, match=r"the first rate must be 0 or 0\.4, not 0\.3"):
         Layerwise("[0.3]+[0.4]*29").check(graph)
 
 
