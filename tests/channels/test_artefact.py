@@ -86,7 +86,7 @@ def test_nothing_is_fetched_for_a_network_whose_weights_are_in_the_file(tmp_path
 @pytest.mark.parametrize("arguments", [{"depth": 9}, {"width": 3}])
 def test_a_builder_that_refuses_its_arguments_is_one_sentence(tmp_path, arguments):
     save(cifar_resnet(8), tmp_path / "bad.safetensors", {"_target_": "pruning_lit.models.cifar_resnet", **arguments})
-    with pytest.raises(ValueError, match="cannot be built by 'pruning_lit.models.cifar_resnet'"):
+    with pytest.raises(ValueError, match=r"cannot be built by 'pruning_lit.models.cifar_resnet'"):
         load(tmp_path / "bad.safetensors")
 
 
@@ -141,7 +141,7 @@ def test_other_shapes_than_widths_are_still_refused(resnet):
     adopt_on_load(dense)
     state = net.state_dict()
     state["conv1.weight"] = torch.zeros(16, 3, 5, 5)
-    with pytest.raises(RuntimeError, match="size mismatch for conv1.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for conv1.weight"):
         dense.load_state_dict(state)
 
 

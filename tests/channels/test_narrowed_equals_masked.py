@@ -20,7 +20,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg16_bn-mlp": lambda: vgg_bn(16),
     "vgg16_bn-linear": lambda: vgg_bn(16, classifier="linear", bias=False),
 }
-SLOW = {"resnet56-select", "resnet110-select", "resnet44-tied", "resnet56-tied", "resnet110-tied", "vgg16_bn-linear"}
+SLOW = {"resnet44-tied", "resnet56-tied", "resnet110-select", "resnet110-tied", "vgg16_bn-linear"}
 TORCHVISION = ["resnet18", "resnet50", "mobilenet_v2", "densenet121", "resnext50_32x4d"]
 
 
