@@ -3,14 +3,16 @@
 import copy
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
-from torch import nn
+from torch import Tensor, nn
 
+from pruning_lit.builder import build
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, trace
 from pruning_lit.channels.stream import evaluating
@@ -18,6 +20,7 @@ from pruning_lit.data import Pictures
 from pruning_lit.models import load_weights
 from pruning_lit.phases import Training
 from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
+from pruning_lit.report import Stopwatch
 from pruning_lit.result import leave_behind
 
 log = logging.getLogger(__name__)
@@ -36,11 +39,12 @@ def run(config: DictConfig, folder: Path) -> None:
     dense = copy.deepcopy(net)
     phases = build_phases(config, net, data)
     check(phases, dense, data)
+    stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
     for number, (name, module) in enumerate(phases.items(), start=1):
         outcomes.append(PhaseRunner(config, folder, number, name).run(module, data))
     if _rank() == 0:
-        leave_behind(config, folder, dense, net, data, outcomes)
+        leave_behind(config, folder, dense, net, data, outcomes, stopwatch)
 
 
 def _rank() -> int:
@@ -58,7 +62,7 @@ def open_data(config: DictConfig) -> Pictures:
 
 def build_network(config: DictConfig, data: Pictures) -> nn.Module:
     """The dense network, with the weights the config names; it adopts the widths of what is loaded into it."""
-    net: nn.Module = instantiate(config.arch, _partial_=True)(num_classes=data.num_classes)
+    net = build(config.arch, data.num_classes)
     if config.weights is not None:
         load_weights(net, config.weights)
         log.info("weights from %s", config.weights)
@@ -69,14 +73,19 @@ def build_network(config: DictConfig, data: Pictures) -> nn.Module:
 
 def require_fit(net: nn.Module, data: Pictures) -> None:
     """ValueError where the network does not take the pictures, or has been loaded with other classes."""
-    try:
-        with torch.no_grad(), evaluating(net):
-            classes = net(data.example).shape[-1]
-    except RuntimeError as error:
-        told = str(error).splitlines()[0]
-        raise ValueError(f"the network does not take pictures of shape {data.shape}: {told}") from error
+    classes = forward_once(net, data.example).shape[-1]
     if classes != data.num_classes:
         raise ValueError(f"the network tells {classes} classes apart, the data have {data.num_classes}")
+
+
+def forward_once(net: nn.Module, example: Tensor) -> Any:
+    """The output for ``example``; ValueError where the network does not take pictures of that shape."""
+    try:
+        with torch.no_grad(), evaluating(net):
+            return net(example)
+    except RuntimeError as error:
+        shape, told = tuple(example.shape[1:]), str(error).splitlines()[0]
+        raise ValueError(f"the network does not take pictures of shape {shape}: {told}") from error
 
 
 def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str, Training]:

@@ -9,20 +9,22 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
 
+from pruning_lit.builder import own_call, recipe
 from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.data import Pictures
+from pruning_lit.own_network import as_typed
 from pruning_lit.phases.runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
 from pruning_lit.report import (
     Best,
     Figures,
     GroupRecord,
+    Latency,
     Report,
-    compare_latency,
-    compare_throughput,
+    Stopwatch,
     console_table,
     figure_to_image,
     hardware,
@@ -38,7 +40,13 @@ log = logging.getLogger(__name__)
 
 
 def leave_behind(
-    config: DictConfig, folder: Path, dense: nn.Module, net: nn.Module, data: Pictures, outcomes: list[PhaseOutcome]
+    config: DictConfig,
+    folder: Path,
+    dense: nn.Module,
+    net: nn.Module,
+    data: Pictures,
+    outcomes: list[PhaseOutcome],
+    stopwatch: Stopwatch,
 ) -> Report:
     """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and ``widths.png``, and print the table.
 
@@ -52,23 +60,26 @@ def leave_behind(
     task = Classification(data.num_classes)
     accuracy = evaluate(net, data, task)["accuracy"]
     groups = group_records(graph, cuts)
-    before_ms, after_ms = compare_latency(dense, net, data.example)
-    before_per_s, after_per_s = compare_throughput(dense, net, data.example)
+    plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
+    latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
+    arch = recipe(config.arch, data.num_classes)
     report = Report(
         experiment=config.name,
         seed=config.seed,
-        before=_figures(graph, cuts[0]["accuracy_before"] if cuts else accuracy, before_ms, before_per_s),
-        after=_figures(narrowed, accuracy, after_ms, after_per_s),
+        before=_figures(graph, cuts[0]["accuracy_before"] if cuts else accuracy, latency, "before"),
+        after=_figures(narrowed, accuracy, latency, "after"),
         accuracy_after_cut=cuts[-1]["accuracy_after"] if cuts else None,
         best=_best(net, data, task, outcomes),
         groups=groups,
-        command=f"python -m pruning_lit {shlex.join(sys.argv[1:])}",
+        latency=latency,
+        notes=cuts[-1]["notes"] if cuts else [],
+        command=f"python -m pruning_lit {shlex.join(as_typed(sys.argv[1:]))}",
         versions=versions(),
         hardware=hardware(device),
         phases=[{"name": o.name, "epochs": o.epochs, "seconds": o.seconds} for o in outcomes],
-        choices=_choices(),
+        choices=_choices(config),
+        own_network=own_call(arch),
     )
-    arch = {**OmegaConf.to_container(config.arch, resolve=True), "num_classes": data.num_classes}  # type: ignore[dict-item]
     preparation = {
         "shape": list(data.shape),
         "mean": data.mean.tolist(),
@@ -98,9 +109,11 @@ def group_records(graph: ChannelGraph, cuts: list[dict[str, Any]]) -> list[Group
     ]
 
 
-def _figures(graph: ChannelGraph, accuracy: float, latency: float, throughput: float) -> Figures:
+def _figures(graph: ChannelGraph, accuracy: float, latency: list[Latency], which: str) -> Figures:
     counted = cost(graph)
-    return Figures(counted.params, counted.macs, accuracy, latency, throughput)
+    smallest, largest = (choose(latency, key=lambda each: each.batch_size) for choose in (min, max))
+    median_ms, throughput = getattr(smallest, which).median_ms, largest.throughput(getattr(largest, which))
+    return Figures(counted.params, counted.macs, accuracy, median_ms, throughput)
 
 
 def _best(net: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome]) -> Best | None:
@@ -120,8 +133,8 @@ def _best(net: nn.Module, data: Pictures, task: Classification, outcomes: list[P
     }
 
 
-def _choices() -> dict[str, str]:
-    chosen = HydraConfig.get().runtime.choices
+def _choices(config: DictConfig) -> dict[str, str]:
+    chosen = {"arch": config.arch._target_, **HydraConfig.get().runtime.choices}  # one's own network is no choice
     return {key: str(chosen[key]) for key in ("method", "criterion", "sparsity", "arch", "dataset") if key in chosen}
 
 

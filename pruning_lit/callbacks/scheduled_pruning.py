@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any, Protocol, cast
 
@@ -84,22 +85,25 @@ class ScheduledPruning(Callback):
         before = self._accuracy(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
         scores = self.criterion.scores(net, graph, self.sparsity.population(graph), data)
-        kept = self.sparsity.kept(graph, scores, self.dense, progress)
-        require_same_on_all_ranks(trainer, kept)
-        moves = narrow(net, graph, kept)
+        plan = self.sparsity.plan(graph, scores, self.dense, progress)
+        require_same_on_all_ranks(trainer, plan.kept)
+        if trainer.is_global_zero:
+            for line in (str(plan), *plan.notes):
+                log.info(
+                    "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line
+                )
+        moves = narrow(net, graph, plan.kept)
         carry_optimizers(trainer.optimizers, moves)
         if self.reset_batch_norm:
             _reset_batch_norm(net)
         module.format_memory()
         rewrap(trainer)
         narrowed = cost(trace(net, example))
-        if trainer.is_global_zero:
-            macs, epoch = cost(graph).macs, trainer.current_epoch
-            log.info("epoch %d: cut from %s to %s MACs", epoch, f"{macs:,}", f"{narrowed.macs:,}")
+        assert narrowed == plan.cost, f"the network that was cut has {narrowed}, planned was {plan.cost}"
         self.cuts.append(
             {
                 "epoch": trainer.current_epoch,
-                "kept": {name: list(positions) for name, positions in kept.items()},
+                "kept": plan.kept,
                 "groups": [
                     {"name": group.name, "size": group.size, "protected": group.protected} for group in graph.groups
                 ],
@@ -108,14 +112,15 @@ class ScheduledPruning(Callback):
                 "accuracy_after": self._accuracy(trainer, module),
                 "macs": narrowed.macs,
                 "params": narrowed.params,
+                "planned": asdict(plan.cost),
+                "notes": plan.notes,
             }
         )
         self._show(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the schedule needs to go on, and the report to tell."""
-        dense = {"sizes": self.dense.sizes, "macs": self.dense.macs} if self.dense else None
-        return {"cuts": self.cuts, "dense": dense}
+        return {"cuts": self.cuts, "dense": asdict(self.dense) if self.dense else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""

@@ -8,6 +8,7 @@ from pruning_lit.channels.stream import observe
 from pruning_lit.channels.surgery import Move, Moves, mask, narrow
 from pruning_lit.channels.trace import trace
 from pruning_lit.channels.verify import verify
+from pruning_lit.channels.widen import Regrowth, widen
 from pruning_lit.channels.widths import adopt, adopt_on_load
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Kept",
     "Move",
     "Moves",
+    "Regrowth",
     "Tap",
     "adopt",
     "adopt_on_load",
@@ -33,4 +35,5 @@ __all__ = [
     "save",
     "trace",
     "verify",
+    "widen",
 ]

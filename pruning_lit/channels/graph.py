@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pruning_lit.channels.course import Classes, Course
+
 Kept = Mapping[str, Sequence[int]]  # a group's name to the ascending positions that stay
 
 
@@ -98,6 +100,7 @@ class ChannelGraph:
         entries: names of the layers that read the model's input.
         relabellings: the ``ChannelRelabel`` modules.
         example: the arguments with which the model was traced.
+        course, classes: what the pass did to the channels, to be held against that of a narrower model.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -106,6 +109,8 @@ class ChannelGraph:
     entries: tuple[str, ...]
     relabellings: tuple[Relabelling, ...]
     example: tuple[Any, ...] = field(repr=False)
+    course: Course = field(repr=False)
+    classes: Classes = field(repr=False)
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """The group called ``name``; ValueError, with the nearest names, where there is none."""
@@ -118,6 +123,11 @@ class ChannelGraph:
     def prunable(self) -> tuple[ChannelGroup, ...]:
         """The groups that are not protected."""
         return tuple(group for group in self.groups if group.protected is None)
+
+    def removed(self, kept: Kept) -> Tensor:
+        """Whether each identity of the trace is removed, shape ``(count + 1,)``; the last entry is False."""
+        numbers = {group.name: number for number, group in enumerate(self.groups)}
+        return self.classes.removed({numbers[name]: flags for name, flags in self.keep_mask(kept).items()})
 
     def keep_mask(self, kept: Kept) -> dict[str, Tensor]:
         """Check ``kept`` and turn it into one boolean per channel for each group named in it.

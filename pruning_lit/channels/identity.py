@@ -16,6 +16,7 @@ class Identities:
     """Positions along the dimensions of parameters and buffers have identities; ties say which are the same channel."""
 
     slots: dict[Slot, range] = field(default_factory=dict)
+    made: list[range] = field(default_factory=list)
     ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     frozen: list[tuple[Tensor, str]] = field(default_factory=list)
     count: int = 0
@@ -23,20 +24,23 @@ class Identities:
     def of(self, name: str, dim: int, length: int) -> Tensor:
         """Identities of the positions along ``dim`` of tensor ``name``, shape ``(length,)``; the same at every call."""
         if (name, dim) not in self.slots:
-            self.slots[name, dim] = range(self.count, self.count + length)
-            self.count += length
+            self.slots[name, dim] = self._next(length)
         slot = self.slots[name, dim]
         return torch.arange(slot.start, slot.stop)
 
     def fresh(self, length: int) -> Tensor:
         """New identities that sit in no tensor, shape ``(length,)``."""
+        self.made.append(self._next(length))
+        return torch.arange(self.made[-1].start, self.made[-1].stop)
+
+    def _next(self, length: int) -> range:
         self.count += length
-        return torch.arange(self.count - length, self.count)
+        return range(self.count - length, self.count)
 
     def tie(self, one: Tensor, other: Tensor) -> None:
         """Declare two tensors of identities, of the same shape, equal element by element; -1 ties with nothing."""
         one, other = one.reshape(-1), other.reshape(-1)
-        both = (one >= 0) & (other >= 0)
+        both = (one >= 0) & (other >= 0) & (one != other)
         if both.any():
             self.ties.append((one[both], other[both]))
 
@@ -45,6 +49,10 @@ class Identities:
         identities = identities[identities >= 0].unique()
         if identities.numel():
             self.frozen.append((identities, reason))
+
+    def copy(self) -> "Identities":
+        """The same, to which ties and reasons can be added for a trial."""
+        return Identities(self.slots, self.made, list(self.ties), list(self.frozen), self.count)
 
     def classes(self) -> tuple[np.ndarray, dict[int, str]]:
         """Solve the ties.

@@ -1,89 +1,198 @@
 """Plan, rehearse, cut: prove on a copy that a plan removes what it says and nothing else."""
 
-from collections import defaultdict
+import copy
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from pruning_lit.channels.graph import ChannelGraph, Kept
-from pruning_lit.channels.trace import trace
+from pruning_lit.channels.course import Course, Step
+from pruning_lit.channels.graph import ChannelGraph
+from pruning_lit.channels.identity import Identities
+from pruning_lit.channels.rules import numbers_of, rule_for
+from pruning_lit.channels.shadow import Outline, outline_along
+from pruning_lit.channels.stream import evaluating
+from pruning_lit.channels.tracer import Tracer
 
-Position = tuple[str, int, int]  # tensor, dimension, position along it
-Owners = dict[Position, tuple[str, int, bool]]  # the group and channel of a position, and whether it is protected
+
+class Departed(Exception):
+    """A narrower model does something else than the one that was traced.
+
+    Attributes:
+        step: number of the first step that is different.
+        reason: in words.
+    """
+
+    def __init__(self, step: int, reason: str) -> None:
+        super().__init__(reason)
+        self.step, self.reason = step, reason
 
 
-def require_same_channels(narrowed: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
-    """Trace a narrowed model; it must be the original trace with the removed channels deleted.
+class KeptIdentities(Identities):
+    """Gives out the identities of the first trace once more, without those that are removed."""
 
-    A channel number that is written into somebody's ``forward`` shows up here, as a shape error or as channels that
-    meet others than before.
+    def __init__(self, course: Course, removed: Tensor) -> None:
+        super().__init__(course.slots, [])
+        self.course, self.removed = course, removed
+
+    def of(self, name: str, dim: int, length: int) -> Tensor:
+        """See ``Identities``; ValueError where the dimension is not as long as it should be."""
+        if (name, dim) not in self.slots:
+            raise ValueError(f"dimension {dim} of {name!r} did not matter before")
+        return self._left(self.slots[name, dim], length)
+
+    def fresh(self, length: int) -> Tensor:
+        """See ``Identities``."""
+        self.made.append(self.course.made[len(self.made)])
+        return self._left(self.made[-1], length)
+
+    def _left(self, given: range, length: int) -> Tensor:
+        left = torch.arange(given.start, given.stop)
+        left = left[~self.removed[left]]
+        if len(left) != length:
+            raise ValueError(f"{len(left)} channels were expected, there are {length}")
+        return left
+
+
+class Rehearsal(Tracer):
+    """Follows the channels through a narrowed model, and stops where that is not the first trace without the removed.
+
+    Args:
+        narrowed: the model after the cut, or a copy of it without data.
+        course: of the model before the cut.
+        removed: whether each identity is removed, see ``ChannelGraph.removed``.
+    """
+
+    def __init__(self, narrowed: nn.Module, course: Course, removed: Tensor) -> None:
+        self.expected, self.removed = course, removed
+        self.position = 0
+        super().__init__(narrowed, rule_for, numbers_of)
+
+    def start(self) -> Identities:
+        """See ``Tracer``."""
+        return KeptIdentities(self.expected, self.removed)
+
+    def own_dimension(self, name: str, tensor: Tensor) -> int | None:
+        """That of the first trace: a single channel may be left."""
+        return next((dim for slot, dim in self.expected.slots if slot == name), None) if tensor.numel() else None
+
+    def varies(self, shadow: Tensor, dim: int) -> bool:
+        """As the first trace was told."""
+        decisions = self._next().decisions
+        if len(self.decisions) >= len(decisions):
+            raise Departed(self.position, "the model does something else once it is narrower")
+        self.decisions.append(decisions[len(self.decisions)])
+        return self.decisions[-1]
+
+    def _next(self) -> Step:
+        if self.position == len(self.expected.steps):
+            raise Departed(self.position - 1, "the model does more once it is narrower")
+        return self.expected.steps[self.position]
+
+    def _record(
+        self,
+        name: str,
+        numbers: tuple[object, ...],
+        shadows: tuple[Tensor, ...],
+        after: list[Tensor | None],
+        outlines: list[Outline | None],
+    ) -> None:
+        step = self._next()
+        if step.operation != name:
+            raise Departed(self.position, f"once the model is narrower it does {name!r} there")
+        if step.numbers != numbers:
+            raise Departed(self.position, "a number in it depends on the number of channels")
+        if len(step.results) != len(after) or not all(map(self._is_expected, step.results, after)):
+            raise Departed(self.position, "a channel number is written into the code")
+        self.position += 1
+
+    def _is_expected(self, before: Outline | None, shadow: Tensor | None) -> bool:
+        """Whether a shadow is the former one without the removed channels."""
+        if before is None or shadow is None:
+            return (before is None and shadow is None) or self._all_removed(before)
+        if shadow.ndim != len(before.shape):
+            return False
+        now = outline_along(shadow, before.dims)
+        return now is not None and without(before.identities, self.removed, now.identities)
+
+    def _all_removed(self, before: Outline | None) -> bool:
+        return before is not None and bool(self.removed[before.identities].all())
+
+
+def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
+    """Whether ``now`` is ``before`` without the removed identities: shorter in one dimension, equally all over it."""
+    stays = ~removed[before]
+    if bool(stays.all()):
+        return torch.equal(before, now)
+    shorter = [dim for dim, (old, new) in enumerate(zip(before.shape, now.shape, strict=True)) if old != new]
+    if len(shorter) != 1:
+        return False
+    before, stays, now = (tensor.movedim(shorter[0], -1) for tensor in (before, stays, now))
+    if bool((stays.sum(-1) != now.shape[-1]).any()):
+        return False
+    return torch.equal(before[stays].view(now.shape), now)
+
+
+def rehearse(cut: Callable[[nn.Module], object], model: nn.Module, graph: ChannelGraph, removed: Tensor) -> None:
+    """Carry a cut out on a copy of a model, run that, and hold it against the trace.
+
+    The copy has no data, unless the model turns out to need some (detectors look at their own predictions).
+
+    Args:
+        cut: narrows the model given to it, in place.
+        model: the model that was traced; it is not touched.
+        graph: its trace.
+        removed: whether each identity is removed, see ``ChannelGraph.removed``.
 
     Raises:
-        ValueError: it is not, with the groups concerned.
+        Departed: the narrowed copy does not do what the model did, with the removed channels deleted.
     """
+    on_meta = graph.course.on_meta
+    if on_meta:
+        try:
+            _run(cut, blank(model), graph, removed)
+            return
+        except Departed as departed:
+            if departed.__cause__ is None:
+                raise
+            failed_at = departed.step
     try:
-        found = trace(narrowed, _moved_along(graph.example, narrowed))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(
-            f"the model does not run any more once it is narrower: {str(error).splitlines()[0]}"
-        ) from error
-    expected, present = owners(graph, kept), owners(found, {})
-    lone = {name for name, tensor in narrowed.state_dict().items() if tensor.numel() == 1}  # fits channels of any width
-    wrong = {expected[position][0] for position in expected.keys() - present.keys() if position[0] not in lone}
-    for channel in _channels(present):
-        # A channel may have come apart, and read a weight of its own: a grouped convolution with one group left is an
-        # ordinary one. But no two may have met, none may be new, and what was protected stays so.
-        before = {expected[position] for position in channel & expected.keys()}
-        protected = {present[position][2] for position in channel}
-        if len(before) != 1 or {owner[2] for owner in before} != protected:
-            wrong |= {group for group, *_ in before} or {present[position][0] for position in channel}
-    if wrong:
-        raise ValueError(f"channels hang together differently once the model is narrower, in groups {sorted(wrong)}")
+        _run(cut, copy.deepcopy(model), graph, removed)
+        graph.course.on_meta = False
+    except Departed as departed:
+        graph.course.on_meta = on_meta and departed.step <= failed_at
+        raise
+
+
+def _run(cut: Callable[[nn.Module], object], trial: nn.Module, graph: ChannelGraph, removed: Tensor) -> None:
+    cut(trial)
+    rehearsal = Rehearsal(trial, graph.course, removed)
+    try:
+        with evaluating(trial), torch.inference_mode(), rehearsal:
+            trial(*_moved_along(graph.example, trial))
+    except Departed:
+        raise
+    except Exception as error:  # whatever somebody's forward raises
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Departed(rehearsal.position, f"without some of its channels the model fails: {message}") from error
+    finally:
+        rehearsal.close()
+    if rehearsal.position != len(graph.course.steps):
+        raise Departed(rehearsal.position, "the model does less once it is narrower")
+
+
+def blank(model: nn.Module) -> nn.Module:
+    """A copy without data: its tensors are on the ``meta`` device, which knows shapes only."""
+    memo: dict[int, Any] = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        empty = tensor.detach().to("meta")
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(model, memo)
 
 
 def _moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
     """The example on the device and in the precision of ``model``, which may have changed since it was traced."""
     home = next(model.parameters())
     return tree_map_only(Tensor, lambda one: one.to(home) if one.is_floating_point() else one.to(home.device), example)
-
-
-def owners(graph: ChannelGraph, kept: Kept) -> Owners:
-    """Whose every position is, numbered as after the removal of what is not kept."""
-    renumber = _renumbering(graph, graph.keep_mask(kept))
-    owner: Owners = {}
-    for group in graph.groups:
-        stays = kept.get(group.name, range(group.size))
-        for piece in group.slices:
-            table, number = piece.positions.tolist(), renumber[piece.tensor, piece.dim]
-            for channel in stays:
-                for position in table[channel]:
-                    place = piece.tensor, piece.dim, number.get(position, position)
-                    owner[place] = group.name, channel, group.protected is not None
-    return owner
-
-
-def _channels(owner: Owners) -> list[set[Position]]:
-    """The positions of each channel."""
-    channels: dict[tuple[str, int], set[Position]] = defaultdict(set)
-    for position, (group, channel, _) in owner.items():
-        channels[group, channel].add(position)
-    return list(channels.values())
-
-
-def _renumbering(graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[tuple[str, int], dict[int, int]]:
-    """Old to new positions along every dimension from which something is removed."""
-    removed: dict[tuple[str, int], set[int]] = defaultdict(set)
-    top: dict[tuple[str, int], int] = defaultdict(int)
-    for group in graph.groups:
-        for piece in group.slices:
-            slot = piece.tensor, piece.dim
-            top[slot] = max(top[slot], int(piece.positions.max()))
-            if group.name in masks:
-                removed[slot].update(piece.positions[~masks[group.name]].flatten().tolist())
-    return {
-        slot: {old: new for new, old in enumerate(p for p in range(last + 1) if p not in removed[slot])}
-        if removed[slot]
-        else {}
-        for slot, last in top.items()
-    }

@@ -3,6 +3,8 @@
 -1 stands for "no channel" (the image, a constant). Nearly all strides of a shadow are 0, so it costs next to nothing.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -26,19 +28,12 @@ def compact(shadow: Tensor) -> Tensor:
 
 def varies(shadow: Tensor, dim: int) -> bool:
     """Whether the identities differ along ``dim``."""
-    small = compact(shadow)
-    return small.shape[dim] > 1 and bool((small != small.narrow(dim, 0, 1)).any())
+    return not constant(compact(shadow), dim)
 
 
-def along(shadow: Tensor, dim: int) -> Tensor | None:
-    """The identities along ``dim``, shape ``(length,)``, or None where the shadow varies along another one too."""
-    dim %= shadow.ndim
-    if any(varies(shadow, other) for other in range(shadow.ndim) if other != dim):
-        return None
-    for other in range(shadow.ndim):
-        if other != dim:
-            shadow = shadow.narrow(other, 0, 1)
-    return shadow.reshape(-1)
+def constant(small: Tensor, dim: int) -> bool:
+    """Whether a tensor is the same all along ``dim``."""
+    return small.shape[dim] == 1 or not bool((small != small.narrow(dim, 0, 1)).any())
 
 
 def settle(shadow: Tensor) -> Tensor:
@@ -49,3 +44,50 @@ def settle(shadow: Tensor) -> Tensor:
         if shadow.stride(dim) != 0 and not varies(shadow, dim):
             shadow = shadow.narrow(dim, 0, 1).expand_as(shadow)
     return shadow
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a shadow says, without repetition.
+
+    Attributes:
+        dims: the dimensions along which the identities differ, ascending.
+        identities: one dimension for each of ``dims``.
+        shape: shape of the shadow.
+    """
+
+    dims: tuple[int, ...]
+    identities: Tensor
+    shape: tuple[int, ...]
+
+    def along(self, dim: int) -> Tensor | None:
+        """The identities along ``dim``, shape ``(length,)``, or None where they differ along another one too."""
+        dim %= len(self.shape)
+        if self.dims not in ((), (dim,)):
+            return None
+        return self.identities.reshape(-1).expand(self.shape[dim])
+
+
+def outline(shadow: Tensor) -> Outline:
+    """The outline of a shadow that is not empty."""
+    small = compact(shadow)
+    dims = []
+    for dim, length in enumerate(small.shape):
+        if length > 1 and not constant(small, dim):
+            dims.append(dim)
+        elif length > 1:
+            small = small.narrow(dim, 0, 1)
+    return Outline(tuple(dims), small.reshape([small.shape[dim] for dim in dims]), tuple(shadow.shape))
+
+
+def outline_along(shadow: Tensor, dims: tuple[int, ...]) -> Outline | None:
+    """The outline of a shadow with the given ``dims``; None where it differs along any other."""
+    small = compact(shadow)
+    if dims and dims[-1] >= shadow.ndim:
+        return None
+    for dim, length in enumerate(small.shape):
+        if dim not in dims and length > 1:
+            if not constant(small, dim):
+                return None
+            small = small.narrow(dim, 0, 1)
+    return Outline(dims, small.reshape([small.shape[dim] for dim in dims]), tuple(shadow.shape))

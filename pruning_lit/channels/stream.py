@@ -36,6 +36,15 @@ WHOLE = frozenset(
         "adaptive_max_pool2d",
         "softmax",
         "log_softmax",
+        "scaled_dot_product_attention",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "channel_shuffle",
+        "glu",
+        "lstm",
+        "gru",
+        "rnn_tanh",
+        "rnn_relu",
     ]
 )
 
@@ -106,15 +115,22 @@ def observe(model: nn.Module, inputs: tuple[Any, ...], listeners: dict[int, Call
 
 
 class evaluating:
-    """Context in which a model is in eval mode; every module gets its own flag back afterwards."""
+    """Context in which a model is in eval mode; every module gets its own flag back afterwards.
+
+    Attention layers take their ordinary course in it, not the fused one, which is one operation for everything and is
+    not there on every device.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
     def __enter__(self) -> None:
+        self.fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
         self.flags = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
 
     def __exit__(self, *exception: object) -> None:
+        torch.backends.mha.set_fastpath_enabled(self.fused)
         for module, training in self.flags:
             module.training = training

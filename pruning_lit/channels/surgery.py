@@ -1,13 +1,13 @@
 """Remove channels: ``narrow`` makes layers smaller, ``mask`` writes zeros instead."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels.graph import ChannelGraph, Kept, Relabelling
-from pruning_lit.channels.rehearsal import require_same_channels
+from pruning_lit.channels.rehearsal import Departed
+from pruning_lit.channels.rehearsal import rehearse as rehearse_cut
 from pruning_lit.channels.relabel import ChannelRelabel
 from pruning_lit.channels.widths import replace, sync_widths
 
@@ -35,6 +35,45 @@ class Move:
 Moves = dict[str, Move]  # by state-dict name
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What is to be done to the tensors of a model.
+
+    Attributes:
+        stays: for every tensor that loses something, by dimension: one boolean per position.
+        sources: new contents of the relabellings.
+    """
+
+    stays: dict[str, dict[int, Tensor]]
+    sources: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module, graph: ChannelGraph, kept: Kept) -> "Cut":
+        """What ``narrow`` does; ValueError where ``kept`` does not fit the graph."""
+        masks = graph.keep_mask(kept)
+        stays = _flags(model, graph, masks)
+        sources = {
+            item.tensor: _relabel(model, item).narrowed(
+                _inputs_stay(graph, item, masks), _outputs_stay(model, item, stays)
+            )
+            for item in graph.relabellings
+        }
+        return cls(stays, sources)
+
+    def carry_out(self, model: nn.Module) -> Moves:
+        """Make the tensors smaller, in place."""
+        tensors = model.state_dict(keep_vars=True)
+        moves = {}
+        for name, dims in self.stays.items():
+            index = {dim: flags.nonzero().flatten() for dim, flags in dims.items()}
+            old = tensors[name]
+            moves[name] = Move(old, replace(model, name, _take(old.detach(), index)), index)
+        for name, source in self.sources.items():
+            model.get_buffer(name).copy_(source)
+        sync_widths(model)
+        return moves
+
+
 def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool = True) -> Moves:
     """Remove, in place, all channels that are not kept; layers get smaller, with new parameters.
 
@@ -42,8 +81,8 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
         model: the model that was traced.
         graph: its trace, with the present widths.
         kept: the positions that stay, by group; groups that are not named stay whole.
-        rehearse: narrow a copy first, trace it again, and refuse if it is not the original with the removed channels
-            deleted.
+        rehearse: narrow a copy first, run it, and refuse if it does not do what the original did, with the removed
+            channels deleted.
 
     Returns:
         What moved, so that optimizer states and averages can follow.
@@ -51,26 +90,24 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
     Raises:
         ValueError: ``kept`` does not fit the graph, or the rehearsal fails; the model is untouched then.
     """
-    if rehearse:
-        trial = copy.deepcopy(model)
-        narrow(trial, graph, kept, rehearse=False)
-        require_same_channels(trial, graph, kept)
-    masks = graph.keep_mask(kept)
-    stays = _flags(model, graph, masks)
-    sources = {
-        item.tensor: _relabel(model, item).narrowed(_inputs_stay(graph, item, masks), _outputs_stay(model, item, stays))
-        for item in graph.relabellings
-    }
-    tensors = model.state_dict(keep_vars=True)
-    moves = {}
-    for name, dims in stays.items():
-        index = {dim: flags.nonzero().flatten() for dim, flags in dims.items()}
-        old = tensors[name]
-        moves[name] = Move(old, replace(model, name, _take(old.detach(), index)), index)
-    for name, source in sources.items():
-        model.get_buffer(name).copy_(source)
-    sync_widths(model)
-    return moves
+    cut = Cut.of(model, graph, kept)
+    if rehearse and cut.stays:
+        try:
+            rehearse_cut(cut.carry_out, model, graph, graph.removed(kept))
+        except Departed as departed:
+            raise ValueError(_refusal(departed, graph, kept)) from departed
+    return cut.carry_out(model)
+
+
+def _refusal(departed: Departed, graph: ChannelGraph, kept: Kept) -> str:
+    step = graph.course.steps[min(departed.step, len(graph.course.steps) - 1)]
+    concerned = set(graph.classes.labels[step.identities()].tolist())
+    groups = [
+        group.name
+        for group, classes in zip(graph.groups, graph.classes.groups, strict=True)
+        if len(kept.get(group.name, range(group.size))) < group.size and concerned & set(classes.tolist())
+    ]
+    return f"{departed.reason} ({step.place}); nothing was cut, concerned are the groups {groups or sorted(kept)}"
 
 
 def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:

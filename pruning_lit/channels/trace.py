@@ -1,24 +1,26 @@
-"""From one forward pass to the groups of channels that can only leave together."""
+"""From one forward pass, and a proof, to the groups of channels that can only leave together."""
 
-from collections import defaultdict
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning_lit.channels.flow import Role
-from pruning_lit.channels.graph import ChannelGraph, ChannelGroup, ChannelSlice, Relabelling, Tap
-from pruning_lit.channels.identity import Slot
-from pruning_lit.channels.rules import rule_for
+from pruning_lit.channels.assembly import Assembly
+from pruning_lit.channels.graph import ChannelGraph, Kept
+from pruning_lit.channels.rehearsal import Departed, rehearse
+from pruning_lit.channels.rules import numbers_of, rule_for
 from pruning_lit.channels.stream import evaluating, tensors_of
+from pruning_lit.channels.surgery import Cut
 from pruning_lit.channels.tracer import Tracer
 
 
 def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelGraph:
     """Find out which slices of which tensors of ``model`` must leave together.
 
-    The model is run once on ``example_input``, in eval mode and without gradients; nothing in it is changed.
+    The model is run on ``example_input``, in eval mode and without gradients; nothing in it is changed. Then a copy of it,
+    with a part of all channels removed, is run and held against that; where a channel number turns out to be written
+    into somebody's ``forward``, the channels concerned are protected, until all that is not protected is proven.
 
     Args:
         model: any module; channels are found in its convolutions and linear layers.
@@ -28,7 +30,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelG
         The groups in execution order, those that may not be pruned included, with the reason.
     """
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
-    tracer = Tracer(model, rule_for)
+    tracer = Tracer(model, rule_for, numbers_of)
     try:
         with evaluating(model), torch.inference_mode(), tracer:
             result = model(*arguments)
@@ -36,115 +38,48 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelG
         tracer.close()
     for tensor in tensors_of(result):
         tracer.freeze(tensor, "it leaves the model")
-    return _Assembly(tracer).graph(model, arguments)
+    return _proven(tracer, model, arguments)
 
 
-class _Assembly:
-    """Turns what the tracer collected into groups."""
+def _proven(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> ChannelGraph:
+    """Protect more and more, until a rehearsal succeeds that removes some of whatever is not protected."""
+    found: list[tuple[Tensor, str]] = []
+    while True:
+        identities = tracer.identities.copy()
+        tracer.partings.apply(identities)
+        for which, reason in found:
+            identities.freeze(which, reason)
+        graph = Assembly(tracer, identities).graph(model, arguments)
+        kept = some_of_everything(graph)
+        if not kept:
+            return graph
+        removed = graph.removed(kept)
+        try:
+            rehearse(Cut.of(model, graph, kept).carry_out, model, graph, removed)
+            return graph
+        except Departed as departed:
+            _blame(departed, graph, removed, lambda *freezing: found.append(freezing))
 
-    def __init__(self, tracer: Tracer) -> None:
-        self.tracer = tracer
-        self.labels, self.reasons = tracer.identities.classes()
-        self.footprints: dict[int, dict[Slot, list[int]]] = defaultdict(dict)
-        for slot, identities in tracer.identities.slots.items():
-            for position, label in enumerate(self.labels[identities.start : identities.stop]):
-                self.footprints[int(label)].setdefault(slot, []).append(position)
-        self.sources = {name: self._classes(inputs) for name, inputs in tracer.relabel_inputs.items()}
-        self.order = {call.weight: position for position, call in reversed(list(enumerate(tracer.calls)))}
 
-    def _classes(self, identities: Tensor) -> list[int | None]:
-        return [int(self.labels[i]) if i >= 0 else None for i in identities.tolist()]
+def some_of_everything(graph: ChannelGraph) -> Kept:
+    """A choice that removes channels, here and there, from every group that allows it."""
+    random = torch.Generator().manual_seed(0)
+    kept = {}
+    for group in graph.prunable:
+        if group.size > 1:
+            width = int(torch.randint(max(1, group.size // 4), group.size, (), generator=random))
+            kept[group.name] = sorted(torch.randperm(group.size, generator=random)[:width].tolist())
+    return kept
 
-    def graph(self, model: nn.Module, arguments: tuple[Any, ...]) -> ChannelGraph:
-        runs = sorted(self._runs(), key=lambda run: self._first_writer(run[0])[0])
-        names = self._names(runs)
-        groups = tuple(self._group(name, run) for name, run in zip(names, runs, strict=True))
-        place = {label: (g, c) for g, run in enumerate(runs) for c, label in enumerate(run)}
-        relabellings = tuple(
-            Relabelling(name, tuple(place.get(label) if label is not None else None for label in labels))
-            for name, labels in self.sources.items()
-        )
-        return ChannelGraph(
-            groups=groups,
-            shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
-            calls=tuple(self.tracer.calls),
-            entries=tuple(dict.fromkeys(self.tracer.entries)),
-            relabellings=relabellings,
-            example=arguments,
-        )
 
-    def _runs(self) -> list[list[int]]:
-        """Classes that are made by some layer, those with equal footprints together, each run in channel order."""
-        runs: dict[Any, list[int]] = defaultdict(list)
-        for label in sorted(self.footprints):
-            footprint = self.footprints[label]
-            if any(slot in self.tracer.writers for slot in footprint):
-                shape = tuple((slot, len(positions)) for slot, positions in footprint.items())
-                through = tuple((name, labels.count(label)) for name, labels in self.sources.items() if label in labels)
-                runs[shape, through, self.reasons.get(label)].append(label)
-        return list(runs.values())
-
-    def _first_writer(self, label: int) -> tuple[int, int, str]:
-        """(execution order, position, layer) of the layer that makes these channels first."""
-        written = [slot for slot in self.footprints[label] if slot in self.tracer.writers]
-        slot = min(written, key=lambda slot: self.order[slot[0]])
-        return self.order[slot[0]], self.footprints[label][slot][0], self.tracer.writers[slot]
-
-    def _names(self, runs: list[list[int]]) -> list[str]:
-        layers = [self._first_writer(run[0])[2] for run in runs]
-        seen: dict[str, int] = defaultdict(int)
-        names = []
-        for layer in layers:
-            seen[layer] += 1
-            names.append(layer if layers.count(layer) == 1 else f"{layer}#{seen[layer]}")
-        return names
-
-    def _group(self, name: str, run: list[int]) -> ChannelGroup:
-        slots = self.footprints[run[0]]
-        slices = tuple(
-            ChannelSlice(
-                slot[0], slot[1], torch.tensor([self.footprints[label][slot] for label in run]), self._role(slot)
-            )
-            for slot in slots
-        )
-        in_order = sorted(slots, key=lambda slot: self.order.get(slot[0], -1))
-        return ChannelGroup(
-            name=name,
-            size=len(run),
-            slices=slices,
-            writers=tuple(dict.fromkeys(self.tracer.writers[slot] for slot in in_order if slot in self.tracer.writers)),
-            readers=tuple(dict.fromkeys(self.tracer.readers[slot] for slot in in_order if slot in self.tracer.readers)),
-            protected=self.reasons.get(run[0]),
-            taps=self._taps(run),
-        )
-
-    def _role(self, slot: Slot) -> Literal["writes", "reads", "along"]:
-        if slot in self.tracer.writers:
-            return "writes"
-        return "reads" if slot in self.tracer.readers else "along"
-
-    def _taps(self, run: list[int]) -> tuple[Tap, ...]:
-        nodes = self.tracer.flow.nodes
-        makers = [
-            index
-            for index, node in nodes.items()
-            if node.role is Role.MAKES and node.channels is not None and self._positions(node.channels, run) is not None
-        ]
-        taps = []
-        for operation in sorted({self.tracer.flow.seen_by_consumer(index) for index in makers}):
-            channels = nodes[operation].channels
-            positions = self._positions(channels, run) if channels is not None else None
-            if channels is not None and positions is not None:
-                taps.append(Tap(operation, len(channels), positions))
-        return tuple(taps)
-
-    def _positions(self, channels: Tensor, run: list[int]) -> Tensor | None:
-        """Where each class of ``run`` sits among these channels, shape ``(len(run), n)``; None if it is not there."""
-        labels = np.where(channels.numpy() >= 0, self.labels[channels.numpy()], -1)
-        if not np.isin(labels, run).any():  # the common case, in large networks by far
-            return None
-        found = [np.flatnonzero(labels == label) for label in run]
-        counts = {len(positions) for positions in found}
-        if len(counts) != 1:
-            return None
-        return torch.from_numpy(np.stack(found))
+def _blame(departed: Departed, graph: ChannelGraph, removed: Tensor, freeze: Callable[[Tensor, str], object]) -> None:
+    """Find out which channels are to be left alone: those of the step that went wrong, or of the last one before."""
+    steps = graph.course.steps
+    for step in reversed(steps[: departed.step + 1]):
+        if step.parting is not None and bool(removed[step.parting.identities].any()) and step.parting.give_up():
+            return
+        concerned = step.identities()
+        if bool(removed[concerned].any()):
+            freeze(concerned, f"{departed.reason} ({step.place})")
+            return
+    freeze(removed.nonzero().flatten(), departed.reason)

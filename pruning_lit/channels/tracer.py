@@ -5,26 +5,44 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pruning_lit.channels.course import Course, Step
 from pruning_lit.channels.flow import Flow, Role
 from pruning_lit.channels.graph import LayerCall
 from pruning_lit.channels.identity import Identities
+from pruning_lit.channels.partings import Parting, Partings
 from pruning_lit.channels.relabel import ChannelRelabel
-from pruning_lit.channels.shadow import NONE, along, compact, settle, spread
+from pruning_lit.channels.shadow import NONE, Outline, compact, outline, settle, spread, varies
+from pruning_lit.channels.stored import Stored
 from pruning_lit.channels.stream import OperationStream, tensors_of
+
+Operation = torch._ops.OpOverload
 
 
 class Tracer(OperationStream):
     """Gives every tensor of a forward pass its shadow, and collects the ties between channels.
 
     What each kind of operation does to identities is in ``rules``; this class holds what the rules work on.
+
+    Args:
+        model: the model that is going to run.
+        rule_for: the rule of an operation.
+        numbers_of: the numbers among the arguments of an operation that are no widths.
     """
 
-    def __init__(self, model: nn.Module, rule_for: Callable[[torch._ops.OpOverload], Callable]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        rule_for: Callable[[Operation], Callable[..., Role | None]],
+        numbers_of: Callable[..., tuple[object, ...]],
+    ) -> None:
         super().__init__()
-        self.rule_for = rule_for
-        self.identities = Identities()
+        self.rule_for, self.numbers_of = rule_for, numbers_of
+        self.identities = self.start()
+        self.partings = Partings()
+        self.stored = Stored(model)
         self.flow = Flow()
         self.calls: list[LayerCall] = []
         self.entries: list[str] = []
@@ -32,17 +50,24 @@ class Tracer(OperationStream):
         self.writers: dict[tuple[str, int], str] = {}  # slot to the layer that makes these channels
         self.readers: dict[tuple[str, int], str] = {}  # slot to the layer that consumes them
         self.shadows = WeakIdKeyDictionary()
+        self.silent = WeakIdKeyDictionary()  # tensors that are zero where a channel has been removed
+        self.loud = WeakIdKeyDictionary()  # memory into which something else than zero was written
+        self.constants = WeakIdKeyDictionary()  # tensors that depend on nothing but numbers in the code
         self.module_path: list[str] = [""]
-        self.names: dict[int, str] = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():  # a buffer that is not saved has a fixed width
-            self.names.setdefault(id(tensor), name)
+        self.relabels = {path for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
         self.hooks: list[Any] = []
         for path, module in model.named_modules():
             self._watch(path, module)
+        self._start_step()
+
+    def start(self) -> Identities:
+        """The identities there are before the pass."""
+        self.course = Course([], {}, [])
+        return Identities(self.course.slots, self.course.made)
 
     def name_of(self, tensor: Any) -> str | None:
         """State-dict name of a parameter or buffer; None for anything else."""
-        return self.names.get(id(tensor)) if isinstance(tensor, Tensor) else None
+        return self.stored.name_of(tensor)
 
     def shadow(self, tensor: Tensor) -> Tensor | None:
         """The shadow of a tensor, or None where no channel is in it.
@@ -52,10 +77,17 @@ class Tracer(OperationStream):
         if tensor in self.shadows:
             return self.shadows[tensor]
         name = self.name_of(tensor)
-        long = [dim for dim, length in enumerate(tensor.shape) if length > 1]
-        if name is None or len(long) != 1:
+        if name is None:
             return None
-        return spread(self.identities.of(name, long[0], tensor.shape[long[0]]), long[0], tensor.shape)
+        dim = self.own_dimension(name, tensor)
+        if dim is None:
+            return None
+        return spread(self.identities.of(name, dim, tensor.shape[dim]), dim, tensor.shape)
+
+    def own_dimension(self, name: str, tensor: Tensor) -> int | None:
+        """The only dimension of a parameter or buffer that is longer than 1."""
+        long = [dim for dim, length in enumerate(tensor.shape) if length > 1]
+        return long[0] if len(long) == 1 else None
 
     def channels(self, tensor: Tensor, dim: int = 1) -> Tensor:
         """The identities along ``dim`` of an activation, shape ``(length,)``, -1 where it has none.
@@ -66,21 +98,37 @@ class Tracer(OperationStream):
         shadow = self.shadow(tensor)
         if shadow is None:
             return none
-        identities = along(shadow, dim)
+        identities = outline(shadow).along(dim)
         if identities is None:
             self.freeze(tensor, "its channels are spread over several dimensions where they are used")
             return none
         return identities
 
-    def place(self, tensor: Tensor, shadow: Tensor) -> None:
+    def varies(self, shadow: Tensor, dim: int) -> bool:
+        """Whether the identities differ along ``dim``; the answer becomes a part of the step."""
+        self.decisions.append(varies(shadow, dim))
+        return self.decisions[-1]
+
+    def note(self, *numbers: object) -> None:
+        """Remember what must be the same whenever this step is taken again."""
+        self.notes += numbers
+
+    def is_silent(self, tensor: Tensor) -> bool:
+        """Whether removed channels are zero in a tensor, when they are masked."""
+        return tensor in self.silent and tensor.untyped_storage() not in self.loud
+
+    def place(self, tensor: Tensor, shadow: Tensor, silent: bool = False) -> None:
         """Put a shadow beside a tensor; one without any channel in it is forgotten."""
         self.shadows.pop(tensor, None)
+        self.silent.pop(tensor, None)
         if bool((compact(shadow) >= 0).any()):
             self.shadows[tensor] = settle(shadow)
+            if silent:
+                self.silent[tensor] = True
 
-    def set_channels(self, tensor: Tensor, identities: Tensor, dim: int = 1) -> None:
+    def set_channels(self, tensor: Tensor, identities: Tensor, dim: int = 1, silent: bool = False) -> None:
         """Declare the identities along ``dim`` of an activation."""
-        self.place(tensor, spread(identities, dim, tensor.shape))
+        self.place(tensor, spread(identities, dim, tensor.shape), silent)
 
     def freeze(self, tensor: Tensor, reason: str) -> None:
         """Forbid the removal of all channels in ``tensor``; the reason is told together with the module it arose in."""
@@ -91,15 +139,78 @@ class Tracer(OperationStream):
     def freeze_identities(self, identities: Tensor, reason: str) -> None:
         """Forbid the removal of these identities."""
         path = self.module_path[-1]
-        self.identities.freeze(identities, f"{reason} (in {path!r})" if path else reason)
+        self.identities.freeze(compact(identities), f"{reason} (in {path!r})" if path else reason)
 
-    def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
-        """Apply the rule of one operation."""
+    def cut(self, run: Tensor, at: set[int], operation: Operation) -> None:
+        """A run of channels, shape ``(length,)``, is cut at these positions."""
+        self.parting = self.partings.cut(run, at, self._place(operation))
+
+    def factor(self, run: Tensor, shape: tuple[int, ...], operation: Operation) -> None:
+        """A run of channels, shape ``(length,)``, is seen as a grid of ``shape``."""
+        self.parting = self.partings.factor(run, shape, self._place(operation))
+
+    def _place(self, operation: Operation) -> str:
+        path = self.module_path[-1]
+        return f"{short_name(operation)} in {path!r}" if path else short_name(operation)
+
+    def seen(self, index: int, operation: Operation, args: tuple, kwargs: dict, result: Any) -> None:
+        """Apply the rule of one operation, and record it if there are channels in it."""
+        given, outputs = tensors_of((args, kwargs)), tensors_of(result)
+        if self.module_path[-1] in self.relabels:  # what a relabelling does inside is told by its buffer
+            self.flow.add(index, Role.OTHER, given, outputs[0], None)
+            return
+        before = [shadow for tensor in given if (shadow := self.shadow(tensor)) is not None]
+        self._start_step()
         role = self.rule_for(operation)(self, operation, args, kwargs, result)
-        for output in tensors_of(result)[:1]:
-            shadow = self.shadows.get(output)
-            identities = along(shadow, 1) if shadow is not None and shadow.ndim > 1 else None
-            self.flow.add(index, role or Role.OTHER, tensors_of((args, kwargs)), output, identities)
+        after = [self.shadows.get(tensor) for tensor in outputs]
+        outlines = [None if shadow is None else outline(shadow) for shadow in after]
+        if before or any(shadow is not None for shadow in after):
+            if operation._schema.is_mutable and outputs and not self.is_silent(outputs[0]):
+                self.loud[outputs[0].untyped_storage()] = True
+            numbers = (*self.numbers_of(operation, args, kwargs), *self.notes, *self._constants(given))
+            shadows = (*before, *(shadow for shadow in after if shadow is not None))
+            self._record(short_name(operation), numbers, shadows, after, outlines)
+        else:
+            self._remember_constants(operation, args, kwargs, given, outputs)
+        for output, there in zip(outputs[:1], outlines, strict=False):
+            channels = there.along(1) if there is not None and len(there.shape) > 1 else None
+            self.flow.add(index, role or Role.OTHER, given, output, channels)
+
+    def _start_step(self) -> None:
+        self.decisions: list[bool] = []
+        self.notes: list[object] = []
+        self.parting: Parting | None = None
+
+    def _record(
+        self,
+        name: str,
+        numbers: tuple[object, ...],
+        shadows: tuple[Tensor, ...],
+        after: list[Tensor | None],
+        outlines: list[Outline | None],
+    ) -> None:
+        small = tuple(compact(shadow) for shadow in shadows)
+        decisions = tuple(self.decisions)
+        self.course.steps.append(
+            Step(name, self.module_path[-1], numbers, small, tuple(outlines), decisions, self.parting)
+        )
+
+    def _constants(self, given: list[Tensor]) -> tuple[object, ...]:
+        return tuple(self.constants[tensor] for tensor in given if tensor in self.constants)
+
+    def _remember_constants(
+        self, operation: Operation, args: tuple, kwargs: dict, given: list[Tensor], outputs: list[Tensor]
+    ) -> None:
+        """A number that is computed from a width (``torch.tensor(x.shape[1]).sqrt()``) must not go unseen."""
+        if operation._schema.name == "aten::lift_fresh" and given[0].numel() == 1 and not given[0].is_meta:
+            value: object = given[0].item()
+        elif all(tensor in self.constants for tensor in given):
+            plain = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, int | float | str)]
+            value = (operation._schema.name, tuple(plain), self._constants(given))
+        else:
+            return
+        for output in outputs:
+            self.constants[output] = hash(value)
 
     def _watch(self, path: str, module: nn.Module) -> None:
         def enter(_module: nn.Module, _args: Any) -> None:
@@ -107,7 +218,7 @@ class Tracer(OperationStream):
 
         def leave(_module: nn.Module, args: tuple, result: Any) -> None:
             self.module_path.pop()
-            if isinstance(module, ChannelRelabel):
+            if path in self.relabels:
                 self._relabelled(f"{path}.source" if path else "source", args[0], result)
 
         self.hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
@@ -118,10 +229,16 @@ class Tracer(OperationStream):
             self.freeze(given, f"{name!r} is used more than once")
             self.freeze(result, f"{name!r} is used more than once")
         self.relabel_inputs[name] = self.channels(given)
-        self.set_channels(result, self.identities.of(name, 0, result.shape[1]))
+        self.set_channels(result, self.identities.of(name, 0, result.shape[1]), silent=self.is_silent(given))
         self.paused = False
 
     def close(self) -> None:
         """Take the hooks off the model again."""
         for hook in self.hooks:
             hook.remove()
+
+
+def short_name(operation: Operation) -> str:
+    """The name of an operation without its name space; the ways to change a shape are one."""
+    name = operation._schema.name.rpartition("::")[2]
+    return "view" if name in ("_unsafe_view", "_reshape_alias", "reshape") else name

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+ROWS_PER_GROUP = "rows_per_group"  # what a grouped convolution remembers while only one of its groups is left
+
 
 def replace(model: nn.Module, name: str, values: Tensor) -> Tensor:
     """Put ``values`` in the place of a parameter or buffer, everywhere it is used; returns the new tensor."""
@@ -32,15 +34,23 @@ def sync_widths(model: nn.Module) -> None:
 
 def _sync_convolution(module: _ConvNd) -> None:
     first, second = module.weight.shape[:2]
-    if module.groups > 1:  # whole convolution groups have gone: the rows of one group stay as many
-        per_group = (
-            module.in_channels if isinstance(module, _ConvTransposeNd) else module.out_channels
-        ) // module.groups
-        module.groups = first // per_group
+    if (rows := _rows_per_group(module)) is not None:
+        module.groups = max(1, first // rows)
+        if module.groups == 1:  # an ordinary convolution, to look at; but should the others come back …
+            vars(module)[ROWS_PER_GROUP] = rows
+        else:
+            vars(module).pop(ROWS_PER_GROUP, None)
     if isinstance(module, _ConvTransposeNd):
         module.in_channels, module.out_channels = first, second * module.groups
     else:
         module.out_channels, module.in_channels = first, second * module.groups
+
+
+def _rows_per_group(module: _ConvNd) -> int | None:
+    """Rows of the weight in one of its convolution groups, which go and come as a whole; None for an ordinary one."""
+    if module.groups > 1:
+        return (module.in_channels if isinstance(module, _ConvTransposeNd) else module.out_channels) // module.groups
+    return vars(module).get(ROWS_PER_GROUP)
 
 
 def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
@@ -65,10 +75,13 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
 
 
 def adopt_on_load(model: nn.Module) -> None:
-    """Let ``model.load_state_dict`` take narrowed weights, also where ``model`` is part of a larger module."""
+    """Let ``model.load_state_dict`` take narrowed weights, also where ``model`` is part of a larger module.
 
-    def before_loading(_module: nn.Module, state: dict[str, Tensor], prefix: str, *_rest: object) -> None:
-        adopt(model, state, prefix)
+    Copies of ``model`` (an average of its weights, say) take them as well.
+    """
+
+    def before_loading(module: nn.Module, state: dict[str, Tensor], prefix: str, *_rest: object) -> None:
+        adopt(module, state, prefix)  # not ``model``: a copy has this hook too, and its own tensors
 
     model.register_load_state_dict_pre_hook(before_loading)
 

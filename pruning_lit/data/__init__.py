@@ -1,8 +1,10 @@
-"""Pictures kept in memory as bytes, with an order and augmentation that depend on nothing but seed, phase and epoch."""
+"""Pictures in an order and with augmentation that depend on nothing but seed, phase and epoch."""
 
 from pruning_lit.data.cifar import Cifar10, Cifar100
 from pruning_lit.data.digits import Digits
 from pruning_lit.data.image_folder import ImageFolder
+from pruning_lit.data.imagenet import ImageNet
+from pruning_lit.data.in_memory import PicturesInMemory
 from pruning_lit.data.pictures import Pictures
 
-__all__ = ["Cifar10", "Cifar100", "Digits", "ImageFolder", "Pictures"]
+__all__ = ["Cifar10", "Cifar100", "Digits", "ImageFolder", "ImageNet", "Pictures", "PicturesInMemory"]

@@ -7,17 +7,17 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, extract_archive
 
-from pruning_lit.data.parts import Part, Parts, whole
-from pruning_lit.data.pictures import Pictures
+from pruning_lit.data.in_memory import MemoryPart, PicturesInMemory, whole
+from pruning_lit.data.parts import Parts
 
 
-class Cifar10(Pictures):
+class Cifar10(PicturesInMemory):
     """50,000 training and 10,000 test pictures of 32×32 pixels, ten classes.
 
     Args:
         root: folder that holds (or gets) the archive and its unpacked files.
         download: fetch the archive when it is not in ``root``.
-        **settings: see ``Pictures``.
+        **settings: see ``PicturesInMemory``.
 
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
     """
@@ -61,7 +61,7 @@ class Cifar10(Pictures):
         _, test = self._part(train=False)
         return Parts(classes, train, test)
 
-    def _part(self, train: bool) -> tuple[list[str], Part]:
+    def _part(self, train: bool) -> tuple[list[str], MemoryPart]:
         try:
             data = self.source(str(self.root), train=train)
         except RuntimeError as error:

@@ -57,9 +57,18 @@ def decode(paths: Sequence[Path], size: int | None, name: str) -> Tensor:
 
 def decode_one(path: Path, size: int | None) -> np.ndarray:
     """One picture as RGB, uint8, shape ``(H, W, 3)``; see ``decode``."""
+    picture = open_picture(path)
+    return np.asarray(picture if size is None else ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """A picture file as RGB.
+
+    Raises:
+        ValueError: the file is no readable picture.
+    """
     try:
         with Image.open(path) as file:
-            picture = file.convert("RGB")
+            return file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises all of them
         raise ValueError(f"'{path}' is not a readable picture ({error}): replace or remove it") from error
-    return np.asarray(picture if size is None else ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from pruning_lit.data.cache import read_cache, write_cache
 from pruning_lit.data.decode import decode
-from pruning_lit.data.listing import Listing, class_names, digest, list_pictures
-from pruning_lit.data.parts import Parts, whole
-from pruning_lit.data.pictures import Pictures
+from pruning_lit.data.in_memory import PicturesInMemory, whole
+from pruning_lit.data.listing import Listing, class_names, digest, list_parts
+from pruning_lit.data.parts import Parts
 
 
-class ImageFolder(Pictures):
+class ImageFolder(PicturesInMemory):
     """Pictures in ``train/<class>/…`` and in ``test/<class>/…`` or ``val/<class>/…``.
 
     With both ``val`` and ``test``, the first is the validation part and the second is reported on; with one of them,
@@ -24,7 +24,7 @@ class ImageFolder(Pictures):
         root: the folder that holds ``train``.
         size: side in pixels that pictures are resized (shorter side) and centre-cropped to; None: they are all alike.
         cache: file that keeps the decoded pictures between runs; it is made anew when files or ``size`` change.
-        **settings: see ``Pictures``.
+        **settings: see ``PicturesInMemory``.
 
     Raises:
         ValueError: ``size`` is not a number of pixels.
@@ -47,7 +47,7 @@ class ImageFolder(Pictures):
     def prepare_data(self) -> None:
         """Fill the cache, where there is one, before several processes want to read it."""
         if self.cache is not None and self._parts is None:
-            self._pictures(self._list())
+            self._pictures(list_parts(self.root))
 
     def read(self) -> Parts:
         """List and decode all parts, or take them from the cache.
@@ -56,26 +56,13 @@ class ImageFolder(Pictures):
             FileNotFoundError: folders or pictures are missing.
             ValueError: a picture cannot be read or has another size, or the parts have different classes.
         """
-        listings = self._list()
+        listings = list_parts(self.root)
         pictures = self._pictures(listings)
         parts = {
             name: whole(pictures[name], torch.tensor(targets, dtype=torch.int64))
             for name, (_, targets) in listings.items()
         }
         return Parts(class_names(self.root / "train"), parts["train"], parts["test"], parts.get("validation"))
-
-    def _list(self) -> dict[str, Listing]:
-        folders = {name: self.root / name for name in ("test", "val") if (self.root / name).is_dir()}
-        classes = class_names(self.root / "train")
-        if not folders:
-            raise FileNotFoundError(
-                f"'{self.root}' has no folder 'test' or 'val' beside 'train': accuracy needs pictures not trained on"
-            )
-        listings = {"train": list_pictures(self.root / "train", classes)}
-        if len(folders) == 2:
-            listings["validation"] = list_pictures(folders["val"], classes)
-        listings["test"] = list_pictures(folders.get("test", self.root / "val"), classes)
-        return listings
 
     def _pictures(self, listings: dict[str, Listing]) -> dict[str, Tensor]:
         if self.cache is None:

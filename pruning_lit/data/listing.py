@@ -17,6 +17,33 @@ class Listing(NamedTuple):
     targets: list[int]
 
 
+def list_parts(root: Path) -> dict[str, Listing]:
+    """The picture files in ``train/<class>/…`` and in ``test/<class>/…`` or ``val/<class>/…``.
+
+    Args:
+        root: the folder that holds ``train``; the sorted names of its class folders are the classes.
+
+    Returns:
+        ``train``, ``test`` and, where there are both ``val`` and ``test``, ``validation``; with one of the two folders,
+        that one is ``test``.
+
+    Raises:
+        FileNotFoundError: folders or pictures are missing.
+        ValueError: the parts have different classes.
+    """
+    folders = {name: root / name for name in ("test", "val") if (root / name).is_dir()}
+    classes = class_names(root / "train")
+    if not folders:
+        raise FileNotFoundError(
+            f"'{root}' has no folder 'test' or 'val' beside 'train': accuracy needs pictures not trained on"
+        )
+    listings = {"train": list_pictures(root / "train", classes)}
+    if len(folders) == 2:
+        listings["validation"] = list_pictures(folders["val"], classes)
+    listings["test"] = list_pictures(folders.get("test", root / "val"), classes)
+    return listings
+
+
 def class_names(folder: Path) -> list[str]:
     """The names of the class folders, sorted.
 

@@ -1,4 +1,4 @@
-"""Loaders of pictures that are already in memory.
+"""Loaders that say which pictures come when; a part of the data set fetches them.
 
 They are no ``torch.utils.data.DataLoader``: that one draws from the global random state at the start of each epoch (so
 a resumed run's dropout would differ), and has no position that a checkpoint could hold.
@@ -7,12 +7,9 @@ a resumed run's dropout would differ), and has no position that a checkpoint cou
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
-from pruning_lit.data.parts import Part
+from pruning_lit.data.parts import Batch, Part
 from pruning_lit.data.sampler import EpochBatches, OrderedBatches
-
-Batch = tuple[Tensor, Tensor, Tensor]  # pictures uint8 (B, C, H, W), targets int64 (B,), draws int64 (B, 3) or (0, 3)
 
 
 class EvaluationLoader:
@@ -32,8 +29,7 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         no_draws = torch.empty(0, 3, dtype=torch.int64)
-        for positions in self.batches:
-            yield *self.part.take(positions), no_draws
+        yield from self.part.batches((positions, no_draws) for positions in self.batches)
 
 
 class TrainingLoader:
@@ -62,8 +58,7 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self._begun = self.sampler.epoch
-        for positions, draws in self.sampler.batches(self._first()):
-            yield *self.part.take(positions), draws
+        yield from self.part.batches(self.sampler.batches(self._first()))
 
     def state_dict(self) -> dict[str, int]:
         """The place within the epoch, and all that decides which pictures come next."""

@@ -1,29 +1,41 @@
 """What a data set hands over, and how a part of it is held out."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from pruning_lit.data.seeding import generator
 
+PlannedBatch = tuple[Tensor, Tensor]  # positions int64 (B,) within a part, draws int64 (B, D), or (0, D) for none
+Batch = tuple[Tensor, Tensor, Tensor]  # pictures uint8 (B, C, H, W), targets int64 (B,), draws still to be carried out
+
 
 @dataclass(frozen=True)
-class Part:
-    """Some of the pictures in a tensor; a held-out part is another view of the same bytes."""
+class Part(ABC):
+    """Some pictures of a data set, wherever they lie; a held-out part is another view of the same pictures."""
 
-    pictures: Tensor  # uint8 (N, C, H, W)
-    targets: Tensor  # int64 (N,)
-    members: Tensor  # int64 (M,), the rows of the two that belong to this part, ascending
-
-    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of the pictures and targets at some positions ``0 … M - 1``."""
-        rows = self.members[positions]
-        return self.pictures[rows], self.targets[rows]
+    targets: Tensor  # int64 (N,), of all pictures
+    members: Tensor  # int64 (M,), the pictures that belong to this part, ascending
 
     def __len__(self) -> int:
         return len(self.members)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """Of the pictures in a batch: (C, H, W)."""
+
+    @abstractmethod
+    def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Batch]:
+        """Fetch the pictures at some positions ``0 … M - 1``, batch by batch.
+
+        Args:
+            plan: of every batch the positions and, where it is to be augmented, what was drawn for each picture.
+        """
 
 
 class Parts(NamedTuple):
@@ -35,12 +47,10 @@ class Parts(NamedTuple):
     validation: Part | None = None  # where the data set brings its own
 
 
-def whole(pictures: Tensor, targets: Tensor) -> Part:
-    """The part that all pictures ``(N, C, H, W)`` with targets ``(N,)`` belong to."""
-    return Part(pictures, targets, torch.arange(len(targets)))
+P = TypeVar("P", bound=Part)
 
 
-def hold_out(part: Part, fraction: float, seed: int) -> tuple[Part, Part]:
+def hold_out(part: P, fraction: float, seed: int) -> tuple[P, P]:
     """Split a part in two, class by class, so that both have the classes in (nearly) the same proportions.
 
     Args:

@@ -1,4 +1,4 @@
-"""The data module all picture data sets share: bytes in memory, augmented a whole batch at a time on the device."""
+"""The data module all picture data sets share: which pictures come when, and how they are normalised."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -6,21 +6,21 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
+from torch import Generator, Tensor
 
-from pruning_lit.data.augment import crop, draw, mirror, normalise
-from pruning_lit.data.loader import Batch, EvaluationLoader, TrainingLoader
-from pruning_lit.data.parts import Part, Parts, hold_out
+from pruning_lit.data.augment import normalise
+from pruning_lit.data.loader import EvaluationLoader, TrainingLoader
+from pruning_lit.data.parts import Batch, Part, Parts, PlannedBatch, hold_out
 from pruning_lit.data.sampler import EpochBatches, OrderedBatches
 from pruning_lit.data.seeding import generator
 
 
 class Pictures(LightningDataModule):
-    """Pictures kept in memory as uint8; a data set says how to ``read`` them.
+    """Batches of pictures as uint8, normalised on the device; a data set says how to ``read`` and augment them.
 
-    Batches are cut on the CPU (no worker processes: indexing is faster than sending), carried to the device as bytes,
-    and cropped, mirrored and normalised there. No random state is kept: a run that resumes sees the same pictures.
-    The batches are shared among the ranks here, whatever ``Trainer(use_distributed_sampler=…)`` says.
+    No random state is kept: what is drawn for a picture depends on seed, phase and epoch, so a run that resumes sees
+    the same pictures. The batches are shared among the ranks here, whatever ``Trainer(use_distributed_sampler=…)``
+    says.
 
     After ``setup`` there are ``num_classes``, ``classes`` (in the order of the targets), ``shape`` (C, H, W),
     ``example`` (zeros, ``(1, C, H, W)``) and ``has_validation``.
@@ -29,7 +29,6 @@ class Pictures(LightningDataModule):
         batch_size: pictures per step and process; the last batch of an epoch may be smaller.
         mean: of each channel on the scale 0 … 1.
         std: standard deviation of each channel on the same scale.
-        pad: training windows move by up to this many pixels over a black margin; 0 switches cropping off.
         flip: mirror one training picture in two.
         val_fraction: share of the training pictures held out for choosing (the best epoch, a ratio), class by class.
             With 0, and no validation part of the data's own, nothing can be chosen: the test part only reports.
@@ -50,7 +49,6 @@ class Pictures(LightningDataModule):
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        pad: int = 0,
         flip: bool = False,
         val_fraction: float = 0.0,
         split_seed: int = 0,
@@ -59,8 +57,6 @@ class Pictures(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"dataset.batch_size is {batch_size}, but a batch has at least 1 picture")
-        if pad < 0:
-            raise ValueError(f"dataset.pad is {pad}, but a margin has at least 0 pixels")
         if not 0 <= val_fraction < 1:
             raise ValueError(f"dataset.val_fraction is {val_fraction}, but it is a share from 0 (none) to below 1")
         if any(value <= 0 for value in std):
@@ -68,7 +64,6 @@ class Pictures(LightningDataModule):
         self.batch_size = batch_size
         self.mean = torch.tensor(list(mean), dtype=torch.float32)
         self.std = torch.tensor(list(std), dtype=torch.float32)
-        self.pad = pad
         self.flip = flip
         self.val_fraction = val_fraction
         self.split_seed = split_seed
@@ -78,7 +73,20 @@ class Pictures(LightningDataModule):
 
     @abstractmethod
     def read(self) -> Parts:
-        """All parts of the data set, as bytes."""
+        """All parts of the data set."""
+
+    @abstractmethod
+    def draw(self, num_pictures: int, random: Generator) -> Tensor:
+        """What happens to each of the pictures in an epoch, int64, one row per picture."""
+
+    def augment(self, pictures: Tensor, draws: Tensor) -> Tensor:
+        """Carry out, on the device, the draws that came with a batch; none need be left to do.
+
+        Args:
+            pictures: uint8, shape ``(B, C, H, W)``.
+            draws: one row per picture, or no rows.
+        """
+        return pictures
 
     def setup(self, stage: str | None = None) -> None:
         """Read the pictures, once, and hold out the validation part.
@@ -90,7 +98,7 @@ class Pictures(LightningDataModule):
         if self._parts is not None:
             return
         parts = self.read()
-        num_channels = parts.train.pictures.shape[1]
+        num_channels = parts.train.shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != num_channels:
                 raise ValueError(
@@ -105,8 +113,7 @@ class Pictures(LightningDataModule):
             parts = parts._replace(train=rest, validation=held_out)
         self.classes = parts.classes
         self.num_classes = len(parts.classes)
-        _, channels, height, width = parts.train.pictures.shape
-        self.shape = (channels, height, width)
+        self.shape = parts.train.shape
         self.example = torch.zeros(1, *self.shape)
         self._parts = parts
 
@@ -132,10 +139,9 @@ class Pictures(LightningDataModule):
         sampler = EpochBatches(
             num_pictures=len(self.parts.train),
             batch_size=self.batch_size,
+            draw=self.draw,
             seed=self.seed,
             stream=self.stream,
-            pad=self.pad,
-            flip=self.flip,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             repeat=getattr(trainer, "overfit_batches", 0) > 0,  # else each epoch would have other batches
@@ -158,7 +164,7 @@ class Pictures(LightningDataModule):
         """Augment and normalise a batch on the device it is on.
 
         Args:
-            batch: uint8 pictures ``(B, C, H, W)``, targets ``(B,)`` and draws ``(B, 3)``, or ``(0, 3)`` for none.
+            batch: uint8 pictures ``(B, C, H, W)``, targets ``(B,)`` and draws ``(B, D)``, or ``(0, D)`` for none.
             dataloader_idx: Lightning's; not used.
 
         Returns:
@@ -202,24 +208,19 @@ class Pictures(LightningDataModule):
             )
         random = generator("calibration", seed)
         chosen = torch.randperm(len(train), generator=random)[:num_images]
-        draws = draw(num_images, self.pad, self.flip, random)
+        draws = self.draw(num_images, random)
         batches = OrderedBatches(num_images, batch_size or self.batch_size, rank, world_size)
 
-        def load() -> Iterator[Tensor]:
+        def plan() -> Iterator[PlannedBatch]:
             for positions in batches:
-                pictures, _ = train.take(chosen[positions])
-                yield self._floats(pictures, draws[positions] if augment else draws[:0])
+                yield chosen[positions], draws[positions] if augment else draws[:0]
 
-        return load()
+        return (self._floats(pictures, left) for pictures, _, left in train.batches(plan()))
 
     def _floats(self, pictures: Tensor, draws: Tensor) -> Tensor:
-        if len(draws) > 0 and self.pad > 0:
-            pictures = crop(pictures, draws[:, :2], self.pad)
-        if len(draws) > 0 and self.flip:
-            pictures = mirror(pictures, draws[:, 2])
         if self.mean.device != pictures.device:  # once per device, not per batch
             self.mean, self.std = self.mean.to(pictures.device), self.std.to(pictures.device)
-        return normalise(pictures, self.mean, self.std)
+        return normalise(self.augment(pictures, draws), self.mean, self.std)
 
     def _evaluation(self, part: Part) -> EvaluationLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

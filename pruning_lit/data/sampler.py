@@ -4,13 +4,19 @@ Batches are cut globally, ``batch_size * world_size`` pictures each, and every r
 So the k-th batches of all ranks together are the k-th batch of a single process with that global batch size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from pruning_lit.data.augment import draw
 from pruning_lit.data.seeding import generator
+
+Draw = Callable[[int, Generator], Tensor]  # number of pictures to one row each: what happens to them in an epoch
+
+
+def draw_nothing(num_pictures: int, random: Generator) -> Tensor:
+    """No augmentation: shape ``(num_pictures, 0)``."""
+    return torch.empty(num_pictures, 0, dtype=torch.int64)
 
 
 class EpochBatches:
@@ -23,10 +29,9 @@ class EpochBatches:
     Args:
         num_pictures: pictures in the training part.
         batch_size: pictures per step and process.
+        draw: what is drawn for every picture, once the order is.
         seed: of the run.
         stream: tells the phases of a run apart, which would otherwise see the same orders.
-        pad: see ``draw``.
-        flip: see ``draw``.
         rank: of this process.
         world_size: number of processes.
         repeat: every epoch is like epoch 0, draws included.
@@ -39,10 +44,9 @@ class EpochBatches:
         self,
         num_pictures: int,
         batch_size: int,
+        draw: Draw = draw_nothing,
         seed: int = 0,
         stream: int = 0,
-        pad: int = 0,
-        flip: bool = False,
         rank: int = 0,
         world_size: int = 1,
         repeat: bool = False,
@@ -50,10 +54,9 @@ class EpochBatches:
         require_enough(num_pictures, world_size)
         self.num_pictures = num_pictures
         self.global_batch = batch_size * world_size
+        self.draw = draw
         self.seed = seed
         self.stream = stream
-        self.pad = pad
-        self.flip = flip
         self.rank = rank
         self.world_size = world_size
         self.repeat = repeat
@@ -70,10 +73,10 @@ class EpochBatches:
         return self.batches(first=0)
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Positions, shape ``(B,)``, and draws, shape ``(B, 3)``, of this rank's batches from number ``first`` on."""
+        """Positions, shape ``(B,)``, and draws, shape ``(B, D)``, of this rank's batches from number ``first`` on."""
         random = generator("training", self.seed, self.stream, 0 if self.repeat else self.epoch)
         order = torch.randperm(self.num_pictures, generator=random)
-        draws = draw(self.num_pictures, self.pad, self.flip, random)
+        draws = self.draw(self.num_pictures, random)
         for k in range(first, len(self)):
             begin = k * self.global_batch
             part = share(begin, min(begin + self.global_batch, self._num_used), self.rank, self.world_size)

@@ -1,8 +1,21 @@
 """The papers' CIFAR networks, torchvision's networks by name, and the loading of their weights."""
 
+from pruning_lit.models.cifar_densenet import CifarDenseNet, cifar_densenet
 from pruning_lit.models.cifar_resnet import CifarResNet, cifar_resnet
+from pruning_lit.models.preresnet import PreResNet, preresnet
 from pruning_lit.models.torchvision import torchvision_model
 from pruning_lit.models.vgg import VGG, vgg_bn
 from pruning_lit.models.weights import load_weights
 
-__all__ = ["VGG", "CifarResNet", "cifar_resnet", "load_weights", "torchvision_model", "vgg_bn"]
+__all__ = [
+    "VGG",
+    "CifarDenseNet",
+    "CifarResNet",
+    "PreResNet",
+    "cifar_densenet",
+    "cifar_resnet",
+    "load_weights",
+    "preresnet",
+    "torchvision_model",
+    "vgg_bn",
+]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning_lit.channels import ChannelScatter
-from pruning_lit.models.kaiming import kaiming_convolutions
+from pruning_lit.models.start import kaiming_convolutions
 
 STAGE_WIDTHS = (16, 32, 64)
 

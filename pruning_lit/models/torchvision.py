@@ -7,24 +7,33 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
+from pruning_lit.models.published import full_name
+from pruning_lit.models.weights import load_weights
 
-def torchvision_model(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
-    """Build a torchvision network with fresh weights; nothing is downloaded.
+
+def torchvision_model(name: str, num_classes: int = 1000, weights: str | None = None, **options: Any) -> nn.Module:
+    """Build a torchvision network, with fresh weights unless told otherwise.
 
     Args:
         name: as in ``torchvision.models.list_models()``, for instance ``resnet50``.
         num_classes: width of the output.
+        weights: those of this network that torchvision publishes, for instance ``IMAGENET1K_V1``, for as many classes
+            as they were trained with; they are downloaded once. None: nothing is downloaded.
         options: further arguments of that network's builder, passed on as they are.
 
     Returns:
         The network; input and output are as torchvision documents them.
 
     Raises:
-        ValueError: torchvision has no network of that name.
+        ValueError: torchvision has no network or no weights of that name, or they have other classes.
+        FileNotFoundError: the weights cannot be fetched.
     """
     if name not in models.list_models():
         close = get_close_matches(name, models.list_models()) or ["see torchvision.models.list_models()"]
         raise ValueError(f"torchvision has no network {name!r}; closest names: {', '.join(close)}")
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         options.setdefault("weights_backbone", None)  # detectors would otherwise download their backbone
-    return models.get_model(name, weights=None, num_classes=num_classes, **options)
+    net: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
+    if weights is not None:
+        load_weights(net, full_name(name, weights))
+    return net

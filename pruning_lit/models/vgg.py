@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from pruning_lit.models.kaiming import kaiming_convolutions
+from pruning_lit.models.start import batch_norm_scales, kaiming_convolutions
 
 # widths of the convolutions at 32x32, 16x16, 8x8, 4x4 and 2x2 pixels; a max-pool lies between two resolutions
 WIDTHS: dict[int, tuple[tuple[int, ...], ...]] = {
@@ -26,6 +26,7 @@ class VGG(nn.Module):
         widths: output channels of the convolutions, one inner tuple per resolution.
         bias: whether the convolutions have a bias.
         classifier: from ``(N, last width)`` to the logits.
+        norm_scale: where the scales of the batch norms start.
 
     Shape: ``(N, 3, 32, 32)`` to ``(N, num_classes)``.
 
@@ -33,12 +34,15 @@ class VGG(nn.Module):
     classifier as in Liu et al. 2017 and Sui et al. 2021.
     """
 
-    def __init__(self, widths: tuple[tuple[int, ...], ...], bias: bool, classifier: nn.Module) -> None:
+    def __init__(
+        self, widths: tuple[tuple[int, ...], ...], bias: bool, classifier: nn.Module, norm_scale: float
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(_convolutions(widths, bias))
         self.pool = nn.AvgPool2d(2)
         self.classifier = classifier
         kaiming_convolutions(self)
+        batch_norm_scales(self, norm_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify the pictures ``x``, shape ``(N, 3, 32, 32)``."""
@@ -46,11 +50,15 @@ class VGG(nn.Module):
 
 
 def vgg_bn(
-    depth: int = 16, num_classes: int = 10, classifier: Literal["linear", "mlp"] = "mlp", bias: bool = True
+    depth: int = 16,
+    num_classes: int = 10,
+    classifier: Literal["linear", "mlp"] = "mlp",
+    bias: bool = True,
+    norm_scale: float = 1.0,
 ) -> VGG:
     """Build a VGG with batch norm for 32x32 pictures.
 
-    The defaults are CHIP's VGG-16-BN; Network Slimming's form has ``classifier="linear", bias=False``.
+    The defaults are CHIP's VGG-16-BN; Network Slimming's form has ``classifier="linear", bias=False, norm_scale=0.5``.
 
     Args:
         depth: 11, 13, 16 or 19; the name counts three classifier layers of the ImageNet form, so there are
@@ -58,6 +66,7 @@ def vgg_bn(
         num_classes: width of the output.
         classifier: ``linear``: one linear layer. ``mlp``: linear to 512, batch norm, ReLU, linear.
         bias: whether the convolutions have a bias.
+        norm_scale: where the scales of the batch norms start; 0.5 for sparsity training.
 
     Returns:
         The network with fresh weights, for pictures ``(N, 3, 32, 32)``.
@@ -72,9 +81,9 @@ def vgg_bn(
         raise ValueError(f"a VGG has a depth of {', '.join(map(str, WIDTHS))}, got {depth}")
     last = WIDTHS[depth][-1][-1]
     if classifier == "linear":
-        return VGG(WIDTHS[depth], bias, nn.Linear(last, num_classes))
+        return VGG(WIDTHS[depth], bias, nn.Linear(last, num_classes), norm_scale)
     if classifier == "mlp":
-        return VGG(WIDTHS[depth], bias, _mlp(last, num_classes))
+        return VGG(WIDTHS[depth], bias, _mlp(last, num_classes), norm_scale)
     raise ValueError(f"classifier is 'linear' or 'mlp', got {classifier!r}")
 
 

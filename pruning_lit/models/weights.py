@@ -13,15 +13,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelRelabel, adopt
+from pruning_lit.models.published import published_weights
 
 NESTINGS = ("state_dict", "model", "net")
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
 PROFILER_KEYS = ("total_ops", "total_params")  # left behind by thop
+PUBLISHED = re.compile(r"\w+_Weights\.\w+")  # the name of one of torchvision's weights
 MAX_NAMED = 5
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Fill the network, in place, with the weights of a file.
+def load_weights(model: nn.Module, source: str | Path) -> None:
+    """Fill the network, in place, with the weights of a file, or with some that torchvision publishes.
 
     ``.safetensors`` files are read as plain tensors, all others with ``torch.load(weights_only=True)``: a state dict,
     bare or under ``state_dict``, ``model`` or ``net``, with or without the prefixes of wrappers; of a Lightning
@@ -31,31 +33,37 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Args:
         model: the network; its tensors keep their device and precision.
-        path: the weight file.
+        source: the weight file, or a name such as ``ResNet50_Weights.IMAGENET1K_V1``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a readable checkpoint, needs pickled objects, or does not fit the network; the
-            network is unchanged then.
+        FileNotFoundError: there is no such file, or the published one cannot be fetched.
+        ValueError: torchvision publishes nothing of that name, or the file is not a readable checkpoint, needs pickled
+            objects, or does not fit the network; the network is unchanged then.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no weight file '{path}'; give the path of a checkpoint or a .safetensors file"
-        )
-    weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
-    weights = _without_wrappers(weights, model)
+    weights = _without_wrappers(_read(source), model)
     fitting = copy.deepcopy(model)
-    if path.suffix == ".safetensors":
+    if Path(source).suffix == ".safetensors":
         adopt(fitting, weights)  # one of our own may be narrower than the network was built
     if misfits := _misfits(fitting, weights):
         more = f", and {len(misfits) - MAX_NAMED} more" if len(misfits) > MAX_NAMED else ""
         raise ValueError(
-            f"the weights in '{path}' do not fit the {type(model).__name__}: {', '.join(misfits[:MAX_NAMED])}{more}; "
+            f"the weights in '{source}' do not fit the {type(model).__name__}: {', '.join(misfits[:MAX_NAMED])}{more}; "
             "build the network (depth, form, number of classes) that they were saved from"
         )
     adopt(model, {name: weights[name] for name in fitting.state_dict() if name in weights})
     model.load_state_dict(weights, strict=False)  # strict but for what _misfits tolerates
+
+
+def _read(source: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, or of what torchvision publishes."""
+    path = Path(source)
+    if not path.is_file():
+        if PUBLISHED.fullmatch(str(source)):
+            return published_weights(str(source))
+        raise FileNotFoundError(
+            f"there is no weight file '{path}'; give the path of a checkpoint or a .safetensors file"
+        )
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

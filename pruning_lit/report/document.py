@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pruning_lit.report.latency import Latency, Timing
 from pruning_lit.report.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
 
 if TYPE_CHECKING:
@@ -14,14 +15,10 @@ MEANINGS = """\
 - **accuracy**: share of the test pictures whose class is found; *after* is the network as the last epoch left it.
 - **parameters**: numbers the network has learned; they decide the size of its file and of its memory.
 - **MACs**: multiply-accumulates of all convolutions and linear layers for one picture; the arithmetic to be done.
-- **latency here**: median wall time of one forward pass of the example input on the hardware named below.
-- **throughput here**: pictures per second on that hardware when they come in batches."""
-USE = f"""\
-```python
-from pruning_lit.channels import load
-
-net = load("{ARTEFACT}")  # a plain torch.nn.Module; the path is relative to the folder of this report
-```"""
+- **latency**: median wall time of one forward pass of a batch in eval mode, dense and pruned network in turns, after
+  passes that warm up; between the quartiles in parentheses lie the middle half of the passes. (1.50×) means that the
+  pruned network is 1.5 times as fast.
+- **throughput**: pictures per second at that median."""
 
 
 def markdown(report: "Report", picture: str | None = None) -> str:
@@ -38,7 +35,7 @@ def markdown(report: "Report", picture: str | None = None) -> str:
         "\n".join(markdown_table(["", "before", "after", "change"], _comparison(report))),
         _along_the_way(report),
         "## What the numbers mean\n\n" + MEANINGS,
-        "## Use the pruned network\n\n" + USE,
+        "## Use the pruned network\n\n" + _use(report),
         _widths(report, picture),
         _protected(report),
         _origin(report),
@@ -55,6 +52,8 @@ def console_table(report: "Report") -> Table:
         table.add_row(*row)
     if report.accuracy_after_cut is not None:
         table.caption = f"right after the cut, before any further training: {100 * report.accuracy_after_cut:.2f} %"
+    if report.latency:
+        table.caption = "\n".join(filter(None, [str(table.caption or ""), f"latency: {_measured(report)}"]))
     return table
 
 
@@ -71,14 +70,47 @@ def _comparison(report: "Report") -> list[list[str]]:
     before, after = report.before, report.after
     accuracy = points(difference(before.accuracy, after.accuracy))
     rows = [["accuracy", percent(before.accuracy), percent(after.accuracy), accuracy]]
-    for label, old, new, unit in [
-        ("parameters", before.params, after.params, ""),
-        ("MACs", before.macs, after.macs, ""),
-        ("latency here", before.latency_ms, after.latency_ms, "ms"),
-        ("throughput here", before.throughput, after.throughput, "pictures/s"),
+    for label, old, new in [
+        ("parameters", before.params, after.params),
+        ("MACs", before.macs, after.macs),
     ]:
-        rows.append([label, amount(old, unit), amount(new, unit), change(old, new)])
+        rows.append([label, amount(old), amount(new), change(old, new)])
+    rows += [_latency(each) for each in report.latency]
+    if report.latency:
+        largest = max(report.latency, key=lambda each: each.batch_size)
+        speeds = [largest.throughput(each) for each in (largest.before, largest.after)]
+        label = f"throughput,\nbatch of {largest.batch_size}"
+        rows.append([label, *(amount(each, "pictures/s") for each in speeds), change(*speeds)])
     return rows
+
+
+def _latency(latency: Latency) -> list[str]:
+    """Median and quartiles before and after, and the ratio of the medians."""
+    before, after = latency.before, latency.after
+    faster = f"{change(before.median_ms, after.median_ms)}\n({latency.speedup:.2f}×)"
+    return [f"latency,\nbatch of {latency.batch_size}", _with_quartiles(before), _with_quartiles(after), faster]
+
+
+def _with_quartiles(timing: Timing) -> str:
+    return f"{amount(timing.median_ms, 'ms')}\n({amount(timing.lower_ms)}–{amount(timing.upper_ms)})"
+
+
+def _measured(report: "Report") -> str:
+    """How often and where; slow networks make fewer passes of large batches."""
+    last = report.latency[-1]
+    passes = " and ".join(dict.fromkeys(str(each.repeats) for each in report.latency))
+    threads = f"{last.threads} PyTorch thread{'s' * (last.threads != 1)}"
+    return f"median (quartiles) of {passes} passes of each network, in turns, on {last.device} with {threads}"
+
+
+def _use(report: "Report") -> str:
+    """Code that loads the network; one that a file is not trusted to name has to be built by the reader."""
+    module = report.own_network.partition("(")[0].rpartition(".")[0]
+    lines = [f"import {module}"] if module else []
+    lines += ["from pruning_lit.channels import load", ""]
+    arguments = ", ".join(filter(None, [f'"{ARTEFACT}"', report.own_network]))
+    lines += [f"net = load({arguments})  # a plain torch.nn.Module; the path is relative to the folder of this report"]
+    return "\n".join(["```python", *lines, "```"])
 
 
 def _along_the_way(report: "Report") -> str:
@@ -121,6 +153,7 @@ def _origin(report: "Report") -> str:
         "choices": ", ".join(f"{group}={choice}" for group, choice in report.choices.items()),
         "seed": str(report.seed),
         "hardware": report.hardware,
+        "latency": _measured(report) if report.latency else UNKNOWN,
         "versions": ", ".join(f"{library} {version}" for library, version in report.versions.items()),
         "date": report.date,
     }

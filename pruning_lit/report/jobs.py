@@ -62,7 +62,7 @@ def _asked_for(hydra: Path) -> Row:
     if not (hydra / "overrides.yaml").is_file():
         return {"settings": ""}
     overrides = [str(each) for each in OmegaConf.load(hydra / "overrides.yaml")]
-    settings = [each for each in overrides if each.split("=")[0].lstrip("+/") not in ("seed", *CHOICES)]
+    settings = [each.lstrip("+") for each in overrides if each.split("=")[0].lstrip("+/") not in ("seed", *CHOICES)]
     chosen = _load(hydra / "hydra.yaml")
     choices = OmegaConf.select(chosen, "hydra.runtime.choices", default={})
     seed = OmegaConf.select(_load(hydra / "config.yaml"), "seed")

@@ -1,91 +1,99 @@
-"""How fast a network is on this machine: latency of one forward pass, and pictures per second."""
+"""How long a forward pass takes on this machine: measured, both networks in turns."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from statistics import median
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.report.latency import Latency, Timing
+from pruning_lit.report.machine import hardware
+
 Example = Tensor | tuple[Any, ...]
+FEWEST = 3  # timed passes of a network that is too slow for more
 
 
-def latency_ms(net: nn.Module, example: Example, repeats: int = 30, warmup: int = 5) -> float:
-    """Median wall time of one forward pass, in milliseconds, in eval mode and without gradients.
-
-    Args:
-        net: network, measured on the device of its parameters; its train/eval modes are as before afterwards.
-        example: input, shape ``(N, C, H, W)``, or a tuple of arguments; moved to the device of the network.
-        repeats: number of timed passes.
-        warmup: number of passes before them that are not timed.
-
-    Raises:
-        ValueError: ``repeats`` is below 1.
-    """
-    return 1e3 * _median_seconds([net], example, repeats, warmup)[0]
-
-
-def compare_latency(
-    before: nn.Module, after: nn.Module, example: Example, repeats: int = 30, warmup: int = 5
-) -> tuple[float, float]:
-    """Latencies of two networks in milliseconds, ``(before, after)``, measured in turns.
+class Stopwatch:
+    """Times the forward passes of two networks against each other.
 
     The passes alternate, and so does which network goes first, so that a machine whose load drifts slows both alike.
-    Arguments and errors are those of :func:`latency_ms`.
-    """
-    first, second = _median_seconds([before, after], example, repeats, warmup)
-    return 1e3 * first, 1e3 * second
-
-
-def throughput(net: nn.Module, example: Tensor, batch_size: int = 64, repeats: int = 10, warmup: int = 2) -> float:
-    """Pictures per second when whole batches go through the network, in eval mode and without gradients.
 
     Args:
-        net: network, measured on the device of its parameters; its train/eval modes are as before afterwards.
-        example: shape ``(N, C, H, W)``; its first picture is repeated ``batch_size`` times.
-        batch_size: number of pictures in a pass.
-        repeats: number of timed passes; the median counts.
-        warmup: number of passes before them that are not timed.
+        batch_size: pictures in a pass; one number, or several to be measured one after the other.
+        repeats: timed passes of each network.
+        warmup: passes of each network before them that are not timed.
+        max_seconds: when a batch size has taken that long, it ends with the passes made so far, at least three.
 
     Raises:
-        ValueError: ``repeats`` or ``batch_size`` is below 1.
+        ValueError: a setting is out of its range.
     """
-    return batch_size / _median_seconds([net], _batch(example, batch_size), repeats, warmup)[0]
+
+    def __init__(
+        self,
+        batch_size: int | Sequence[int] = (1, 64),
+        repeats: int = 30,
+        warmup: int = 5,
+        max_seconds: float = 20.0,
+    ) -> None:
+        self.batch_sizes = list(batch_size) if isinstance(batch_size, Sequence) else [batch_size]
+        if not self.batch_sizes or any(not isinstance(size, int) or size < 1 for size in self.batch_sizes):
+            raise ValueError(f"latency.batch_size is {batch_size}, but a batch has at least 1 picture")
+        if repeats < 1 or warmup < 0:
+            raise ValueError(
+                f"latency.repeats is {repeats} and latency.warmup {warmup}, "
+                "but measuring takes at least 1 timed pass and no less than 0 before it"
+            )
+        self.repeats, self.warmup, self.max_seconds = repeats, warmup, max_seconds
+
+    def compare(self, before: nn.Module, after: nn.Module, example: Tensor) -> list[Latency]:
+        """Time two networks in eval mode and without gradients, on the device and in the precision of their parameters.
+
+        Args:
+            before: the dense network; its train/eval modes are as before afterwards.
+            after: the pruned network, likewise.
+            example: shape ``(N, C, H, W)``; its first picture is repeated to fill the batches.
+
+        Returns:
+            One comparison per batch size, in their order.
+        """
+        return [self._compare(before, after, example, batch_size) for batch_size in self.batch_sizes]
+
+    def _compare(self, before: nn.Module, after: nn.Module, example: Tensor, batch_size: int) -> Latency:
+        batch = torch.cat([example[:1]] * batch_size)  # cat, not expand: keeps channels_last
+        dense, pruned = seconds_in_turns([before, after], batch, self.repeats, self.warmup, self.max_seconds)
+        device = hardware(_device(after))
+        return Latency(batch_size, len(dense), Timing.of(dense), Timing.of(pruned), device, torch.get_num_threads())
 
 
-def compare_throughput(
-    before: nn.Module, after: nn.Module, example: Tensor, batch_size: int = 64, repeats: int = 10, warmup: int = 2
-) -> tuple[float, float]:
-    """Pictures per second of two networks, ``(before, after)``, measured in turns like :func:`compare_latency`.
+def seconds_in_turns(
+    nets: Sequence[nn.Module], example: Example, repeats: int, warmup: int, max_seconds: float = float("inf")
+) -> list[list[float]]:
+    """Wall times in seconds of the timed passes, as many for each network; see :class:`Stopwatch`.
 
-    Arguments and errors are those of :func:`throughput`.
+    Args:
+        nets: the networks, each on the device of its parameters.
+        example: input, shape ``(N, C, H, W)``, or a tuple of arguments; moved to the devices of the networks.
+        repeats: as for :class:`Stopwatch`, like the next two.
+        warmup: passes of each network that are not timed.
+        max_seconds: when passes are left out.
     """
-    first, second = _median_seconds([before, after], _batch(example, batch_size), repeats, warmup)
-    return batch_size / first, batch_size / second
-
-
-def _batch(example: Tensor, batch_size: int) -> Tensor:
-    if batch_size < 1:
-        raise ValueError(f"throughput needs batches of at least 1 picture, got batch_size={batch_size}")
-    return torch.cat([example[:1]] * batch_size)  # cat, not expand: keeps channels_last
-
-
-def _median_seconds(nets: Sequence[nn.Module], example: Example, repeats: int, warmup: int) -> list[float]:
-    if repeats < 1:
-        raise ValueError(f"measuring time needs at least 1 timed pass, got repeats={repeats}")
     devices = [_device(net) for net in nets]
     arguments = [_moved(example if isinstance(example, tuple) else (example,), device) for device in devices]
     times: list[list[float]] = [[] for _ in nets]
+    deadline = perf_counter() + max_seconds
     with _evaluating(nets):
         for turn in range(-warmup, repeats):
+            late = perf_counter() > deadline
+            if late and (-warmup < turn < 0 or turn >= FEWEST):  # one pass warms up a network that is so slow
+                continue
             order = range(len(nets)) if turn % 2 == 0 else reversed(range(len(nets)))
             for i in order:
                 seconds = _time(nets[i], arguments[i], devices[i])
                 if turn >= 0:
                     times[i].append(seconds)
-    return [median(each) for each in times]
+    return times
 
 
 def _time(net: nn.Module, arguments: tuple[Any, ...], device: torch.device) -> float:
@@ -107,7 +115,7 @@ def _evaluating(nets: Sequence[nn.Module]) -> Iterator[None]:
     try:
         for net in nets:
             net.eval()
-        with torch.no_grad():  # not inference_mode: what a network caches in a pass must stay usable for training
+        with torch.inference_mode():
             yield
     finally:
         for module, training in modes:  # one by one: parts may have been frozen in eval mode

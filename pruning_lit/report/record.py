@@ -9,6 +9,7 @@ from typing import Any, Self, TypedDict
 
 from pruning_lit.report.atomic import write_text
 from pruning_lit.report.document import markdown
+from pruning_lit.report.latency import Latency
 
 JSON_NAME = "report.json"
 MARKDOWN_NAME = "report.md"
@@ -23,8 +24,8 @@ class Figures:
         params: number of parameters.
         macs: multiply-accumulates of one forward pass of one picture.
         accuracy: share of right predictions, 0 to 1; ``None`` when it was not measured.
-        latency_ms: median wall time of one forward pass on this machine, in milliseconds.
-        throughput: pictures per second on this machine.
+        latency_ms: median wall time of a forward pass of the smallest batch measured here, in milliseconds.
+        throughput: pictures per second in the largest batch measured here.
 
     Raises:
         ValueError: the accuracy is not between 0 and 1.
@@ -88,12 +89,15 @@ class Report:
         accuracy_after_cut: accuracy between the cut and the training that follows, 0 to 1; ``None`` when not measured.
         best: the best epoch beside the last one; ``None`` without validation data.
         groups: every group of channels, in the order of the network.
+        latency: forward times before and after, by batch size.
         notes: sentences a reader has to know, such as a target that was not met.
         command: the command line that repeats the run.
         versions: library to version.
-        hardware: where the run, and its latencies, come from.
+        hardware: where the run comes from.
         phases: what was trained, in order.
         choices: names of the chosen configurations: ``method``, ``sparsity``, ``arch``, ``dataset``, ``criterion``.
+        own_network: the call that builds the dense network, such as ``mynet.Net(width=32)``, where a weight file is
+            not trusted to name it; empty otherwise.
         date: when the report was made, ISO 8601.
 
     Raises:
@@ -107,12 +111,14 @@ class Report:
     accuracy_after_cut: float | None = None
     best: Best | None = None
     groups: list[GroupRecord] = field(default_factory=list)
+    latency: list[Latency] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     hardware: str = ""
     phases: list[PhaseRecord] = field(default_factory=list)
     choices: dict[str, str] = field(default_factory=dict)
+    own_network: str = ""
     date: str = field(default_factory=lambda: datetime.now().isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
@@ -128,8 +134,10 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """The report as JSON text, the computed reductions included."""
-        return json.dumps(asdict(self) | {"reduction": self.reduction}, indent=2, allow_nan=False) + "\n"
+        """The report as JSON text, the computed reductions and speedups included."""
+        latency = [asdict(each) | {"speedup": each.speedup} for each in self.latency]
+        data = asdict(self) | {"latency": latency, "reduction": self.reduction}
+        return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -142,6 +150,7 @@ class Report:
             data: dict[str, Any] = json.loads(text)
             known = {key: data[key] for key in (each.name for each in fields(cls)) if key in data}
             known |= {"before": Figures(**data["before"]), "after": Figures(**data["after"])}
+            known |= {"latency": [Latency.from_dict(each) for each in data.get("latency", [])]}
             return cls(**known | {"groups": [GroupRecord(**group) for group in data.get("groups", [])]})
         except (TypeError, KeyError) as error:
             raise ValueError(f"the JSON is not that of a report ({type(error).__name__}: {error})") from error

@@ -1,9 +1,12 @@
 """How many channels stay: scores and a budget in, kept positions out."""
 
-from pruning_lit.sparsity.base import Dense, Scores, Sparsity
+from pruning_lit.sparsity.base import Scores, Sparsity
+from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.layerwise import Layerwise
+from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.ordered import Global, Macs
+from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import parse_rates
 from pruning_lit.sparsity.uniform import Uniform
 
-__all__ = ["Dense", "Global", "Layerwise", "Macs", "Scores", "Sparsity", "Uniform", "parse_rates"]
+__all__ = ["Dense", "Global", "Layerwise", "Limits", "Macs", "Plan", "Scores", "Sparsity", "Uniform", "parse_rates"]

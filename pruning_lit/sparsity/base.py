@@ -1,64 +1,71 @@
-"""What all sparsities share: the population, the reference to the dense network, and the choice within a group."""
+"""What all sparsities share: the population, the limits of every budget, and the choice within a group."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup, cost
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost
+from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.limits import Limits
+from pruning_lit.sparsity.plan import Plan
+from pruning_lit.sparsity.rates import width_after
 
 Scores = Mapping[str, Tensor]  # a group's name to one score per channel, larger means more worth keeping
-
-
-@dataclass(frozen=True)
-class Dense:
-    """The network before the first cut: shares are shares of this one, also when it is cut in several steps."""
-
-    sizes: dict[str, int]
-    macs: int
-
-    @classmethod
-    def of(cls, graph: ChannelGraph) -> "Dense":
-        """The widths and the multiply-accumulates of ``graph``."""
-        return cls({group.name: group.size for group in graph.groups}, cost(graph).macs)
 
 
 class Sparsity(ABC):
     """Decides how many channels of each group stay, given their scores.
 
     Args:
-        exclude: patterns (``layer3.*``) of group names that are left whole.
+        limits: ``min_channels``, ``min_share``, ``round_to``, ``exclude``, ``overrides``; see ``Limits``.
     """
 
-    def __init__(self, exclude: Sequence[str] = ()) -> None:
-        self.exclude = list(exclude)
+    def __init__(self, **limits: Any) -> None:
+        self.limits = Limits(**limits)
 
     def population(self, graph: ChannelGraph) -> list[ChannelGroup]:
         """The groups that may lose channels."""
-        names = [group.name for group in graph.groups]
-        for pattern in self.exclude:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise ValueError(f"sparsity.exclude: no group is called {pattern!r}; the groups are {names}")
-        return [g for g in graph.prunable if not any(fnmatchcase(g.name, pattern) for pattern in self.exclude)]
+        return self.limits.eligible(graph)
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError if this budget cannot be met by the dense network; called before any training."""
         if not self.population(graph):
             reasons = {group.name: group.protected or "excluded" for group in graph.groups}
             raise ValueError(f"nothing can be pruned: {reasons}")
+        self.limits.rates(graph)
+        dense = Dense.of(graph)
+        if all(self.limits.fit(group, dense, 0) == group.size for group in self.population(graph)):
+            sizes = {group.name: group.size for group in self.population(graph)}
+            raise ValueError(f"nothing can be pruned with {self.limits}: the groups have {sizes} channels")
 
     @abstractmethod
+    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+        """The widths that the budget alone asks for in the groups without a rate of their own.
+
+        They may be smaller than the limits allow, down to 0, but not larger than the present ones.
+        """
+
+    def overridden(self, graph: ChannelGraph, dense: Dense, progress: Fraction) -> dict[str, int]:
+        """The widths asked for in the groups that have a rate of their own."""
+        rates = self.limits.rates(graph)
+        return {
+            group.name: min(group.size, width_after(dense.sizes[group.name], rates[group.name] * progress))
+            for group in self.population(graph)
+            if group.name in rates
+        }
+
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
         """Channels that stay in each group of the population, when ``progress`` (0…1] of the way is to be gone."""
+        return self._fitted(graph, dense, self._wanted(graph, scores, dense, progress))
 
-    def kept(
+    def plan(
         self, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, progress: Fraction = Fraction(1)
-    ) -> dict[str, list[int]]:
-        """The positions that stay, ascending, for every group of the population.
+    ) -> Plan:
+        """What stays, what that costs, and where the limits give more than the budget asks; nothing is cut.
 
         Args:
             graph: the network as it is now.
@@ -69,10 +76,38 @@ class Sparsity(ABC):
         Raises:
             ValueError: a score is missing or not finite.
         """
-        for group in self.population(graph):
+        population = self.population(graph)
+        for group in population:
             _require_finite(group, scores)
-        widths = self.widths(graph, scores, dense or Dense.of(graph), progress)
-        return {name: best(scores[name], width) for name, width in widths.items()}
+        dense = dense or Dense.of(graph)
+        wanted = self._wanted(graph, scores, dense, progress)
+        kept = {name: best(scores[name], width) for name, width in self._fitted(graph, dense, wanted).items()}
+        floors = {g.name: self.limits.why_floored(g, dense, wanted[g.name]) for g in population}
+        unrounded = {g.name: self.limits.why_unrounded(g, dense, wanted[g.name]) for g in population}
+        return Plan(
+            kept=kept,
+            wanted={g.name: self.limits.floored(g, dense, wanted[g.name]) for g in population},
+            cost=cost(graph, kept),
+            dense=Cost(dense.macs, dense.params),
+            round_to=self.limits.round_to,
+            unrounded={name: reason for name, reason in unrounded.items() if reason},
+            floors={name: floor for name, floor in floors.items() if floor},
+        )
+
+    def kept(
+        self, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, progress: Fraction = Fraction(1)
+    ) -> dict[str, list[int]]:
+        """``plan(…).kept``."""
+        return self.plan(graph, scores, dense, progress).kept
+
+    def _wanted(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+        """What budget and overrides ask for, in every group of the population."""
+        wanted = self.asked(graph, scores, dense, progress) | self.overridden(graph, dense, progress)
+        return {group.name: wanted[group.name] for group in self.population(graph)}
+
+    def _fitted(self, graph: ChannelGraph, dense: Dense, wanted: Mapping[str, int]) -> dict[str, int]:
+        """``wanted`` within the limits."""
+        return {name: self.limits.fit(graph[name], dense, width) for name, width in wanted.items()}
 
 
 def best(scores: Tensor, count: int) -> list[int]:

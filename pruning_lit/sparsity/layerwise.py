@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.sparsity.base import Dense, Scores, Sparsity
+from pruning_lit.sparsity.base import Scores, Sparsity
+from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.layout import layout
 from pruning_lit.sparsity.rates import parse_rate, parse_rates, width_after
 
@@ -15,10 +17,11 @@ class Layerwise(Sparsity):
     Args:
         rates: ``"[0.]+[0.15]*2+[0.4]*27"`` (see ``parse_rates``; ``layout`` says which entry is whose), a list of
             numbers, or a mapping from group names to rates, where groups that are not named stay whole.
+        limits: see ``Limits``; an override is another rate for the groups it names, also for those without one.
     """
 
-    def __init__(self, rates: str | Sequence[float] | Mapping[str, float]) -> None:
-        super().__init__()
+    def __init__(self, rates: str | Sequence[float] | Mapping[str, float], **limits: Any) -> None:
+        super().__init__(**limits)
         self.by_name = (
             {n: parse_rate(r, f"rate of {n!r}") for n, r in rates.items()} if isinstance(rates, Mapping) else None
         )
@@ -26,14 +29,15 @@ class Layerwise(Sparsity):
 
     def population(self, graph: ChannelGraph) -> list[ChannelGroup]:
         """The groups whose rate is above 0."""
-        return [graph[name] for name, rate in self.rates(graph).items() if rate]
+        rates = self.rates(graph) | self.limits.rates(graph)
+        return [group for group in super().population(graph) if rates.get(group.name)]
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError, with the expected layout spelled out, where the list does not fit the network."""
-        self.rates(graph)
+        self.population(graph)
 
     def rates(self, graph: ChannelGraph) -> dict[str, Fraction]:
-        """The share removed from each group that has one."""
+        """The share that the list or the mapping removes from each group it has one for."""
         if self.by_name is not None:
             for name, rate in self.by_name.items():
                 group = graph[name]
@@ -54,10 +58,9 @@ class Layerwise(Sparsity):
                 )
         return {group.name: rate for groups, rate in zip(plan.entries, self.in_order, strict=True) for group in groups}
 
-    def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
         """See ``Sparsity``."""
         return {
             name: min(graph[name].size, width_after(dense.sizes[name], rate * progress))
             for name, rate in self.rates(graph).items()
-            if rate
         }

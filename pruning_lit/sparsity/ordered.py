@@ -1,51 +1,69 @@
 """Budgets for the network as a whole: channels are put in the order in which they would go, and enough of them go."""
 
 import math
+from abc import abstractmethod
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph, cost_of_widths
-from pruning_lit.sparsity.base import Dense, Scores, Sparsity
+from pruning_lit.sparsity.base import Scores, Sparsity
+from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.rates import parse_rate
 
 Scope = Literal["layer", "global"]
 
 
 class _Ordered(Sparsity):
-    def __init__(self, scope: Scope, normalise: bool, min_channels: int, exclude: Sequence[str]) -> None:
-        super().__init__(exclude)
+    """Goes along the order to the first point where the budget is met, the overridden groups included."""
+
+    def __init__(self, scope: Scope, normalise: bool, **limits: Any) -> None:
+        super().__init__(**limits)
         if scope not in ("layer", "global"):
             raise ValueError(f"sparsity.scope must be 'layer' or 'global', got {scope!r}")
-        if min_channels < 1:
-            raise ValueError(f"sparsity.min_channels must be at least 1, got {min_channels}: a layer cannot be emptied")
-        self.scope, self.normalise, self.min_channels = scope, normalise, min_channels
+        self.scope, self.normalise = scope, normalise
 
-    def floor(self, graph: ChannelGraph) -> dict[str, int]:
-        """The narrowest widths allowed."""
-        return {group.name: min(self.min_channels, group.size) for group in self.population(graph)}
+    @abstractmethod
+    def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
+        """Whether these widths, within the limits, meet the budget; once met, it is met by all narrower ones."""
+
+    def narrowest(self, graph: ChannelGraph) -> dict[str, int]:
+        """What is asked for at the end of the order, once all the way is gone."""
+        overridden = self.overridden(graph, Dense.of(graph), Fraction(1))
+        return {group.name: overridden.get(group.name, 0) for group in self.population(graph)}
 
     def removal_order(self, graph: ChannelGraph, scores: Scores) -> list[str]:
-        """For every channel that may go, the name of its group, in the order in which they go.
+        """For every channel without a rate of its own, the name of its group, in the order in which they go.
 
         With scope ``layer`` all groups lose the same share at every point of the order; with ``global`` the lowest
         scores of the whole network come first.
         """
+        rates = self.limits.rates(graph)
         events = []
         for place, group in enumerate(self.population(graph)):
-            ascending = _comparable(scores[group.name], self.normalise).sort().values.tolist()
-            for gone, score in enumerate(ascending[: group.size - min(self.min_channels, group.size)], start=1):
-                share = gone / group.size if self.scope == "layer" else 0.0
-                events.append((share, score, place, group.name))
+            if group.name not in rates:
+                ascending = _comparable(scores[group.name], self.normalise).sort().values.tolist()
+                for gone, score in enumerate(ascending, start=1):
+                    share = gone / group.size if self.scope == "layer" else 0.0
+                    events.append((share, score, place, group.name))
         return [name for *_, name in sorted(events)]
 
-    def after(self, graph: ChannelGraph, gone: list[str]) -> dict[str, int]:
-        """The widths once these channels, named by their groups, have gone."""
-        lost = Counter(gone)
-        return {group.name: group.size - lost[group.name] for group in self.population(graph)}
+    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+        """See ``Sparsity``."""
+        order, overridden = self.removal_order(graph, scores), self.overridden(graph, dense, progress)
+        sizes = {group.name: group.size for group in self.population(graph)}
+
+        def after(gone: int) -> dict[str, int]:
+            lost = Counter(order[:gone])
+            return {name: size - lost[name] for name, size in sizes.items()} | overridden
+
+        return after(
+            bisect_left(range(len(order)), True, key=lambda gone: self.met(graph, after(gone), dense, progress))
+        )
 
 
 def _comparable(scores: Tensor, normalise: bool) -> Tensor:
@@ -56,88 +74,76 @@ def _comparable(scores: Tensor, normalise: bool) -> Tensor:
 class Global(_Ordered):
     """Remove one share of all channels of the network, the lowest scores first, wherever they are.
 
+    The share is one of all groups that are not excluded, and it is met with floors and overrides: where these keep
+    channels, others go instead, and what overrides remove counts. Rounding comes afterwards, and may keep more.
+
     Args:
         rate: share of the channels removed, in [0, 1).
         normalise: divide the scores of each group by their mean first, for criteria whose unit differs from layer to
             layer.
-        min_channels: channels that stay in every group whatever their scores.
-        exclude: patterns of group names that are left whole.
+        limits: see ``Limits``.
     """
 
-    def __init__(
-        self, rate: float | str, normalise: bool = True, min_channels: int = 1, exclude: Sequence[str] = ()
-    ) -> None:
-        super().__init__("global", normalise, min_channels, exclude)
+    def __init__(self, rate: float | str, normalise: bool = True, **limits: Any) -> None:
+        super().__init__("global", normalise, **limits)
         self.rate = parse_rate(rate, "sparsity.rate")
 
     def check(self, graph: ChannelGraph) -> None:
-        """ValueError where so many channels cannot go without emptying a layer."""
+        """ValueError where the floors and overrides leave more channels than may stay."""
         super().check(graph)
-        total = sum(group.size for group in self.population(graph))
-        most = total - sum(self.floor(graph).values())
-        if math.floor(total * self.rate) > most:
+        dense, narrowest = Dense.of(graph), self.narrowest(graph)
+        if not self.met(graph, narrowest, dense, Fraction(1)):
+            total = sum(dense.sizes[name] for name in narrowest)
+            most = total - self._staying(graph, narrowest, dense)
             raise ValueError(
-                f"sparsity.rate={float(self.rate)} cannot be met: of {total} channels at most {most} can go "
-                f"with {self.min_channels} left in every group, a share of {most / total:.3f}"
+                f"sparsity.rate={float(self.rate)} cannot be met: of {total} channels at most {most} can go, "
+                f"a share of {most / total:.3f}, with {self.limits}"
             )
 
-    def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
-        """See ``Sparsity``."""
-        population = self.population(graph)
-        total = sum(dense.sizes[group.name] for group in population)
-        already = total - sum(group.size for group in population)
-        count = max(0, math.floor(total * self.rate * progress) - already)
-        return self.after(graph, self.removal_order(graph, scores)[:count])
+    def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
+        """Whether the share of channels has gone."""
+        total = sum(dense.sizes[name] for name in wanted)
+        return self._staying(graph, wanted, dense) <= total - math.floor(total * self.rate * progress)
+
+    def _staying(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense) -> int:
+        return sum(self.limits.floored(graph[name], dense, width) for name, width in wanted.items())
 
 
 class Macs(_Ordered):
     """Remove channels until the counted MACs meet a target: the first network, from above, that costs no more.
 
+    The target is met by the network that is really made, with floors, overrides and rounding: where these keep
+    channels, others go instead.
+
     Args:
         reduction: share of the dense network's multiply-accumulates removed, in [0, 1).
         scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
             they are.
-        normalise, min_channels, exclude: as for ``Global``.
+        normalise, limits: as for ``Global``.
     """
 
-    def __init__(
-        self,
-        reduction: float | str,
-        scope: Scope = "layer",
-        normalise: bool = True,
-        min_channels: int = 1,
-        exclude: Sequence[str] = (),
-    ) -> None:
-        super().__init__(scope, normalise, min_channels, exclude)
+    def __init__(self, reduction: float | str, scope: Scope = "layer", normalise: bool = True, **limits: Any) -> None:
+        super().__init__(scope, normalise, **limits)
         self.reduction = parse_rate(reduction, "sparsity.reduction")
 
     def check(self, graph: ChannelGraph) -> None:
-        """ValueError where even the narrowest network costs more than the target."""
+        """ValueError where even the narrowest network within the limits costs more than the target."""
         super().check(graph)
-        dense = Dense.of(graph).macs
-        least = cost_of_widths(graph, self.floor(graph)).macs
-        if least > dense * (1 - self.reduction):
-            most = math.floor(1000 * (1 - least / dense)) / 1000
+        dense, narrowest = Dense.of(graph), self.narrowest(graph)
+        if not self.met(graph, narrowest, dense, Fraction(1)):
+            least = self._macs(graph, narrowest, dense)
+            most = math.floor(1000 * (1 - least / dense.macs)) / 1000
             raise ValueError(
-                f"sparsity.reduction={float(self.reduction)} cannot be met: with {self.min_channels} channel(s) in "
-                f"every group that may be pruned {least:,} of {dense:,} MACs remain, so at most {most} can go"
+                f"sparsity.reduction={float(self.reduction)} cannot be met: {least:,} of {dense.macs:,} MACs remain in "
+                f"the narrowest network with {self.limits}, so at most {most} can go"
             )
 
-    def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
-        """See ``Sparsity``."""
-        target = dense.macs * (1 - self.reduction * progress)
-        order = self.removal_order(graph, scores)
-        low, high = (
-            0,
-            len(order),
-        )  # MACs fall with every channel, so the shortest prefix that meets the target can be bisected
-        while low < high:
-            middle = (low + high) // 2
-            if cost_of_widths(graph, self.after(graph, order[:middle])).macs <= target:
-                high = middle
-            else:
-                low = middle + 1
-        return self.after(graph, order[:low])
+    def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
+        """Whether the network costs no more than the target."""
+        return self._macs(graph, wanted, dense) <= dense.macs * (1 - self.reduction * progress)
+
+    def _macs(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense) -> int:
+        return cost_of_widths(graph, self._fitted(graph, dense, wanted)).macs
 
 
 __all__ = ["Global", "Macs"]

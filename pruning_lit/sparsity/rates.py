@@ -40,15 +40,20 @@ def parse_rates(text: str | Sequence[float | str]) -> list[Fraction]:
 
 def parse_rate(rate: float | str, name: str = "rate") -> Fraction:
     """One share of removed channels, exact as written; ValueError outside [0, 1)."""
+    return parse_share(rate, name, "the share that is removed")
+
+
+def parse_share(share: float | str, name: str, meaning: str) -> Fraction:
+    """A share, exact as written; ValueError, with its name and meaning, outside [0, 1)."""
     try:
-        exact = Fraction(str(rate))
+        exact = Fraction(str(share))
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{name} {rate!r} is not a number") from None
+        raise ValueError(f"{name} {share!r} is not a number") from None
     if not 0 <= exact < 1:
-        raise ValueError(f"{name} {rate} lies outside [0, 1): it is the share that is removed")
+        raise ValueError(f"{name} {share} lies outside [0, 1): it is {meaning}")
     return exact
 
 
-def width_after(size: int, rate: Fraction, at_least: int = 1) -> int:
-    """Channels that stay of ``size`` when the share ``rate`` goes: rounded down, exactly, at least ``at_least``."""
-    return max(min(at_least, size), math.floor(size * (1 - rate)))
+def width_after(size: int, rate: Fraction) -> int:
+    """Channels that stay of ``size`` when the share ``rate`` goes: rounded down, exactly."""
+    return math.floor(size * (1 - rate))

@@ -33,6 +33,23 @@ def test_a_narrowed_network_comes_back_from_its_file_alone(resnet):
     assert torch.equal(load(path)(x), net(x))
 
 
+def test_a_network_from_its_file_trains_on_as_the_one_that_was_saved(resnet):
+    net, path = resnet
+    other, x, target = load(path), torch.randn(8, 3, 32, 32), torch.arange(8)
+    for one in (net.train(), other.train()):
+        optimizer = torch.optim.SGD(one.parameters(), lr=0.01, momentum=0.9)
+        losses = []
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(one(x), target)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+
+
 def test_a_network_of_torchvision_comes_back(tmp_path):
     net = narrowed(torchvision_model("resnet18", num_classes=5), 64)
     arch = {"_target_": "pruning_lit.models.torchvision_model", "name": "resnet18", "num_classes": 5}

@@ -7,19 +7,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pruning_lit.data.parts import Part, Parts, whole
-from pruning_lit.data.pictures import Pictures
+from pruning_lit.data.in_memory import MemoryPart, PicturesInMemory, whole
+from pruning_lit.data.parts import Parts
 
 STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
 
 
-class Noise(Pictures):
+class Noise(PicturesInMemory):
     """Random pictures of 3×6×5 pixels, 22 to train and 7 to test, three classes."""
 
     def read(self) -> Parts:
         random = torch.Generator().manual_seed(0)
 
-        def part(num_pictures: int) -> Part:
+        def part(num_pictures: int) -> MemoryPart:
             pictures = torch.randint(0, 256, (num_pictures, 3, 6, 5), generator=random, dtype=torch.uint8)
             return whole(pictures, torch.arange(num_pictures) % 3)
 

@@ -1,11 +1,13 @@
 import pytest
 import torch
 
+from pruning_lit.data.augment import draw
 from pruning_lit.data.sampler import EpochBatches, OrderedBatches
 
 
 def epoch(number=0, **settings):
-    batches = EpochBatches(**({"num_pictures": 53, "batch_size": 8, "pad": 2, "flip": True} | settings))
+    settings = {"num_pictures": 53, "batch_size": 8, "draw": lambda num, random: draw(num, 2, True, random)} | settings
+    batches = EpochBatches(**settings)
     batches.set_epoch(number)
     return list(batches)
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pruning_lit.models import cifar_resnet, vgg_bn
+from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet, vgg_bn
 
 ARCH = Path(__file__).parents[2] / "conf" / "arch"
 
@@ -18,6 +18,11 @@ PUBLISHED = {  # name: classes, picture size, parameters, MACs
     "resnet110": (10, 32, 1_727_962, 252_887_680),  # CHIP, table 1
     "vgg16_bn": (10, 32, 14_991_946, 313_463_808),  # CHIP, table 1, without biases and batch norm in the MACs
     "resnet50": (1000, 224, 25_557_032, 4_089_184_256),  # CHIP, table 2; torchvision's own 25,557,032
+    "vgg19_bn": (10, 32, 20_035_018, 398_136_320),  # Network Slimming's released networks; their selection layers,
+    "preresnet164": (10, 32, 1_703_258, 247_646_720),  # which have parameters there, not counted
+    "densenet40": (10, 32, 1_059_298, 282_917_328),
+    "resnet34": (1000, 224, 21_797_672, 3_663_761_408),  # torchvision's weight page: 21,797,672 and 3.66 G
+    "resnet101": (1000, 224, 44_549_160, 7_801_405_440),  # torchvision's weight page: 44,549,160 and 7.80 G
     "resnet18": (1000, 224, 11_689_512, 1_814_073_344),  # torchvision's weight page: 11,689,512 and 1.81 G
 }
 
@@ -78,6 +83,21 @@ def test_small_depths_and_other_class_counts_follow_the_same_definition(depth, n
 )
 def test_vgg_with_a_linear_classifier_and_no_bias_is_network_slimmings(depth, num_classes, num_parameters, macs):
     assert count(vgg_bn(depth, num_classes, classifier="linear", bias=False), 32) == (num_parameters, macs)
+
+
+@pytest.mark.parametrize(
+    ("net", "num_parameters", "macs"),
+    [
+        (preresnet(164, 100), 1_726_388, 247_669_760),  # the counts of Network Slimming's released networks
+        (preresnet(56, 10), 590_426, 87_214_592),
+        (cifar_densenet(40, 100), 1_100_428, 282_958_368),
+        (cifar_densenet(40, 10, stem=16), 1_019_722, 264_812_928),  # the stem of the papers
+        (cifar_densenet(40, 100, stem=16), 1_060_132, 264_812_928 + 448 * 90),
+    ],
+    ids=["preresnet164-100", "preresnet56", "densenet40-100", "densenet40-paper", "densenet40-paper-100"],
+)
+def test_slimming_networks_have_the_published_counts(net, num_parameters, macs):
+    assert count(net, 32) == (num_parameters, macs)
 
 
 @pytest.mark.parametrize("config", sorted(ARCH.glob("*.yaml")), ids=lambda path: path.stem)

@@ -1,73 +1,89 @@
-import time
+"""How time is measured, not how much of it: what a pass takes depends on the machine."""
 
 import pytest
 import torch
 from torch import nn
 
-from pruning_lit.report import compare_latency, compare_throughput, hardware, latency_ms, throughput, versions
+from pruning_lit.report import Latency, Stopwatch, Timing, hardware, versions
+from pruning_lit.report.measure import seconds_in_turns
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 
 
-class Sleep(nn.Module):
-    """Takes the given seconds; remembers who was called."""
+class Watched(nn.Module):
+    """Remembers in which order and with which inputs networks were called."""
 
-    calls: list["Sleep"]
+    calls: list["Watched"]
 
-    def __init__(self, seconds):
+    def __init__(self):
         super().__init__()
-        self.seconds, self.shapes = seconds, []
+        self.shapes = []
 
     def forward(self, x):
-        Sleep.calls.append(self)
+        Watched.calls.append(self)
         self.shapes.append(tuple(x.shape))
         assert not self.training
-        assert not torch.is_grad_enabled()
-        time.sleep(self.seconds)
+        assert torch.is_inference_mode_enabled()
         return x
 
 
 @pytest.fixture(autouse=True)
 def _no_calls():
-    Sleep.calls = []
+    Watched.calls = []
 
 
-def test_latency_is_the_wall_time_of_a_pass_in_milliseconds():
-    assert 5 <= latency_ms(Sleep(0.005), EXAMPLE, repeats=5, warmup=1) < 50
+def test_a_timing_is_median_and_quartiles_in_milliseconds():
+    # by hand: of 1, 2, 3, 4, 10 the middle one is 3, and a quarter lies at or below 2, at or above 4
+    assert Timing.of([0.010, 0.001, 0.003, 0.002, 0.004]) == Timing(3.0, 2.0, 4.0)
+    assert Timing.of([0.002]) == Timing(2.0, 2.0, 2.0)
 
 
-def test_warmup_passes_are_not_timed():
-    net = Sleep(0.05)
-    net.register_forward_hook(lambda module, *_: setattr(module, "seconds", 0.0))
-    assert latency_ms(net, EXAMPLE, repeats=3, warmup=1) < 25
+def test_speedup_and_throughput_are_those_of_the_medians():
+    latency = Latency(8, 3, Timing(6.0, 5.0, 7.0), Timing(4.0, 4.0, 5.0), "one abacus", 1)
+    assert latency.speedup == 1.5
+    assert latency.throughput(latency.after) == 2000.0  # 8 pictures in 4 ms
 
 
 def test_two_networks_are_timed_in_turns_and_each_goes_first_as_often():
-    before, after = Sleep(0.004), Sleep(0.0)
-    slow, fast = compare_latency(before, after, EXAMPLE, repeats=4, warmup=2)
-    assert slow > fast > 0
-    rounds = [Sleep.calls[i : i + 2] for i in range(0, 12, 2)]
+    before, after = Watched(), Watched()
+    times = seconds_in_turns([before, after], EXAMPLE, repeats=4, warmup=2)
+    assert [len(each) for each in times] == [4, 4]
+    rounds = [Watched.calls[i : i + 2] for i in range(0, 12, 2)]
     assert all(set(pair) == {before, after} for pair in rounds)
     assert [pair[0] for pair in rounds].count(before) == 3
 
 
-def test_throughput_counts_the_pictures_of_a_batch():
-    net = Sleep(0.01)
-    assert 8 / 0.05 < throughput(net, EXAMPLE, batch_size=8, repeats=3, warmup=0) <= 8 / 0.01
-    assert set(net.shapes) == {(8, 3, 8, 8)}
-    slow, fast = compare_throughput(Sleep(0.01), Sleep(0.0), EXAMPLE, batch_size=2, repeats=3)
-    assert 0 < slow < fast
+def test_a_comparison_says_batch_passes_and_machine():
+    before, after = Watched(), Watched()
+    found = Stopwatch(batch_size=[1, 8], repeats=5, warmup=1).compare(before, after, EXAMPLE)
+    assert [(each.batch_size, each.repeats) for each in found] == [(1, 5), (8, 5)]
+    assert before.shapes == after.shapes == [(1, 3, 8, 8)] * 6 + [(8, 3, 8, 8)] * 6
+    for each in found:
+        assert (each.device, each.threads) == (hardware(), torch.get_num_threads())
+        for timing in (each.before, each.after):
+            assert 0 < timing.lower_ms <= timing.median_ms <= timing.upper_ms
+
+
+def test_one_batch_size_may_be_given_as_a_number():
+    assert [each.batch_size for each in Stopwatch(4, repeats=1).compare(Watched(), Watched(), EXAMPLE)] == [4]
+
+
+def test_a_network_too_slow_for_all_passes_still_gets_three():
+    before, after = Watched(), Watched()
+    (found,) = Stopwatch(1, repeats=30, warmup=5, max_seconds=0).compare(before, after, EXAMPLE)
+    assert found.repeats == 3
+    assert len(before.shapes) == len(after.shapes) == 4  # one of them to warm up
 
 
 def test_modes_of_every_part_are_restored_even_after_an_error():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
     net.train()[1].eval()  # a frozen normalisation stays frozen
     statistics = net[1].running_mean.clone()
-    latency_ms(net, EXAMPLE, repeats=1)
+    seconds_in_turns([net], EXAMPLE, repeats=1, warmup=0)
     assert [part.training for part in net] == [True, False, True]
     assert torch.equal(net[1].running_mean, statistics)
     with pytest.raises(RuntimeError):
-        latency_ms(net, torch.zeros(1, 5, 8, 8))
+        seconds_in_turns([net], torch.zeros(1, 5, 8, 8), repeats=1, warmup=0)
     assert [part.training for part in net] == [True, False, True]
 
 
@@ -76,21 +92,30 @@ def test_a_tuple_is_a_list_of_arguments():
         def forward(self, pictures, options):
             return pictures[0] + options["shift"]
 
-    assert latency_ms(Pair(), ([EXAMPLE], {"shift": 1}), repeats=1) > 0
+    assert len(seconds_in_turns([Pair()], ([EXAMPLE], {"shift": 1}), repeats=2, warmup=0)[0]) == 2
 
 
-def test_impossible_measurements_are_refused():
-    with pytest.raises(ValueError, match="repeats=0"):
-        latency_ms(nn.Identity(), EXAMPLE, repeats=0)
-    with pytest.raises(ValueError, match="batch_size=0"):
-        throughput(nn.Identity(), EXAMPLE, batch_size=0)
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"repeats": 0}, "repeats is 0"),
+        ({"warmup": -1}, "warmup -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": [1, 2.5]}, "batch_size"),
+        ({"batch_size": []}, "batch_size"),
+        ({"batch_size": "many"}, "batch_size is many"),
+    ],
+)
+def test_impossible_measurements_are_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        Stopwatch(**settings)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_passes_on_a_gpu_are_waited_for():
-    net = nn.Sequential(*[nn.Conv2d(64, 64, 3, padding=1) for _ in range(20)]).cuda()
-    small, large = torch.zeros(1, 64, 8, 8), torch.zeros(32, 64, 128, 128)
-    assert latency_ms(net, large) > 2 * latency_ms(net, small)
+def test_networks_are_measured_on_the_gpu_they_are_on():
+    net = nn.Conv2d(3, 8, 3).cuda()
+    (found,) = Stopwatch(2, repeats=3).compare(net, net, EXAMPLE)
+    assert found.device == torch.cuda.get_device_name()
 
 
 def test_a_result_says_where_it_comes_from():

@@ -4,7 +4,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pruning_lit.report import Figures, GroupRecord, Report, console_table, markdown
+from pruning_lit.report import Figures, GroupRecord, Latency, Report, Timing, console_table, markdown
 
 
 def example(**changes):
@@ -18,6 +18,10 @@ def example(**changes):
         "groups": [
             GroupRecord("layer1.0.conv1", 16, 10, positions=list(range(10))),
             GroupRecord("fc", 10, 10, "leaves the network"),
+        ],
+        "latency": [
+            Latency(1, 30, Timing(8.0, 7.5, 9.0), Timing(6.0, 5.5, 6.5), "one abacus", 4),
+            Latency(64, 30, Timing(64.0, 60.0, 70.0), Timing(32.0, 30.0, 36.0), "one abacus", 4),
         ],
         "notes": ["The target was missed by 0.1 %."],
         "command": "python -m pruning_lit experiment=chip/resnet56_cifar10_47 seed=3",
@@ -56,6 +60,8 @@ def test_the_json_has_the_promised_keys(tmp_path):
         assert {"params", "macs", "accuracy", "latency_ms"} <= set(data[network])
     assert set(data["reduction"]) == {"params", "macs", "latency"}
     assert {"name", "size", "kept", "protected"} <= set(data["groups"][0])
+    assert {"batch_size", "repeats", "before", "after", "speedup", "device", "threads"} <= set(data["latency"][0])
+    assert set(data["latency"][0]["before"]) == {"median_ms", "lower_ms", "upper_ms"}
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path):
@@ -95,8 +101,10 @@ def test_the_document_tells_the_numbers_the_reasons_and_how_to_go_on():
         "| accuracy | 93.26 % | 93.01 % | -0.25 points |",
         "| parameters | 853,018 | 426,509 | -50.0 % |",
         "| MACs | 125,485,696 | 94,114,272 | -25.0 % |",
-        "| latency here | 8.00 ms | 6.00 ms | -25.0 % |",
-        "| throughput here | 1,000 pictures/s | 1,500 pictures/s | +50.0 % |",
+        "| latency, batch of 1 | 8.00 ms (7.50–9.00) | 6.00 ms (5.50–6.50) | -25.0 % (1.33×) |",
+        "| latency, batch of 64 | 64.0 ms (60.0–70.0) | 32.0 ms (30.0–36.0) | -50.0 % (2.00×) |",
+        "| throughput, batch of 64 | 1,000 pictures/s | 2,000 pictures/s | +100.0 % |",
+        "median (quartiles) of 30 passes of each network, in turns, on one abacus with 4 PyTorch threads",
         "41.25 %",
         "epoch 7, validation 94.00 %, test 93.12 %",
         "| `layer1.0.conv1` | 16 | 10 | 62 % |",
@@ -118,6 +126,13 @@ def test_the_document_of_a_bare_report_says_what_is_unknown():
     assert "None" not in text
 
 
+def test_a_network_of_ones_own_is_to_be_built_by_the_reader():
+    assert 'net = load("pruned/model.safetensors")  #' in markdown(example())
+    text = markdown(example(own_network="mynet.Net(width=8)"))
+    assert "import mynet\n" in text
+    assert 'net = load("pruned/model.safetensors", mynet.Net(width=8))' in text
+
+
 def test_a_picture_is_shown_when_there_is_one(tmp_path):
     example().write(tmp_path)
     assert "widths.png" not in (tmp_path / "report.md").read_text()
@@ -135,5 +150,15 @@ def test_the_console_table_shows_the_comparison():
     console = Console(width=100, file=StringIO(), record=True)
     console.print(console_table(example()))
     text = console.export_text()
-    for expected in ("93.26 %", "93.01 %", "-0.25 points", "853,018", "8.00 ms", "seed 3"):
+    for expected in (
+        "93.26 %",
+        "93.01 %",
+        "-0.25 points",
+        "853,018",
+        "8.00 ms",
+        "(7.50–9.00)",
+        "(1.33×)",
+        "seed 3",
+        "4 PyTorch threads",
+    ):
         assert expected in text

@@ -1,0 +1,58 @@
+"""What the commands share: configs by Hydra, the current folder importable, errors told in one sentence."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from pruning_lit.configs import CONF
+from pruning_lit.errors import sentence
+from pruning_lit.own_network import with_own_network
+
+log = logging.getLogger("pruning_lit")
+
+
+def command(
+    config_name: str,
+    work: Callable[[DictConfig, Path], None],
+    rewrite: Callable[[list[str]], list[str]] = list,
+) -> None:
+    """Compose ``conf/<config_name>.yaml`` with the command line's overrides, and do the work; exit code 1 on errors.
+
+    Args:
+        config_name: the primary config.
+        work: what is done with the config and the folder for outputs.
+        rewrite: turns the command's own shorthands into overrides.
+    """
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+    def job(config: DictConfig) -> None:
+        try:
+            work(config, Path(HydraConfig.get().runtime.output_dir))
+        except Exception as error:
+            told = sentence(error)
+            if told is None:
+                raise
+            log.debug("where it was raised", exc_info=True)
+            log.error(told)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # Hydra goes on with the other jobs, and ends with this one's failure
+            sys.exit(1)
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, for the console script: the user's networks lie there
+    try:
+        sys.argv[1:] = with_own_network(rewrite(sys.argv[1:]))
+        job()
+    except Exception as error:
+        told = sentence(error)
+        if told is None:
+            raise
+        sys.exit(f"error: {told}")

@@ -1,0 +1,135 @@
+"""Pictures that stay in their files until they are asked for, decoded and augmented by worker processes."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from pruning_lit.data.decode import open_picture
+from pruning_lit.data.parts import Batch, Part, PlannedBatch
+
+CARRIED_OUT = torch.empty(0, 1, dtype=torch.int64)  # no draws are left for the device
+
+
+class Preparation:
+    """From a picture of any size to a square of bytes.
+
+    Args:
+        size: side of the square in pixels.
+        resized: for evaluation, the shorter side before the centre is cut out.
+        scale: for training, the least and the largest share of the picture's area that the random window takes.
+        flip: for training, mirror one picture in two.
+
+    Source: Szegedy et al. 2015, "Going Deeper with Convolutions", section 6 (training); Krizhevsky et al. 2012,
+    "ImageNet Classification with Deep Convolutional Neural Networks", section 2 (evaluation).
+    """
+
+    def __init__(self, size: int, resized: int, scale: tuple[float, float], flip: bool) -> None:
+        self.size = size
+        self._window = v2.Compose(
+            [v2.RandomResizedCrop(size, scale), v2.RandomHorizontalFlip(0.5 if flip else 0.0), v2.PILToTensor()]
+        )
+        self._centre = v2.Compose([v2.Resize(resized), v2.CenterCrop(size), v2.PILToTensor()])
+
+    def for_training(self, picture: Image.Image, seed: int) -> Tensor:
+        """A random window, resized and perhaps mirrored, uint8 ``(3, size, size)``; it depends on the seed alone."""
+        with torch.random.fork_rng(devices=[]):  # without worker processes this is the run's own random state
+            torch.default_generator.manual_seed(seed)
+            return self._window(picture)
+
+    def for_evaluation(self, picture: Image.Image) -> Tensor:
+        """The centre of the resized picture, uint8 ``(3, size, size)``."""
+        return self._centre(picture)
+
+
+class Order(NamedTuple):
+    """What a worker is asked for: one picture."""
+
+    path: str
+    target: int
+    seed: int | None  # of its augmentation; None: it is prepared for evaluation
+
+
+class Decoder(Dataset):
+    """Decodes and prepares the pictures that are ordered. The worker processes hold a copy of it, and no list of files.
+
+    Args:
+        preparation: what becomes of a picture.
+    """
+
+    def __init__(self, preparation: Preparation) -> None:
+        self.preparation = preparation
+
+    def __getitems__(self, orders: Sequence[Order]) -> tuple[Tensor, Tensor] | str:
+        """Pictures uint8 ``(B, 3, size, size)`` and targets ``(B,)``, or the sentence about a file that is no picture.
+
+        The sentence is not raised here: torch would hand it over together with the worker's traceback.
+        """
+        try:
+            pictures = torch.stack([self._picture(order) for order in orders])
+        except ValueError as error:
+            return str(error)
+        return pictures, torch.tensor([order.target for order in orders])
+
+    def _picture(self, order: Order) -> Tensor:
+        picture = open_picture(order.path)
+        if order.seed is None:
+            return self.preparation.for_evaluation(picture)
+        return self.preparation.for_training(picture, order.seed)
+
+
+@dataclass(frozen=True)
+class FilePart(Part):
+    """Some of the picture files of a data set; what is drawn for a picture is the seed of its augmentation."""
+
+    paths: list[Path]  # N of them
+    preparation: Preparation
+    num_workers: int  # processes that decode; 0: this one does
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """See ``Part``."""
+        return 3, self.preparation.size, self.preparation.size
+
+    def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Batch]:
+        """Decode and prepare the pictures, some batches ahead of time.
+
+        Raises:
+            ValueError: a file is no readable picture.
+        """
+        loader = DataLoader(
+            Decoder(self.preparation),
+            batch_sampler=(self._orders(positions, draws) for positions, draws in plan),
+            num_workers=min(self.num_workers, num_processors()),
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            generator=Generator(),  # else it would draw from the run's random state
+        )
+        for prepared in loader:
+            if isinstance(prepared, str):
+                raise ValueError(prepared)
+            yield *prepared, CARRIED_OUT
+
+    def _orders(self, positions: Tensor, draws: Tensor) -> list[Order]:
+        rows = self.members[positions]
+        seeds = draws[:, 0].tolist() if len(draws) > 0 else [None] * len(rows)
+        return [
+            Order(str(self.paths[row]), target, seed)
+            for row, target, seed in zip(rows.tolist(), self.targets[rows].tolist(), seeds, strict=True)
+        ]
+
+
+def num_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,180 @@
+"""``python -m pruning_lit.export path=…``: a network in the formats that other programs run.
+
+    path=         folder of a run, or a network file such as pruned/model.safetensors
+    format=       onnx, pt2 (a torch.export program), or both, as by default: format=onnx,pt2
+    input_shape=  of one input, without the batch, such as [3,32,32]; a run's file knows its own
+
+The files are written beside the network, take batches of any size, and are there only if they compute what the network
+does. Inputs are prepared (mean, standard deviation) as for the network itself.
+"""
+
+import importlib.util
+import io
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from pruning_lit.channels.artefact import load, read
+from pruning_lit.errors import sentence
+from pruning_lit.report.atomic import replacing
+
+CIFAR = (3, 32, 32)
+BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
+TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
+
+Run = Callable[[Tensor], Tensor]
+
+
+def export(path: str | Path, formats: Iterable[str], input_shape: Sequence[int] | None = None) -> dict[Path, float]:
+    """Write a network in other formats, beside its file.
+
+    Args:
+        path: folder of a run, or network file.
+        formats: ``onnx``, ``pt2``.
+        input_shape: of one input, without the batch; by default that in the file, else 3x32x32.
+
+    Returns:
+        By file: its largest difference from the network's output, over the largest output.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no network file, the format or shape does not fit, or a file computes something else.
+    """
+    formats = list(formats)
+    _require_formats(formats)
+    file = _network_file(Path(path))
+    net = load(file)
+    shape = input_shape or (read(file)[0].get("pictures") or {}).get("shape") or CIFAR
+    _require_shape(shape)
+    program = _program(net, shape)
+    differences = {}
+    for name in formats:
+        target = file.with_suffix(f".{name}")
+        with replacing(target) as draft:
+            differences[target] = _difference(FORMATS[name](program, draft), net, shape)
+            if not differences[target] <= TOLERANCE:
+                raise ValueError(
+                    f"{str(target)!r} was not written: it differs by {differences[target]:.1e} of the output"
+                )
+    return differences
+
+
+def _network_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    file = path / "pruned" / "model.safetensors"
+    if not file.is_file():
+        raise ValueError(f"{str(path)!r} is not the folder of a finished run: it has no pruned/model.safetensors")
+    return file
+
+
+def _require_formats(formats: Sequence[str]) -> None:
+    if not formats or not set(formats) <= FORMATS.keys():
+        raise ValueError(
+            f"format is one or several of {', '.join(FORMATS)}; got {', '.join(map(str, formats)) or 'none'}"
+        )
+    if "onnx" in formats and not all(importlib.util.find_spec(one) for one in ("onnx", "onnxscript", "onnxruntime")):
+        raise ValueError("ONNX files need further packages: pip install 'pruning_lit[onnx]', or choose format=pt2")
+
+
+def _require_shape(shape: Any) -> None:
+    if not isinstance(shape, Sequence) or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"input_shape is a list of positive whole numbers, such as [3,32,32]; got {shape!r}")
+
+
+def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
+    """The operations of the network, for a batch of any size."""
+    try:
+        example = torch.zeros(2, *shape)
+        with torch.no_grad():
+            output = net(example)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"the network does not take inputs of shape {list(shape)} ({_first_line(error)}); give input_shape=[…]"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise ValueError(f"the network answers with a {type(output).__name__}; only single tensors can be exported")
+    try:
+        program = torch.export.export(net, (example,), dynamic_shapes=({0: Dim("batch")},))
+    except Exception as error:  # whatever the tracer came upon in somebody's forward
+        raise ValueError(f"torch.export cannot follow the network: {_first_line(error)}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    return program
+
+
+def _pt2(program: ExportedProgram, file: Path) -> Run:
+    program.example_inputs = None  # they would be stored, at the size of two inputs
+    buffer = io.BytesIO()  # inside, the archive would be named after the draft
+    torch.export.save(program, buffer)
+    file.write_bytes(buffer.getvalue())
+    return torch.export.load(file).module()
+
+
+def _onnx(program: ExportedProgram, file: Path) -> Run:
+    import onnxruntime
+
+    names: dict[str, Any] = {"input_names": ["pictures"], "output_names": ["logits"]}
+    converted = torch.onnx.export(program, (), dynamo=True, verbose=False, dynamic_shapes=({0: "batch"},), **names)
+    assert converted is not None
+    converted.save(file)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"pictures": x.numpy()})[0])
+
+
+FORMATS: dict[str, Callable[[ExportedProgram, Path], Run]] = {"onnx": _onnx, "pt2": _pt2}  # write, and read back
+
+
+def _difference(run: Run, net: nn.Module, shape: Sequence[int]) -> float:
+    random = torch.Generator().manual_seed(0)
+    batches = [torch.randn(size, *shape, generator=random) for size in BATCHES]
+    with torch.no_grad():
+        pairs = [(run(x), net(x)) for x in batches]
+    return max(float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) for got, wanted in pairs)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _arguments(words: Sequence[str]) -> dict[str, Any]:
+    """The command line, in Hydra's syntax, as arguments of ``export``."""
+    given: dict[str, Any] = {"format": list(FORMATS), "input_shape": None}
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        key, several = override.key_or_group, override.is_sweep_override()  # format=onnx,pt2
+        if key not in ("path", *given):
+            raise ValueError(f"there is no option {key!r}; there are path, {', '.join(given)}")
+        given[key] = list(override.sweep_iterator()) if several else override.value()
+    if not isinstance(path := given.get("path"), str):
+        raise ValueError(
+            f"the folder of a run or a network file has to be given: path=…{'' if path is None else f', not {path}'}"
+        )
+    formats = given["format"] if isinstance(given["format"], list) else [given["format"]]
+    return {"path": path, "formats": formats, "input_shape": given["input_shape"]}
+
+
+def main() -> None:
+    """Entry point of the command line: what a user can mend ends in one sentence and exit code 1."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return
+    try:
+        for file, difference in export(**_arguments(sys.argv[1:])).items():
+            sizes = " and ".join(map(str, BATCHES))
+            kilobytes = file.stat().st_size // 1000
+            print(f"{file}: {kilobytes} kB, differs by {difference:.1e} of the largest output (batches of {sizes})")
+    except Exception as error:
+        told = sentence(error)
+        if told is None:
+            raise
+        sys.exit(f"error: {told}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Shape of the pictures and number of classes as far as a config tells them, without reading any picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+
+#: (C, H, W) and number of classes of the data sets that always have the same.
+DATASETS = {
+    "pruning_lit.data.Digits": ((3, 32, 32), 10),
+    "pruning_lit.data.Cifar10": ((3, 32, 32), 10),
+    "pruning_lit.data.Cifar100": ((3, 32, 32), 100),
+}
+#: Number of classes of the data sets whose pictures have a configured size.
+CLASSES = {"pruning_lit.data.ImageNet": 1000}
+#: Builders by the beginning of their names, and the pictures they are documented for.
+NETWORKS = {"pruning_lit.models.torchvision_model": (3, 224, 224), "torchvision.models.": (3, 224, 224)}
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network is given and asked for.
+
+    Attributes:
+        shape: of one picture, (C, H, W).
+        num_classes: what there is to tell apart; None: as many as the network has by default.
+        source: where the shape comes from, in words.
+    """
+
+    shape: tuple[int, ...]
+    num_classes: int | None
+    source: str
+
+
+def expected_input(config: DictConfig, dataset_named: bool) -> Input:
+    """What the network of ``config`` will be given.
+
+    Args:
+        config: with ``arch``, ``dataset``, ``input_shape`` and ``num_classes``.
+        dataset_named: whether the user has chosen the data set; otherwise the network's own size goes first.
+
+    Raises:
+        ValueError: the shape is not known, or is none.
+    """
+    own = next((shape for name, shape in NETWORKS.items() if str(config.arch._target_).startswith(name)), None)
+    shape, num_classes = _of_dataset(config.dataset)
+    source = f"those of {config.dataset._target_.rpartition('.')[2]}"
+    if own is not None and (shape is None or not dataset_named):
+        shape, source = own, "the size this network is made for"
+    if own is not None and not dataset_named:
+        num_classes = None
+    if config.input_shape is not None:
+        shape, source = _given(config.input_shape), "input_shape"
+    if shape is None:
+        raise ValueError("the size of the pictures is known only once they are read: give it as input_shape=[3,H,W]")
+    return Input(shape, config.num_classes or num_classes, source)
+
+
+def _of_dataset(dataset: DictConfig) -> tuple[tuple[int, ...] | None, int | None]:
+    """Shape and number of classes, as far as the config and the names of the folders tell them."""
+    if dataset._target_ in DATASETS:
+        return DATASETS[dataset._target_]
+    size = dataset.get("image_size") or dataset.get("size")
+    shape = (len(dataset.mean), size, size) if size and "mean" in dataset else None
+    train = None if "root" not in dataset else Path(dataset.root) / "train"  # `in` is false where root is ???
+    classes = sum(each.is_dir() for each in train.iterdir()) if train is not None and train.is_dir() else 0
+    return shape, classes or CLASSES.get(dataset._target_)
+
+
+def _given(shape: object) -> tuple[int, ...]:
+    numbers: tuple[int, ...] = tuple(shape) if isinstance(shape, ListConfig) else ()
+    if not numbers or any(not isinstance(each, int) or each < 1 for each in numbers):
+        raise ValueError(f"input_shape is {shape}, expected positive whole numbers such as [3,224,224]")
+    return numbers

@@ -1,0 +1,108 @@
+"""``python -m pruning_lit.inspect``: look before you prune. Config -> network -> channel groups -> what a cut would do.
+
+Nothing is trained and no pictures are read. The command line is that of a run, so that ``.inspect`` can be put into it.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from pruning_lit.builder import build
+from pruning_lit.channels import ChannelGraph, cost, trace
+from pruning_lit.command import command
+from pruning_lit.criteria import Criterion, Magnitude
+from pruning_lit.experiment import forward_once
+from pruning_lit.input_shape import expected_input
+from pruning_lit.models import load_weights
+from pruning_lit.report import save, widths_figure
+from pruning_lit.report.console import open_console
+from pruning_lit.report.groups import CONVENTION, cost_table, layers_table, planned_groups, prediction_table
+from pruning_lit.sparsity import Plan, Sparsity
+
+
+def run(config: DictConfig, folder: Path) -> None:
+    """Print the groups, and with a sparsity the plan; write ``widths.png`` into ``folder``.
+
+    Raises:
+        ValueError, FileNotFoundError: one sentence on what a user can mend.
+    """
+    named = groups_named()
+    torch.manual_seed(config.seed)
+    pictures = expected_input(config, "dataset" in named)
+    net = build(config.arch, pictures.num_classes)
+    weights = config.weights if "weights" in named else None  # those of an experiment might have to be downloaded
+    if weights is not None:
+        load_weights(net, weights)
+    example = torch.zeros(1, *pictures.shape)
+    forward_once(net, example)
+    graph = trace(net, example)
+    plan, scored_by = make_plan(config, net, graph) if "sparsity" in named else (None, "")
+    save(widths_figure(planned_groups(graph, plan.kept if plan else {})), folder / "widths.png")
+
+    console, counted = open_console(), cost(graph)
+    shape = "×".join(map(str, pictures.shape))
+    console.print(f"{config.arch._target_} for pictures of {shape} ({pictures.source})", markup=False)
+    console.print(f"{counted.params:,} parameters, {counted.macs:,} MACs, {len(graph.groups)} groups of channels")
+    console.print(cost_table(graph, plan.widths if plan else None))
+    console.print(CONVENTION)
+    console.print(layers_table(graph))
+    if plan is not None:
+        console.print(prediction_table(plan.dense, plan.cost))
+        source = f"of {weights}" if weights is not None else "fresh; weights=<file> takes trained ones"
+        for line in (f"Scores: {scored_by}. Weights: {source}.", *plan.notes):
+            console.print(line, markup=False)
+    console.print(f"widths: {folder / 'widths.png'}", markup=False, soft_wrap=True)
+
+
+def groups_named() -> set[str]:
+    """The keys that the command line sets itself, without the defaults; an experiment names its data and sparsity."""
+    hydra = HydraConfig.get()
+    named = {re.split(r"[.=@]", word.lstrip("+~/"))[0] for word in hydra.overrides.task}
+    return named | ({"dataset", "sparsity"} if hydra.runtime.choices.get("experiment") else set())
+
+
+def make_plan(config: DictConfig, net: nn.Module, graph: ChannelGraph) -> tuple[Plan, str]:
+    """What the sparsity of the config would do, and what scores it went by."""
+    sparsity: Sparsity = instantiate(config.sparsity)
+    sparsity.check(graph)
+    criterion: Criterion = instantiate(config.criterion)
+    population = sparsity.population(graph)
+    try:
+        scores = criterion.scores(net, graph, population, NoPictures())
+        told = f"{type(criterion).__name__}"
+    except PicturesNeeded:
+        scores = Magnitude().scores(net, graph, population, NoPictures())
+        told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs pictures"
+    return sparsity.plan(graph, scores), told
+
+
+class PicturesNeeded(Exception):
+    """A criterion has asked for pictures."""
+
+
+class NoPictures:
+    """The calibration data of a look without data."""
+
+    num_training = sys.maxsize  # never the limit
+
+    def calibration(
+        self, num_images: int, seed: int, augment: bool, rank: int, world_size: int, batch_size: int
+    ) -> Iterator[Tensor]:
+        """See ``Calibration``; there are none."""
+        raise PicturesNeeded
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    command("inspect", run)
+
+
+if __name__ == "__main__":
+    main()

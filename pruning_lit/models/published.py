@@ -1,0 +1,44 @@
+"""Weights that torchvision publishes, by the names of its enums; fetched once and kept in torch's hub folder."""
+
+import os
+
+from torch import Tensor
+from torchvision import models
+
+
+def full_name(network: str, weights: str) -> str:
+    """The name that stands for some of a network's weights: ``resnet50``, ``V1`` to ``ResNet50_Weights.V1``.
+
+    Raises:
+        ValueError: torchvision publishes no weights of that name for the network.
+    """
+    enum = models.get_model_weights(network)
+    if weights not in enum.__members__:
+        there = ", ".join(enum.__members__) or "none"
+        raise ValueError(f"torchvision publishes no weights {weights!r} for {network!r}; there are {there}")
+    return f"{enum.__name__}.{weights}"
+
+
+def published_weights(name: str) -> dict[str, Tensor]:
+    """The state dict that a name stands for, from torch's hub folder or, the first time, from the network.
+
+    Args:
+        name: in full, such as ``ResNet50_Weights.IMAGENET1K_V1``.
+
+    Raises:
+        ValueError: torchvision publishes no weights of that name.
+        FileNotFoundError: they cannot be fetched.
+    """
+    try:
+        entry = models.get_weight(name)
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"torchvision publishes no weights called {name!r}; a name is such as ResNet50_Weights.IMAGENET1K_V1"
+        ) from error
+    try:
+        return entry.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: what arrived is not what was published
+        raise FileNotFoundError(
+            f"'{entry.url}' could not be downloaded ({error}): fetch {os.path.basename(entry.url)} elsewhere, then set "
+            "weights=<its path> and leave arch.weights null"
+        ) from error

@@ -1,0 +1,62 @@
+"""Forward times of two networks at one batch size, as plain data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one network takes for a forward pass.
+
+    Args:
+        median_ms: wall time in milliseconds that half of the passes stayed below.
+        lower_ms, upper_ms: the quartiles: the middle half of the passes took between these.
+    """
+
+    median_ms: float
+    lower_ms: float
+    upper_ms: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        """The timing of these passes, at least one, given in seconds."""
+        passes = [1e3 * each for each in seconds]
+        lower, _, upper = quantiles(passes, n=4, method="inclusive") if len(passes) > 1 else passes * 3
+        return cls(median(passes), lower, upper)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Forward times before and after pruning.
+
+    Args:
+        batch_size: pictures in a pass.
+        repeats: timed passes of each network.
+        before, after: the dense and the pruned network.
+        device: the processor they were measured on.
+        threads: CPU threads that PyTorch used.
+    """
+
+    batch_size: int
+    repeats: int
+    before: Timing
+    after: Timing
+    device: str
+    threads: int
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast the pruned network is: the ratio of the medians, before to after."""
+        return self.before.median_ms / self.after.median_ms
+
+    def throughput(self, timing: Timing) -> float:
+        """Pictures per second at the median of ``timing``, one of the two."""
+        return 1e3 * self.batch_size / timing.median_ms
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Back from the dictionary that a report keeps; what it has beside the fields is left out."""
+        known = {key: data[key] for key in ("batch_size", "repeats", "device", "threads")}
+        return cls(**known, before=Timing(**data["before"]), after=Timing(**data["after"]))

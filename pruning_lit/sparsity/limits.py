@@ -1,0 +1,129 @@
+"""What holds whatever the budget: names that stay whole, rates of single groups, floors and multiples."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from fractions import Fraction
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup
+from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.rates import parse_rate, parse_share
+
+
+class Limits:
+    """Who may be narrowed, how far, and to which widths.
+
+    Args:
+        min_channels: channels that stay in every group; a group that has fewer stays whole.
+        min_share: share of its dense width, in [0, 1), that stays in every group; a part of a channel counts as one.
+        round_to: widths become multiples of this. They are rounded up, so that rounding never takes a channel away;
+            where the next multiple is more than the group has, the group keeps all its channels, and the plan says so.
+        exclude: patterns (``layer3.*``) of group names that are left whole.
+        overrides: a pattern of group names to the share of the dense width that is removed there, in [0, 1), instead
+            of what the budget says. Of several patterns that match a group the last counts. Floors and multiples hold
+            for these groups, too, and what is excluded stays whole. A budget for the network as a whole is met by the
+            whole: the other groups give what these do not.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    def __init__(
+        self,
+        min_channels: int = 1,
+        min_share: float | str = 0,
+        round_to: int = 1,
+        exclude: Sequence[str] = (),
+        overrides: Mapping[str, float | str] | None = None,
+    ) -> None:
+        self.min_channels, self.round_to = _count(min_channels, "min_channels"), _count(round_to, "round_to")
+        self.min_share = parse_share(min_share, "sparsity.min_share", "the share of its dense width that stays")
+        if isinstance(exclude, str):
+            raise ValueError(f"sparsity.exclude must be a list of patterns such as [layer3.*], got {exclude!r}")
+        if not isinstance(overrides, Mapping | None):
+            raise ValueError(
+                f"sparsity.overrides must map patterns to rates such as {{layer1.*: 0.2}}, got {overrides!r}"
+            )
+        self.exclude = [str(pattern) for pattern in exclude]
+        self.overrides = {
+            str(pattern): parse_rate(rate, f"sparsity.overrides: the rate of {str(pattern)!r},")
+            for pattern, rate in (overrides or {}).items()
+        }
+
+    def __str__(self) -> str:
+        """What is set, as on a command line."""
+        parts = [f"min_channels={self.min_channels}"]
+        if self.min_share:
+            parts.append(f"min_share={float(self.min_share):g}")
+        if self.round_to > 1:
+            parts.append(f"round_to={self.round_to}")
+        if self.exclude:
+            parts.append(f"exclude=[{', '.join(self.exclude)}]")
+        if self.overrides:
+            rates = ", ".join(f"{pattern}: {float(rate):g}" for pattern, rate in self.overrides.items())
+            parts.append(f"overrides={{{rates}}}")
+        return ", ".join(parts)
+
+    def eligible(self, graph: ChannelGraph) -> list[ChannelGroup]:
+        """The groups that are neither protected nor excluded; ValueError where a pattern matches none."""
+        _require_known("exclude", self.exclude, graph)
+        return [group for group in graph.prunable if not _matching(group.name, self.exclude)]
+
+    def rates(self, graph: ChannelGraph) -> dict[str, Fraction]:
+        """The rates of the groups that have one of their own.
+
+        Raises:
+            ValueError: a pattern matches no group, or only groups that are protected or excluded.
+        """
+        _require_known("overrides", self.overrides, graph)
+        rates = {}
+        for group in self.eligible(graph):
+            if patterns := _matching(group.name, self.overrides):
+                rates[group.name] = self.overrides[patterns[-1]]
+        for pattern in self.overrides:
+            if not any(_matching(name, [pattern]) for name in rates):
+                whole = {g.name: g.protected or "excluded" for g in graph.groups if _matching(g.name, [pattern])}
+                raise ValueError(f"sparsity.overrides: what {pattern!r} matches has to stay whole: {whole}")
+        return rates
+
+    def floored(self, group: ChannelGroup, dense: Dense, width: int) -> int:
+        """``width``, or what the floors allow where that is more."""
+        return min(group.size, max(width, self.min_channels, self._min_of_share(group, dense)))
+
+    def fit(self, group: ChannelGroup, dense: Dense, width: int) -> int:
+        """The width that the group gets when ``width`` is asked for: not below the floors, a multiple if possible."""
+        return min(group.size, math.ceil(Fraction(self.floored(group, dense, width), self.round_to)) * self.round_to)
+
+    def why_floored(self, group: ChannelGroup, dense: Dense, width: int) -> str | None:
+        """The floor that allows no less than it does, where that is more than ``width``; else None."""
+        if self.floored(group, dense, width) <= width:
+            return None
+        if self.min_channels >= self._min_of_share(group, dense):
+            return f"min_channels={self.min_channels}"
+        return f"min_share={float(self.min_share):g}"
+
+    def why_unrounded(self, group: ChannelGroup, dense: Dense, width: int) -> str | None:
+        """Why the group's width is no multiple, in words; None where it is one."""
+        if self.fit(group, dense, width) % self.round_to == 0:
+            return None
+        return f"has {group.size} channels, of which at least {self.floored(group, dense, width)} were to stay"
+
+    def _min_of_share(self, group: ChannelGroup, dense: Dense) -> int:
+        return math.ceil(self.min_share * dense.sizes[group.name])
+
+
+def _count(value: int, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"sparsity.{name} must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def _matching(name: str, patterns: Iterable[str]) -> list[str]:
+    return [pattern for pattern in patterns if fnmatchcase(name, pattern)]
+
+
+def _require_known(option: str, patterns: Iterable[str], graph: ChannelGraph) -> None:
+    names = [group.name for group in graph.groups]
+    for pattern in patterns:
+        if not any(_matching(name, [pattern]) for name in names):
+            raise ValueError(f"sparsity.{option}: no group is called {pattern!r}; the groups are {names}")

@@ -1,0 +1,64 @@
+"""What a cut will do, known before it is made."""
+
+from dataclasses import dataclass
+
+from pruning_lit.channels import Cost
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The channels that stay, and the network that they make.
+
+    Attributes:
+        kept: for every group of the population the positions that stay, ascending.
+        wanted: widths that budget and floors ask for, before they are rounded.
+        cost: of the network after the cut, counted in the graph before it.
+        dense: cost of the network before the first cut.
+        round_to: what widths are multiples of.
+        unrounded: groups whose width is no multiple, each with the reason in words; they keep all their channels.
+        floors: groups that a floor keeps wider than the budget asks, each with the floor (``min_share=0.1``).
+    """
+
+    kept: dict[str, list[int]]
+    wanted: dict[str, int]
+    cost: Cost
+    dense: Cost
+    round_to: int
+    unrounded: dict[str, str]
+    floors: dict[str, str]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Number of channels that stay in every group of the population."""
+        return {name: len(positions) for name, positions in self.kept.items()}
+
+    @property
+    def reduction(self) -> dict[str, float]:
+        """The shares of the dense network's ``macs`` and ``params`` that are gone after the cut."""
+        return {"macs": 1 - self.cost.macs / self.dense.macs, "params": 1 - self.cost.params / self.dense.params}
+
+    @property
+    def notes(self) -> list[str]:
+        """Why more stays than was asked for, in sentences."""
+        notes = []
+        if self.floors:
+            kept_by = {
+                floor: [name for name in self.floors if self.floors[name] == floor] for floor in self.floors.values()
+            }
+            parts = [f"{floor} in {', '.join(f'`{name}`' for name in names)}" for floor, names in kept_by.items()]
+            notes.append(f"Floors keep channels that the budget would remove: {'; '.join(parts)}.")
+        if self.unrounded:
+            parts = [f"`{name}` ({reason})" for name, reason in self.unrounded.items()]
+            notes.append(
+                f"Whole, because it cannot be rounded up to a multiple of {self.round_to}: {', '.join(parts)}."
+            )
+        if spared := sum(self.widths.values()) - sum(self.wanted.values()):
+            notes.append(f"Rounding up to multiples of {self.round_to} keeps {spared} channel(s) more.")
+        return notes
+
+    def __str__(self) -> str:
+        """The cost after the cut, and what is gone by then."""
+        return ", ".join(
+            f"{getattr(self.cost, key):,} of {getattr(self.dense, key):,} {name} stay ({100 * gone:.1f} % gone)"
+            for (key, gone), name in zip(self.reduction.items(), ("MACs", "parameters"), strict=True)
+        )

@@ -1,0 +1,142 @@
+"""``python -m pruning_lit.inspect``: look before you prune."""
+
+import inspect
+import sys
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from pruning_lit.channels import cost, narrow, trace
+from pruning_lit.configs import CONF
+from pruning_lit.criteria import Magnitude
+from pruning_lit.data import Digits
+from pruning_lit.input_shape import DATASETS, expected_input
+from pruning_lit.models import cifar_resnet
+from pruning_lit.sparsity import Macs
+
+
+@pytest.fixture
+def look(monkeypatch, capfd, tmp_path):
+    """Run the command in this process, in an empty folder; its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*overrides):
+        from pruning_lit.inspect import main
+
+        monkeypatch.setattr(sys, "argv", ["inspect", *overrides])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        printed = "".join(capfd.readouterr())
+        return (1, printed + code) if isinstance(code, str) else (code, printed)
+
+    return call
+
+
+def config_of(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("inspect", overrides=["name=any", *overrides])
+
+
+def test_the_standard_library_keeps_its_name():
+    import pruning_lit.inspect
+
+    assert inspect.signature is not None
+    assert pruning_lit.inspect is not inspect
+
+
+def test_groups_are_shown_with_their_layers_costs_and_reasons(look, tmp_path):
+    code, printed = look("arch=resnet8")
+    assert code == 0
+    graph = trace(cifar_resnet(8), torch.zeros(1, 3, 32, 32))
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    for group in graph.groups:
+        fewer = cost(graph, {group.name: range(group.size - 1)})
+        assert any(f"{group.name} {group.size} {cost(graph).macs - fewer.macs:,} " in line for line in lines)
+        wires = [group.name, *group.writers, *group.readers, *(group.protected or "").split()]
+        assert " ".join(wires) in lines
+    assert "Predicted" not in printed
+    assert "\x1b" not in printed
+    (picture,) = tmp_path.glob("outputs/inspect/*/widths.png")
+    assert f"widths: {picture}" in printed
+
+
+def test_with_a_sparsity_the_prediction_is_what_the_cut_will_give(look):
+    code, printed = look("arch=resnet8", "sparsity=macs_50", "criterion=magnitude", "seed=3")
+    assert code == 0
+    torch.manual_seed(3)
+    net, example = cifar_resnet(8, num_classes=10), torch.zeros(1, 3, 32, 32)
+    graph = trace(net, example)
+    kept = Macs(reduction=0.5).kept(graph, Magnitude().scores(net, graph, list(graph.prunable), None))
+    narrow(net, graph, kept)
+    cut = cost(trace(net, example))
+    text = " ".join(printed.split())
+    assert f"12,239,488 {cut.macs:,}" in text
+    assert f"75,290 {cut.params:,}" in text
+    assert "Scores: Magnitude" in text
+    for name, positions in kept.items():
+        assert f" {name} {graph[name].size} {len(positions)} " in text
+
+
+def test_a_criterion_that_needs_pictures_is_replaced_and_that_is_said(look):
+    code, printed = look("experiment=chip/resnet56_cifar10_47")
+    assert code == 0
+    assert "485,413" in printed  # the counts that the experiment's file announces
+    assert "65,168,128" in printed
+    assert "Scores: magnitude (sum of absolute weights), since ChannelIndependence needs pictures" in printed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named", "shape", "classes"),
+    [
+        ([], False, (3, 32, 32), 10),
+        (["arch=resnet50"], False, (3, 224, 224), None),
+        (["arch=resnet50", "dataset=cifar100"], True, (3, 32, 32), 100),
+        (["arch=resnet50", "input_shape=[3,64,96]"], False, (3, 64, 96), None),
+        (["arch=resnet50", "num_classes=7"], False, (3, 224, 224), 7),
+        (["arch=resnet20", "dataset=image_folder", "dataset.size=48"], True, (3, 48, 48), None),
+        (["arch=resnet50", "dataset=image_folder"], True, (3, 224, 224), None),
+        (["arch=resnet50", "dataset=imagenet", "dataset.image_size=160", "dataset.root=/nowhere"], True, (3, 160, 160), 1000),
+    ],
+)
+def test_the_input_is_that_of_the_data_named_or_else_of_the_network(overrides, named, shape, classes):
+    expected = expected_input(config_of(*overrides), named)
+    assert (expected.shape, expected.num_classes) == (shape, classes)
+
+
+def test_the_classes_of_a_folder_are_its_folders(tmp_path):
+    for label in ("cat", "dog", "emu"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+    config = config_of("dataset=image_folder", f"dataset.root={tmp_path}", "dataset.size=32")
+    assert expected_input(config, True).num_classes == 3
+
+
+def test_what_is_known_of_a_data_set_is_what_it_has():
+    data = Digits(batch_size=8, mean=[0.5] * 3, std=[0.5] * 3)
+    data.setup()
+    assert DATASETS["pruning_lit.data.Digits"] == (data.shape, data.num_classes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["arch=resnet9"], "there is no arch called 'resnet9'"),
+        (["arch._target_=nowhere.Net"], "arch._target_=nowhere.Net cannot be imported"),
+        (["input_shape=32"], "input_shape is 32, expected positive whole numbers such as [3,224,224]"),
+        (["input_shape=[1,32,32]"], "does not take pictures of shape (1, 32, 32)"),
+        (["dataset=image_folder"], "give it as input_shape=[3,H,W]"),
+        (["sparsity=uniform", "sparsity.rate=2"], "lies outside [0, 1)"),
+        (["weights=nowhere.pt"], "there is no weight file 'nowhere.pt'"),
+        (["resume=outputs"], "Could not override 'resume'"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(look, overrides, told):
+    arch = [] if any(word.startswith("arch") for word in overrides) else ["arch=resnet8"]
+    code, printed = look(*arch, *overrides)
+    assert code == 1
+    assert told in printed
+    assert "Traceback" not in printed

@@ -1,0 +1,121 @@
+"""Any importable constructor can be ``arch=``."""
+
+from textwrap import dedent
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from pruning_lit.builder import build, own_call, recipe
+from pruning_lit.channels import load
+from pruning_lit.own_network import as_typed, with_own_network
+from tests.conftest import TINY, read_report, run_command
+
+CODE = """
+    import torch
+    from torch import nn
+
+
+    class Net(nn.Module):
+        def __init__(self, width=16, num_classes=10):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 2 * width, 3, 2, 1), nn.BatchNorm2d(2 * width), nn.ReLU())
+            self.left, self.right = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 5, padding=2)
+            self.head = nn.Linear(2 * width, num_classes)
+
+        def forward(self, x):
+            left, right = torch.chunk(self.stem(x), 2, dim=1)
+            return self.head(torch.cat([self.left(left), self.right(right)], dim=1).relu().mean((2, 3)))
+
+
+    class Fixed(Net):
+        def __init__(self):
+            super().__init__(4, 10)
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A name under which the code can be imported from the current folder."""
+    (tmp_path / "mynet_for_tests.py").write_text(dedent(CODE))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "mynet_for_tests"
+
+
+def test_a_configured_network_is_left_as_it_is():
+    for arguments in (["arch=resnet20", "+arch.width=3"], ["arch=resnet56", "arch._target_=a.Net"], ["arch.stem=tied"]):
+        assert with_own_network(arguments) == arguments == as_typed(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["arch._target_=a.Net", "+arch.width=32", "seed=3"],
+        ["arch._target_=a.Net", "arch.width=32", "seed=3"],
+        ["arch={_target_: a.Net, width: 32}", "seed=3"],
+    ],
+)
+def test_a_constructor_takes_the_place_of_the_default_network(arguments):
+    rewritten = with_own_network(arguments)
+    assert "arch=[]" in rewritten
+    assert "seed=3" in rewritten
+    assert all(word.startswith(("++arch", "arch=[]", "seed", "name=")) for word in rewritten)
+    assert with_own_network(rewritten) == rewritten  # as when a run is resumed
+    assert [word.lstrip("+") for word in arguments] == as_typed(rewritten)
+
+
+def test_a_name_given_is_kept():
+    assert not [w for w in with_own_network(["arch._target_=a.Net", "name=mine"]) if w.startswith("name=$")]
+
+
+def test_classes_are_passed_to_constructors_that_take_them(module):
+    arch = OmegaConf.create({"_target_": f"{module}.Net", "width": 4})
+    assert recipe(arch, 7) == {"_target_": f"{module}.Net", "width": 4, "num_classes": 7}
+    assert build(arch, 7).head.out_features == 7
+    assert build(arch, None).head.out_features == 10
+    assert recipe(OmegaConf.create({"_target_": f"{module}.Fixed"}), 7) == {"_target_": f"{module}.Fixed"}
+    assert own_call(recipe(arch, 7)) == f"{module}.Net(width=4, num_classes=7)"
+    assert own_call({"_target_": "torchvision.models.resnet18"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("nowhere.Net", "cannot be imported .No module named 'nowhere'"),
+        ("torch.nn.Nope", "cannot be imported"),
+        ("collections.OrderedDict", "makes a OrderedDict, expected a torch.nn.Module"),
+    ],
+)
+def test_what_is_no_network_is_refused_by_name(target, told):
+    with pytest.raises(ValueError, match=f"arch._target_={target} {told}"):
+        build(OmegaConf.create({"_target_": target}), 10)
+
+
+def test_a_network_for_other_classes_is_refused_before_any_training(cli, module, tmp_path):
+    code, printed = cli(
+        *TINY[1:], f"arch._target_={module}.Net", "++arch.nonsense=1", f"hydra.run.dir={tmp_path / 'x'}"
+    )
+    assert code == 1
+    assert "unexpected keyword argument 'nonsense'" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.slow
+def test_a_network_from_the_current_folder_is_pruned_and_reported(module, tmp_path):
+    folder = tmp_path / "run"
+    given = [f"arch._target_={module}.Net", "arch.width=8", "method=magnitude", "latency.batch_size=4"]
+    few = [word for word in TINY[1:] if not word.startswith("criterion")]
+    run_command(*few, *given, "latency.repeats=3", f"hydra.run.dir={folder}")
+    report = read_report(folder)
+    assert report["reduction"]["macs"] >= 0.5
+    assert report["choices"]["arch"] == f"{module}.Net"
+    assert f"arch._target_={module}.Net arch.width=8 method=magnitude" in report["command"]
+    assert [(each["batch_size"], each["repeats"]) for each in report["latency"]] == [(4, 3)]
+    dense = build(OmegaConf.create({"_target_": f"{module}.Net", "width": 8}), 10)
+    net = load(folder / "pruned" / "model.safetensors", dense)
+    assert sum(each.numel() for each in net.parameters()) == report["after"]["params"]
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert (
+        f'load("pruned/model.safetensors", {module}.Net(width=8, num_classes=10))' in (folder / "report.md").read_text()
+    )
