@@ -48,7 +48,7 @@ def run(config: DictConfig, folder: Path) -> None:
 
     console, counted = open_console(), cost(graph)
     shape = "×".join(map(str, pictures.shape))
-    console.print(f"{config.arch._target_} for pictures of {shape} ({pictures.source})", markup=False)
+    console.print(f"{config.arch._target_} for pictures of {shape} ({pictures.source})")
     console.print(f"{counted.params:,} parameters, {counted.macs:,} MACs, {len(graph.groups)} groups of channels")
     console.print(cost_table(graph, plan.widths if plan else None))
     console.print(CONVENTION)
@@ -57,8 +57,8 @@ def run(config: DictConfig, folder: Path) -> None:
         console.print(prediction_table(plan.dense, plan.cost))
         source = f"of {weights}" if weights is not None else "fresh; weights=<file> takes trained ones"
         for line in (f"Scores: {scored_by}. Weights: {source}.", *plan.notes):
-            console.print(line, markup=False)
-    console.print(f"widths: {folder / 'widths.png'}", markup=False, soft_wrap=True)
+            console.print(line)
+    console.print(f"widths: {folder / 'widths.png'}", soft_wrap=True)
 
 
 def groups_named() -> set[str]:
@@ -76,7 +76,7 @@ def make_plan(config: DictConfig, net: nn.Module, graph: ChannelGraph) -> tuple[
     population = sparsity.population(graph)
     try:
         scores = criterion.scores(net, graph, population, NoPictures())
-        told = f"{type(criterion).__name__}"
+        told = type(criterion).__name__
     except PicturesNeeded:
         scores = Magnitude().scores(net, graph, population, NoPictures())
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs pictures"

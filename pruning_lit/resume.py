@@ -22,5 +22,6 @@ def with_resume(arguments: list[str]) -> list[str]:
     saved = folder / ".hydra" / "overrides.yaml"
     if not saved.is_file():
         raise ValueError(f"resume={folder} is not the folder of a run: it has no .hydra/overrides.yaml")
-    begun_with = [str(word) for word in OmegaConf.load(saved)]
-    return [*begun_with, *rest, f"hydra.run.dir={folder}"]
+    begun_with = OmegaConf.to_container(OmegaConf.load(saved), resolve=False)  # ${…} is for Hydra
+    assert isinstance(begun_with, list)
+    return [*map(str, begun_with), *rest, f"hydra.run.dir={folder}"]

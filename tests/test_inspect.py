@@ -100,7 +100,12 @@ def test_a_criterion_that_needs_pictures_is_replaced_and_that_is_said(look):
         (["arch=resnet50", "num_classes=7"], False, (3, 224, 224), 7),
         (["arch=resnet20", "dataset=image_folder", "dataset.size=48"], True, (3, 48, 48), None),
         (["arch=resnet50", "dataset=image_folder"], True, (3, 224, 224), None),
-        (["arch=resnet50", "dataset=imagenet", "dataset.image_size=160", "dataset.root=/nowhere"], True, (3, 160, 160), 1000),
+        (
+            ["arch=resnet50", "dataset=imagenet", "dataset.image_size=160", "dataset.root=/nowhere"],
+            True,
+            (3, 160, 160),
+            1000,
+        ),
     ],
 )
 def test_the_input_is_that_of_the_data_named_or_else_of_the_network(overrides, named, shape, classes):

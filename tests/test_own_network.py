@@ -119,3 +119,4 @@ def test_a_network_from_the_current_folder_is_pruned_and_reported(module, tmp_pa
     assert (
         f'load("pruned/model.safetensors", {module}.Net(width=8, num_classes=10))' in (folder / "report.md").read_text()
     )
+    assert "is finished" in run_command(f"resume={folder}")

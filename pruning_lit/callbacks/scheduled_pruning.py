@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
-from pruning_lit.callbacks.carry import carry_optimizers, rewrap, share_buffers
+from pruning_lit.callbacks.carry import carry_averages, carry_optimizers, rewrap, share_buffers
 from pruning_lit.channels import ChannelGraph, cost, narrow, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Sparsity
@@ -94,6 +94,7 @@ class ScheduledPruning(Callback):
                 )
         moves = narrow(net, graph, plan.kept)
         carry_optimizers(trainer.optimizers, moves)
+        carry_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
         if self.reset_batch_norm:
             _reset_batch_norm(net)
         module.format_memory()

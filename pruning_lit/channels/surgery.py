@@ -11,7 +11,7 @@ from pruning_lit.channels.rehearsal import rehearse as rehearse_cut
 from pruning_lit.channels.relabel import ChannelRelabel
 from pruning_lit.channels.widths import replace, sync_widths
 
-BATCH_STATISTICS = ("running_mean", "running_var")
+NOT_MASKED = ("running_mean", "running_var", "weight_v", "original1")  # statistics; directions, which have no zero
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Cut:
             old = tensors[name]
             moves[name] = Move(old, replace(model, name, _take(old.detach(), index)), index)
         for name, source in self.sources.items():
-            model.get_buffer(name).copy_(source)
+            old, index = tensors[name], moves[name].index if name in moves else {}
+            moves[name] = Move(old, replace(model, name, source.to(old.device)), index)
         sync_widths(model)
         return moves
 
@@ -114,7 +115,8 @@ def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     """Zero, in place, all that ``narrow`` would remove; shapes stay.
 
     Weights that make a removed channel, weights that read it, its biases and its normalisation scales become zero, so
-    that it is invisible to all its readers. Batch-norm statistics are left alone.
+    that it is invisible to all its readers. Batch-norm statistics are left alone, and of a weight-normalised kernel the
+    lengths become zero, not the directions.
 
     Raises:
         ValueError: ``kept`` does not fit the graph; the model is untouched then.
@@ -127,7 +129,7 @@ def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     }
     tensors = model.state_dict()
     for name, dims in stays.items():
-        if name.endswith(BATCH_STATISTICS) or name in sources:
+        if name.endswith(NOT_MASKED) or name in sources:
             continue
         for dim, flags in dims.items():
             tensors[name].index_fill_(dim, (~flags).nonzero().flatten().to(tensors[name].device), 0)

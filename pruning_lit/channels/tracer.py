@@ -13,7 +13,7 @@ from pruning_lit.channels.flow import Flow, Role
 from pruning_lit.channels.graph import LayerCall
 from pruning_lit.channels.identity import Identities
 from pruning_lit.channels.partings import Parting, Partings
-from pruning_lit.channels.relabel import ChannelRelabel
+from pruning_lit.channels.relabel import ChannelRelabel, ChannelSelect
 from pruning_lit.channels.shadow import NONE, Outline, compact, outline, settle, spread, varies
 from pruning_lit.channels.stored import Stored
 from pruning_lit.channels.stream import OperationStream, tensors_of
@@ -42,6 +42,7 @@ class Tracer(OperationStream):
         self.rule_for, self.numbers_of = rule_for, numbers_of
         self.identities = self.start()
         self.partings = Partings()
+        self.parting: Parting | None = None
         self.stored = Stored(model)
         self.flow = Flow()
         self.calls: list[LayerCall] = []
@@ -54,7 +55,7 @@ class Tracer(OperationStream):
         self.loud = WeakIdKeyDictionary()  # memory into which something else than zero was written
         self.constants = WeakIdKeyDictionary()  # tensors that depend on nothing but numbers in the code
         self.module_path: list[str] = [""]
-        self.relabels = {path for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
+        self.relabels = {path: module for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
         self.hooks: list[Any] = []
         for path, module in model.named_modules():
             self._watch(path, module)
@@ -106,8 +107,12 @@ class Tracer(OperationStream):
 
     def varies(self, shadow: Tensor, dim: int) -> bool:
         """Whether the identities differ along ``dim``; the answer becomes a part of the step."""
-        self.decisions.append(varies(shadow, dim))
-        return self.decisions[-1]
+        return self.decide(varies(shadow, dim))
+
+    def decide(self, answer: bool) -> bool:
+        """An answer on which a rule depends and that narrowing may change; only for what has channels in it."""
+        self.decisions.append(answer)
+        return answer
 
     def note(self, *numbers: object) -> None:
         """Remember what must be the same whenever this step is taken again."""
@@ -179,7 +184,7 @@ class Tracer(OperationStream):
     def _start_step(self) -> None:
         self.decisions: list[bool] = []
         self.notes: list[object] = []
-        self.parting: Parting | None = None
+        self.parting = None
 
     def _record(
         self,
@@ -219,16 +224,20 @@ class Tracer(OperationStream):
         def leave(_module: nn.Module, args: tuple, result: Any) -> None:
             self.module_path.pop()
             if path in self.relabels:
-                self._relabelled(f"{path}.source" if path else "source", args[0], result)
+                self._relabelled(path, args[0], result)
 
         self.hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
-    def _relabelled(self, name: str, given: Tensor, result: Tensor) -> None:
+    def _relabelled(self, path: str, given: Tensor, result: Tensor) -> None:
         self.paused = True  # hooks run among the model's own operations
+        name, channels = f"{path}.source" if path else "source", self.channels(given)
         if name in self.relabel_inputs:
             self.freeze(given, f"{name!r} is used more than once")
             self.freeze(result, f"{name!r} is used more than once")
-        self.relabel_inputs[name] = self.channels(given)
+        source = self.relabels[path].source
+        if isinstance(self.relabels[path], ChannelSelect) and not source.is_meta:
+            self.identities.freeze(channels[source.cpu()], f"{path!r} takes it: its reader has to let go of it first")
+        self.relabel_inputs[name] = channels
         self.set_channels(result, self.identities.of(name, 0, result.shape[1]), silent=self.is_silent(given))
         self.paused = False
 

@@ -30,10 +30,18 @@ def sync_widths(model: nn.Module) -> None:
         elif isinstance(module, _NormBase):
             vector = module.weight if module.weight is not None else module.running_mean
             module.num_features = len(vector) if vector is not None else module.num_features
+        elif isinstance(module, nn.GroupNorm) and module.weight is not None:
+            per_group = module.num_channels // module.num_groups
+            module.num_channels = len(module.weight)
+            module.num_groups = module.num_channels // per_group
+        elif isinstance(module, nn.RNNBase):
+            module.input_size = module.weight_ih_l0.shape[1]
+            module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
 
 
 def _sync_convolution(module: _ConvNd) -> None:
-    first, second = module.weight.shape[:2]
+    weight = getattr(module, "weight_v", module.weight)  # of a weight-normalised layer ``weight`` is a former result
+    first, second = weight.shape[:2]
     if (rows := _rows_per_group(module)) is not None:
         module.groups = max(1, first // rows)
         if module.groups == 1:  # an ordinary convolution, to look at; but should the others come back …

@@ -7,5 +7,5 @@ UNBOUNDED = 100_000  # columns
 
 def open_console() -> Console:
     """A console that wraps at the terminal's width; elsewhere it neither wraps nor colours."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=UNBOUNDED, no_color=True, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)  # names and reasons may hold brackets and colons
+    return console if console.is_terminal else Console(width=UNBOUNDED, markup=False, emoji=False, highlight=False)

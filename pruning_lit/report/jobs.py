@@ -61,8 +61,10 @@ def _row(folder: Path, name: str) -> Row:
 def _asked_for(hydra: Path) -> Row:
     if not (hydra / "overrides.yaml").is_file():
         return {"settings": ""}
-    overrides = [str(each) for each in OmegaConf.load(hydra / "overrides.yaml")]
-    settings = [each.lstrip("+") for each in overrides if each.split("=")[0].lstrip("+/") not in ("seed", *CHOICES)]
+    overrides = OmegaConf.to_container(OmegaConf.load(hydra / "overrides.yaml"), resolve=False)  # ${…} were the job's
+    assert isinstance(overrides, list)
+    words = [str(each).lstrip("+/") for each in overrides]
+    settings = [each for each in words if each.split("=")[0] not in ("seed", *CHOICES)]
     chosen = _load(hydra / "hydra.yaml")
     choices = OmegaConf.select(chosen, "hydra.runtime.choices", default={})
     seed = OmegaConf.select(_load(hydra / "config.yaml"), "seed")

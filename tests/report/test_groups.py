@@ -63,5 +63,5 @@ def test_groups_that_are_not_planned_for_stay_whole(graph):
 
 
 def test_what_is_not_a_terminal_gets_neither_colours_nor_folded_lines(capsys):
-    open_console().print("[red]" + "x" * 300)
-    assert capsys.readouterr().out == "x" * 300 + "\n"
+    open_console().print("[red]" + "x" * 300, style="bold red")
+    assert capsys.readouterr().out == "[red]" + "x" * 300 + "\n"

@@ -11,7 +11,43 @@ from pruning_lit.channels.tracer import Operation, Tracer
 
 #: What keeps a zero a zero, whatever else is among its arguments.
 KEEPS_ZERO = frozenset(
-    ["relu", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "tanh", "sin", "asin", "tan", "atan", "sinh", "abs", "neg", "sign", "sgn", "sqrt", "square", "expm1", "log1p", "erf", "trunc", "floor", "ceil", "round", "softsign", "hardshrink", "softshrink", "threshold", "_prelu_kernel", "clone", "relu6"]
+    [
+        "relu",
+        "leaky_relu",
+        "elu",
+        "celu",
+        "selu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "tanh",
+        "sin",
+        "asin",
+        "tan",
+        "atan",
+        "sinh",
+        "abs",
+        "neg",
+        "sign",
+        "sgn",
+        "sqrt",
+        "square",
+        "expm1",
+        "log1p",
+        "erf",
+        "trunc",
+        "floor",
+        "ceil",
+        "round",
+        "softsign",
+        "hardshrink",
+        "softshrink",
+        "threshold",
+        "_prelu_kernel",
+        "clone",
+        "relu6",
+    ]
 )
 TIMES = frozenset({"mul", "multiply"})
 PLUS = frozenset({"add", "sub"})

@@ -21,7 +21,9 @@ def convolution(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
     x, weight, bias, groups = given["input"], given["weight"], given["bias"], given["groups"]
     transposed = "transpose" in operation._schema.name
     spatial = (x if transposed else result).shape[-(weight.ndim - 2) :].numel()
-    if groups > 1:
+    if tracer.stored.view(weight) is None:
+        return _computed(tracer, x, weight, bias)
+    if tracer.decide(groups > 1):
         return _grouped(tracer, x, weight, bias, result, groups, transposed, spatial)
     out_dim, in_dim = (1, 0) if transposed else (0, 1)
     return _layer(tracer, x, weight, bias, result, out_dim, in_dim, 1 if x.ndim == weight.ndim else 0, spatial)
@@ -83,11 +85,12 @@ def _layer(
     return Role.MAKES
 
 
-def _computed(tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+def _computed(tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Role | None:
     tracer.freeze(x, COMPUTED)
     tracer.freeze(weight, COMPUTED)
     if bias is not None:
         tracer.freeze(bias, COMPUTED)
+    return None
 
 
 def axis(tracer: Tracer, view: View, dim: int) -> Tensor | None:
@@ -215,7 +218,8 @@ def _contraction(tracer: Tracer, one: Tensor, other: Tensor, result: Tensor) -> 
     left, right = tracer.shadow(one), tracer.shadow(other)
     contracted = [shadow is not None and tracer.varies(shadow, dim) for shadow, dim in ((left, -1), (right, -2))]
     if any(contracted):
-        return _sum_of_products(tracer, one, other)
+        _sum_of_products(tracer, one, other)
+        return None
     if left is not None and right is not None:
         for tensor in (one, other):
             tracer.freeze(tensor, "two sets of channels meet in a matrix product")

@@ -46,7 +46,7 @@ def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     over channels it mixes them, unless nothing is added by one that is removed.
     """
     given = named(operation, args, kwargs)
-    x, keepdim = given.get("self", given.get("input")), given.get("keepdim", False)
+    x, keepdim = args[0], given.get("keepdim", False)
     shadow = tracer.shadow(x)
     if shadow is None:
         return None

@@ -67,7 +67,7 @@ def _cut(tracer: Tracer, operation: Operation, given: dict[str, Any], run: Tenso
     elif name == "unbind":
         tracer.cut(run, set(range(length)), operation)
     else:
-        sizes = given.get("split_sizes", given.get("split_size"))
+        sizes: Any = given.get("split_sizes", given.get("split_size"))
         if isinstance(sizes, int):
             tracer.cut(run, set(range(0, length, sizes)), operation)
         else:

@@ -1,0 +1,862 @@
+"""Tiny networks, one for each way of building that people use, for ``test_constructions``."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from torchvision.ops import FrozenBatchNorm2d
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, **options: object) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **options)
+
+
+class Built(nn.Module):
+    """A convolution ``first`` of eight channels, what is tried, a convolution ``last``, and a classifier."""
+
+    width = 8  # of what is tried
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = conv(3, 8), nn.BatchNorm2d(8)
+        self.build()
+        self.last, self.classify = conv(self.width, 6), nn.Linear(6, 4)
+
+    def build(self) -> None:
+        """The layers of what is tried."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, picture: Tensor) -> Tensor:
+        inner = self.between(self.norm(self.first(picture)).relu())
+        return self.classify(self.last(inner).relu().mean((2, 3)))
+
+
+class Residual(Built):
+    def build(self):
+        self.one, self.two = conv(8, 5), conv(5, 8)
+
+    def between(self, x):
+        return (x + self.two(self.one(x).relu())).relu()
+
+
+class Concat(Built):
+    width = 13
+
+    def build(self):
+        self.branch = conv(8, 5)
+
+    def between(self, x):
+        return torch.cat([x, self.branch(x)], 1)
+
+
+class Twice(Built):
+    width = 16
+
+    def between(self, x):
+        return torch.cat([x, x], 1)
+
+
+class Mirrored(Built):
+    width = 16
+
+    def between(self, x):
+        return F.relu(torch.cat([x, -x], 1))
+
+
+class WithPicture(Built):
+    width = 11
+
+    def forward(self, picture):
+        inner = torch.cat([picture, self.first(picture)], 1)
+        return self.classify(self.last(inner).relu().mean((2, 3)))
+
+
+class UNet(Built):
+    width = 13
+
+    def build(self):
+        self.down, self.up = conv(8, 6, stride=2), nn.ConvTranspose2d(6, 5, 2, stride=2)
+
+    def between(self, x):
+        return torch.cat([x, self.up(self.down(x).relu())], 1)
+
+
+class FlattenCHW(Built):
+    def build(self):
+        self.wide = nn.Linear(8 * 36, 7)
+
+    def forward(self, picture):
+        return self.classify(self.squash(self.wide(self.first(picture).relu().flatten(1)).relu()))
+
+    def squash(self, x):
+        return self.last(x[:, :, None, None].expand(-1, -1, 6, 6)).mean((2, 3))
+
+    width = 7
+
+
+class FlattenHWC(FlattenCHW):
+    def forward(self, picture):
+        return self.classify(self.squash(self.wide(self.first(picture).permute(0, 2, 3, 1).flatten(1)).relu()))
+
+
+class ViewCHW(FlattenCHW):
+    def forward(self, picture):
+        x = self.first(picture)
+        return self.classify(self.squash(self.wide(x.view(x.size(0), -1)).relu()))
+
+
+class LeNetView(FlattenCHW):
+    """The number of features is written down, the batch is not."""
+
+    def forward(self, picture):
+        return self.classify(self.squash(self.wide(self.first(picture).view(-1, 288)).relu()))
+
+
+class Depthwise(Built):
+    def build(self):
+        self.deep = conv(8, 8, groups=8)
+
+    def between(self, x):
+        return self.deep(x).relu()
+
+
+class Multiplied(Built):
+    width = 16
+
+    def build(self):
+        self.deep = conv(8, 16, groups=8)
+
+    def between(self, x):
+        return self.deep(x).relu()
+
+
+class Grouped(Built):
+    def build(self):
+        self.grouped = conv(8, 8, groups=4)
+
+    def between(self, x):
+        return self.grouped(x).relu()
+
+
+class Transposed(Built):
+    width = 5
+
+    def build(self):
+        self.up = nn.ConvTranspose2d(8, 5, 2, stride=2)
+
+    def between(self, x):
+        return self.up(x).relu()
+
+
+class GroupedTransposed(Built):
+    width = 12
+
+    def build(self):
+        self.up = nn.ConvTranspose2d(8, 12, 2, stride=2, groups=4)
+
+    def between(self, x):
+        return self.up(x).relu()
+
+
+class SqueezeExcite(Built):
+    def build(self):
+        self.down, self.up = nn.Linear(8, 3), nn.Linear(3, 8)
+
+    def between(self, x):
+        return x * self.up(self.down(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
+
+
+class GLU(Built):
+    width = 5
+
+    def build(self):
+        self.gate = conv(8, 10)
+
+    def between(self, x):
+        return F.glu(self.gate(x), 1)
+
+
+class HandGLU(GLU):
+    def between(self, x):
+        value, gate = self.gate(x).chunk(2, 1)
+        return value * gate.sigmoid()
+
+
+class C2f(Built):
+    width = 12
+
+    def build(self):
+        self.branch = conv(4, 4)
+
+    def between(self, x):
+        parts = list(x.chunk(2, 1))
+        parts.append(self.branch(parts[-1]).relu())
+        return torch.cat(parts, 1)
+
+
+class C2fAttribute(C2f):
+    """As the original writes it: the width of a half is an attribute."""
+
+    def between(self, x):
+        one, other = x.split((4, 4), 1)
+        return torch.cat([one, other, self.branch(other).relu()], 1)
+
+
+class CSP(Built):
+    def build(self):
+        self.left, self.right, self.inner = conv(8, 4, 1), conv(8, 4, 1), conv(4, 4)
+
+    def between(self, x):
+        return torch.cat([self.inner(self.left(x)).relu(), self.right(x)], 1)
+
+
+class Halves(Built):
+    def between(self, x):
+        half = x.shape[1] // 2
+        return torch.cat([x[:, half:], x[:, :half]], 1)
+
+
+class Quarters(Built):
+    width = 2
+
+    def between(self, x):
+        return sum(x.chunk(4, 1))
+
+
+class Unequal(Built):
+    """A quarter of the channels is convolved, in proportion to the width."""
+
+    def build(self):
+        self.partial = conv(2, 2)
+
+    def between(self, x):
+        part = x.shape[1] // 4
+        one, other = x[:, :part], x[:, part:]
+        return torch.cat([self.partial(one), other], 1)
+
+
+class LiteralSlice(Built):
+    width = 5
+
+    def between(self, x):
+        return x[:, :5]
+
+
+class LiteralTail(Built):
+    width = 5
+
+    def between(self, x):
+        return x[:, 3:]
+
+
+class LiteralTreatment(Built):
+    def between(self, x):
+        return torch.cat([x[:, :4] * 2, x[:, 4:]], 1)
+
+
+class LiteralInPlace(Built):
+    def between(self, x):
+        x = x.clone()
+        x[:, :4] *= 3
+        return x
+
+
+class LiteralSplit(Built):
+    def between(self, x):
+        one, other = x.split([3, 5], 1)
+        return torch.cat([other.sin(), one], 1)
+
+
+class LiteralView(Built):
+    def between(self, x):
+        return x.view(-1, 8, 36).mul(2).view(-1, 8, 6, 6)
+
+
+class EveryOther(Built):
+    width = 4
+
+    def between(self, x):
+        return x[:, ::2] - x[:, 1::2]
+
+
+class List(Built):
+    def between(self, x):
+        return x[:, [7, 1, 2, 3, 4, 5, 6, 0]]
+
+
+class Buffered(Built):
+    width = 3
+
+    def build(self):
+        self.register_buffer("order", torch.tensor([5, 2, 0]))
+
+    def between(self, x):
+        return x.index_select(1, self.order)
+
+
+class Shuffle(Built):
+    def between(self, x):
+        b, c, h, w = x.shape
+        return x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+
+
+class NativeShuffle(Built):
+    def build(self):
+        self.shuffle = nn.ChannelShuffle(4)
+
+    def between(self, x):
+        return self.shuffle(x)
+
+
+class ShuffleUnit(Built):
+    """ShuffleNet V2: split, convolve one half, concatenate, shuffle."""
+
+    def build(self):
+        self.branch = nn.Sequential(conv(4, 4, 1), conv(4, 4, groups=4), conv(4, 4, 1), nn.BatchNorm2d(4))
+
+    def between(self, x):
+        one, other = x.chunk(2, 1)
+        return shuffled(torch.cat([one, self.branch(other).relu()], 1))
+
+
+def shuffled(x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    return x.view(b, 2, c // 2, h, w).transpose(1, 2).contiguous().view(b, -1, h, w)
+
+
+class PixelShuffle(Built):
+    width = 2
+
+    def build(self):
+        self.shuffle = nn.PixelShuffle(2)
+
+    def between(self, x):
+        return self.shuffle(x)
+
+
+class PixelUnshuffle(Built):
+    width = 32
+
+    def build(self):
+        self.shuffle = nn.PixelUnshuffle(2)
+
+    def between(self, x):
+        return self.shuffle(x)
+
+
+class Maxout(Built):
+    width = 4
+
+    def between(self, x):
+        b, c, h, w = x.shape
+        return x.view(b, c // 2, 2, h, w).amax(2)
+
+
+class MaxoutOuter(Built):
+    width = 4
+
+    def between(self, x):
+        b, c, h, w = x.shape
+        return x.view(b, 2, c // 2, h, w).max(1).values
+
+
+class PadChannels(Built):
+    width = 12
+
+    def between(self, x):
+        return F.pad(x, (0, 0, 0, 0, 2, 2))
+
+
+class OptionA(Built):
+    width = 12
+
+    def build(self):
+        self.wider = conv(8, 12)
+
+    def between(self, x):
+        return F.relu(self.wider(x) + F.pad(x, (0, 0, 0, 0, 2, 2)))
+
+
+class SharedNorm(Built):
+    def build(self):
+        self.one, self.two, self.shared = conv(8, 8), conv(8, 8), nn.BatchNorm2d(8)
+
+    def between(self, x):
+        return self.shared(self.one(x)) + self.shared(self.two(x)).relu()
+
+
+class UsedTwice(Built):
+    def build(self):
+        self.again = conv(8, 8)
+
+    def between(self, x):
+        return self.again(self.again(x).relu())
+
+
+class SharedHead(Built):
+    """One head over two scales."""
+
+    def build(self):
+        self.down, self.head = conv(8, 8, stride=2), conv(8, 5)
+
+    width = 5
+
+    def between(self, x):
+        small = self.head(self.down(x))
+        return self.head(x) + F.interpolate(small, scale_factor=2.0)
+
+
+class InstanceNorm(Built):
+    def build(self):
+        self.inner = nn.InstanceNorm2d(8, affine=True)
+
+    def between(self, x):
+        return self.inner(x)
+
+
+class PlainInstanceNorm(Built):
+    def build(self):
+        self.inner = nn.InstanceNorm2d(8)
+
+    def between(self, x):
+        return self.inner(x)
+
+
+class GroupNorm(Built):
+    def build(self):
+        self.inner = nn.GroupNorm(4, 8)
+
+    def between(self, x):
+        return self.inner(x)
+
+
+class WholeGroupNorm(Built):
+    def build(self):
+        self.inner = nn.GroupNorm(1, 8)
+
+    def between(self, x):
+        return self.inner(x)
+
+
+class LiteralGroupNorm(Built):
+    def between(self, x):
+        return F.group_norm(x, 4)
+
+
+class LayerNormCHW(Built):
+    def build(self):
+        self.inner = nn.LayerNorm((8, 6, 6))
+
+    def between(self, x):
+        return self.inner(x)
+
+
+class LayerNormHW(Built):
+    def build(self):
+        self.inner = nn.LayerNorm((6, 6))
+
+    def between(self, x):
+        return self.inner(x)
+
+
+class LayerNormTokens(Built):
+    """A ConvNeXt block: the stream is normalised over its channels, the hidden width is free."""
+
+    def build(self):
+        self.inner, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 9), nn.Linear(9, 8)
+        self.scale = nn.Parameter(torch.rand(8))
+
+    def between(self, x):
+        y = self.down(F.gelu(self.up(self.inner(x.permute(0, 2, 3, 1)))))
+        return x + (self.scale * y).permute(0, 3, 1, 2)
+
+
+class FrozenNorm(Built):
+    def build(self):
+        self.one, self.inner = conv(8, 8), FrozenBatchNorm2d(8)
+
+    def between(self, x):
+        return self.inner(self.one(x)).relu()
+
+
+class WeightNorm(Built):
+    def build(self):
+        self.normed = nn.utils.parametrizations.weight_norm(conv(8, 8))
+
+    def between(self, x):
+        return self.normed(x).relu()
+
+
+class OldWeightNorm(Built):
+    def build(self):
+        self.normed = nn.utils.weight_norm(conv(8, 8))
+
+    def between(self, x):
+        return self.normed(x).relu()
+
+
+class SpectralNorm(Built):
+    def build(self):
+        self.normed = nn.utils.parametrizations.spectral_norm(conv(8, 8))
+
+    def between(self, x):
+        return self.normed(x).relu()
+
+
+class PReLU(Built):
+    def build(self):
+        self.act = nn.PReLU(8)
+
+    def between(self, x):
+        return self.act(x - 0.5)
+
+
+class FreeVectors(Built):
+    """Scales and shifts of every shape, as parameters and as buffers."""
+
+    def build(self):
+        self.scale = nn.Parameter(torch.rand(1, 8, 1, 1) + 0.5)
+        self.shift = nn.Parameter(torch.randn(8))
+        self.register_buffer("offset", torch.randn(8, 1, 1))
+
+    def between(self, x):
+        return x * self.scale + self.shift[:, None, None] - self.offset
+
+
+class FreeMap(Built):
+    """A position embedding of shape (1, C, H, W)."""
+
+    def build(self):
+        self.position = nn.Parameter(torch.randn(1, 8, 6, 6))
+
+    def between(self, x):
+        return x + self.position
+
+
+class FixedVector(Built):
+    """A plain attribute: nobody can find it in the state."""
+
+    def build(self):
+        self.fixed = torch.rand(8, 1, 1, dtype=torch.float64)
+
+    def between(self, x):
+        return x * self.fixed.to(x)
+
+
+class OwnWeight(Built):
+    width = 5
+
+    def build(self):
+        self.kernel = nn.Parameter(torch.randn(5, 8, 3, 3))
+
+    def between(self, x):
+        return F.conv2d(x, self.kernel, padding=1).relu()
+
+
+class ScaledWeight(Built):
+    width = 5
+
+    def build(self):
+        self.kernel = nn.Parameter(torch.randn(5, 8, 3, 3))
+
+    def between(self, x):
+        return F.conv2d(x, self.kernel * 0.5, padding=1).relu()
+
+
+class Einsum(Built):
+    width = 5
+
+    def build(self):
+        self.kernel = nn.Parameter(torch.randn(5, 8))
+
+    def between(self, x):
+        return torch.einsum("bchw,oc->bohw", x, self.kernel).relu()
+
+
+class Matmul(Built):
+    width = 5
+
+    def build(self):
+        self.kernel = nn.Parameter(torch.randn(8, 5))
+
+    def between(self, x):
+        return (x.permute(0, 2, 3, 1) @ self.kernel).permute(0, 3, 1, 2)
+
+
+class Gram(Built):
+    def forward(self, picture):
+        x = self.first(picture).flatten(2)
+        gram = x @ x.transpose(1, 2)
+        return self.classify(self.last(gram[:, :, :, None].expand(-1, -1, -1, 4)).mean((2, 3)))
+
+
+class SoftmaxChannels(Built):
+    def between(self, x):
+        return x * x.softmax(1)
+
+
+class MeanChannels(Built):
+    def between(self, x):
+        return x - x.mean(1, keepdim=True)
+
+
+class NormChannels(Built):
+    """Every pixel has length one: what is removed adds nothing to the length."""
+
+    def between(self, x):
+        return F.normalize(x, dim=1)
+
+
+class MaxChannels(Built):
+    def between(self, x):
+        return x - x.amax(1, keepdim=True)
+
+
+class SpatialAttention(Built):
+    def build(self):
+        self.attend = conv(2, 1, 7)
+
+    def between(self, x):
+        summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        return x * self.attend(summary).sigmoid()
+
+
+class ConvAttention(Built):
+    """A map of shape (N, 1, H, W) by a convolution."""
+
+    def build(self):
+        self.attend = conv(8, 1, 1)
+
+    def between(self, x):
+        return x * self.attend(x).sigmoid()
+
+
+class NonLocal(Built):
+    def build(self):
+        self.theta, self.phi, self.g, self.out = conv(8, 4, 1), conv(8, 4, 1), conv(8, 5, 1), conv(5, 8, 1)
+
+    def between(self, x):
+        b, _, h, w = x.shape
+        query, key, value = (layer(x).flatten(2) for layer in (self.theta, self.phi, self.g))
+        weights = (query.transpose(1, 2) @ key).softmax(-1)
+        return x + self.out((value @ weights.transpose(1, 2)).view(b, -1, h, w))
+
+
+class ScaledNonLocal(NonLocal):
+    """The product is divided by a number that depends on the width."""
+
+    def between(self, x):
+        b, _, h, w = x.shape
+        query, key, value = (layer(x).flatten(2) for layer in (self.theta, self.phi, self.g))
+        weights = (query.transpose(1, 2) @ key / math.sqrt(query.shape[1])).softmax(-1)
+        return x + self.out((value @ weights.transpose(1, 2)).view(b, -1, h, w))
+
+
+class MultiHead(Built):
+    def build(self):
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def between(self, x):
+        b, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return tokens.transpose(1, 2).reshape(b, c, h, w)
+
+
+class OwnAttention(Built):
+    def build(self):
+        self.qkv, self.project = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def between(self, x):
+        b, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(tokens).reshape(b, h * w, 3, 2, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, -1)
+        return x + self.project(mixed).transpose(1, 2).view(b, c, h, w)
+
+
+class Unfold(Built):
+    width = 72
+
+    def between(self, x):
+        b, _, h, w = x.shape
+        return F.unfold(x, 3, padding=1).view(b, -1, h, w)
+
+
+class LSTM(Built):
+    def build(self):
+        self.lstm = nn.LSTM(8, 5, batch_first=True, bidirectional=True)
+
+    width = 10
+
+    def between(self, x):
+        b, _, h, w = x.shape
+        return self.lstm(x.flatten(2).transpose(1, 2))[0].transpose(1, 2).reshape(b, -1, h, w)
+
+
+class FiLM(Built):
+    def build(self):
+        self.modulate = nn.Linear(8, 16)
+
+    def between(self, x):
+        scale, shift = self.modulate(x.mean((2, 3))).chunk(2, 1)
+        return (1 + scale[:, :, None, None]) * x + shift[:, :, None, None]
+
+
+class StackMean(Built):
+    def build(self):
+        self.one, self.two = conv(8, 8), conv(8, 8)
+
+    def between(self, x):
+        return torch.stack([self.one(x), self.two(x), x]).mean(0)
+
+
+class Resized(Built):
+    def build(self):
+        self.down = conv(8, 8, stride=2)
+
+    def between(self, x):
+        return x + F.interpolate(self.down(x), size=x.shape[2:], mode="bilinear")
+
+
+class Detached(Built):
+    def build(self):
+        self.branch = conv(8, 8)
+
+    def between(self, x):
+        with torch.no_grad():
+            still = self.branch(x)
+        return x.detach() + still
+
+
+class Frozen(Built):
+    def build(self):
+        self.branch = conv(8, 8)
+        self.branch.requires_grad_(False)
+
+    def between(self, x):
+        return self.branch(x).relu()
+
+
+class Checkpointed(Built):
+    def build(self):
+        self.branch = nn.Sequential(conv(8, 5), nn.ReLU(), conv(5, 8))
+
+    def between(self, x):
+        return x + checkpoint(self.branch, x, use_reentrant=False)
+
+
+class TwoOutputs(Built):
+    def build(self):
+        self.head = conv(8, 3)
+
+    def forward(self, picture):
+        inner = self.norm(self.first(picture)).relu()
+        return self.classify(self.last(inner).mean((2, 3))), self.head(inner)
+
+
+class DictOutput(Built):
+    """A feature map that is also an output."""
+
+    def forward(self, picture):
+        inner = self.norm(self.first(picture)).relu()
+        last = self.last(inner)
+        return {"classes": self.classify(last.mean((2, 3))), "map": inner}
+
+
+class WidthScale(Built):
+    """A number that is computed from the width."""
+
+    def between(self, x):
+        return x * x.shape[1] ** -0.5
+
+
+class TensorScale(Built):
+    """The same, hidden in a tensor."""
+
+    def between(self, x):
+        return x * torch.tensor(float(x.shape[1])).rsqrt()
+
+
+class WidthBranch(Built):
+    """Another course for another width."""
+
+    def between(self, x):
+        return x.relu() if x.shape[1] == 8 else x.tanh()
+
+
+class Asserted(Built):
+    def between(self, x):
+        assert x.shape[1] == 8, f"expected 8 channels, got {x.shape[1]}"
+        return x
+
+
+class Written(Built):
+    """Two maps are written into one tensor made for them."""
+
+    width = 16
+
+    def between(self, x):
+        both = x.new_zeros(x.shape[0], 16, *x.shape[2:])
+        both[:, :8] = x
+        both[:, 8:] = -x
+        return both
+
+
+class Roi(Built):
+    """Rows of a tensor are filled one level after the other, as detectors do."""
+
+    def between(self, x):
+        result = torch.zeros(x.shape[0], x.shape[1], 6, 6, dtype=x.dtype, device=x.device)
+        result[torch.arange(x.shape[0], device=x.device)] = x * 2
+        return result
+
+
+class Summed(Built):
+    """One sum over all channels beside the map."""
+
+    width = 9
+
+    def between(self, x):
+        return torch.cat([x, x.sum(1, keepdim=True)], 1)
+
+
+class Masked(Built):
+    """Removed channels are not zero any more when they are summed."""
+
+    width = 9
+
+    def between(self, x):
+        return torch.cat([x, x.sigmoid().sum(1, keepdim=True)], 1)
+
+
+#: What may be cut: the layers that write prunable channels, as ``first``; the rest must be protected, with a reason.
+PRUNABLE: dict[type[Built], str] = {
+    Residual: "first one two last", Concat: "first branch last", Twice: "first last", Mirrored: "first last",
+    WithPicture: "first last", UNet: "first down up last", FlattenCHW: "first wide last", FlattenHWC: "first wide last",
+    ViewCHW: "first wide last", LeNetView: "wide last", Depthwise: "first deep last", Multiplied: "first deep last",
+    Grouped: "first grouped last", Transposed: "first up last", GroupedTransposed: "first up last",
+    SqueezeExcite: "first down up last", GLU: "first gate last", HandGLU: "first gate last", C2f: "first branch last",
+    C2fAttribute: "branch last", CSP: "first left right inner last", Halves: "first last", Quarters: "first last",
+    Unequal: "first partial last", LiteralSlice: "first last", LiteralTail: "first last", LiteralTreatment: "first last",
+    LiteralInPlace: "first last", LiteralSplit: "last", LiteralView: "last", EveryOther: "first last", List: "last",
+    Buffered: "last", Shuffle: "first last", NativeShuffle: "first last", ShuffleUnit: "first branch.0 branch.1 branch.2 last",
+    PixelShuffle: "first last", PixelUnshuffle: "first last", Maxout: "first last", MaxoutOuter: "first last",
+    PadChannels: "first last", OptionA: "first wider last", SharedNorm: "first one two last", UsedTwice: "first again last",
+    SharedHead: "first down head last", InstanceNorm: "first last", PlainInstanceNorm: "first last", GroupNorm: "first last",
+    WholeGroupNorm: "last", LiteralGroupNorm: "last", LayerNormCHW: "last", LayerNormHW: "first last",
+    LayerNormTokens: "up last", FrozenNorm: "first one last", WeightNorm: "normed last", OldWeightNorm: "normed last",
+    SpectralNorm: "last", PReLU: "first last", FreeVectors: "first last", FreeMap: "first last", FixedVector: "last",
+    OwnWeight: "first kernel last", ScaledWeight: "last", Einsum: "first kernel last", Matmul: "first kernel last",
+    Gram: "last", SoftmaxChannels: "last", MeanChannels: "last", NormChannels: "first last", MaxChannels: "last",
+    SpatialAttention: "last", ConvAttention: "first last", NonLocal: "first theta phi g out last",
+    ScaledNonLocal: "first g out last", MultiHead: "last", OwnAttention: "first project last", Unfold: "first last",
+    LSTM: "first last", FiLM: "first modulate last", StackMean: "first one two last", Resized: "first down last",
+    Detached: "first branch last", Frozen: "first branch last", Checkpointed: "first branch.0 branch.2 last",
+    TwoOutputs: "first last", DictOutput: "last", WidthScale: "last", TensorScale: "last", WidthBranch: "last",
+    Asserted: "last", Written: "last", Roi: "first last", Summed: "first last", Masked: "last",
+}  # fmt: skip

@@ -1,0 +1,52 @@
+"""Whatever people build: cut exactly, or left alone with a true reason; never wrong, never broken."""
+
+import copy
+
+import pytest
+import torch
+from chance import random_kept, randomise
+from constructions import PRUNABLE, Built
+
+from pruning_lit.channels import cost, mask, narrow, trace, verify
+
+DRAWS = 4
+
+
+def build(construction: type[Built]) -> Built:
+    torch.manual_seed(0)
+    return randomise(construction()).double()
+
+
+@pytest.fixture(params=PRUNABLE, ids=lambda construction: construction.__name__)
+def construction(request) -> type[Built]:
+    return request.param
+
+
+def test_what_can_be_cut_is_cut_exactly(construction):
+    net, pictures = build(construction), torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    graph = trace(net, pictures[:1])
+    for seed in range(DRAWS):
+        kept = random_kept(graph, seed)
+        narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
+        narrow(narrowed, graph, kept)
+        mask(masked, graph, kept)
+        assert verify(narrowed, masked, pictures) < 1e-10
+        assert cost(graph, kept).params == sum(parameter.numel() for parameter in narrowed.parameters())
+
+
+def test_all_that_can_be_cut_is_offered_and_the_rest_has_a_reason(construction):
+    graph = trace(build(construction), torch.zeros(1, 3, 6, 6, dtype=torch.float64))
+    writers = {writer for group in graph.prunable if group.size > 1 for writer in group.writers}
+    assert writers == set(PRUNABLE[construction].split())
+    assert all(group.protected for group in graph.groups if group not in graph.prunable)
+
+
+def test_the_narrowed_network_trains(construction):
+    net, pictures = build(construction).train(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    graph = trace(net, pictures[:1])
+    narrow(net, graph, random_kept(graph, 0))
+    outputs = net(pictures)
+    tensors = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, tuple) else [outputs]
+    sum(tensor.square().sum() for tensor in tensors).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in net.parameters() if p.grad is not None)
+    assert net.classify.weight.grad is not None
