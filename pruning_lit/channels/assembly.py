@@ -30,12 +30,13 @@ class Assembly:
             for position, label in enumerate(self.labels[there.start : there.stop].tolist()):
                 self.footprints[label].setdefault(slot, []).append(position)
         self.sources = {name: self._classes(inputs) for name, inputs in tracer.relabel_inputs.items()}
-        self.order = {call.weight: position for position, call in reversed(list(enumerate(tracer.calls)))}
+        self.order = {name: position for position, name in reversed(list(enumerate(tracer.order)))}
 
     def _classes(self, identities: Tensor) -> list[int | None]:
         return [int(self.labels[i]) if i >= 0 else None for i in identities.tolist()]
 
     def graph(self, model: nn.Module, arguments: tuple[Any, ...]) -> ChannelGraph:
+        """The groups and all that surgery and counting need beside them."""
         runs = sorted(self._runs(), key=lambda run: self._first_writer(run[0])[0])
         names = self._names(runs)
         groups = tuple(self._group(name, run) for name, run in zip(names, runs, strict=True))

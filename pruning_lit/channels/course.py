@@ -11,6 +11,20 @@ from pruning_lit.channels.shadow import Outline
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What led to a tensor without channels, since there were channels in it last.
+
+    Attributes:
+        way: a number for all operations and numbers on the way; it changes with whatever is computed from a width
+            (``scores / math.sqrt(x.shape[1])``).
+        step: the last step that led to it, -1 where none did.
+    """
+
+    way: int = 0
+    step: int = -1
+
+
+@dataclass(frozen=True)
 class Step:
     """One operation on tensors with channels in them.
 
@@ -18,7 +32,9 @@ class Step:
         operation: its name.
         module: path of the module in which it happened.
         numbers: all numbers among its arguments that are no widths, and what else a rule has noted.
-        shadows: of the tensors that went in and came out.
+        origins: of the tensors that went in.
+        given: shadows of the activations that went in.
+        made: shadows of the results.
         results: outlines of the results, None for one without channels.
         decisions: the answers that its rule got when it asked whether a shadow varies along a dimension. With one
             channel left they would be different.
@@ -28,7 +44,9 @@ class Step:
     operation: str
     module: str
     numbers: tuple[object, ...]
-    shadows: tuple[Tensor, ...]
+    origins: tuple[Origin, ...]
+    given: tuple[Tensor, ...]
+    made: tuple[Tensor, ...]
     results: tuple[Outline | None, ...]
     decisions: tuple[bool, ...]
     parting: Parting | None
@@ -38,12 +56,14 @@ class Step:
         """For people."""
         return f"{self.operation} in {self.module!r}" if self.module else self.operation
 
-    def identities(self) -> Tensor:
-        """All that go in or come out, each once."""
-        there = torch.cat(
-            [torch.empty(0, dtype=torch.int64), *(shadow.reshape(-1) for shadow in self.shadows)]
-        ).unique()
-        return there[there >= 0]
+    def identities(self) -> tuple[Tensor, Tensor]:
+        """Those that go in and those that come out, each once."""
+        return _distinct(self.given), _distinct(self.made)
+
+
+def _distinct(shadows: tuple[Tensor, ...]) -> Tensor:
+    there = torch.cat([torch.empty(0, dtype=torch.int64), *(shadow.reshape(-1) for shadow in shadows)]).unique()
+    return there[there >= 0]
 
 
 @dataclass
@@ -53,12 +73,16 @@ class Course:
     Attributes:
         steps: in order.
         slots, made: where identities sit, and those that sit nowhere, as they were given out.
+        own: parameters and buffers with a single long dimension, and which it is.
+        outputs: what the outputs of the model come from, see ``Origin``.
         on_meta: whether the model runs without data; assumed until it has failed to.
     """
 
     steps: list[Step]
     slots: dict[Slot, range]
     made: list[range]
+    own: dict[str, int]
+    outputs: list[Origin]
     on_meta: bool = True
 
 

@@ -38,6 +38,11 @@ class Flow:
         self.nodes[index] = Node(role, channels)
         self.producer[output] = index
 
+    def makes(self, output: Tensor, channels: Tensor) -> None:
+        """The operation that made ``output`` is a layer, as seen from outside."""
+        node = self.nodes[self.producer[output]]
+        node.role, node.channels = Role.MAKES, channels
+
     def seen_by_consumer(self, index: int) -> int:
         """The map that is judged for the layer whose operation is ``index``.
 

@@ -8,6 +8,7 @@ the rehearsal shows that the number stands in the code, the channels that it cou
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ class Cuts(Parting):
     def parts(self) -> list[Tensor]:
         """The parts in order."""
         edges = [0, *sorted(self.at), len(self.identities)]
-        return [self.identities[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+        return [self.identities[start:stop] for start, stop in pairwise(edges)]
 
     def apply(self, identities: Identities) -> None:
         """See ``Parting``."""

@@ -1,20 +1,22 @@
 """Plan, rehearse, cut: prove on a copy that a plan removes what it says and nothing else."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from pruning_lit.channels.course import Course, Step
+from pruning_lit.channels.course import Course, Origin, Step
 from pruning_lit.channels.graph import ChannelGraph
 from pruning_lit.channels.identity import Identities
 from pruning_lit.channels.rules import numbers_of, rule_for
 from pruning_lit.channels.shadow import Outline, outline_along
-from pruning_lit.channels.stream import evaluating
+from pruning_lit.channels.stream import evaluating, tensors_of
 from pruning_lit.channels.tracer import Tracer
+
+BY_WIDTH = "a number behind it depends on the number of channels"
 
 
 class Departed(Exception):
@@ -67,7 +69,6 @@ class Rehearsal(Tracer):
 
     def __init__(self, narrowed: nn.Module, course: Course, removed: Tensor) -> None:
         self.expected, self.removed = course, removed
-        self.position = 0
         super().__init__(narrowed, rule_for, numbers_of)
 
     def start(self) -> Identities:
@@ -76,7 +77,7 @@ class Rehearsal(Tracer):
 
     def own_dimension(self, name: str, tensor: Tensor) -> int | None:
         """That of the first trace: a single channel may be left."""
-        return next((dim for slot, dim in self.expected.slots if slot == name), None) if tensor.numel() else None
+        return self.expected.own.get(name)
 
     def varies(self, shadow: Tensor, dim: int) -> bool:
         """As the first trace was told."""
@@ -99,7 +100,8 @@ class Rehearsal(Tracer):
         self,
         name: str,
         numbers: tuple[object, ...],
-        shadows: tuple[Tensor, ...],
+        origins: tuple[Origin, ...],
+        given: tuple[Tensor, ...],
         after: list[Tensor | None],
         outlines: list[Outline | None],
     ) -> None:
@@ -107,10 +109,10 @@ class Rehearsal(Tracer):
         if step.operation != name:
             raise Departed(self.position, f"once the model is narrower it does {name!r} there")
         if step.numbers != numbers:
-            raise Departed(self.position, "a number in it depends on the number of channels")
+            raise Departed(self.position, BY_WIDTH)
+        require_same_ways(step.origins, origins, self.position)
         if len(step.results) != len(after) or not all(map(self._is_expected, step.results, after)):
             raise Departed(self.position, "a channel number is written into the code")
-        self.position += 1
 
     def _is_expected(self, before: Outline | None, shadow: Tensor | None) -> bool:
         """Whether a shadow is the former one without the removed channels."""
@@ -123,6 +125,15 @@ class Rehearsal(Tracer):
 
     def _all_removed(self, before: Outline | None) -> bool:
         return before is not None and bool(self.removed[before.identities].all())
+
+
+def require_same_ways(before: Sequence[Origin], now: Sequence[Origin], position: int) -> None:
+    """Departed where a tensor without channels was computed in another way than before."""
+    if len(before) != len(now):
+        raise Departed(position, "the model has another number of results once it is narrower")
+    for one, other in zip(before, now, strict=True):
+        if one.way != other.way:
+            raise Departed(one.step if one.step >= 0 else position, BY_WIDTH)
 
 
 def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
@@ -175,7 +186,7 @@ def _run(cut: Callable[[nn.Module], object], trial: nn.Module, graph: ChannelGra
     rehearsal = Rehearsal(trial, graph.course, removed)
     try:
         with evaluating(trial), torch.inference_mode(), rehearsal:
-            trial(*_moved_along(graph.example, trial))
+            outputs = trial(*_moved_along(graph.example, trial))
     except Departed:
         raise
     except Exception as error:  # whatever somebody's forward raises
@@ -185,6 +196,9 @@ def _run(cut: Callable[[nn.Module], object], trial: nn.Module, graph: ChannelGra
         rehearsal.close()
     if rehearsal.position != len(graph.course.steps):
         raise Departed(rehearsal.position, "the model does less once it is narrower")
+    origins = [rehearsal.origin(output) for output in tensors_of(outputs)]
+    if graph.course.on_meta:
+        require_same_ways(graph.course.outputs, origins, rehearsal.position - 1)
 
 
 def blank(model: nn.Module) -> nn.Module:

@@ -82,12 +82,11 @@ def outline(shadow: Tensor) -> Outline:
 
 def outline_along(shadow: Tensor, dims: tuple[int, ...]) -> Outline | None:
     """The outline of a shadow with the given ``dims``; None where it differs along any other."""
-    small = compact(shadow)
-    if dims and dims[-1] >= shadow.ndim:
+    if shadow.numel() == 0 or (dims and dims[-1] >= shadow.ndim):
         return None
-    for dim, length in enumerate(small.shape):
-        if dim not in dims and length > 1:
-            if not constant(small, dim):
-                return None
-            small = small.narrow(dim, 0, 1)
-    return Outline(dims, small.reshape([small.shape[dim] for dim in dims]), tuple(shadow.shape))
+    small = compact(shadow)
+    if any(dim not in dims and not constant(small, dim) for dim in range(shadow.ndim)):
+        return None
+    lengths = [shadow.shape[dim] if dim in dims else 1 for dim in range(shadow.ndim)]
+    small = shadow[tuple(slice(length) for length in lengths)]
+    return Outline(dims, small.reshape([shadow.shape[dim] for dim in dims]), tuple(shadow.shape))

@@ -102,11 +102,13 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
 
 def _refusal(departed: Departed, graph: ChannelGraph, kept: Kept) -> str:
     step = graph.course.steps[min(departed.step, len(graph.course.steps) - 1)]
-    concerned = set(graph.classes.labels[step.identities()].tolist())
+    removed = graph.removed(kept)
+    concerned = next((ids for ids in step.identities() if bool(removed[ids].any())), torch.empty(0, dtype=torch.int64))
+    labels = set(graph.classes.labels[concerned].tolist())
     groups = [
         group.name
         for group, classes in zip(graph.groups, graph.classes.groups, strict=True)
-        if len(kept.get(group.name, range(group.size))) < group.size and concerned & set(classes.tolist())
+        if len(kept.get(group.name, range(group.size))) < group.size and labels & set(classes.tolist())
     ]
     return f"{departed.reason} ({step.place}); nothing was cut, concerned are the groups {groups or sorted(kept)}"
 

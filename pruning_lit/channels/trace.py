@@ -18,9 +18,9 @@ from pruning_lit.channels.tracer import Tracer
 def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelGraph:
     """Find out which slices of which tensors of ``model`` must leave together.
 
-    The model is run on ``example_input``, in eval mode and without gradients; nothing in it is changed. Then a copy of it,
-    with a part of all channels removed, is run and held against that; where a channel number turns out to be written
-    into somebody's ``forward``, the channels concerned are protected, until all that is not protected is proven.
+    The model is run on ``example_input``, in eval mode and without gradients; nothing in it is changed. Then a copy
+    of it, with a part of all channels removed, is run and held against that. Where a channel number turns out to be
+    written into somebody's ``forward``, the channels concerned are protected, until all that is not is proven.
 
     Args:
         model: any module; channels are found in its convolutions and linear layers.
@@ -38,6 +38,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelG
         tracer.close()
     for tensor in tensors_of(result):
         tracer.freeze(tensor, "it leaves the model")
+        tracer.course.outputs.append(tracer.origin(tensor))
     return _proven(tracer, model, arguments)
 
 
@@ -73,13 +74,14 @@ def some_of_everything(graph: ChannelGraph) -> Kept:
 
 
 def _blame(departed: Departed, graph: ChannelGraph, removed: Tensor, freeze: Callable[[Tensor, str], object]) -> None:
-    """Find out which channels are to be left alone: those of the step that went wrong, or of the last one before."""
+    """Find out which channels are to be left alone: those of the step that went wrong, or else of the nearest one."""
     steps = graph.course.steps
-    for step in reversed(steps[: departed.step + 1]):
+    nearest = [*reversed(steps[: departed.step + 1]), *steps[departed.step + 1 :]]
+    for step in nearest:
         if step.parting is not None and bool(removed[step.parting.identities].any()) and step.parting.give_up():
             return
-        concerned = step.identities()
-        if bool(removed[concerned].any()):
-            freeze(concerned, f"{departed.reason} ({step.place})")
-            return
+        for concerned in step.identities():
+            if bool(removed[concerned].any()):
+                freeze(concerned, f"{departed.reason} ({step.place})")
+                return
     freeze(removed.nonzero().flatten(), departed.reason)

@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pruning_lit.channels.course import Course, Step
+from pruning_lit.channels.course import Course, Origin, Step
 from pruning_lit.channels.flow import Flow, Role
 from pruning_lit.channels.graph import LayerCall
 from pruning_lit.channels.identity import Identities
@@ -19,6 +18,7 @@ from pruning_lit.channels.stored import Stored
 from pruning_lit.channels.stream import OperationStream, tensors_of
 
 Operation = torch._ops.OpOverload
+COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
 
 
 class Tracer(OperationStream):
@@ -44,8 +44,10 @@ class Tracer(OperationStream):
         self.partings = Partings()
         self.parting: Parting | None = None
         self.stored = Stored(model)
+        self.position = 0  # how many steps there have been
         self.flow = Flow()
         self.calls: list[LayerCall] = []
+        self.order: list[str] = []  # weights, and what selects, in the order of their use
         self.entries: list[str] = []
         self.relabel_inputs: dict[str, Tensor] = {}
         self.writers: dict[tuple[str, int], str] = {}  # slot to the layer that makes these channels
@@ -53,7 +55,7 @@ class Tracer(OperationStream):
         self.shadows = WeakIdKeyDictionary()
         self.silent = WeakIdKeyDictionary()  # tensors that are zero where a channel has been removed
         self.loud = WeakIdKeyDictionary()  # memory into which something else than zero was written
-        self.constants = WeakIdKeyDictionary()  # tensors that depend on nothing but numbers in the code
+        self.origins = WeakIdKeyDictionary()  # tensors without channels, to a number for all that led to them
         self.module_path: list[str] = [""]
         self.relabels = {path: module for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
         self.hooks: list[Any] = []
@@ -63,7 +65,7 @@ class Tracer(OperationStream):
 
     def start(self) -> Identities:
         """The identities there are before the pass."""
-        self.course = Course([], {}, [])
+        self.course = Course([], {}, [], {}, [])
         return Identities(self.course.slots, self.course.made)
 
     def name_of(self, tensor: Any) -> str | None:
@@ -88,7 +90,9 @@ class Tracer(OperationStream):
     def own_dimension(self, name: str, tensor: Tensor) -> int | None:
         """The only dimension of a parameter or buffer that is longer than 1."""
         long = [dim for dim, length in enumerate(tensor.shape) if length > 1]
-        return long[0] if len(long) == 1 else None
+        if len(long) == 1:
+            self.course.own[name] = long[0]
+        return self.course.own.get(name)
 
     def channels(self, tensor: Tensor, dim: int = 1) -> Tensor:
         """The identities along ``dim`` of an activation, shape ``(length,)``, -1 where it has none.
@@ -135,6 +139,11 @@ class Tracer(OperationStream):
         """Declare the identities along ``dim`` of an activation."""
         self.place(tensor, spread(identities, dim, tensor.shape), silent)
 
+    def called(self, weight: str, positions: int) -> None:
+        """A layer is used: ``positions`` multiply-accumulates for each element of its weight."""
+        self.calls.append(LayerCall(weight, positions))
+        self.order.append(weight)
+
     def freeze(self, tensor: Tensor, reason: str) -> None:
         """Forbid the removal of all channels in ``tensor``; the reason is told together with the module it arose in."""
         shadow = self.shadow(tensor)
@@ -165,21 +174,48 @@ class Tracer(OperationStream):
             self.flow.add(index, Role.OTHER, given, outputs[0], None)
             return
         before = [shadow for tensor in given if (shadow := self.shadow(tensor)) is not None]
+        flowing = tuple(compact(self.shadows[tensor]) for tensor in given if tensor in self.shadows)
+        origins = tuple(self.origin(tensor) for tensor in given)
         self._start_step()
         role = self.rule_for(operation)(self, operation, args, kwargs, result)
         after = [self.shadows.get(tensor) for tensor in outputs]
         outlines = [None if shadow is None else outline(shadow) for shadow in after]
+        numbers = (*self.numbers_of(operation, args, kwargs), *self.notes)
         if before or any(shadow is not None for shadow in after):
             if operation._schema.is_mutable and outputs and not self.is_silent(outputs[0]):
                 self.loud[outputs[0].untyped_storage()] = True
-            numbers = (*self.numbers_of(operation, args, kwargs), *self.notes, *self._constants(given))
-            shadows = (*before, *(shadow for shadow in after if shadow is not None))
-            self._record(short_name(operation), numbers, shadows, after, outlines)
-        else:
-            self._remember_constants(operation, args, kwargs, given, outputs)
+            if short_name(operation) not in COPIES:
+                self._record(short_name(operation), numbers, origins, flowing, after, outlines)
+                self.position += 1
+        self._remember_origins(operation, numbers, origins, given, outputs)
         for output, there in zip(outputs[:1], outlines, strict=False):
             channels = there.along(1) if there is not None and len(there.shape) > 1 else None
             self.flow.add(index, role or Role.OTHER, given, output, channels)
+
+    def origin(self, tensor: Tensor) -> Origin:
+        """What led to a tensor; nothing worth mentioning where there are channels in it."""
+        return Origin() if tensor in self.shadows else self.origins.get(tensor, Origin())
+
+    def _remember_origins(
+        self,
+        operation: Operation,
+        numbers: tuple[object, ...],
+        origins: tuple[Origin, ...],
+        given: list[Tensor],
+        outputs: list[Tensor],
+    ) -> None:
+        step = max([origin.step for origin in origins], default=-1)
+        if any(tensor in self.shadows for tensor in given):
+            step = self.position - 1
+        ways = tuple(origin.way for origin in origins)
+        if short_name(operation) in COPIES:
+            one = given[0]
+            written = short_name(operation) == "lift_fresh" and one.numel() == 1 and not one.is_meta
+            way = hash(one.item()) if written else ways[0]
+        else:
+            way = hash((short_name(operation), numbers, ways))
+        for output in outputs:
+            self.origins[output] = Origin(way, step)
 
     def _start_step(self) -> None:
         self.decisions: list[bool] = []
@@ -190,32 +226,16 @@ class Tracer(OperationStream):
         self,
         name: str,
         numbers: tuple[object, ...],
-        shadows: tuple[Tensor, ...],
+        origins: tuple[Origin, ...],
+        given: tuple[Tensor, ...],
         after: list[Tensor | None],
         outlines: list[Outline | None],
     ) -> None:
-        small = tuple(compact(shadow) for shadow in shadows)
+        made = tuple(compact(shadow) for shadow in after if shadow is not None)
         decisions = tuple(self.decisions)
         self.course.steps.append(
-            Step(name, self.module_path[-1], numbers, small, tuple(outlines), decisions, self.parting)
+            Step(name, self.module_path[-1], numbers, origins, given, made, tuple(outlines), decisions, self.parting)
         )
-
-    def _constants(self, given: list[Tensor]) -> tuple[object, ...]:
-        return tuple(self.constants[tensor] for tensor in given if tensor in self.constants)
-
-    def _remember_constants(
-        self, operation: Operation, args: tuple, kwargs: dict, given: list[Tensor], outputs: list[Tensor]
-    ) -> None:
-        """A number that is computed from a width (``torch.tensor(x.shape[1]).sqrt()``) must not go unseen."""
-        if operation._schema.name == "aten::lift_fresh" and given[0].numel() == 1 and not given[0].is_meta:
-            value: object = given[0].item()
-        elif all(tensor in self.constants for tensor in given):
-            plain = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, int | float | str)]
-            value = (operation._schema.name, tuple(plain), self._constants(given))
-        else:
-            return
-        for output in outputs:
-            self.constants[output] = hash(value)
 
     def _watch(self, path: str, module: nn.Module) -> None:
         def enter(_module: nn.Module, _args: Any) -> None:
@@ -238,7 +258,12 @@ class Tracer(OperationStream):
         if isinstance(self.relabels[path], ChannelSelect) and not source.is_meta:
             self.identities.freeze(channels[source.cpu()], f"{path!r} takes it: its reader has to let go of it first")
         self.relabel_inputs[name] = channels
-        self.set_channels(result, self.identities.of(name, 0, result.shape[1]), silent=self.is_silent(given))
+        made = self.identities.of(name, 0, result.shape[1])
+        self.set_channels(result, made, silent=self.is_silent(given))
+        if isinstance(self.relabels[path], ChannelSelect):
+            self.writers[name, 0] = path
+            self.flow.makes(result, made)
+        self.order.append(name)
         self.paused = False
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """Give the tensors of a model other shapes, and keep the numbers that modules hold about themselves in step."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -40,8 +42,8 @@ def sync_widths(model: nn.Module) -> None:
 
 
 def _sync_convolution(module: _ConvNd) -> None:
-    weight = getattr(module, "weight_v", module.weight)  # of a weight-normalised layer ``weight`` is a former result
-    first, second = weight.shape[:2]
+    weight = module._parameters.get("weight_v")  # of a weight-normalised layer, whose ``weight`` is a former result
+    first, second = cast(Tensor, module.weight if weight is None else weight).shape[:2]
     if (rows := _rows_per_group(module)) is not None:
         module.groups = max(1, first // rows)
         if module.groups == 1:  # an ordinary convolution, to look at; but should the others come back …

@@ -19,7 +19,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
                 module.bias.data = torch.randn(width, generator=random)
             module.running_mean = torch.randn(width, generator=random)
             module.running_var = torch.rand(width, generator=random) + 0.5
-        elif getattr(module, "bias", None) is not None:
+        elif isinstance(getattr(module, "bias", None), torch.Tensor):
             module.bias.data = torch.randn(module.bias.shape, generator=random)
     return model.eval()
 

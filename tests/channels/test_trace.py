@@ -331,12 +331,15 @@ def test_a_buffer_that_is_not_saved_keeps_its_width():
 @pytest.mark.parametrize(
     ("mixing", "reason"),
     [
-        (lambda x: x.softmax(1), "a softmax mixes channels"),
+        (lambda x: x.softmax(1), "softmax mixes channels"),
         (lambda x: x.mean(1, keepdim=True) + x, "mean mixes channels"),
-        (lambda x: F.group_norm(x, 2), "group_norm may mix channels"),
-        (lambda x: F.layer_norm(x, x.shape[1:]), "layer_norm may mix channels"),
-        (lambda x: x + torch.einsum("bchw,bdhw->bcd", x, x).sum((1, 2))[:, None, None, None], "may mix channels"),
-        (lambda x: x.cumsum(1), "cumsum may mix channels"),
+        (lambda x: F.group_norm(x, 2), "num_groups=2 (group_norm)"),
+        (lambda x: F.layer_norm(x, x.shape[1:]), "layer_norm normalises over all channels"),
+        (
+            lambda x: x + torch.einsum("bchw,bdhw->bcd", x, x).sum((1, 2))[:, None, None, None],
+            "two sets of channels meet",
+        ),
+        (lambda x: x.cumsum(1), "cumsum mixes channels"),
         (lambda x: x * torch.arange(6.0).view(6, 1, 1), "a tensor whose width is fixed"),
     ],
 )
@@ -360,8 +363,8 @@ def test_channels_that_meet_padding_are_protected_the_others_may_go():
 
 
 def test_the_module_in_which_channels_are_mixed_is_named():
-    net = nn.Sequential(conv(3, 6), nn.Sequential(nn.GroupNorm(2, 6)), conv(6, 5))
-    assert trace(net, PICTURE)["0"].protected == "group_norm may mix channels (in '1.0')"
+    net = nn.Sequential(conv(3, 6), nn.Sequential(nn.GroupNorm(1, 6)), conv(6, 5))
+    assert trace(net, PICTURE)["0"].protected == "group_norm with one group normalises over all channels (in '1.0')"
 
 
 def test_every_output_is_protected_however_it_is_wrapped():

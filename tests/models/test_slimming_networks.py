@@ -182,7 +182,6 @@ def test_narrowed_with_the_stream_whole_is_the_masked_one(name):
         assert difference(net, graph, kept, pictures) < 1e-10
 
 
-@pytest.mark.xfail(reason="the channels behind a ChannelSelect are no group yet", strict=True)
 @pytest.mark.parametrize("name", SMALL)
 def test_every_norm_can_lose_channels_while_the_stream_stays_whole(name):
     net = SMALL[name]()

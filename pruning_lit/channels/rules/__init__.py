@@ -38,6 +38,7 @@ FAMILIES: dict[Rule, str] = {
     layers.linear: "linear",
     layers.product: "mm bmm",
     layers.sum_and_product: "addmm baddbmm",
+    layers.einsum: "einsum",
     layers.recurrent: "lstm gru rnn_tanh rnn_relu",
     layers.weight_norm: "_weight_norm_interface",
     layers.attention: "scaled_dot_product_attention",
@@ -69,7 +70,7 @@ FAMILIES: dict[Rule, str] = {
     elementwise.same: "clone _to_copy detach alias lift_fresh contiguous",
     elementwise.like: "zeros_like ones_like full_like empty_like",
     elementwise.written: "copy_ index_put_",
-    unrelated: "new_zeros new_ones new_full new_empty new_empty_strided",
+    unrelated: "new_zeros new_ones new_full new_empty new_empty_strided zeros ones empty rand randn",
 }
 RULES: dict[str, Rule] = {
     (name if "::" in name else f"aten::{name}"): rule for rule, names in FAMILIES.items() for name in names.split()
@@ -93,4 +94,6 @@ def numbers_of(operation: Operation, args: tuple, kwargs: dict) -> tuple[object,
     """The numbers among the arguments that are no widths: equal for two passes in which equal things are done."""
     if rule_for(operation) in SIZED:
         return ()
+    if operation._schema.name in ("aten::full", "aten::scalar_tensor"):
+        return (args[-1],)
     return tuple(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, int | float | str))

@@ -56,7 +56,7 @@ PLUS = frozenset({"add", "sub"})
 def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """Channels that meet element by element are the same channel."""
     operands = tensors_of((args, kwargs))
-    shadows = _shadows(tracer, operands)
+    shadows = _shadows(tracer, operands, result.ndim)
     if not shadows:
         return None
     silent = _is_silent(tracer, operation, args, kwargs, operands)
@@ -72,26 +72,37 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     return Role.PASSES
 
 
-def _shadows(tracer: Tracer, operands: list[Tensor]) -> dict[int, Tensor]:
-    """The shadows of the operands that have one; a stored tensor with several long dimensions gets one here."""
+def _shadows(tracer: Tracer, operands: list[Tensor], ndim: int) -> dict[int, Tensor]:
+    """The shadows of the operands that have one.
+
+    A stored tensor with several long dimensions gets one here. A single channel that is spread over many others (a map
+    of attention) stays, and does not count as one of them.
+    """
     shadows = {i: shadow for i, tensor in enumerate(operands) if (shadow := tracer.shadow(tensor)) is not None}
-    ndim = max(tensor.ndim for tensor in operands)
-    where = {
-        dim - ndim
-        for shadow in shadows.values()
-        for dim in range(ndim - shadow.ndim, ndim)
-        if tracer.varies(shadow, dim - ndim)
-    }
+    where = {dim - ndim for dim in range(ndim) if _varying(tracer, shadows, dim - ndim)}
     for i, tensor in enumerate(operands):
-        view = tracer.stored.view(tensor) if i not in shadows else None
-        if view is None or len(where) != 1:
-            continue
-        (dim,) = where
-        stored = view.dim(dim) if -dim <= tensor.ndim and tensor.shape[dim] > 1 else None
-        if stored is not None:
-            own = tracer.identities.of(view.name, stored, view.shape[stored])
-            shadows[i] = spread(own, tensor.ndim + dim, tensor.shape)
+        if i in shadows:
+            spread_over = [dim for dim in where if -dim > tensor.ndim or tensor.shape[dim] == 1]
+            if tracer.decide(bool(spread_over) and compact(shadows[i]).numel() == 1):
+                tracer.freeze_identities(shadows.pop(i), "a single channel is spread over many")
+        elif len(where) == 1 and (own := _own_shadow(tracer, tensor, *where)) is not None:
+            shadows[i] = own
     return dict(sorted(shadows.items()))
+
+
+def _varying(tracer: Tracer, shadows: dict[int, Tensor], dim: int) -> bool:
+    return any([-dim <= shadow.ndim and tracer.varies(shadow, dim) for shadow in shadows.values()])  # noqa: C419
+
+
+def _own_shadow(tracer: Tracer, tensor: Tensor, dim: int) -> Tensor | None:
+    """The shadow of a stored tensor that meets channels along ``dim``, counted from the end."""
+    view = tracer.stored.view(tensor)
+    if view is None or -dim > tensor.ndim or (stored := view.dim(dim)) is None:
+        return None
+    if tracer.decide(tensor.shape[dim] == 1):
+        return None
+    own = tracer.identities.of(view.name, stored, tensor.shape[dim])
+    return spread(own, tensor.ndim + dim, tensor.shape)
 
 
 def _meet(tracer: Tracer, one: Tensor, other: Tensor) -> Tensor:
@@ -113,7 +124,8 @@ def _present(tracer: Tracer, one: Tensor, other: Tensor) -> bool:
 def _differs_where(tracer: Tracer, shadow: Tensor, other: Tensor) -> bool:
     """Whether a tensor without channels has a length of its own along a dimension in which the shadow varies."""
     offset = shadow.ndim - other.ndim
-    return any(other.shape[dim] > 1 and tracer.varies(shadow, dim + offset) for dim in range(other.ndim))
+    own = [dim for dim, length in enumerate(other.shape) if length > 1 and other.stride(dim) != 0]
+    return any(tracer.varies(shadow, dim + offset) and dim in own for dim in range(other.ndim))
 
 
 def _is_silent(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, operands: list[Tensor]) -> bool:
@@ -174,12 +186,12 @@ def written(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     if shadow is None:
         tracer.freeze(target, "a constant is written over it")
         return None
-    rows = copied or (len(args[1]) == 1 and source.ndim == target.ndim)  # whole rows, or the whole tensor
     whole = target.untyped_storage().nbytes() == target.numel() * target.element_size()
-    if not rows or (tracer.varies(shadow, 0) and not copied) or (there is None and not whole):
+    in_rows = not copied and source.ndim == target.ndim  # else it is broadcast over them
+    if (not copied and len(args[1]) > 1) or (in_rows and tracer.varies(shadow, 0)) or (there is None and not whole):
         for tensor in (source, target):
             tracer.freeze(tensor, "it is written into a part of another tensor")
         return None
-    channels = (shadow if copied else shadow.narrow(0, 0, 1)).expand(target.shape)
+    channels = (shadow.narrow(0, 0, 1) if in_rows else shadow).expand(target.shape)
     tracer.place(target, channels if there is None else _meet(tracer, there, channels))
     return None

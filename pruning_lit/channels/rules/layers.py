@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from pruning_lit.channels.flow import Role
-from pruning_lit.channels.graph import LayerCall
 from pruning_lit.channels.rules.arguments import named
 from pruning_lit.channels.shadow import outline
 from pruning_lit.channels.stored import View, layer_of
@@ -60,6 +59,64 @@ def sum_and_product(tracer: Tracer, operation: Operation, args: tuple, kwargs: d
     return product(tracer, operation, args[1:], {}, result)
 
 
+def einsum(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """Einstein sums of two tensors: as a matrix product, with the dimensions named by letters."""
+    equation, operands = args[0].replace(" ", ""), list(args[1])
+    inputs, arrow, output = equation.partition("->")
+    letters = inputs.split(",")
+    if not arrow or "." in equation or len(operands) != 2 or any(len(set(each)) != len(each) for each in letters):
+        for tensor in operands:
+            tracer.freeze(tensor, "an einsum of this kind may mix channels")
+        return None
+    for number, weight in enumerate(operands):
+        view = tracer.stored.view(weight)
+        shared = [letter for letter in letters[0] if letter in letters[1] and letter not in output]
+        made = [letter for letter in letters[number] if letter in output and letter not in letters[1 - number]]
+        if view is not None and len(shared) == len(made) == 1 and len(letters[number]) == 2:
+            x, x_letters = operands[1 - number], letters[1 - number]
+            out_dim, in_dim = letters[number].index(made[0]), letters[number].index(shared[0])
+            positions = result.numel() // max(1, result.shape[output.index(made[0])]) // max(1, result.shape[0])
+            given = tracer.channels(x, x_letters.index(shared[0]))
+            return _make(tracer, view, given, None, result, out_dim, in_dim, output.index(made[0]), positions)
+    return _einsum_of_activations(tracer, operands, letters, output, result)
+
+
+def _einsum_of_activations(
+    tracer: Tracer, operands: list[Tensor], letters: list[str], output: str, result: Tensor
+) -> Role | None:
+    shadows = [tracer.shadow(tensor) for tensor in operands]
+    summed = [
+        [
+            letter
+            for dim, letter in enumerate(each)
+            if shadow is not None and tracer.varies(shadow, dim) and letter not in output
+        ]
+        for each, shadow in zip(letters, shadows, strict=True)
+    ]
+    if any(summed):
+        letter = (summed[0] or summed[1])[0]
+        if letter in letters[0] and letter in letters[1]:
+            _sum_of_products(tracer, operands, (letters[0].index(letter), letters[1].index(letter)))
+        else:
+            for tensor in operands:
+                tracer.freeze(tensor, "an einsum sums over it")
+        return None
+    if all(shadow is not None for shadow in shadows):
+        for tensor in operands:
+            tracer.freeze(tensor, "two sets of channels meet in an einsum")
+        return None
+    for tensor, shadow, each in zip(operands, shadows, letters, strict=True):
+        if shadow is not None:
+            for dim, letter in reversed(list(enumerate(each))):
+                shadow = shadow if letter in output else shadow.select(dim, 0)
+            kept = [letter for letter in each if letter in output]
+            shadow = shadow.permute([kept.index(letter) for letter in output if letter in kept])
+            for dim, letter in enumerate(output):
+                shadow = shadow if letter in kept else shadow.unsqueeze(dim)
+            tracer.place(result, shadow.expand(result.shape), tracer.is_silent(tensor))
+    return None
+
+
 def _layer(
     tracer: Tracer,
     x: Tensor,
@@ -72,16 +129,30 @@ def _layer(
     positions: int,
 ) -> Role | None:
     view = tracer.stored.view(weight)
-    rows, columns = (None, None) if view is None else (axis(tracer, view, out_dim), axis(tracer, view, in_dim))
-    if view is None or rows is None or columns is None:
+    if view is None:
         return _computed(tracer, x, weight, bias)
+    return _make(tracer, view, tracer.channels(x, channel_dim), bias, result, out_dim, in_dim, channel_dim, positions)
+
+
+def _make(
+    tracer: Tracer,
+    view: View,
+    given: Tensor,
+    bias: Tensor | None,
+    result: Tensor,
+    out_dim: int,
+    in_dim: int,
+    channel_dim: int,
+    positions: int,
+) -> Role | None:
+    rows, columns = axis(tracer, view, out_dim), axis(tracer, view, in_dim)
     layer = layer_of(view.name)
-    _read(tracer, layer, tracer.channels(x, channel_dim), columns)
+    _read(tracer, layer, given, columns)
     tracer.readers[view.name, _dim(view, in_dim)] = tracer.writers[view.name, _dim(view, out_dim)] = layer
     if bias is not None:
         tie_parameter(tracer, bias, rows)
     tracer.set_channels(result, rows, channel_dim, silent=True)
-    tracer.calls.append(LayerCall(view.name, positions))
+    tracer.called(view.name, positions)
     return Role.MAKES
 
 
@@ -93,10 +164,10 @@ def _computed(tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None) ->
     return None
 
 
-def axis(tracer: Tracer, view: View, dim: int) -> Tensor | None:
+def axis(tracer: Tracer, view: View, dim: int) -> Tensor:
     """The identities along a dimension of a stored weight, shape ``(length,)``."""
-    stored = view.dim(dim)
-    return None if stored is None else tracer.identities.of(view.name, stored, view.shape[stored])
+    stored = _dim(view, dim)
+    return tracer.identities.of(view.name, stored, view.shape[stored])
 
 
 def _dim(view: View, dim: int) -> int:
@@ -124,10 +195,8 @@ def _grouped(
 ) -> Role | None:
     """A convolution with groups: the inputs and outputs of each group leave together, and with them the group."""
     view = tracer.stored.view(weight)
-    stored = None if view is None else axis(tracer, view, 0)
-    if view is None or stored is None:
-        return _computed(tracer, x, weight, bias)
-    layer = layer_of(view.name)
+    assert view is not None
+    stored, layer = axis(tracer, view, 0), layer_of(view.name)
     given = tracer.channels(x)
     made = stored if not transposed else tracer.identities.fresh(result.shape[1])
     for part_in, part_stored, part_made in zip(
@@ -142,7 +211,7 @@ def _grouped(
     if bias is not None:
         tie_parameter(tracer, bias, made)
     tracer.set_channels(result, made, silent=True)
-    tracer.calls.append(LayerCall(view.name, spatial))
+    tracer.called(view.name, spatial)
     return Role.MAKES
 
 
@@ -218,7 +287,7 @@ def _contraction(tracer: Tracer, one: Tensor, other: Tensor, result: Tensor) -> 
     left, right = tracer.shadow(one), tracer.shadow(other)
     contracted = [shadow is not None and tracer.varies(shadow, dim) for shadow, dim in ((left, -1), (right, -2))]
     if any(contracted):
-        _sum_of_products(tracer, one, other)
+        _sum_of_products(tracer, [one, other], (-1, -2))
         return None
     if left is not None and right is not None:
         for tensor in (one, other):
@@ -231,17 +300,18 @@ def _contraction(tracer: Tracer, one: Tensor, other: Tensor, result: Tensor) -> 
     return None
 
 
-def _sum_of_products(tracer: Tracer, one: Tensor, other: Tensor) -> None:
+def _sum_of_products(tracer: Tracer, operands: list[Tensor], dims: tuple[int, int]) -> None:
     """Exact without the removed channels if each product with one of them is zero."""
-    left, right = tracer.shadow(one), tracer.shadow(other)
-    channels = [outline(shadow).along(dim) if shadow is not None else None for shadow, dim in ((left, -1), (right, -2))]
-    first, second = channels
+    shadows = [tracer.shadow(tensor) for tensor in operands]
+    first, second = (
+        None if shadow is None else outline(shadow).along(dim) for shadow, dim in zip(shadows, dims, strict=True)
+    )
     if first is None or second is None or bool(((first < 0) | (second < 0)).any()):
-        reason = "a matrix product sums over it against numbers of fixed width"
-    elif not (tracer.is_silent(one) or tracer.is_silent(other)):
-        reason = "a matrix product sums over it, and it is not zero once it is removed"
+        reason = "a product sums over it against numbers of fixed width"
+    elif not any(tracer.is_silent(tensor) for tensor in operands):
+        reason = "a product sums over it, and it is not zero once it is removed"
     else:
         tracer.identities.tie(first, second)
         return
-    for tensor in (one, other):
+    for tensor in operands:
         tracer.freeze(tensor, reason)

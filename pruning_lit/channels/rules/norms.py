@@ -26,7 +26,9 @@ def group_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, 
     given = named(operation, args, kwargs)
     x, num_groups = given["input"], given["num_groups"]
     channels = tracer.channels(x)
-    if num_groups == 1 and len(channels) > 1:
+    if tracer.shadow(x) is None:
+        return None
+    if tracer.decide(num_groups == 1 and len(channels) > 1):
         tracer.freeze(x, "group_norm with one group normalises over all channels")
         return Role.PASSES
     tracer.note(len(channels) // num_groups)

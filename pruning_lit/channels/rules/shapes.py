@@ -96,7 +96,7 @@ def padding(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     value = named(operation, args, kwargs).get("value", 0)
     silent = tracer.is_silent(args[0]) and not value
     padded = [shadow.ndim - 1 - i // 2 for i in range(0, len(pads), 2) if pads[i] or pads[i + 1]]
-    if any([tracer.varies(shadow, dim) for dim in padded]):
+    if any(tracer.varies(shadow, dim) for dim in padded):
         tracer.place(result, torch.nn.functional.pad(shadow, pads, value=NONE), silent)
         return None
     tracer.place(result, compact(shadow).expand(result.shape), silent)
@@ -117,7 +117,7 @@ def gathering(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
         picked = [dim for dim, index in enumerate(args[1]) if index is not None]
         if any(index is not None and index.dtype == torch.bool and index.ndim > 1 for index in args[1]):
             picked = list(range(x.ndim))
-    if any([tracer.varies(shadow, dim) for dim in picked]):
+    if any(tracer.varies(shadow, dim) for dim in picked):
         tracer.freeze(x, "channels are picked from it by a list of numbers")
         return None
     if operation._schema.name == "aten::index_select" or (len(picked) == 1 and args[1][picked[0]].ndim == 1):
