@@ -37,13 +37,13 @@ def sync_widths(model: nn.Module) -> None:
             module.num_channels = len(module.weight)
             module.num_groups = module.num_channels // per_group
         elif isinstance(module, nn.RNNBase):
-            module.input_size = module.weight_ih_l0.shape[1]
+            module.input_size = cast(Tensor, module.weight_ih_l0).shape[1]
             module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
 
 
 def _sync_convolution(module: _ConvNd) -> None:
     weight = module._parameters.get("weight_v")  # of a weight-normalised layer, whose ``weight`` is a former result
-    first, second = cast(Tensor, module.weight if weight is None else weight).shape[:2]
+    first, second = (module.weight if weight is None else weight).shape[:2]
     if (rows := _rows_per_group(module)) is not None:
         module.groups = max(1, first // rows)
         if module.groups == 1:  # an ordinary convolution, to look at; but should the others come back …

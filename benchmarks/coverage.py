@@ -1,0 +1,112 @@
+"""Which networks the channel graph understands: ``python benchmarks/coverage.py [--only NAME …] > results/coverage.md``.
+
+Each network is traced, a random half of the channels of every group that allows it is removed, and the output is
+compared with that of the masked network, in float64. Seconds are of a single thread, in float32 as people use it.
+"""
+
+import argparse
+import copy
+import datetime
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import torch
+from networks import Network, networks, random_weights
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from pruning_lit.channels import ChannelGraph, cost, mask, narrow, trace, verify
+from pruning_lit.report.machine import hardware, versions
+
+HEADINGS = (
+    "network", "groups", "prunable channels", "error", "parameters left", "MACs left", "trace s", "cut s", "protected"
+)  # fmt: skip
+
+
+def half(graph: ChannelGraph) -> dict[str, list[int]]:
+    """A random half of every group that may be pruned."""
+    random = torch.Generator().manual_seed(0)
+    return {
+        group.name: sorted(torch.randperm(group.size, generator=random)[: max(1, group.size // 2)].tolist())
+        for group in graph.prunable
+    }
+
+
+def channels(graph: ChannelGraph, prunable: bool) -> int:
+    """How many output channels of layers may leave (or may not)."""
+    return sum(
+        piece.positions.numel()
+        for group in graph.groups
+        for piece in group.slices
+        if piece.role == "writes" and (group.protected is None) is prunable
+    )
+
+
+def reasons(graph: ChannelGraph) -> str:
+    """Why groups are protected, in words, each once, with the number of groups."""
+    found = Counter(str(group.protected).split(" (in ")[0] for group in graph.groups if group.protected)
+    return "; ".join(f"{count} x {reason}" for reason, count in found.most_common()).replace("|", "/")
+
+
+def try_out(network: Network) -> list[str]:
+    """One row of the table."""
+    torch.manual_seed(0)
+    model, example = random_weights(network.build()), network.example()
+    start = time.perf_counter()
+    graph = trace(model, example)
+    traced = time.perf_counter() - start
+    kept, narrowed = half(graph), copy.deepcopy(model)
+    start = time.perf_counter()
+    narrow(narrowed, graph, kept)
+    cut = time.perf_counter() - start
+    narrowed, masked = narrowed.double(), model.double()
+    mask(masked, graph, kept)
+    error = verify(narrowed, masked, _doubled(example))
+    before, after = cost(graph), cost(graph, kept)
+    assert after.params == sum(parameter.numel() for parameter in narrowed.parameters())
+    there, fixed = channels(graph, True), channels(graph, False)
+    return [
+        network.name,
+        f"{len(graph.groups)}",
+        f"{there / (there + fixed):.1%}",
+        f"{error:.0e}",
+        f"{after.params / before.params:.1%}",
+        f"{after.macs / before.macs:.1%}",
+        f"{traced:.2f}",
+        f"{cut:.2f}",
+        reasons(graph),
+    ]
+
+
+def _doubled(example: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tree_map_only(Tensor, lambda tensor: tensor.double(), example)
+
+
+def main() -> None:
+    """Print the table, a row at a time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", help="names of the networks to try")
+    only = parser.parse_args().only
+    torch.set_num_threads(1)
+    print(f"# Coverage\n\n{__doc__.split(chr(10) * 2, 1)[1].strip()}\n")
+    print(f"{datetime.date.today()}, {hardware()}, {versions()}\n")
+    print("| " + " | ".join(HEADINGS) + " |\n|" + " --- |" * len(HEADINGS))
+    for network in networks():
+        if only and network.name not in only:
+            continue
+        try:
+            row = try_out(network)
+        except Exception as error:  # a row all the same
+            row = [
+                network.name,
+                *["-"] * 7,
+                f"**failed**: {type(error).__name__}: {str(error)[:300]}".replace("\n", " "),
+            ]
+        print("| " + " | ".join(row) + " |", flush=True)
+        print(row[0], row[3], file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The networks that people ask about first, as they come from torchvision, and those of this literature."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.ops import FrozenBatchNorm2d
+
+from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet, vgg_bn
+
+CLASSIFICATION = [
+    "alexnet", "vgg11", "vgg16", "vgg19", "vgg11_bn", "vgg16_bn", "vgg19_bn", "resnet18", "resnet34", "resnet50",
+    "resnet101", "resnext50_32x4d", "wide_resnet50_2", "densenet121", "densenet201", "mobilenet_v2",
+    "mobilenet_v3_small", "mobilenet_v3_large", "mnasnet1_0", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2",
+    "efficientnet_b3", "efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x1_0", "squeezenet1_0",
+    "squeezenet1_1", "googlenet", "inception_v3", "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t",
+]  # fmt: skip
+SEGMENTATION = ["fcn_resnet50", "deeplabv3_resnet50", "lraspp_mobilenet_v3_large"]
+DETECTION = [
+    "ssd300_vgg16", "ssdlite320_mobilenet_v3_large", "fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn",
+    "retinanet_resnet50_fpn", "fcos_resnet50_fpn",
+]  # fmt: skip
+TIMM = [
+    "resnet50", "seresnet50", "ecaresnet50t", "res2net50_26w_4s", "resnest14d", "regnety_004", "efficientnet_b0",
+    "mobilenetv3_large_100", "ghostnet_100", "hrnet_w18_small", "dla34", "cspdarknet53", "repvgg_a0", "convnext_atto",
+    "dpn68", "vovnet39a", "inception_v4", "nfnet_l0", "mixer_s32_224", "deit_tiny_patch16_224", "convmixer_768_32",
+    "efficientvit_b0",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to try.
+
+    Attributes:
+        name: for the table.
+        build: makes it, with random weights.
+        example: makes its arguments, in float32.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    example: Callable[[], tuple[Any, ...]]
+
+
+def networks() -> list[Network]:
+    """All of them, the cheap ones first within each family."""
+    return [*_cifar(), *map(_torchvision, CLASSIFICATION), *map(_torchvision, SEGMENTATION), *_detection(), *_timm()]
+
+
+def random_weights(model: nn.Module) -> nn.Module:
+    """Give every batch norm statistics, scales and shifts that hide nothing; in place, in eval mode."""
+    random = torch.Generator().manual_seed(0)
+
+    def around(value: float, like: Tensor) -> Tensor:
+        return value + 0.2 * (torch.rand(like.shape, generator=random).to(like) - 0.5)
+
+    for module in model.modules():
+        if isinstance(module, _BatchNorm | FrozenBatchNorm2d) and module.running_mean is not None:
+            module.running_mean.copy_(around(0.0, module.running_mean))
+            module.running_var.copy_(around(1.0, module.running_var))
+            if module.weight is not None:
+                with torch.no_grad():
+                    module.weight.copy_(around(1.0, module.weight))
+                    module.bias.copy_(around(0.0, module.bias))
+    return model.eval()
+
+
+def _cifar() -> list[Network]:
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "CIFAR resnet56, option A": lambda: cifar_resnet(56),
+        "CIFAR resnet110, option A": lambda: cifar_resnet(110),
+        "CIFAR vgg16_bn": lambda: vgg_bn(16),
+        "pre-activation resnet164": lambda: preresnet(164),
+        "CIFAR densenet40": lambda: cifar_densenet(40),
+    }
+    return [Network(name, build, lambda: (_picture(32),)) for name, build in builders.items()]
+
+
+def _torchvision(name: str) -> Network:
+    options: dict[str, Any] = {"weights": None}
+    if name in SEGMENTATION or name in DETECTION:
+        options["weights_backbone"] = None
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = False  # takes a minute, and is not looked at here
+    size = {"inception_v3": 299, "ssd300_vgg16": 300}.get(name, 320 if name in DETECTION else 224)
+    pictures: Callable[[], tuple[Any, ...]] = lambda: (_picture(size),)  # noqa: E731
+    if name in DETECTION:
+        pictures = lambda: ([_picture(size)[0]],)  # noqa: E731
+    return Network(name, lambda: torchvision.models.get_model(name, **options), pictures)
+
+
+def _detection() -> list[Network]:
+    plain = [_torchvision(name) for name in DETECTION]
+    frozen = [
+        Network(f"{each.name}, frozen batch norm", lambda each=each: _frozen(each.build()), each.example)  # type: ignore[misc]
+        for each in plain
+        if "resnet50" in each.name
+    ]
+    return [*plain, *frozen]
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    """With every batch norm replaced by torchvision's frozen one."""
+    for module in list(model.modules()):
+        for key, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, key, FrozenBatchNorm2d(child.num_features))
+    return model
+
+
+def _timm() -> list[Network]:
+    try:
+        import timm
+    except ImportError:
+        return []
+    return [
+        Network(f"timm {name}", lambda name=name: timm.create_model(name), lambda: (_picture(224),))  # type: ignore[misc]
+        for name in TIMM
+    ]
+
+
+def _picture(size: int) -> Tensor:
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))
