@@ -67,6 +67,10 @@ def random_weights(model: nn.Module) -> nn.Module:
                 with torch.no_grad():
                     module.weight.copy_(around(1.0, module.weight))
                     module.bias.copy_(around(0.0, module.bias))
+    for parameter in model.parameters():
+        if bool((parameter == parameter.flatten()[0]).all()) or float(parameter.detach().abs().max()) < 1e-3:
+            with torch.no_grad():  # heads of zeros and layer scales of next to nothing would hide what is behind them
+                parameter.copy_(around(0.0, parameter))
     return model.eval()
 
 
@@ -85,6 +89,8 @@ def _torchvision(name: str) -> Network:
     options: dict[str, Any] = {"weights": None}
     if name in SEGMENTATION or name in DETECTION:
         options["weights_backbone"] = None
+    if name in DETECTION:  # otherwise a detector with random weights finds nothing, and half of it is never run
+        options["box_score_thresh" if "rcnn" in name else "score_thresh"] = 0.0
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False  # takes a minute, and is not looked at here
     size = {"inception_v3": 299, "ssd300_vgg16": 300}.get(name, 320 if name in DETECTION else 224)

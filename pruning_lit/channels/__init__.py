@@ -2,10 +2,11 @@
 
 from pruning_lit.channels.artefact import load, save
 from pruning_lit.channels.cost import Cost, cost, cost_of_widths
+from pruning_lit.channels.cut import Move, Moves
 from pruning_lit.channels.graph import ChannelGraph, ChannelGroup, ChannelSlice, Kept, Tap
 from pruning_lit.channels.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
 from pruning_lit.channels.stream import observe
-from pruning_lit.channels.surgery import Move, Moves, mask, narrow
+from pruning_lit.channels.surgery import mask, narrow
 from pruning_lit.channels.trace import trace
 from pruning_lit.channels.verify import verify
 from pruning_lit.channels.widen import Regrowth, widen

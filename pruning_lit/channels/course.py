@@ -16,11 +16,12 @@ class Origin:
 
     Attributes:
         way: a number for all operations and numbers on the way; it changes with whatever is computed from a width
-            (``scores / math.sqrt(x.shape[1])``).
+            (``scores / math.sqrt(x.shape[1])``). None where values decided how many there are (the boxes of a
+            detector): then the numbers that follow may be another time's others.
         step: the last step that led to it, -1 where none did.
     """
 
-    way: int = 0
+    way: int | None = 0
     step: int = -1
 
 

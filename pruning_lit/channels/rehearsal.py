@@ -1,7 +1,8 @@
 """Plan, rehearse, cut: prove on a copy that a plan removes what it says and nothing else."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.course import Course, Origin, Step
+from pruning_lit.channels.cut import Cut
 from pruning_lit.channels.graph import ChannelGraph
 from pruning_lit.channels.identity import Identities
 from pruning_lit.channels.rules import numbers_of, rule_for
@@ -25,11 +27,12 @@ class Departed(Exception):
     Attributes:
         step: number of the first step that is different.
         reason: in words.
+        in_doubt: whether it may be another with data: numbers that the model puts into a tensor are not seen without.
     """
 
-    def __init__(self, step: int, reason: str) -> None:
+    def __init__(self, step: int, reason: str, in_doubt: bool = False) -> None:
         super().__init__(reason)
-        self.step, self.reason = step, reason
+        self.step, self.reason, self.in_doubt = step, reason, in_doubt
 
 
 class KeptIdentities(Identities):
@@ -56,6 +59,25 @@ class KeptIdentities(Identities):
         if len(left) != length:
             raise ValueError(f"{len(left)} channels were expected, there are {length}")
         return left
+
+
+class Reference(Tracer):
+    """Follows the channels once more through a model of the same widths, whose values, and thus course, are others.
+
+    Args:
+        model: the model with other values.
+        course: the first course, whose identities are used again.
+    """
+
+    def __init__(self, model: nn.Module, course: Course) -> None:
+        self.first = course
+        super().__init__(model, rule_for, numbers_of)
+
+    def start(self) -> Identities:
+        """See ``Tracer``."""
+        self.course = replace(self.first, steps=[], outputs=[])
+        nobody = torch.zeros(1 + max((slot.stop for slot in [*self.first.slots.values(), *self.first.made]), default=0))
+        return KeptIdentities(self.first, nobody.bool())
 
 
 class Rehearsal(Tracer):
@@ -114,6 +136,12 @@ class Rehearsal(Tracer):
         if len(step.results) != len(after) or not all(map(self._is_expected, step.results, after)):
             raise Departed(self.position, "a channel number is written into the code")
 
+    def finish(self, outputs: list[Origin]) -> None:
+        """See ``Tracer``; Departed where something is missing, or an output was computed in another way."""
+        if self.position != len(self.expected.steps):
+            raise Departed(self.position, "the model does less once it is narrower")
+        require_same_ways(self.expected.outputs, outputs, self.position - 1)
+
     def _is_expected(self, before: Outline | None, shadow: Tensor | None) -> bool:
         """Whether a shadow is the former one without the removed channels."""
         if before is None or shadow is None:
@@ -133,7 +161,7 @@ def require_same_ways(before: Sequence[Origin], now: Sequence[Origin], position:
         raise Departed(position, "the model has another number of results once it is narrower")
     for one, other in zip(before, now, strict=True):
         if one.way != other.way:
-            raise Departed(one.step if one.step >= 0 else position, BY_WIDTH)
+            raise Departed(one.step if one.step >= 0 else position, BY_WIDTH, in_doubt=True)
 
 
 def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
@@ -150,13 +178,14 @@ def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
     return torch.equal(before[stays].view(now.shape), now)
 
 
-def rehearse(cut: Callable[[nn.Module], object], model: nn.Module, graph: ChannelGraph, removed: Tensor) -> None:
+def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph, removed: Tensor) -> None:
     """Carry a cut out on a copy of a model, run that, and hold it against the trace.
 
-    The copy has no data, unless the model turns out to need some (detectors look at their own predictions).
+    The copy has no data, unless the model turns out to need some: detectors look at their own predictions. Then the
+    narrowed copy is held against a masked one, which predicts the same, both in float64.
 
     Args:
-        cut: narrows the model given to it, in place.
+        cut: what is to be done.
         model: the model that was traced; it is not touched.
         graph: its trace.
         removed: whether each identity is removed, see ``ChannelGraph.removed``.
@@ -164,41 +193,43 @@ def rehearse(cut: Callable[[nn.Module], object], model: nn.Module, graph: Channe
     Raises:
         Departed: the narrowed copy does not do what the model did, with the removed channels deleted.
     """
-    on_meta = graph.course.on_meta
-    if on_meta:
+    failure = None
+    if graph.course.on_meta:
+        trial = blank(model)
+        cut.narrow(trial)
         try:
-            _run(cut, blank(model), graph, removed)
+            _run(Rehearsal(trial, graph.course, removed), trial, graph)
             return
         except Departed as departed:
-            if departed.__cause__ is None:
+            if not departed.in_doubt:
                 raise
-            failed_at = departed.step
+            failure = departed
+    masked, narrowed = (copy.deepcopy(model).double() for _ in range(2))
+    cut.mask(masked)
+    cut.narrow(narrowed)
+    reference = Reference(masked, graph.course)
     try:
-        _run(cut, copy.deepcopy(model), graph, removed)
+        _run(reference, masked, graph)
+        _run(Rehearsal(narrowed, reference.course, removed), narrowed, graph)
         graph.course.on_meta = False
     except Departed as departed:
-        graph.course.on_meta = on_meta and departed.step <= failed_at
+        graph.course.on_meta = failure is not None and departed.step <= failure.step
         raise
 
 
-def _run(cut: Callable[[nn.Module], object], trial: nn.Module, graph: ChannelGraph, removed: Tensor) -> None:
-    cut(trial)
-    rehearsal = Rehearsal(trial, graph.course, removed)
+def _run(tracer: Tracer, trial: nn.Module, graph: ChannelGraph) -> None:
     try:
-        with evaluating(trial), torch.inference_mode(), rehearsal:
+        with evaluating(trial), torch.inference_mode(), tracer:
             outputs = trial(*_moved_along(graph.example, trial))
     except Departed:
         raise
     except Exception as error:  # whatever somebody's forward raises
         message = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Departed(rehearsal.position, f"without some of its channels the model fails: {message}") from error
+        reason = f"without some of its channels the model fails: {message}"
+        raise Departed(tracer.position, reason, in_doubt=True) from error
     finally:
-        rehearsal.close()
-    if rehearsal.position != len(graph.course.steps):
-        raise Departed(rehearsal.position, "the model does less once it is narrower")
-    origins = [rehearsal.origin(output) for output in tensors_of(outputs)]
-    if graph.course.on_meta:
-        require_same_ways(graph.course.outputs, origins, rehearsal.position - 1)
+        tracer.close()
+    tracer.finish([tracer.origin(output) for output in tensors_of(outputs)])
 
 
 def blank(model: nn.Module) -> nn.Module:

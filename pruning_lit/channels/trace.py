@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels.assembly import Assembly
+from pruning_lit.channels.cut import Cut
 from pruning_lit.channels.graph import ChannelGraph, Kept
 from pruning_lit.channels.rehearsal import Departed, rehearse
 from pruning_lit.channels.rules import numbers_of, rule_for
 from pruning_lit.channels.stream import evaluating, tensors_of
-from pruning_lit.channels.surgery import Cut
 from pruning_lit.channels.tracer import Tracer
 
 
@@ -38,7 +38,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelG
         tracer.close()
     for tensor in tensors_of(result):
         tracer.freeze(tensor, "it leaves the model")
-        tracer.course.outputs.append(tracer.origin(tensor))
+    tracer.finish([tracer.origin(tensor) for tensor in tensors_of(result)])
     return _proven(tracer, model, arguments)
 
 
@@ -56,7 +56,7 @@ def _proven(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> Cha
             return graph
         removed = graph.removed(kept)
         try:
-            rehearse(Cut.of(model, graph, kept).carry_out, model, graph, removed)
+            rehearse(Cut.of(model, graph, kept), model, graph, removed)
             return graph
         except Departed as departed:
             _blame(departed, graph, removed, lambda *freezing: found.append(freezing))

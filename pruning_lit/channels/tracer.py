@@ -212,6 +212,8 @@ class Tracer(OperationStream):
             one = given[0]
             written = short_name(operation) == "lift_fresh" and one.numel() == 1 and not one.is_meta
             way = hash(one.item()) if written else ways[0]
+        elif None in ways or _counts_values(operation, given):
+            way = None
         else:
             way = hash((short_name(operation), numbers, ways))
         for output in outputs:
@@ -266,10 +268,21 @@ class Tracer(OperationStream):
         self.order.append(name)
         self.paused = False
 
+    def finish(self, outputs: list[Origin]) -> None:
+        """The pass is over, with these outputs."""
+        self.course.outputs += outputs
+
     def close(self) -> None:
         """Take the hooks off the model again."""
         for hook in self.hooks:
             hook.remove()
+
+
+def _counts_values(operation: Operation, given: list[Tensor]) -> bool:
+    """Whether the values that go in decide how many come out."""
+    if torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms":
+        return True
+    return short_name(operation) == "index" and any(tensor.dtype == torch.bool for tensor in given[1:])
 
 
 def short_name(operation: Operation) -> str:

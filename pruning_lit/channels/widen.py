@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.channels.cut import Move, Moves
 from pruning_lit.channels.relabel import ChannelRelabel
-from pruning_lit.channels.surgery import Move, Moves
 from pruning_lit.channels.widths import replace, sync_widths
 
 

@@ -1,0 +1,123 @@
+"""What a choice of channels means for the tensors of a model."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels.graph import ChannelGraph, Kept, Relabelling
+from pruning_lit.channels.relabel import ChannelRelabel
+from pruning_lit.channels.widths import replace, sync_widths
+
+NOT_MASKED = ("running_mean", "running_var", "weight_v", "original1")  # statistics; directions, which have no zero
+
+
+@dataclass(frozen=True)
+class Move:
+    """What became of one tensor.
+
+    Attributes:
+        old, new: before and after; for parameters the objects themselves, as an optimizer knows them.
+        index: dimension to the positions of ``old`` that are in ``new``, shape ``(kept,)``.
+    """
+
+    old: Tensor
+    new: Tensor
+    index: dict[int, Tensor]
+
+    def gather(self, companion: Tensor) -> Tensor:
+        """Take from a tensor of the shape of ``old`` (a momentum, an average) what belongs to ``new``."""
+        return _take(companion, self.index)
+
+
+Moves = dict[str, Move]  # by state-dict name
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is to be done to the tensors of a model, which is not needed for it any more.
+
+    Attributes:
+        stays: for every tensor that loses something, by dimension: one boolean per position.
+        narrowed, masked: new contents of the relabellings, where channels are removed and where they become zero.
+    """
+
+    stays: dict[str, dict[int, Tensor]]
+    narrowed: dict[str, Tensor]
+    masked: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module, graph: ChannelGraph, kept: Kept) -> "Cut":
+        """The cut that leaves ``kept``; ValueError where that does not fit the graph."""
+        masks = graph.keep_mask(kept)
+        stays = _flags(model, graph, masks)
+        narrowed, masked = {}, {}
+        for item in graph.relabellings:
+            module = _relabel(model, item)
+            flags = _inputs_stay(graph, item, masks), _outputs_stay(module, item, stays)
+            narrowed[item.tensor], masked[item.tensor] = module.narrowed(*flags), module.masked(*flags)
+        return cls(stays, narrowed, masked)
+
+    def narrow(self, model: nn.Module) -> Moves:
+        """Make the tensors smaller, in place."""
+        tensors = model.state_dict(keep_vars=True)
+        moves = {}
+        for name, dims in self.stays.items():
+            index = {dim: flags.nonzero().flatten() for dim, flags in dims.items()}
+            old = tensors[name]
+            moves[name] = Move(old, replace(model, name, _take(old.detach(), index)), index)
+        for name, source in self.narrowed.items():
+            old, index = tensors[name], moves[name].index if name in moves else {}
+            moves[name] = Move(old, replace(model, name, source.to(old.device)), index)
+        sync_widths(model)
+        return moves
+
+    def mask(self, model: nn.Module) -> None:
+        """Write zeros, in place."""
+        tensors = model.state_dict()
+        for name, dims in self.stays.items():
+            if name.endswith(NOT_MASKED) or name in self.masked:
+                continue
+            for dim, flags in dims.items():
+                tensors[name].index_fill_(dim, (~flags).nonzero().flatten().to(tensors[name].device), 0)
+        for name, source in self.masked.items():
+            tensors[name].copy_(source)
+
+
+def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
+    for dim, positions in index.items():
+        tensor = tensor.index_select(dim, positions.to(tensor.device))
+    return tensor
+
+
+def _flags(model: nn.Module, graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[str, dict[int, Tensor]]:
+    """For every tensor that loses something, by dimension: one boolean per position, whether it stays."""
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    flags: dict[str, dict[int, Tensor]] = {}
+    for group in graph.groups:
+        if group.name not in masks or bool(masks[group.name].all()):
+            continue
+        for piece in group.slices:
+            dims = flags.setdefault(piece.tensor, {})
+            dims.setdefault(piece.dim, torch.ones(shapes[piece.tensor][piece.dim], dtype=torch.bool))
+            dims[piece.dim][piece.positions[~masks[group.name]].reshape(-1)] = False
+    return flags
+
+
+def _relabel(model: nn.Module, item: Relabelling) -> ChannelRelabel:
+    module = model.get_submodule(item.tensor.rpartition(".")[0])
+    assert isinstance(module, ChannelRelabel)
+    return module
+
+
+def _inputs_stay(graph: ChannelGraph, item: Relabelling, masks: dict[str, Tensor]) -> Tensor:
+    flags = []
+    for where in item.inputs:
+        name = graph.groups[where[0]].name if where is not None else None
+        flags.append(name is None or name not in masks or bool(masks[name][where[1]]))  # type: ignore[index]
+    return torch.tensor(flags)
+
+
+def _outputs_stay(module: ChannelRelabel, item: Relabelling, stays: dict[str, dict[int, Tensor]]) -> Tensor:
+    width = len(module.source)
+    return stays.get(item.tensor, {}).get(0, torch.ones(width, dtype=torch.bool))
