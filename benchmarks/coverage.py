@@ -1,7 +1,8 @@
 """Which networks the channel graph understands: ``python benchmarks/coverage.py [--only NAME …] > coverage.md``.
 
 Each network is traced, a random half of the channels of every group that allows it is removed, and the output is
-compared with that of the masked network, in float64 (for detectors of one stage, at their heads). Seconds are of a single thread, in float32 as people use it.
+compared with that of the masked network, in float64 (for detectors of one stage, at their heads). Seconds are of a
+single thread, in float32 as people use it.
 """
 
 import argparse

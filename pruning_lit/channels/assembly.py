@@ -1,6 +1,6 @@
 """From identities and ties to the groups of channels that can only leave together."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, Literal
 
 import numpy as np
@@ -25,12 +25,11 @@ class Assembly:
     def __init__(self, tracer: Tracer, identities: Identities) -> None:
         self.tracer = tracer
         self.labels, self.reasons = identities.classes()
-        self.footprints: dict[int, dict[Slot, list[int]]] = defaultdict(dict)
-        for slot, there in identities.slots.items():
-            for position, label in enumerate(self.labels[there.start : there.stop].tolist()):
-                self.footprints[label].setdefault(slot, []).append(position)
+        self.slots = list(identities.slots)
+        self.footprints = Footprints(self.labels, [identities.slots[slot] for slot in self.slots])
         self.sources = {name: self._classes(inputs) for name, inputs in tracer.relabel_inputs.items()}
         self.order = {name: position for position, name in reversed(list(enumerate(tracer.order)))}
+        self.makers = self._makers()
 
     def _classes(self, identities: Tensor) -> list[int | None]:
         return [int(self.labels[i]) if i >= 0 else None for i in identities.tolist()]
@@ -40,7 +39,7 @@ class Assembly:
         runs = sorted(self._runs(), key=lambda run: self._first_writer(run[0])[0])
         names = self._names(runs)
         groups = tuple(self._group(name, run) for name, run in zip(names, runs, strict=True))
-        place = {label: (g, c) for g, run in enumerate(runs) for c, label in enumerate(run)}
+        place = {label: (g, c) for g, run in enumerate(runs) for c, label in enumerate(run)} if self.sources else {}
         relabellings = tuple(
             Relabelling(name, tuple(place.get(label) if label is not None else None for label in labels))
             for name, labels in self.sources.items()
@@ -58,20 +57,23 @@ class Assembly:
 
     def _runs(self) -> list[list[int]]:
         """Classes that are made by some layer, those with equal footprints together, each run in channel order."""
+        writes = np.array([slot in self.tracer.writers for slot in self.slots], dtype=bool)
+        through: dict[int, list[tuple[str, int]]] = defaultdict(list)
+        for name, labels in self.sources.items():
+            for label, count in Counter(label for label in labels if label is not None).items():
+                through[label].append((name, count))
         runs: dict[Any, list[int]] = defaultdict(list)
-        for label in sorted(self.footprints):
-            footprint = self.footprints[label]
-            if any(slot in self.tracer.writers for slot in footprint):
-                shape = tuple((slot, len(positions)) for slot, positions in footprint.items())
-                through = tuple((name, labels.count(label)) for name, labels in self.sources.items() if label in labels)
-                runs[shape, through, self.reasons.get(label)].append(label)
+        for label in self.footprints.with_any(writes):
+            shape = self.footprints.slots(label).tobytes()
+            runs[shape, tuple(through.get(label, ())), self.reasons.get(label)].append(label)
         return list(runs.values())
 
     def _first_writer(self, label: int) -> tuple[int, int, str]:
         """(execution order, position, layer) of the layer that makes these channels first."""
-        written = [slot for slot in self.footprints[label] if slot in self.tracer.writers]
-        slot = min(written, key=lambda slot: self.order[slot[0]])
-        return self.order[slot[0]], self.footprints[label][slot][0], self.tracer.writers[slot]
+        there = zip(self.footprints.slots(label).tolist(), self.footprints.positions(label).tolist(), strict=True)
+        written = [(self.slots[slot], position) for slot, position in there if self.slots[slot] in self.tracer.writers]
+        slot, position = min(written, key=lambda each: self.order[each[0][0]])
+        return self.order[slot[0]], position, self.tracer.writers[slot]
 
     def _names(self, runs: list[list[int]]) -> list[str]:
         layers = [self._first_writer(run[0])[2] for run in runs]
@@ -83,12 +85,12 @@ class Assembly:
         return names
 
     def _group(self, name: str, run: list[int]) -> ChannelGroup:
-        slots = self.footprints[run[0]]
+        numbers = self.footprints.slots(run[0])
+        positions = np.stack([self.footprints.positions(label) for label in run])
+        slots = [self.slots[number] for number in dict.fromkeys(numbers.tolist())]
         slices = tuple(
-            ChannelSlice(
-                slot[0], slot[1], torch.tensor([self.footprints[label][slot] for label in run]), self._role(slot)
-            )
-            for slot in slots
+            ChannelSlice(slot[0], slot[1], torch.from_numpy(positions[:, numbers == number]), self._role(slot))
+            for slot, number in zip(slots, dict.fromkeys(numbers.tolist()), strict=True)
         )
         in_order = sorted(slots, key=lambda slot: self.order.get(slot[0], -1))
         return ChannelGroup(
@@ -106,28 +108,71 @@ class Assembly:
             return "writes"
         return "reads" if slot in self.tracer.readers else "along"
 
+    def _makers(self) -> dict[int, list[int]]:
+        """For every class the operations that make it."""
+        makers: dict[int, list[int]] = defaultdict(list)
+        for index, node in self.tracer.flow.nodes.items():
+            if node.role is Role.MAKES and node.channels is not None:
+                for label in np.unique(self.labels[node.channels[node.channels >= 0].numpy()]).tolist():
+                    makers[label].append(index)
+        return makers
+
     def _taps(self, run: list[int]) -> tuple[Tap, ...]:
         nodes = self.tracer.flow.nodes
-        makers = [
-            index
-            for index, node in nodes.items()
-            if node.role is Role.MAKES and node.channels is not None and self._positions(node.channels, run) is not None
-        ]
+        makers = [index for index in self.makers[run[0]] if self._positions(nodes[index].channels, run) is not None]
         taps = []
         for operation in sorted({self.tracer.flow.seen_by_consumer(index) for index in makers}):
             channels = nodes[operation].channels
-            positions = self._positions(channels, run) if channels is not None else None
+            positions = self._positions(channels, run)
             if channels is not None and positions is not None:
                 taps.append(Tap(operation, len(channels), positions))
         return tuple(taps)
 
-    def _positions(self, channels: Tensor, run: list[int]) -> Tensor | None:
+    def _positions(self, channels: Tensor | None, run: list[int]) -> Tensor | None:
         """Where each class of ``run`` sits among these channels, shape ``(len(run), n)``; None if it is not there."""
+        if channels is None:
+            return None
         labels = np.where(channels.numpy() >= 0, self.labels[channels.numpy()], -1)
-        if not np.isin(labels, run).any():  # the common case, in large networks by far
+        where = np.flatnonzero(np.isin(labels, run))
+        order = np.argsort(labels[where], kind="stable")
+        present, counts = np.unique(labels[where], return_counts=True)
+        if len(present) != len(run) or len(set(counts.tolist())) != 1:
             return None
-        found = [np.flatnonzero(labels == label) for label in run]
-        counts = {len(positions) for positions in found}
-        if len(counts) != 1:
-            return None
-        return torch.from_numpy(np.stack(found))
+        return torch.from_numpy(where[order].reshape(len(run), -1))  # runs ascend, as ``unique`` does
+
+
+class Footprints:
+    """For every class the slots in which it sits, and where.
+
+    Args:
+        labels: class of every identity, shape ``(count,)``.
+        slots: the identities along each slot.
+    """
+
+    def __init__(self, labels: np.ndarray, slots: list[range]) -> None:
+        nothing = [np.empty(0, np.int64)]
+        label = np.concatenate([*nothing, *(labels[slot.start : slot.stop] for slot in slots)])
+        slot = np.concatenate([*nothing, *(np.full(len(slot), number) for number, slot in enumerate(slots))])
+        position = np.concatenate([*nothing, *(np.arange(len(slot)) for slot in slots)])
+        order = np.argsort(label, kind="stable")  # slots and positions ascend already
+        self._label, self._slot, self._position = label[order], slot[order], position[order]
+        self._present, self._starts = np.unique(self._label, return_index=True)
+        bounds = zip(self._starts.tolist(), [*self._starts[1:].tolist(), len(order)], strict=True)
+        self._bounds = dict(zip(self._present.tolist(), bounds, strict=True))
+
+    def slots(self, label: int) -> np.ndarray:
+        """Numbers of the slots, one for each position, ascending."""
+        start, stop = self._bounds[label]
+        return self._slot[start:stop]
+
+    def positions(self, label: int) -> np.ndarray:
+        """Positions along these slots."""
+        start, stop = self._bounds[label]
+        return self._position[start:stop]
+
+    def with_any(self, wanted: np.ndarray) -> list[int]:
+        """The classes, ascending, that sit in any of the wanted slots."""
+        if not len(self._present):
+            return []
+        there = np.logical_or.reduceat(wanted[self._slot], self._starts)
+        return self._present[there].tolist()

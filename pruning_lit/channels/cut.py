@@ -61,14 +61,13 @@ class Cut:
     def narrow(self, model: nn.Module) -> Moves:
         """Make the tensors smaller, in place."""
         tensors = model.state_dict(keep_vars=True)
-        moves = {}
-        for name, dims in self.stays.items():
-            index = {dim: flags.nonzero().flatten() for dim, flags in dims.items()}
-            old = tensors[name]
-            moves[name] = Move(old, replace(model, name, _take(old.detach(), index)), index)
-        for name, source in self.narrowed.items():
-            old, index = tensors[name], moves[name].index if name in moves else {}
-            moves[name] = Move(old, replace(model, name, source.to(old.device)), index)
+        index = {
+            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()} for name, dims in self.stays.items()
+        }
+        values = {name: _take(tensors[name].detach(), dims) for name, dims in index.items()}
+        values |= {name: source.to(tensors[name].device) for name, source in self.narrowed.items()}
+        new = replace(model, values)
+        moves = {name: Move(tensors[name], new[name], index.get(name, {})) for name in values}
         sync_widths(model)
         return moves
 

@@ -10,8 +10,9 @@ from pruning_lit.channels.stream import evaluating, tensors_of
 
 
 def verify(narrowed: nn.Module, masked: nn.Module, inputs: Any) -> float:
-    """Largest difference between the outputs of two networks in eval mode, over the largest output of the second;
-    infinite where their shapes differ.
+    """Largest difference between the outputs of two networks in eval mode, over the largest output of the second.
+
+    Infinite where the shapes differ.
 
     Args:
         narrowed: the one network.

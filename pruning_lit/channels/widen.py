@@ -54,16 +54,16 @@ def widen(model: nn.Module, moves: Moves, values: Mapping[str, Tensor] | None = 
     values = values or {}
     _require_fit(model, moves, values)
     tensors = model.state_dict(keep_vars=True)
-    regrown: Moves = {}
+    wide = {}
     for name, move in moves.items():
         present = tensors[name]
         if _is_relabelling(model, name):  # numbers of channels, all of them other ones at other widths
-            wide = move.old.to(present.device, copy=True)
+            wide[name] = move.old.to(present.device, copy=True)
         else:
-            wide = _put(values.get(name, move.old).detach().to(present), move.index, present.detach())
-        regrown[name] = Regrowth(present, replace(model, name, wide), move.index)
+            wide[name] = _put(values.get(name, move.old).detach().to(present), move.index, present.detach())
+    new = replace(model, wide)
     sync_widths(model)
-    return regrown
+    return {name: Regrowth(tensors[name], new[name], move.index) for name, move in moves.items()}
 
 
 def _put(base: Tensor, index: dict[int, Tensor], part: Tensor) -> Tensor:

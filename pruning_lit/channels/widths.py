@@ -1,5 +1,6 @@
 """Give the tensors of a model other shapes, and keep the numbers that modules hold about themselves in step."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -10,15 +11,25 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 ROWS_PER_GROUP = "rows_per_group"  # what a grouped convolution remembers while only one of its groups is left
 
 
-def replace(model: nn.Module, name: str, values: Tensor) -> Tensor:
-    """Put ``values`` in the place of a parameter or buffer, everywhere it is used; returns the new tensor."""
-    old = _lookup(model, name)
-    new = nn.Parameter(values, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else values
+def replace(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put ``values`` in the place of parameters and buffers, by state-dict name, everywhere they are used.
+
+    Returns:
+        The new tensors by name; in the place of parameters they are parameters.
+    """
+    tensors = model.state_dict(keep_vars=True)
+    if unknown := values.keys() - tensors.keys():
+        raise ValueError(f"the model has no tensors called {sorted(unknown)}")
+    new, instead = {}, {}
+    for name, value in values.items():
+        old = tensors[name]
+        new[name] = nn.Parameter(value, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else value
+        instead[id(old)] = new[name]
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for key, tensor in tensors.items():
-                if tensor is old:
-                    tensors[key] = new  # type: ignore[assignment]
+        for held in (module._parameters, module._buffers):
+            for key, tensor in held.items():
+                if id(tensor) in instead:
+                    held[key] = instead[id(tensor)]  # type: ignore[assignment]
     return new
 
 
@@ -69,6 +80,7 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
     Only widths are adopted: a tensor whose number of dimensions or kernel size differs is left for ``load_state_dict``
     to refuse.
     """
+    narrower = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)
         if (
@@ -80,7 +92,8 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
             continue
         if any(new > old for new, old in zip(given.shape, tensor.shape, strict=True)):
             continue
-        replace(model, name, torch.zeros(given.shape, dtype=tensor.dtype, device=tensor.device))
+        narrower[name] = torch.zeros(given.shape, dtype=tensor.dtype, device=tensor.device)
+    replace(model, narrower)
     sync_widths(model)
 
 
@@ -94,12 +107,3 @@ def adopt_on_load(model: nn.Module) -> None:
         adopt(module, state, prefix)  # not ``model``: a copy has this hook too, and its own tensors
 
     model.register_load_state_dict_pre_hook(before_loading)
-
-
-def _lookup(model: nn.Module, name: str) -> Tensor:
-    owner, _, key = name.rpartition(".")
-    module = model.get_submodule(owner)
-    tensor = module._parameters.get(key, module._buffers.get(key))
-    if tensor is None:
-        raise ValueError(f"the model has no tensor called {name!r}")
-    return tensor
