@@ -25,6 +25,9 @@ CONF = Path(__file__).parents[1] / "conf"
 TABLES = json.loads((Path(__file__).parent / "golden" / "chip" / "tables.json").read_text())
 #: Pictures of ten classes, as far as a network is concerned.
 TEN_CLASSES = SimpleNamespace(num_classes=10, example=torch.zeros(1, 3, 32, 32))
+#: The tables' names of networks: those here, and the pictures they are counted on.
+NETWORKS = {"resnet_56": ("resnet56", 10, 32), "resnet_110": ("resnet110", 10, 32), "vgg_16_bn": ("vgg16_bn", 10, 32)}
+NETWORKS |= {"resnet_50": ("resnet50", 1000, 224)}
 #: Where recipes, optimizers and schedules are chosen: within a phase.
 PLACES = {
     "recipe": "recipe@finetune",
@@ -51,9 +54,9 @@ def composed(*overrides: str) -> DictConfig:
 
 
 @cache
-def network(arch: str) -> tuple[torch.nn.Module, ChannelGraph]:
-    net = instantiate(composed(f"arch={arch}").arch, _partial_=True)(num_classes=10)
-    return net, trace(net, TEN_CLASSES.example)
+def network(arch: str, num_classes: int = 10, size: int = 32) -> tuple[torch.nn.Module, ChannelGraph]:
+    net = instantiate(composed(f"arch={arch}").arch, _partial_=True)(num_classes=num_classes)
+    return net, trace(net, torch.zeros(1, 3, size, size))
 
 
 def phases_of(config: DictConfig) -> tuple[torch.nn.Module, dict[str, Training]]:
@@ -98,7 +101,7 @@ def test_an_experiment_of_chip_gives_the_counts_that_it_announces(name):
     config = composed(f"experiment={name}")
     rows = [row for row in TABLES["rows"] if row["sparsity"] == config.sparsity.rates]
     expected = {"macs": rows[0]["counts"]["macs"], "params": rows[0]["counts"]["params"]}
-    _, graph = network({"resnet_56": "resnet56", "resnet_110": "resnet110", "vgg_16_bn": "vgg16_bn"}[rows[0]["arch"]])
+    _, graph = network(*NETWORKS[rows[0]["arch"]])
     counted = cost_of_widths(graph, instantiate(config.sparsity).widths(graph, {}, Dense.of(graph), 1))
     assert {"macs": counted.macs, "params": counted.params} == expected
     header = (CONF / "experiment" / f"{name}.yaml").read_text()
@@ -111,8 +114,10 @@ def test_an_experiment_of_chip_gives_the_counts_that_it_announces(name):
 def test_an_experiment_of_chip_fine_tunes_as_published(name):
     config = composed(f"experiment={name}")
     fine = config.finetune
-    assert (fine.optimizer.lr, fine.optimizer.momentum, fine.optimizer.weight_decay) == (0.01, 0.9, 5e-3)
-    assert (fine.epochs, fine.schedule.warmup_epochs, config.dataset.batch_size) == (400, 5, 256)
+    momentum, weight_decay, epochs, smoothing = (0.99, 1e-4, 180, 0.1) if "imagenet" in name else (0.9, 5e-3, 400, 0.0)
+    assert (fine.optimizer.lr, fine.optimizer.momentum, fine.optimizer.weight_decay) == (0.01, momentum, weight_decay)
+    assert (fine.epochs, fine.schedule.warmup_epochs, config.dataset.batch_size) == (epochs, 5, 256)
+    assert fine.task.label_smoothing == smoothing
     assert (config.criterion.num_images, config.criterion.augment) == (640, True)
 
 

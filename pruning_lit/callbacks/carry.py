@@ -55,7 +55,7 @@ def carry_average(average: nn.Module, moves: Moves) -> None:
         average: the copy, for instance ``averaged.module`` of a ``torch.optim.swa_utils.AveragedModel``.
         moves: what surgery on the network itself returned.
     """
-    tensors = average.state_dict(keep_vars=True)
+    tensors, values = average.state_dict(keep_vars=True), {}
     for name, move in moves.items():
         present, new = tensors[name].detach(), move.new.detach()
         if not new.is_floating_point():  # the source of a relabelling: never averaged, but numbered anew
@@ -64,7 +64,8 @@ def carry_average(average: nn.Module, moves: Moves) -> None:
             carried = move.scatter(present, new.to(present))
         else:
             carried = move.gather(present)
-        replace(average, name, _formatted(carried, present))
+        values[name] = _formatted(carried, present)
+    replace(average, values)
     sync_widths(average)
 
 
