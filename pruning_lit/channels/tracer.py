@@ -177,7 +177,7 @@ class Tracer(OperationStream):
         flowing = tuple(compact(self.shadows[tensor]) for tensor in given if tensor in self.shadows)
         origins = tuple(self.origin(tensor) for tensor in given)
         self._start_step()
-        role = self.rule_for(operation)(self, operation, args, kwargs, result)
+        role = self._follow(operation, args, kwargs, result)
         after = [self.shadows.get(tensor) for tensor in outputs]
         outlines = [None if shadow is None else outline(shadow) for shadow in after]
         numbers = (*self.numbers_of(operation, args, kwargs), *self.notes)
@@ -191,6 +191,17 @@ class Tracer(OperationStream):
         for output, there in zip(outputs[:1], outlines, strict=False):
             channels = there.along(1) if there is not None and len(there.shape) > 1 else None
             self.flow.add(index, role or Role.OTHER, given, output, channels)
+
+    def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
+        """Apply the rule; what it cannot cope with stays as it is, as any operation that nobody understands."""
+        try:
+            return self.rule_for(operation)(self, operation, args, kwargs, result)
+        except (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError):
+            for tensor in tensors_of((args, kwargs)):
+                self.freeze(tensor, f"{short_name(operation)} could not be followed")
+            for tensor in tensors_of(result):
+                self.shadows.pop(tensor, None)
+            return None
 
     def origin(self, tensor: Tensor) -> Origin:
         """What led to a tensor; nothing worth mentioning where there are channels in it."""

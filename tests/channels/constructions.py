@@ -834,6 +834,105 @@ class Masked(Built):
         return torch.cat([x, x.sigmoid().sum(1, keepdim=True)], 1)
 
 
+class SplitAttention(Built):
+    """ResNeSt: two sets of channels, weighed against each other."""
+
+    def build(self):
+        self.pair, self.weigh = conv(8, 16), nn.Linear(8, 16)
+
+    def between(self, x):
+        y = self.pair(x)
+        b, _, h, w = y.shape
+        sets = y.view(b, 2, -1, h, w)
+        weights = self.weigh(sets.sum(1).mean((2, 3))).view(b, 2, -1).softmax(1)
+        return (sets * weights[:, :, :, None, None]).sum(1)
+
+
+class Standardised(Built):
+    """The kernel that is used is computed from the stored one."""
+
+    def build(self):
+        self.standard = conv(8, 8)
+
+    def between(self, x):
+        weight = self.standard.weight
+        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.standard.bias, padding=1)
+
+
+class Dynamic(Built):
+    """The kernel is predicted."""
+
+    def build(self):
+        self.predict = nn.Linear(8, 64)
+
+    def between(self, x):
+        return F.conv2d(x, self.predict(x.mean((0, 2, 3))).view(8, 8, 1, 1))
+
+
+class Ghost(Built):
+    """The literal width of the whole cuts nothing off."""
+
+    def build(self):
+        self.primary, self.cheap = conv(8, 4, 1), conv(4, 4, groups=4)
+
+    def between(self, x):
+        x = self.primary(x)
+        return torch.cat([x, self.cheap(x)], 1)[:, :8]
+
+
+class Focus(Built):
+    width = 32
+
+    def between(self, x):
+        return torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], 1)
+
+
+class TemporalShift(Built):
+    """A quarter of the channels moves on by one row."""
+
+    def between(self, x):
+        part = x.shape[1] // 4
+        shifted = torch.zeros_like(x)
+        shifted[:, :part, 1:] = x[:, :part, :-1]
+        shifted[:, part:] = x[:, part:]
+        return shifted
+
+
+class Tiled(Built):
+    width = 16
+
+    def between(self, x):
+        return x.repeat(1, 2, 1, 1)
+
+
+class Addmm(Built):
+    def build(self):
+        self.kernel, self.bias = nn.Parameter(torch.randn(8, 8)), nn.Parameter(torch.randn(8))
+
+    def between(self, x):
+        b, c, h, w = x.shape
+        tokens = torch.addmm(self.bias, x.permute(0, 2, 3, 1).reshape(-1, c), self.kernel)
+        return tokens.view(b, h, w, -1).permute(0, 3, 1, 2)
+
+
+class Zeroed(Built):
+    def between(self, x):
+        x = x.clone()
+        x[:, :, 0] = 0
+        return x
+
+
+class TopChannels(Built):
+    def between(self, x):
+        return x.topk(8, dim=1).values
+
+
+class SortedPixels(Built):
+    def between(self, x):
+        return x.flatten(2).sort(-1).values.view_as(x)
+
+
 #: What may be cut: the layers that write prunable channels, as ``first``; the rest must be protected, with a reason.
 PRUNABLE: dict[type[Built], str] = {
     Residual: "first one two last",
@@ -930,4 +1029,15 @@ PRUNABLE: dict[type[Built], str] = {
     Roi: "first last",
     Summed: "first last",
     Masked: "last",
+    SplitAttention: "first pair weigh last",
+    Standardised: "last",
+    Dynamic: "last",
+    Ghost: "first primary cheap last",
+    Focus: "first last",
+    TemporalShift: "first last",
+    Tiled: "first last",
+    Addmm: "first kernel last",
+    Zeroed: "first last",
+    TopChannels: "last",
+    SortedPixels: "first last",
 }

@@ -69,6 +69,7 @@ FAMILIES: dict[Rule, str] = {
     elementwise.gated: "glu",
     elementwise.same: "clone _to_copy detach alias lift_fresh contiguous",
     elementwise.like: "zeros_like ones_like full_like empty_like",
+    elementwise.filled: "fill_ zero_",
     elementwise.written: "copy_ index_put_",
     unrelated: "new_zeros new_ones new_full new_empty new_empty_strided zeros ones empty rand randn",
 }

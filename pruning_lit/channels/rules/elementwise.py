@@ -178,6 +178,14 @@ def like(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result
     return None
 
 
+def filled(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """A number is written over a tensor, or a part of it: its positions remain the channels'."""
+    shadow = tracer.shadow(args[0])
+    if shadow is not None:
+        tracer.place(result, shadow, len(args) < 2 or (isinstance(args[1], int | float) and args[1] == 0))
+    return Role.PASSES
+
+
 def written(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """``copy_`` and ``index_put_``: what is written is there from now on, in place of what was there."""
     copied = operation._schema.name == "aten::copy_"

@@ -54,9 +54,18 @@ def product(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
 
 
 def sum_and_product(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
-    """``addmm`` and ``baddbmm``: only without channels in what is added."""
-    tracer.freeze(args[0], "it is added to a matrix product")
-    return product(tracer, operation, args[1:], {}, result)
+    """``addmm`` and ``baddbmm``: what is added may be a bias, and nothing else."""
+    added = args[0]
+    if tracer.name_of(added) is not None and added.ndim == 1 and not kwargs and len(args) == 3:
+        role = product(tracer, operation, args[1:], {}, result)
+        shadow = tracer.shadow(result)
+        if shadow is not None:
+            tie_parameter(tracer, added, tracer.channels(result, result.ndim - 1))
+        return role
+    tracer.freeze(added, "it is added to a matrix product")
+    role = product(tracer, operation, args[1:], {}, result)
+    tracer.silent.pop(result, None)
+    return role
 
 
 def einsum(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:

@@ -58,13 +58,7 @@ def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
         if not (operation._schema.name in ADDS_NOTHING and silent and given.get("ord", 2) == 2):
             tracer.freeze(x, f"{operation._schema.name.removeprefix('aten::')} mixes channels")
         return None
-    tracer.note(*(x.shape[dim] for dim in mixed))
-    small = compact(shadow)
-    for dim in mixed:
-        first = small.narrow(dim, 0, 1)
-        tracer.identities.tie(first.expand_as(small), small)
-        if bool(((small < 0) != (first < 0)).any()):
-            tracer.freeze_identities(small, "it meets a constant of fixed width")
+    _lie_on_each_other(tracer, x, shadow, mixed)
     for dim in dims:
         shadow = shadow.narrow(dim, 0, 1)
     for dim in reversed(dims if not keepdim else []):
@@ -80,14 +74,29 @@ def _dims(dim: Any, ndim: int) -> list[int]:
     return sorted(each % ndim for each in ([dim] if isinstance(dim, int) else dim))
 
 
-def soft(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
-    """Softmax, sorting and running sums: fine along a dimension without channels."""
-    shadow = tracer.shadow(args[0])
+def soft(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
+    """Softmax, sorting and running sums: like a reduction that keeps its dimension."""
+    x = args[0]
+    shadow = tracer.shadow(x)
     if shadow is None:
         return None
-    name = operation._schema.name.removeprefix("aten::")
-    if tracer.varies(shadow, named(operation, args, kwargs)["dim"] % shadow.ndim):
-        tracer.freeze(args[0], f"{name} mixes channels")
-    else:
-        tracer.place(result, shadow)
+    dim = named(operation, args, kwargs)["dim"] % x.ndim
+    if tracer.varies(shadow, dim):
+        if not any([tracer.varies(shadow, other) for other in range(x.ndim) if other != dim]):  # noqa: C419 - all are told
+            tracer.freeze(x, f"{operation._schema.name.removeprefix('aten::')} mixes channels")
+            return None
+        _lie_on_each_other(tracer, x, shadow, [dim])
+    for output in tensors_of(result):
+        tracer.place(output, shadow)
     return None
+
+
+def _lie_on_each_other(tracer: Tracer, x: Tensor, shadow: Tensor, dims: list[int]) -> None:
+    """Channels that meet in a stack of maps, along ``dims``, are the same; the stack keeps its height."""
+    tracer.note(*(x.shape[dim] for dim in dims))
+    small = compact(shadow)
+    for dim in dims:
+        first = small.narrow(dim, 0, 1)
+        tracer.identities.tie(first.expand_as(small), small)
+        if bool(((small < 0) != (first < 0)).any()):
+            tracer.freeze_identities(small, "it meets a constant of fixed width")
