@@ -72,6 +72,7 @@ def leave_behind(
         best=_best(net, data, task, outcomes),
         groups=groups,
         latency=latency,
+        cut_error=max((cut["error"] for cut in cuts), default=None),
         notes=cuts[-1]["notes"] if cuts else [],
         command=f"python -m pruning_lit {shlex.join(as_typed(sys.argv[1:]))}",
         versions=versions(),

@@ -45,6 +45,7 @@ def test_the_report_says_what_the_network_in_the_file_is(finished):
     assert {group["name"]: group["kept"] for group in report["groups"]} == widths
     assert [g["protected"] for g in report["groups"] if g["name"] == "linear"] == ["it leaves the model"]
     assert 0 <= report["accuracy_after_cut"] <= 1
+    assert 0 <= report["cut_error"] < 1e-5
     assert report["best"]["val_accuracy"] is not None
 
 

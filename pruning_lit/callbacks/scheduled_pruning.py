@@ -1,5 +1,6 @@
 """Narrow the network at scheduled epochs; one-shot pruning is a schedule with one entry."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -11,15 +12,17 @@ from typing import Any, Protocol, cast
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 
 from pruning_lit.callbacks.carry import carry_averages, carry_optimizers, rewrap, share_buffers
-from pruning_lit.channels import ChannelGraph, cost, narrow, trace
+from pruning_lit.channels import ChannelGraph, Kept, Moves, cost, mask, narrow, trace, verify
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Sparsity
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
+NUM_VERIFIED = 8  # pictures on which every cut is verified
+LARGEST_ERROR = 1e-2  # well above the rounding of half-precision hardware, well below any real difference
 
 
 class Prunable(Protocol):
@@ -92,7 +95,7 @@ class ScheduledPruning(Callback):
                 log.info(
                     "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line
                 )
-        moves = narrow(net, graph, plan.kept)
+        moves, error = narrow_and_verify(net, graph, plan.kept, self._pictures(data).to(pl_module.device))
         carry_optimizers(trainer.optimizers, moves)
         carry_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
         if self.reset_batch_norm:
@@ -115,6 +118,7 @@ class ScheduledPruning(Callback):
                 "params": narrowed.params,
                 "planned": asdict(plan.cost),
                 "notes": plan.notes,
+                "error": error,
             }
         )
         self._show(trainer)
@@ -128,6 +132,11 @@ class ScheduledPruning(Callback):
         self.cuts = state_dict["cuts"]
         self.dense = Dense(**state_dict["dense"]) if state_dict["dense"] else None
 
+    def _pictures(self, data: Any) -> Tensor:
+        """A few training pictures, the same on all ranks."""
+        (pictures,) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
+        return pictures
+
     def _accuracy(self, trainer: Trainer, module: Prunable) -> float | None:
         """On the test pictures, by one rank; the others wait at the next exchange."""
         if not trainer.is_global_zero:
@@ -140,6 +149,17 @@ class ScheduledPruning(Callback):
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 for name, scores in self.cuts[-1]["scores"].items():
                     logger.experiment.add_histogram(f"scores/{name}", scores, trainer.global_step)
+
+
+def narrow_and_verify(net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor) -> tuple[Moves, float]:
+    """Narrow ``net``, and compare it with what it would be masked, on ``pictures`` of shape ``(N, C, H, W)``."""
+    masked = copy.deepcopy(net)
+    mask(masked, graph, kept)
+    moves = narrow(net, graph, kept)
+    error = verify(net, masked, pictures)
+    if not error <= LARGEST_ERROR:  # not a number counts as too large, too
+        log.warning("the narrowed network differs from the masked one by %.1e of the largest output", error)
+    return moves, error
 
 
 def require_same_on_all_ranks(trainer: Trainer, kept: dict[str, list[int]]) -> None:

@@ -1,6 +1,7 @@
 """From identities and ties to the groups of channels that can only leave together."""
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -157,7 +158,7 @@ class Footprints:
         order = np.argsort(label, kind="stable")  # slots and positions ascend already
         self._label, self._slot, self._position = label[order], slot[order], position[order]
         self._present, self._starts = np.unique(self._label, return_index=True)
-        bounds = zip(self._starts.tolist(), [*self._starts[1:].tolist(), len(order)], strict=True)
+        bounds = pairwise([*self._starts.tolist(), len(order)])
         self._bounds = dict(zip(self._present.tolist(), bounds, strict=True))
 
     def slots(self, label: int) -> np.ndarray:

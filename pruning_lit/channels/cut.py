@@ -50,6 +50,7 @@ class Cut:
     def of(cls, model: nn.Module, graph: ChannelGraph, kept: Kept) -> "Cut":
         """The cut that leaves ``kept``; ValueError where that does not fit the graph."""
         masks = graph.keep_mask(kept)
+        graph.require_traced(model)
         stays = _flags(model, graph, masks)
         narrowed, masked = {}, {}
         for item in graph.relabellings:

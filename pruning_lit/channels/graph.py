@@ -1,11 +1,12 @@
 """What ``trace`` finds: groups of channels that can only leave together, and what else surgery and counting need."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pruning_lit.channels.course import Classes, Course
 
@@ -124,6 +125,15 @@ class ChannelGraph:
         """The groups that are not protected."""
         return tuple(group for group in self.groups if group.protected is None)
 
+    def require_traced(self, model: nn.Module) -> None:
+        """ValueError unless ``model`` is as wide as the one that was traced."""
+        present = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        for name, shape in self.shapes.items():
+            if name not in present:
+                raise ValueError(f"the model is not the one that was traced: it has no tensor called {name!r}")
+            if present[name] != shape:
+                raise ValueError(f"{name!r} is {present[name]}, but was {shape} when it was traced; trace it again")
+
     def removed(self, kept: Kept) -> Tensor:
         """Whether each identity of the trace is removed, shape ``(count + 1,)``; the last entry is False."""
         numbers = {group.name: number for number, group in enumerate(self.groups)}
@@ -138,13 +148,17 @@ class ChannelGraph:
         masks = {}
         for name, positions in kept.items():
             group = self[name]
-            index = torch.as_tensor(list(positions), dtype=torch.int64)
+            if not isinstance(positions, Iterable) or isinstance(positions, str):
+                raise ValueError(f"group {name!r}: kept must be a list of positions, got {positions!r}")
+            given = [position.item() if isinstance(position, Tensor) else position for position in positions]
+            whole = all(isinstance(position, Integral) and not isinstance(position, bool) for position in given)
+            index = torch.tensor(given if whole else [-1], dtype=torch.int64)
             if index.numel() == 0:
                 raise ValueError(f"group {name!r}: no channel is kept, a layer cannot be emptied")
             if index.min() < 0 or index.max() >= group.size or (index.diff() <= 0).any():
                 raise ValueError(
                     f"group {name!r} has {group.size} channels (0…{group.size - 1}); "
-                    f"kept must list ascending positions, got {index.tolist()}"
+                    f"kept must list ascending positions, got {given}"
                 )
             if group.protected is not None and index.numel() < group.size:
                 raise ValueError(f"group {name!r} is protected: {group.protected}")

@@ -243,5 +243,5 @@ def blank(model: nn.Module) -> nn.Module:
 
 def _moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
     """The example on the device and in the precision of ``model``, which may have changed since it was traced."""
-    home = next(model.parameters())
+    home = next(model.parameters(), torch.empty(0))
     return tree_map_only(Tensor, lambda one: one.to(home) if one.is_floating_point() else one.to(home.device), example)

@@ -28,12 +28,22 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelG
 
     Returns:
         The groups in execution order, those that may not be pruned included, with the reason.
+
+    Raises:
+        ValueError: the model does not run on ``example_input``.
     """
+    if not isinstance(example_input, Tensor | tuple):
+        raise ValueError(f"example_input must be a tensor or a tuple of arguments, got {example_input!r}")
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
     tracer = Tracer(model, rule_for, numbers_of)
     try:
         with evaluating(model), torch.inference_mode(), tracer:
             result = model(*arguments)
+    except Exception as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(arguments))
+        place = f" (in {tracer.module_path[-1]!r})" if tracer.module_path[-1] else ""
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"the model does not run on the example input {shapes}: {message}{place}") from error
     finally:
         tracer.close()
     for tensor in tensors_of(result):

@@ -117,6 +117,11 @@ def _along_the_way(report: "Report") -> str:
     lines = []
     if report.accuracy_after_cut is not None:
         lines.append(f"- Right after the cut, before any further training: {percent(report.accuracy_after_cut)}.")
+    if report.cut_error is not None:
+        lines.append(
+            "- Right after the cut the narrowed network computed what the masked one did, to within "
+            f"{report.cut_error:.0e} of the largest output."
+        )
     if best := report.best:
         lines.append(
             f"- Best epoch at the final width, chosen by validation accuracy: epoch {best['epoch']}, "

@@ -87,6 +87,8 @@ class Report:
         before: the dense network.
         after: the pruned network at the end of the last epoch.
         accuracy_after_cut: accuracy between the cut and the training that follows, 0 to 1; ``None`` when not measured.
+        cut_error: how far the narrowed network was from the masked one, see ``channels.verify``, the largest of all
+            cuts; ``None`` when nothing was cut.
         best: the best epoch beside the last one; ``None`` without validation data.
         groups: every group of channels, in the order of the network.
         latency: forward times before and after, by batch size.
@@ -109,6 +111,7 @@ class Report:
     before: Figures
     after: Figures
     accuracy_after_cut: float | None = None
+    cut_error: float | None = None
     best: Best | None = None
     groups: list[GroupRecord] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)

@@ -444,7 +444,7 @@ def test_a_trace_changes_nothing(training):
 
 def test_a_model_that_fails_is_left_as_it_was():
     net = cifar_resnet(8).train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="does not run on the example input"):
         trace(net, torch.zeros(1, 4, 32, 32))
     assert net.training
     assert all(module.training for module in net.modules())

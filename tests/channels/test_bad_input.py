@@ -1,0 +1,126 @@
+"""What cannot be done is refused by name before anything changes."""
+
+import copy
+
+import pytest
+import torch
+from constructions import Residual
+from torch import nn
+
+from pruning_lit.channels import ChannelGraph, mask, narrow, trace
+
+PICTURE = torch.zeros(1, 3, 6, 6)
+
+
+@pytest.fixture
+def net() -> Residual:
+    torch.manual_seed(0)
+    return Residual()
+
+
+def state(net: nn.Module) -> dict:
+    return {
+        "tensors": {name: (id(tensor), tensor.clone()) for name, tensor in net.state_dict(keep_vars=True).items()},
+        "modules": repr(net),
+        "training": [module.training for module in net.modules()],
+        "hooks": [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in net.modules()],
+    }
+
+
+def require_untouched(net: nn.Module, before: dict) -> None:
+    now = state(net)
+    assert now["tensors"].keys() == before["tensors"].keys()
+    for name, (identity, values) in before["tensors"].items():
+        assert now["tensors"][name][0] == identity
+        assert torch.equal(now["tensors"][name][1], values)
+    assert {key: now[key] for key in ("modules", "training", "hooks")} == {
+        key: before[key] for key in ("modules", "training", "hooks")
+    }
+
+
+@pytest.mark.parametrize("cut", [narrow, mask])
+@pytest.mark.parametrize(
+    ("kept", "sentence"),
+    [
+        ({"nobody": [0]}, "no channel group is called 'nobody'; the groups are"),
+        ({"one": [0, 5]}, r"group 'one' has 5 channels \(0…4\); kept must list ascending positions, got \[0, 5\]"),
+        ({"one": [-1, 2]}, r"kept must list ascending positions, got \[-1, 2\]"),
+        ({"one": []}, "group 'one': no channel is kept, a layer cannot be emptied"),
+        ({"one": [1, 1, 2]}, r"kept must list ascending positions, got \[1, 1, 2\]"),
+        ({"one": [3, 1]}, r"kept must list ascending positions, got \[3, 1\]"),
+        ({"one": [0.5, 1]}, r"kept must list ascending positions, got \[0.5, 1\]"),
+        ({"one": ["a"]}, r"kept must list ascending positions, got \['a'\]"),
+        ({"one": 3}, "group 'one': kept must be a list of positions, got 3"),
+        ({"first": [0, 1], "classify": [0]}, "group 'classify' is protected: it leaves the model"),
+    ],
+)
+def test_an_impossible_choice_is_refused_and_the_model_untouched(net, cut, kept, sentence):
+    graph = trace(net, PICTURE)
+    before = state(net)
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        cut(net, graph, kept)
+    assert "\n" not in str(refusal.value)
+    require_untouched(net, before)
+
+
+def test_booleans_are_no_positions(net):
+    with pytest.raises(ValueError, match="kept must list ascending positions"):
+        narrow(net, trace(net, PICTURE), {"one": [False, True]})
+
+
+@pytest.mark.parametrize(
+    ("example", "sentence"),
+    [
+        (
+            torch.zeros(1, 4, 6, 6),
+            r"the model does not run on the example input \(1, 4, 6, 6\): .*channels.* \(in 'first'\)",
+        ),
+        (torch.zeros(3, 6), r"the model does not run on the example input \(3, 6\): .* \(in 'first'\)"),
+        (torch.zeros(1, 3, 6, 6, dtype=torch.int64), r"the model does not run on the example input \(1, 3, 6, 6\)"),
+        ((PICTURE, PICTURE), r"the model does not run on the example input \(1, 3, 6, 6\), \(1, 3, 6, 6\): .*"),
+        ("picture", r"example_input must be a tensor or a tuple of arguments, got 'picture'"),
+    ],
+)
+def test_an_example_that_does_not_fit_is_refused_and_the_model_untouched(net, example, sentence):
+    before = state(net)
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        trace(net, example)
+    assert "\n" not in str(refusal.value)
+    require_untouched(net, before)
+
+
+class Failing(Residual):
+    def between(self, x):
+        raise KeyError("scale")
+
+
+def test_a_model_whose_forward_fails_is_refused_with_the_reason():
+    net = Failing()
+    before = state(net)
+    with pytest.raises(ValueError, match=r"the model does not run on the example input \(1, 3, 6, 6\): 'scale'"):
+        trace(net, PICTURE)
+    require_untouched(net, before)
+
+
+def test_a_model_without_parameters_has_no_groups():
+    assert trace(nn.Sequential(nn.ReLU()), PICTURE).groups == ()
+
+
+def test_a_graph_of_another_model_is_refused(net):
+    other = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)), PICTURE)
+    before = state(net)
+    with pytest.raises(
+        ValueError, match=r"the model is not the one that was traced: it has no tensor called '0.weight'"
+    ):
+        narrow(net, other, {"0": [1]})
+    require_untouched(net, before)
+
+
+def test_a_graph_from_before_a_cut_is_refused(net):
+    graph: ChannelGraph = trace(net, PICTURE)
+    narrow(net, graph, {"one": [0, 2]})
+    before = state(net)
+    with pytest.raises(ValueError, match=r"'one.weight' is .* but was .* when it was traced; trace it again"):
+        narrow(net, graph, {"one": [0, 2]})
+    require_untouched(net, before)
+    narrow(copy.deepcopy(net), trace(net, PICTURE), {"one": [1]})
