@@ -118,22 +118,14 @@ class Rehearsal(Tracer):
             raise Departed(self.position - 1, "the model does more once it is narrower")
         return self.expected.steps[self.position]
 
-    def _record(
-        self,
-        name: str,
-        numbers: tuple[object, ...],
-        origins: tuple[Origin, ...],
-        given: tuple[Tensor, ...],
-        after: list[Tensor | None],
-        outlines: list[Outline | None],
-    ) -> None:
-        step = self._next()
-        if step.operation != name:
-            raise Departed(self.position, f"once the model is narrower it does {name!r} there")
-        if step.numbers != numbers:
+    def _record(self, step: Step, after: list[Tensor | None]) -> None:
+        before = self._next()
+        if step.operation != before.operation:
+            raise Departed(self.position, f"once the model is narrower it does {step.operation!r} there")
+        if step.numbers != before.numbers:
             raise Departed(self.position, BY_WIDTH)
-        require_same_ways(step.origins, origins, self.position)
-        if len(step.results) != len(after) or not all(map(self._is_expected, step.results, after)):
+        require_same_ways(before.origins, step.origins, self.position)
+        if len(before.results) != len(after) or not all(map(self._is_expected, before.results, after)):
             raise Departed(self.position, "a channel number is written into the code")
 
     def finish(self, outputs: list[Origin]) -> None:

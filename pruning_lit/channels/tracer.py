@@ -13,7 +13,7 @@ from pruning_lit.channels.graph import LayerCall
 from pruning_lit.channels.identity import Identities
 from pruning_lit.channels.partings import Parting, Partings
 from pruning_lit.channels.relabel import ChannelRelabel, ChannelSelect
-from pruning_lit.channels.shadow import NONE, Outline, compact, outline, settle, spread, varies
+from pruning_lit.channels.shadow import NONE, compact, outline, settle, spread, varies
 from pruning_lit.channels.stored import Stored
 from pruning_lit.channels.stream import OperationStream, tensors_of
 
@@ -185,7 +185,10 @@ class Tracer(OperationStream):
             if operation._schema.is_mutable and outputs and not self.is_silent(outputs[0]):
                 self.loud[outputs[0].untyped_storage()] = True
             if short_name(operation) not in COPIES:
-                self._record(short_name(operation), numbers, origins, flowing, after, outlines)
+                made = tuple(compact(shadow) for shadow in after if shadow is not None)
+                name, path, decisions = short_name(operation), self.module_path[-1], tuple(self.decisions)
+                results = tuple(outlines)
+                self._record(Step(name, path, numbers, origins, flowing, made, results, decisions, self.parting), after)
                 self.position += 1
         self._remember_origins(operation, numbers, origins, given, outputs)
         for output, there in zip(outputs[:1], outlines, strict=False):
@@ -235,20 +238,9 @@ class Tracer(OperationStream):
         self.notes: list[object] = []
         self.parting = None
 
-    def _record(
-        self,
-        name: str,
-        numbers: tuple[object, ...],
-        origins: tuple[Origin, ...],
-        given: tuple[Tensor, ...],
-        after: list[Tensor | None],
-        outlines: list[Outline | None],
-    ) -> None:
-        made = tuple(compact(shadow) for shadow in after if shadow is not None)
-        decisions = tuple(self.decisions)
-        self.course.steps.append(
-            Step(name, self.module_path[-1], numbers, origins, given, made, tuple(outlines), decisions, self.parting)
-        )
+    def _record(self, step: Step, after: list[Tensor | None]) -> None:
+        """A step has been taken; ``after`` are the shadows of its results."""
+        self.course.steps.append(step)
 
     def _watch(self, path: str, module: nn.Module) -> None:
         def enter(_module: nn.Module, _args: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from pruning_lit.channels.flow import Role
-from pruning_lit.channels.rules import elementwise, layers, norms, reductions, shapes
+from pruning_lit.channels.rules import elementwise, layers, norms, products, reductions, shapes
 from pruning_lit.channels.stream import tensors_of
 from pruning_lit.channels.tracer import Operation, Tracer
 
@@ -36,12 +36,12 @@ def not_understood(tracer: Tracer, operation: Operation, args: tuple, kwargs: di
 FAMILIES: dict[Rule, str] = {
     layers.convolution: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
     layers.linear: "linear",
-    layers.product: "mm bmm",
-    layers.sum_and_product: "addmm baddbmm",
-    layers.einsum: "einsum",
+    products.product: "mm bmm",
+    products.sum_and_product: "addmm baddbmm",
+    products.einsum: "einsum",
     layers.recurrent: "lstm gru rnn_tanh rnn_relu",
     layers.weight_norm: "_weight_norm_interface",
-    layers.attention: "scaled_dot_product_attention",
+    products.attention: "scaled_dot_product_attention",
     norms.channel_norm: "batch_norm instance_norm",
     norms.group_norm: "group_norm",
     norms.layer_norm: "layer_norm",

@@ -1,13 +1,12 @@
 """Layers: they read the channels of their input, and make new ones."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pruning_lit.channels.flow import Role
 from pruning_lit.channels.rules.arguments import named
-from pruning_lit.channels.shadow import outline
 from pruning_lit.channels.stored import View, layer_of
 from pruning_lit.channels.tracer import Operation, Tracer
 
@@ -24,8 +23,9 @@ def convolution(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
         return _computed(tracer, x, weight, bias)
     if tracer.decide(groups > 1):
         return _grouped(tracer, x, weight, bias, result, groups, transposed, spatial)
-    out_dim, in_dim = (1, 0) if transposed else (0, 1)
-    return _layer(tracer, x, weight, bias, result, out_dim, in_dim, 1 if x.ndim == weight.ndim else 0, spatial)
+    channel = 1 if x.ndim == weight.ndim else 0
+    dims = Dims(1, 0, channel) if transposed else Dims(0, 1, channel)
+    return layer(tracer, x, weight, bias, result, dims, spatial)
 
 
 def linear(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -33,134 +33,39 @@ def linear(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resu
     given = named(operation, args, kwargs)
     x = given["input"]
     positions = result.numel() // max(1, result.shape[-1]) // max(1, x.shape[0] if x.ndim > 1 else 1)
-    return _layer(tracer, x, given["weight"], given["bias"], result, 0, 1, x.ndim - 1, positions)
+    return layer(tracer, x, given["weight"], given["bias"], result, Dims(0, 1, x.ndim - 1), positions)
 
 
-def product(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
-    """A matrix product: a layer where one factor is stored, else a sum over channels that must be zero when removed."""
-    one, other = args[0], args[1]
-    left, right = tracer.stored.view(one), tracer.stored.view(other)
-    if right is not None and tracer.name_of(one) is None:
-        if one.ndim == 2:
-            return _layer(tracer, one, other, None, result, 1, 0, 1, one.shape[0])
-        if other.shape[0] == 1:
-            return _layer(tracer, one, other, None, result, 2, 1, 2, one.shape[1])
-    elif left is not None and tracer.name_of(other) is None:
-        if one.ndim == 2:
-            return _layer(tracer, other, one, None, result, 0, 1, 0, other.shape[1])
-        if one.shape[0] == 1:
-            return _layer(tracer, other, one, None, result, 1, 2, 1, other.shape[2])
-    return _contraction(tracer, one, other, result)
+class Dims(NamedTuple):
+    """Which dimension of a weight makes, which reads, and along which dimension of the activations channels lie."""
+
+    out: int
+    into: int
+    channel: int
 
 
-def sum_and_product(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
-    """``addmm`` and ``baddbmm``: what is added may be a bias, and nothing else."""
-    added = args[0]
-    if tracer.name_of(added) is not None and added.ndim == 1 and not kwargs and len(args) == 3:
-        role = product(tracer, operation, args[1:], {}, result)
-        shadow = tracer.shadow(result)
-        if shadow is not None:
-            tie_parameter(tracer, added, tracer.channels(result, result.ndim - 1))
-        return role
-    tracer.freeze(added, "it is added to a matrix product")
-    role = product(tracer, operation, args[1:], {}, result)
-    tracer.silent.pop(result, None)
-    return role
-
-
-def einsum(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
-    """Einstein sums of two tensors: as a matrix product, with the dimensions named by letters."""
-    equation, operands = args[0].replace(" ", ""), list(args[1])
-    inputs, arrow, output = equation.partition("->")
-    letters = inputs.split(",")
-    if not arrow or "." in equation or len(operands) != 2 or any(len(set(each)) != len(each) for each in letters):
-        for tensor in operands:
-            tracer.freeze(tensor, "an einsum of this kind may mix channels")
-        return None
-    for number, weight in enumerate(operands):
-        view = tracer.stored.view(weight)
-        shared = [letter for letter in letters[0] if letter in letters[1] and letter not in output]
-        made = [letter for letter in letters[number] if letter in output and letter not in letters[1 - number]]
-        if view is not None and len(shared) == len(made) == 1 and len(letters[number]) == 2:
-            x, x_letters = operands[1 - number], letters[1 - number]
-            out_dim, in_dim = letters[number].index(made[0]), letters[number].index(shared[0])
-            positions = result.numel() // max(1, result.shape[output.index(made[0])]) // max(1, result.shape[0])
-            given = tracer.channels(x, x_letters.index(shared[0]))
-            return _make(tracer, view, given, None, result, out_dim, in_dim, output.index(made[0]), positions)
-    return _einsum_of_activations(tracer, operands, letters, output, result)
-
-
-def _einsum_of_activations(
-    tracer: Tracer, operands: list[Tensor], letters: list[str], output: str, result: Tensor
+def layer(
+    tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor, dims: Dims, positions: int
 ) -> Role | None:
-    shadows = [tracer.shadow(tensor) for tensor in operands]
-    summed = [
-        [
-            letter
-            for dim, letter in enumerate(each)
-            if shadow is not None and tracer.varies(shadow, dim) and letter not in output
-        ]
-        for each, shadow in zip(letters, shadows, strict=True)
-    ]
-    if any(summed):
-        letter = (summed[0] or summed[1])[0]
-        if letter in letters[0] and letter in letters[1]:
-            _sum_of_products(tracer, operands, (letters[0].index(letter), letters[1].index(letter)))
-        else:
-            for tensor in operands:
-                tracer.freeze(tensor, "an einsum sums over it")
-        return None
-    if all(shadow is not None for shadow in shadows):
-        for tensor in operands:
-            tracer.freeze(tensor, "two sets of channels meet in an einsum")
-        return None
-    for tensor, shadow, each in zip(operands, shadows, letters, strict=True):
-        if shadow is not None:
-            for dim, letter in reversed(list(enumerate(each))):
-                shadow = shadow if letter in output else shadow.select(dim, 0)
-            kept = [letter for letter in each if letter in output]
-            shadow = shadow.permute([kept.index(letter) for letter in output if letter in kept])
-            for dim, letter in enumerate(output):
-                shadow = shadow if letter in kept else shadow.unsqueeze(dim)
-            tracer.place(result, shadow.expand(result.shape), tracer.is_silent(tensor))
-    return None
-
-
-def _layer(
-    tracer: Tracer,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    result: Tensor,
-    out_dim: int,
-    in_dim: int,
-    channel_dim: int,
-    positions: int,
-) -> Role | None:
+    """A weight reads the channels of ``x`` and makes those of ``result``, in ``positions`` places."""
     view = tracer.stored.view(weight)
     if view is None:
         return _computed(tracer, x, weight, bias)
-    return _make(tracer, view, tracer.channels(x, channel_dim), bias, result, out_dim, in_dim, channel_dim, positions)
+    given = tracer.channels(x, dims.channel)
+    return make(tracer, view, given, bias, result, dims, positions)
 
 
-def _make(
-    tracer: Tracer,
-    view: View,
-    given: Tensor,
-    bias: Tensor | None,
-    result: Tensor,
-    out_dim: int,
-    in_dim: int,
-    channel_dim: int,
-    positions: int,
+def make(
+    tracer: Tracer, view: View, given: Tensor, bias: Tensor | None, result: Tensor, dims: Dims, positions: int
 ) -> Role | None:
-    rows, columns = axis(tracer, view, out_dim), axis(tracer, view, in_dim)
-    layer = layer_of(view.name)
-    _read(tracer, layer, given, columns)
-    tracer.readers[view.name, _dim(view, in_dim)] = tracer.writers[view.name, _dim(view, out_dim)] = layer
+    """As ``layer``, with the channels ``given``, shape ``(length,)``; ``dims.channel`` is that of the result."""
+    rows, columns = axis(tracer, view, dims.out), axis(tracer, view, dims.into)
+    name = layer_of(view.name)
+    _read(tracer, name, given, columns)
+    tracer.readers[view.name, _dim(view, dims.into)] = tracer.writers[view.name, _dim(view, dims.out)] = name
     if bias is not None:
         tie_parameter(tracer, bias, rows)
-    tracer.set_channels(result, rows, channel_dim, silent=True)
+    tracer.set_channels(result, rows, dims.channel, silent=True)
     tracer.called(view.name, positions)
     return Role.MAKES
 
@@ -205,7 +110,7 @@ def _grouped(
     """A convolution with groups: the inputs and outputs of each group leave together, and with them the group."""
     view = tracer.stored.view(weight)
     assert view is not None
-    stored, layer = axis(tracer, view, 0), layer_of(view.name)
+    stored, name = axis(tracer, view, 0), layer_of(view.name)
     given = tracer.channels(x)
     made = stored if not transposed else tracer.identities.fresh(result.shape[1])
     for part_in, part_stored, part_made in zip(
@@ -214,9 +119,9 @@ def _grouped(
         members = torch.cat([part_in[part_in >= 0], part_stored, part_made])
         tracer.identities.tie(members[:-1], members[1:])
     if (given < 0).any():
-        tracer.freeze_identities(stored, f"{layer!r} reads the model's input or a constant there")
+        tracer.freeze_identities(stored, f"{name!r} reads the model's input or a constant there")
     slot = view.name, _dim(view, 0)
-    tracer.writers[slot] = tracer.readers[slot] = layer
+    tracer.writers[slot] = tracer.readers[slot] = name
     if bias is not None:
         tie_parameter(tracer, bias, made)
     tracer.set_channels(result, made, silent=True)
@@ -271,56 +176,3 @@ def weight_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
         tracer.freeze_identities(columns, "the norm of a weight-normalised kernel runs over its inputs")
     tracer.stored.stands_for(weight, direction)
     return None
-
-
-def attention(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
-    """Scaled dot products: the channels of queries and keys set the scale, those of the values go through."""
-    given = named(operation, args, kwargs)
-    query, key, value = given["query"], given["key"], given["value"]
-    for tensor in (query, key):
-        tracer.freeze(tensor, "attention scales by the number of channels")
-    if given.get("attn_mask") is not None:
-        tracer.freeze(given["attn_mask"], "it is an attention mask")
-    shadow = tracer.shadow(value)
-    if shadow is None:
-        return None
-    if tracer.varies(shadow, -2) or (query.shape[:-2] != value.shape[:-2]):
-        tracer.freeze(value, "attention mixes its tokens")
-        return None
-    tracer.place(result, shadow.narrow(-2, 0, 1).expand(result.shape), tracer.is_silent(value))
-    return None
-
-
-def _contraction(tracer: Tracer, one: Tensor, other: Tensor, result: Tensor) -> Role | None:
-    """``(…, n, k)`` by ``(…, k, m)`` to ``(…, n, m)`` without a stored factor."""
-    left, right = tracer.shadow(one), tracer.shadow(other)
-    contracted = [shadow is not None and tracer.varies(shadow, dim) for shadow, dim in ((left, -1), (right, -2))]
-    if any(contracted):
-        _sum_of_products(tracer, [one, other], (-1, -2))
-        return None
-    if left is not None and right is not None:
-        for tensor in (one, other):
-            tracer.freeze(tensor, "two sets of channels meet in a matrix product")
-        return None
-    if left is not None:
-        tracer.place(result, left.narrow(-1, 0, 1).expand(result.shape), tracer.is_silent(one))
-    if right is not None:
-        tracer.place(result, right.narrow(-2, 0, 1).expand(result.shape), tracer.is_silent(other))
-    return None
-
-
-def _sum_of_products(tracer: Tracer, operands: list[Tensor], dims: tuple[int, int]) -> None:
-    """Exact without the removed channels if each product with one of them is zero."""
-    shadows = [tracer.shadow(tensor) for tensor in operands]
-    first, second = (
-        None if shadow is None else outline(shadow).along(dim) for shadow, dim in zip(shadows, dims, strict=True)
-    )
-    if first is None or second is None or bool(((first < 0) | (second < 0)).any()):
-        reason = "a product sums over it against numbers of fixed width"
-    elif not any(tracer.is_silent(tensor) for tensor in operands):
-        reason = "a product sums over it, and it is not zero once it is removed"
-    else:
-        tracer.identities.tie(first, second)
-        return
-    for tensor in operands:
-        tracer.freeze(tensor, reason)
