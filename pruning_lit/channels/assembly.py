@@ -30,7 +30,7 @@ class Assembly:
         self.footprints = Footprints(self.labels, [identities.slots[slot] for slot in self.slots])
         self.sources = {name: self._classes(inputs) for name, inputs in tracer.relabel_inputs.items()}
         self.order = {name: position for position, name in reversed(list(enumerate(tracer.order)))}
-        self.makers = self._makers()
+        self.makers: dict[int, list[int]] = {}
 
     def _classes(self, identities: Tensor) -> list[int | None]:
         return [int(self.labels[i]) if i >= 0 else None for i in identities.tolist()]
@@ -39,6 +39,7 @@ class Assembly:
         """The groups and all that surgery and counting need beside them."""
         runs = sorted(self._runs(), key=lambda run: self._first_writer(run[0])[0])
         names = self._names(runs)
+        self.makers = self._makers({run[0] for run in runs})
         groups = tuple(self._group(name, run) for name, run in zip(names, runs, strict=True))
         place = {label: (g, c) for g, run in enumerate(runs) for c, label in enumerate(run)} if self.sources else {}
         relabellings = tuple(
@@ -109,12 +110,12 @@ class Assembly:
             return "writes"
         return "reads" if slot in self.tracer.readers else "along"
 
-    def _makers(self) -> dict[int, list[int]]:
-        """For every class the operations that make it."""
-        makers: dict[int, list[int]] = defaultdict(list)
+    def _makers(self, wanted: set[int]) -> dict[int, list[int]]:
+        """For each of these classes the operations that make it."""
+        makers: dict[int, list[int]] = {label: [] for label in wanted}
         for index, node in self.tracer.flow.nodes.items():
             if node.role is Role.MAKES and node.channels is not None:
-                for label in np.unique(self.labels[node.channels[node.channels >= 0].numpy()]).tolist():
+                for label in wanted.intersection(self.labels[node.channels[node.channels >= 0].numpy()].tolist()):
                     makers[label].append(index)
         return makers
 

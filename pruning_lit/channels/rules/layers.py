@@ -113,11 +113,9 @@ def _grouped(
     stored, name = axis(tracer, view, 0), layer_of(view.name)
     given = tracer.channels(x)
     made = stored if not transposed else tracer.identities.fresh(result.shape[1])
-    for part_in, part_stored, part_made in zip(
-        given.chunk(groups), stored.chunk(groups), made.chunk(groups), strict=True
-    ):
-        members = torch.cat([part_in[part_in >= 0], part_stored, part_made])
-        tracer.identities.tie(members[:-1], members[1:])
+    for members in (given, made, stored):
+        members = members.view(groups, -1)
+        tracer.identities.tie(stored.view(groups, -1)[:, :1].expand_as(members), members)
     if (given < 0).any():
         tracer.freeze_identities(stored, f"{name!r} reads the model's input or a constant there")
     slot = view.name, _dim(view, 0)
