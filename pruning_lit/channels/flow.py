@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
+
+from pruning_lit.channels.beside import Beside
 
 
 class Role(Enum):
@@ -29,7 +30,7 @@ class Flow:
 
     def __init__(self) -> None:
         self.nodes: dict[int, Node] = {}
-        self.producer = WeakIdKeyDictionary()
+        self.producer: Beside[int] = Beside()
 
     def add(self, index: int, role: Role, inputs: list[Tensor], output: Tensor, channels: Tensor | None) -> None:
         """Record operation ``index``."""

@@ -15,9 +15,12 @@ from pruning_lit.channels.graph import ChannelGraph
 from pruning_lit.channels.identity import Identities
 from pruning_lit.channels.rules import numbers_of, rule_for
 from pruning_lit.channels.shadow import Outline, outline_along
-from pruning_lit.channels.stream import evaluating, tensors_of
-from pruning_lit.channels.tracer import Tracer
+from pruning_lit.channels.stream import evaluating, tensors_in, tensors_of
+from pruning_lit.channels.tracer import Operation, Tracer, short_name
 
+ACTIVATIONS = frozenset(
+    {"relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
+)
 BY_WIDTH = "a number behind it depends on the number of channels"
 
 
@@ -96,6 +99,24 @@ class Rehearsal(Tracer):
     def start(self) -> Identities:
         """See ``Tracer``."""
         return KeptIdentities(self.expected, self.removed)
+
+    def execute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
+        """Do it. Without data, what leaves shapes alone is done here: PyTorch takes a millisecond to find that out."""
+        x = args[0] if args else None
+        if not isinstance(x, Tensor) or not x.is_meta or len(tensors_in(args, kwargs)) > 1:
+            return self._normalise(operation, args, kwargs)
+        name = short_name(operation)
+        if name in ACTIVATIONS:
+            return torch.empty_like(x)
+        return x if name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
+
+    def _normalise(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
+        if short_name(operation) != "batch_norm" or not args[0].is_meta:
+            return operation(*args, **kwargs)
+        for vector in tensors_in(args[1:5]):
+            if len(vector) != args[0].shape[1]:
+                raise RuntimeError(f"a batch norm of {len(vector)} channels gets {args[0].shape[1]}")
+        return torch.empty_like(args[0])
 
     def own_dimension(self, name: str, tensor: Tensor) -> int | None:
         """That of the first trace: a single channel may be left."""

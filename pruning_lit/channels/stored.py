@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
+from pruning_lit.channels.beside import Beside
 from pruning_lit.channels.shadow import outline, spread
 
 
@@ -34,6 +34,9 @@ class View:
         return left[0] if left else None
 
 
+Part = tuple[str, tuple[int, ...], dict[int, Tensor]]  # name, shape, stored dimension to a map of positions
+
+
 class Stored:
     """Knows the parameters and buffers of a model, and their views as they come up."""
 
@@ -42,7 +45,7 @@ class Stored:
         for name, tensor in model.state_dict(keep_vars=True).items():  # a buffer that is not saved has a fixed width
             if isinstance(tensor, Tensor):
                 self.names.setdefault(id(tensor), name)
-        self.positions = WeakIdKeyDictionary()  # view to (name, shape, stored dimension to a map of positions)
+        self.parts: Beside[Part] = Beside()
 
     def name_of(self, tensor: Any) -> str | None:
         """State-dict name of a parameter or buffer; None for anything else."""
@@ -53,9 +56,10 @@ class Stored:
         name = self.name_of(tensor)
         if name is not None:
             return View(name, tuple(range(tensor.ndim)), tuple(tensor.shape))
-        if tensor not in self.positions:
+        part = self.parts.get(tensor, None)
+        if part is None:
             return None
-        name, shape, maps = self.positions[tensor]
+        name, shape, maps = part
         dims: list[int | None] = [None] * tensor.ndim
         for dim, positions in maps.items():
             there = outline(positions)
@@ -66,8 +70,9 @@ class Stored:
 
     def moved(self, tensor: Tensor, result: Tensor, move: Callable[[Tensor], Tensor]) -> None:
         """``result`` is a stored tensor, or a view of one, after the shape operation ``move``."""
-        if tensor in self.positions:
-            name, shape, maps = self.positions[tensor]
+        name: str | None
+        if (part := self.parts.get(tensor, None)) is not None:
+            name, shape, maps = part
         elif (name := self.name_of(tensor)) is not None:
             shape = tuple(tensor.shape)
             maps = {
@@ -75,7 +80,7 @@ class Stored:
             }
         else:
             return
-        self.positions[result] = name, shape, {dim: move(positions) for dim, positions in maps.items()}
+        self.parts[result] = name, shape, {dim: move(positions) for dim, positions in maps.items()}
 
     def stands_for(self, computed: Tensor, tensor: Tensor) -> None:
         """``computed`` takes the place of the stored ``tensor``, element by element."""

@@ -1,5 +1,6 @@
 """The operations of one forward pass, numbered independently of device, batch size and who is watching."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,8 +64,27 @@ WHOLE = frozenset(
 
 
 def tensors_of(tree: Any) -> list[Tensor]:
-    """The tensors among the leaves of nested lists, tuples and dicts, in order."""
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    """The tensors in nested lists, tuples, dicts, and in the fields of whatever else a model may return, in order."""
+    found: list[Tensor] = []
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif hasattr(leaf, "__dict__") and not isinstance(leaf, type | nn.Module):
+            found += tensors_of(list(vars(leaf).values()))
+    return found
+
+
+def tensors_in(*trees: Any) -> list[Tensor]:
+    """The same for arguments and results of operations, which hold their tensors in no deeper things than lists."""
+    found: list[Tensor] = []
+    for tree in trees:
+        if isinstance(tree, Tensor):
+            found.append(tree)
+        elif isinstance(tree, list | tuple):
+            found += tensors_in(*tree)
+        elif isinstance(tree, dict) and tree:
+            found += tensors_in(*tree.values())
+    return found
 
 
 class OperationStream(TorchDispatchMode):
@@ -83,6 +103,10 @@ class OperationStream(TorchDispatchMode):
         """One operation has been executed. ``index`` counts from 0."""
         raise NotImplementedError
 
+    def execute(self, operation: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:
+        """Do it."""
+        return operation(*args, **kwargs)
+
     def __torch_dispatch__(
         self, func: torch._ops.OpOverload, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
@@ -92,12 +116,13 @@ class OperationStream(TorchDispatchMode):
         if not _is_whole(func):
             with self:
                 return func.decompose(*args, **kwargs)
-        result = func(*args, **kwargs)
+        result = self.execute(func, args, kwargs)
         self.seen(self.index, func, args, kwargs, result)
         self.index += 1
         return result
 
 
+@functools.cache
 def _is_whole(func: torch._ops.OpOverload) -> bool:
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
     return not composite or func._schema.name in WHOLE or torch.Tag.pointwise in func.tags

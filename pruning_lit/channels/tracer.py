@@ -5,19 +5,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
+from pruning_lit.channels.beside import Beside
 from pruning_lit.channels.course import Course, Origin, Step
 from pruning_lit.channels.flow import Flow, Role
 from pruning_lit.channels.graph import LayerCall
 from pruning_lit.channels.identity import Identities
 from pruning_lit.channels.partings import Parting, Partings
 from pruning_lit.channels.relabel import ChannelRelabel, ChannelSelect
-from pruning_lit.channels.shadow import NONE, compact, outline, settle, spread, varies
+from pruning_lit.channels.shadow import NONE, Outline, compact, outline, settle, spread
 from pruning_lit.channels.stored import Stored
-from pruning_lit.channels.stream import OperationStream, tensors_of
+from pruning_lit.channels.stream import OperationStream, tensors_in
 
 Operation = torch._ops.OpOverload
+NOWHERE = Origin()
 COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
 
 
@@ -52,10 +53,12 @@ class Tracer(OperationStream):
         self.relabel_inputs: dict[str, Tensor] = {}
         self.writers: dict[tuple[str, int], str] = {}  # slot to the layer that makes these channels
         self.readers: dict[tuple[str, int], str] = {}  # slot to the layer that consumes them
-        self.shadows = WeakIdKeyDictionary()
-        self.silent = WeakIdKeyDictionary()  # tensors that are zero where a channel has been removed
-        self.loud = WeakIdKeyDictionary()  # memory into which something else than zero was written
-        self.origins = WeakIdKeyDictionary()  # tensors without channels, to a number for all that led to them
+        self.shadows: Beside[Tensor] = Beside()
+        self.outlines: Beside[Outline] = Beside()  # beside shadows
+        self.own: dict[str, Tensor] = {}  # shadows of parameters and buffers
+        self.silent: Beside[bool] = Beside()  # tensors that are zero where a channel has been removed
+        self.loud: Beside[bool] = Beside()  # memory into which something else than zero was written
+        self.origins: Beside[Origin] = Beside()  # tensors without channels, to a number for all that led to them
         self.module_path: list[str] = [""]
         self.relabels = {path: module for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
         self.hooks: list[Any] = []
@@ -77,15 +80,20 @@ class Tracer(OperationStream):
 
         A parameter or buffer with a single dimension longer than 1 has identities of its own along that dimension.
         """
-        if tensor in self.shadows:
-            return self.shadows[tensor]
+        if (shadow := self.shadows.get(tensor, None)) is not None:
+            return shadow
         name = self.name_of(tensor)
         if name is None:
             return None
-        dim = self.own_dimension(name, tensor)
-        if dim is None:
-            return None
-        return spread(self.identities.of(name, dim, tensor.shape[dim]), dim, tensor.shape)
+        if name not in self.own and (dim := self.own_dimension(name, tensor)) is not None:
+            self.own[name] = spread(self.identities.of(name, dim, tensor.shape[dim]), dim, tensor.shape)
+        return self.own.get(name)
+
+    def outline(self, shadow: Tensor) -> Outline:
+        """What a shadow says, without repetition."""
+        if (known := self.outlines.get(shadow, None)) is None:
+            known = self.outlines[shadow] = outline(shadow)
+        return known
 
     def own_dimension(self, name: str, tensor: Tensor) -> int | None:
         """The only dimension of a parameter or buffer that is longer than 1."""
@@ -103,7 +111,7 @@ class Tracer(OperationStream):
         shadow = self.shadow(tensor)
         if shadow is None:
             return none
-        identities = outline(shadow).along(dim)
+        identities = self.outline(shadow).along(dim)
         if identities is None:
             self.freeze(tensor, "its channels are spread over several dimensions where they are used")
             return none
@@ -111,7 +119,7 @@ class Tracer(OperationStream):
 
     def varies(self, shadow: Tensor, dim: int) -> bool:
         """Whether the identities differ along ``dim``; the answer becomes a part of the step."""
-        return self.decide(varies(shadow, dim))
+        return self.decide(dim % shadow.ndim in self.outline(shadow).dims)
 
     def decide(self, answer: bool) -> bool:
         """An answer on which a rule depends and that narrowing may change; only for what has channels in it."""
@@ -128,8 +136,8 @@ class Tracer(OperationStream):
 
     def place(self, tensor: Tensor, shadow: Tensor, silent: bool = False) -> None:
         """Put a shadow beside a tensor; one without any channel in it is forgotten."""
-        self.shadows.pop(tensor, None)
-        self.silent.pop(tensor, None)
+        self.shadows.discard(tensor)
+        self.silent.discard(tensor)
         if bool((compact(shadow) >= 0).any()):
             self.shadows[tensor] = settle(shadow)
             if silent:
@@ -169,7 +177,7 @@ class Tracer(OperationStream):
 
     def seen(self, index: int, operation: Operation, args: tuple, kwargs: dict, result: Any) -> None:
         """Apply the rule of one operation, and record it if there are channels in it."""
-        given, outputs = tensors_of((args, kwargs)), tensors_of(result)
+        given, outputs = tensors_in(args, kwargs), tensors_in(result)
         if self.module_path[-1] in self.relabels:  # what a relabelling does inside is told by its buffer
             self.flow.add(index, Role.OTHER, given, outputs[0], None)
             return
@@ -178,8 +186,8 @@ class Tracer(OperationStream):
         origins = tuple(self.origin(tensor) for tensor in given)
         self._start_step()
         role = self._follow(operation, args, kwargs, result)
-        after = [self.shadows.get(tensor) for tensor in outputs]
-        outlines = [None if shadow is None else outline(shadow) for shadow in after]
+        after = [self.shadows.get(tensor, None) for tensor in outputs]
+        outlines = [None if shadow is None else self.outline(shadow) for shadow in after]
         numbers = (*self.numbers_of(operation, args, kwargs), *self.notes)
         if before or any(shadow is not None for shadow in after):
             if operation._schema.is_mutable and outputs and not self.is_silent(outputs[0]):
@@ -200,15 +208,15 @@ class Tracer(OperationStream):
         try:
             return self.rule_for(operation)(self, operation, args, kwargs, result)
         except (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError):
-            for tensor in tensors_of((args, kwargs)):
+            for tensor in tensors_in(args, kwargs):
                 self.freeze(tensor, f"{short_name(operation)} could not be followed")
-            for tensor in tensors_of(result):
-                self.shadows.pop(tensor, None)
+            for tensor in tensors_in(result):
+                self.shadows.discard(tensor)
             return None
 
     def origin(self, tensor: Tensor) -> Origin:
         """What led to a tensor; nothing worth mentioning where there are channels in it."""
-        return Origin() if tensor in self.shadows else self.origins.get(tensor, Origin())
+        return NOWHERE if tensor in self.shadows else self.origins.get(tensor, NOWHERE)
 
     def _remember_origins(
         self,

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from pruning_lit.channels.flow import Role
 from pruning_lit.channels.rules import elementwise, layers, norms, products, reductions, shapes
-from pruning_lit.channels.stream import tensors_of
+from pruning_lit.channels.stream import tensors_in
 from pruning_lit.channels.tracer import Operation, Tracer
 
 Rule = Callable[[Tracer, Operation, tuple, dict, Any], Role | None]
@@ -26,10 +26,10 @@ def unrelated(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
 
 def not_understood(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
     """Freeze what goes into an operation without a rule."""
-    for tensor in tensors_of((args, kwargs)):
+    for tensor in tensors_in(args, kwargs):
         tracer.freeze(tensor, f"{operation._schema.name.removeprefix('aten::')} may mix channels")
         if operation._schema.is_mutable:
-            tracer.shadows.pop(tensor, None)
+            tracer.shadows.discard(tensor)
     return None
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from pruning_lit.channels.flow import Role
 from pruning_lit.channels.rules.arguments import named
 from pruning_lit.channels.shadow import compact, spread
-from pruning_lit.channels.stream import tensors_of
+from pruning_lit.channels.stream import tensors_in
 from pruning_lit.channels.tracer import Operation, Tracer
 
 #: What keeps a zero a zero, whatever else is among its arguments.
@@ -55,7 +55,7 @@ PLUS = frozenset({"add", "sub"})
 
 def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """Channels that meet element by element are the same channel."""
-    operands = tensors_of((args, kwargs))
+    operands = tensors_in(args, kwargs)
     shadows = _shadows(tracer, operands, result.ndim)
     if not shadows:
         return None

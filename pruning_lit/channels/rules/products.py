@@ -5,7 +5,6 @@ from torch import Tensor
 from pruning_lit.channels.flow import Role
 from pruning_lit.channels.rules.arguments import named
 from pruning_lit.channels.rules.layers import Dims, layer, make, tie_parameter
-from pruning_lit.channels.shadow import outline
 from pruning_lit.channels.tracer import Operation, Tracer
 
 
@@ -37,7 +36,7 @@ def sum_and_product(tracer: Tracer, operation: Operation, args: tuple, kwargs: d
         return role
     tracer.freeze(added, "it is added to a matrix product")
     role = product(tracer, operation, args[1:], {}, result)
-    tracer.silent.pop(result, None)
+    tracer.silent.discard(result)
     return role
 
 
@@ -143,7 +142,7 @@ def _sum_of_products(tracer: Tracer, operands: list[Tensor], dims: tuple[int, in
     """Exact without the removed channels if each product with one of them is zero."""
     shadows = [tracer.shadow(tensor) for tensor in operands]
     first, second = (
-        None if shadow is None else outline(shadow).along(dim) for shadow, dim in zip(shadows, dims, strict=True)
+        None if shadow is None else tracer.outline(shadow).along(dim) for shadow, dim in zip(shadows, dims, strict=True)
     )
     if first is None or second is None or bool(((first < 0) | (second < 0)).any()):
         reason = "a product sums over it against numbers of fixed width"

@@ -7,7 +7,7 @@ from torch import Tensor
 from pruning_lit.channels.flow import Role
 from pruning_lit.channels.rules.arguments import named
 from pruning_lit.channels.shadow import compact
-from pruning_lit.channels.stream import tensors_of
+from pruning_lit.channels.stream import tensors_in
 from pruning_lit.channels.tracer import Operation, Tracer
 
 #: Of a removed channel, zero everywhere, nothing is left in them.
@@ -16,14 +16,14 @@ ADDS_NOTHING = frozenset({"aten::sum", "aten::linalg_vector_norm"})
 
 def pooling(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
     """Pooling, resizing and sampling: channels stay, whatever happens within each map."""
-    x, *others = tensors_of((args, kwargs))
+    x, *others = tensors_in(args, kwargs)
     for other in others:
         tracer.freeze(other, "it says where to look")
     if tracer.shadow(x) is None:
         return None
     channel_dim = _channel_dim(operation, x)
     channels = tracer.channels(x, channel_dim)
-    outputs = tensors_of(result)
+    outputs = tensors_in(result)
     for output in outputs:
         tracer.set_channels(output, channels, channel_dim, tracer.is_silent(x))
     # A single pixel left of a larger map is a summary of it, not the map that a criterion wants to see.
@@ -63,7 +63,7 @@ def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
         shadow = shadow.narrow(dim, 0, 1)
     for dim in reversed(dims if not keepdim else []):
         shadow = shadow.squeeze(dim)
-    for output in tensors_of(result):
+    for output in tensors_in(result):
         tracer.place(output, shadow.expand(output.shape), silent)
     return None
 
@@ -86,7 +86,7 @@ def soft(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result
             tracer.freeze(x, f"{operation._schema.name.removeprefix('aten::')} mixes channels")
             return None
         _lie_on_each_other(tracer, x, shadow, [dim])
-    for output in tensors_of(result):
+    for output in tensors_in(result):
         tracer.place(output, shadow)
     return None
 

@@ -9,22 +9,22 @@ from torch.utils._pytree import tree_map
 from pruning_lit.channels.flow import Role
 from pruning_lit.channels.rules.arguments import named
 from pruning_lit.channels.shadow import NONE, compact, outline
-from pruning_lit.channels.stream import tensors_of
+from pruning_lit.channels.stream import tensors_in
 from pruning_lit.channels.tracer import Operation, Tracer
 
 
 def movement(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
     """No rule of its own is needed: the same operation is performed on the shadow."""
-    given = tensors_of((args, kwargs))
+    given = tensors_in(args, kwargs)
     if len(given) == 1:
-        outputs = tensors_of(result)
+        outputs = tensors_in(result)
         if len(outputs) == 1:
             tracer.stored.moved(given[0], outputs[0], lambda positions: operation(positions, *args[1:], **kwargs))
     if not any(tracer.shadow(tensor) is not None for tensor in given):
         return None
     moved = operation(*_shadowed(tracer, args), **_shadowed(tracer, kwargs))
     silent = all(tracer.is_silent(tensor) for tensor in given if tracer.shadow(tensor) is not None)
-    for output, shadow in zip(tensors_of(result), tensors_of(moved), strict=True):
+    for output, shadow in zip(tensors_in(result), tensors_in(moved), strict=True):
         tracer.place(output, shadow, silent)
     return None
 
@@ -46,7 +46,7 @@ def cutting(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     if shadow is not None:
         given = named(operation, args, kwargs)
         dim = (given.get("dim") or 0) % x.ndim
-        if tracer.varies(shadow, dim) and (run := outline(shadow).along(dim)) is not None:
+        if tracer.varies(shadow, dim) and (run := tracer.outline(shadow).along(dim)) is not None:
             _cut(tracer, operation, given, run)
     return movement(tracer, operation, args, kwargs, result)
 
@@ -78,7 +78,7 @@ def reshape(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     """A view of the activation can be a copy of its shadow, whose strides differ."""
     shadow = tracer.shadow(args[0])
     if shadow is not None:
-        before, moved = outline(shadow), shadow.reshape(result.shape)
+        before, moved = tracer.outline(shadow), shadow.reshape(result.shape)
         tracer.place(result, moved, tracer.is_silent(args[0]))
         after = outline(moved)
         if len(before.dims) == 1 and len(after.dims) > 1 and after.identities.numel() == before.identities.numel():
@@ -107,7 +107,7 @@ def gathering(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     """Channels picked by a list of numbers: the list is a constant, so all of them stay."""
     x = args[0]
     shadow = tracer.shadow(x)
-    for tensor in tensors_of((args[1:], kwargs)):
+    for tensor in tensors_in(args[1:], kwargs):
         tracer.freeze(tensor, "it is a list of positions")
     if shadow is None:
         return None
