@@ -101,10 +101,7 @@ DIFFERENCES: dict[str, dict[Difference, str]] = {
     },
     "ssd300_vgg16": {DETECTED: HEADS_SSD},
     "ssdlite320_mobilenet_v3_large": {DETECTED: HEADS_SSD + r"\.1"},
-    "fasterrcnn_resnet50_fpn": {
-        POOLED: r"backbone\.fpn\.layer_blocks\.\d\.0",
-        DETECTED: HEADS_RCNN,
-    },
+    "fasterrcnn_resnet50_fpn": {POOLED: r"backbone\.fpn\.layer_blocks\.\d\.0", DETECTED: HEADS_RCNN},
     "maskrcnn_resnet50_fpn": {POOLED: r"backbone\.fpn\.layer_blocks\.\d\.0", DETECTED: HEADS_RCNN},
     "retinanet_resnet50_fpn": {DETECTED: HEADS_RETINANET},
     "fcos_resnet50_fpn": {DETECTED: HEADS_RETINANET + r"|head\.regression_head\.bbox_ctrness"},
@@ -118,7 +115,7 @@ DIFFERENCES: dict[str, dict[Difference, str]] = {
     "timm regnety_004": {GROUPED: r"s\d\.b\d+\.(conv[12]\.conv|se\.fc2)"},
     "timm cspdarknet53": {
         FIXED_SPLIT: r"stages\.\d\.conv_exp\.conv",
-        OTHER_PART: r"stages\.\d\.conv_exp\.conv|stages\.\d\.blocks\.\d\.conv2\.conv|stages\.\d\.conv_transition_b\.conv",
+        OTHER_PART: r"stages\.\d\.(conv_exp|blocks\.\d\.conv2|conv_transition_b)\.conv",
     },
     "timm convnext_atto": {LAYER_NORM: r"stem\.0|stages\.\d\.(downsample\.1|blocks\.\d\.(conv_dw|mlp\.fc2))"},
     "timm nfnet_l0": {COMPUTED: r"stem\.conv\d|stages\..*\.(conv|conv\d|conv\db|fc2)|final_conv"},
@@ -154,9 +151,8 @@ AGREEING = [
 ]  # fmt: skip
 
 FAST = {
-    "CIFAR resnet56, option A", "CIFAR densenet40", "alexnet", "vgg11_bn", "resnet18", "resnext50_32x4d", "googlenet",
-    "mobilenet_v3_small", "squeezenet1_1", "timm resnest14d", "timm dla34", "timm cspdarknet53", "timm convnext_atto",
-    "timm efficientvit_b0",
+    "CIFAR resnet56, option A", "CIFAR densenet40", "alexnet", "resnet18", "resnext50_32x4d", "mobilenet_v3_small",
+    "squeezenet1_1", "timm resnest14d", "timm dla34", "timm convnext_atto", "timm efficientvit_b0",
 }  # fmt: skip
 SIZES = {
     "inception_v3": 96, "timm inception_v4": 96, "vit_b_16": 224, "maxvit_t": 224, "timm mixer_s32_224": 224,
@@ -201,7 +197,8 @@ def ours(net: nn.Module, known: Any, group: ChannelGroup, channel: int) -> Leavi
 
 def theirs(net: nn.Module, known: Any, layer: str, positions: list[int]) -> Leaving:
     """What leaves with some output channels of ``layer``."""
-    names = {module: name for name, module in net.named_modules() if list(module.parameters())}
+    named = [*net.named_modules(), *net.named_parameters()]
+    names = {each: name for name, each in named if isinstance(each, Tensor) or list(each.parameters())}
     module = net.get_submodule(layer)
     leaving: Leaving = {}
     for dependency, where in known.get_pruning_group(
