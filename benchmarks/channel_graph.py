@@ -63,6 +63,15 @@ class Run:
         return sum(self.seconds.values())
 
 
+def squares(weight: Tensor, dim: int) -> Tensor:
+    """Sum of the squares of every slice along ``dim``; some rows at a time, as these stay in the cache."""
+    others = [other for other in range(weight.ndim) if other != dim]
+    if not others:
+        return weight.square()
+    sums = [part.square().sum(others) for part in weight.split(32)]
+    return torch.cat(sums) if dim == 0 else torch.stack(sums).sum(0)
+
+
 def norms(model: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
     """L2 norm of all weights of each channel, shape ``(group.size,)``: what makes it, what reads it, and its scales."""
     tensors = dict(model.named_parameters())
@@ -76,9 +85,7 @@ def norms(model: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
                 continue
             key = (piece.tensor, piece.dim)
             if key not in lengths:
-                weight = tensors[piece.tensor].detach()
-                others = [dim for dim in range(weight.ndim) if dim != piece.dim]
-                lengths[key] = (torch.linalg.vector_norm(weight, dim=others) if others else weight).square()
+                lengths[key] = squares(tensors[piece.tensor].detach(), piece.dim)
             total += lengths[key][piece.positions].sum(1)
         ranking[group.name] = total.sqrt()
     return ranking
@@ -152,7 +159,7 @@ def fork(side: Side, model: nn.Module, example: Example, last_layers: list[str],
     run = Run(failure="ended without a word")
     try:
         if not here.poll(limit):
-            return Run(failure=f"not done after {limit:.0f} s", timed_out=True)
+            return Run({"all": limit}, failure=f"not done after {limit:.0f} s", timed_out=True)
         run = here.recv()
         if not run.failure:
             run.broken = f"a forward pass takes longer than {limit:.0f} s"
@@ -175,10 +182,14 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Theirs / ours, where both ran."""
-        if self.theirs is None or self.theirs.failure or self.ours.failure:
+        """Theirs / ours; a lower bound where theirs was given up; None where one of them failed."""
+        if self.ours.failure or self.theirs is None or (self.theirs.failure and not self.theirs.timed_out):
             return None
         return self.theirs.total / self.ours.total
+
+    @property
+    def sign(self) -> str:
+        return "> " if self.theirs is not None and self.theirs.timed_out else ""
 
     def judgement(self) -> str:
         """What became of the other side's network."""
@@ -198,13 +209,13 @@ class Row:
         far = max((abs(a - b).max() / max(abs(a).max(), 1e-30) for a, b in pairs if a.size), default=0.0)
         return SAME if far < SAME_OUTPUT else f"runs; same shapes, outputs differ by {far:.0e}"
 
-    def cells(self, limit: float) -> list[str]:
-        ours = [f"{each:.2f}" for each in (*self.ours.seconds.values(), self.ours.total)] or ["-"] * 4
+    def cells(self) -> list[str]:
+        ours = [f"{each:.2f}" for each in (*self.ours.seconds.values(), self.ours.total)]
+        if self.ours.failure:
+            ours = ["-"] * 4
         theirs, ratio, judgement = "-", "-", self.judgement()
-        if self.ratio is not None:
-            theirs, ratio = f"{self.theirs.total:.2f}", f"{self.ratio:.1f}x"  # type: ignore[union-attr]
-        elif self.theirs is not None and self.theirs.timed_out:
-            theirs, ratio = f"> {limit:.0f}", f"> {limit / self.ours.total:.0f}x"
+        if self.theirs is not None and self.ratio is not None:
+            theirs, ratio = f"{self.sign}{self.theirs.total:.2f}", f"{self.sign}{self.ratio:.1f}x"
         if self.ours.failure or self.ours.broken:
             judgement = f"**OURS: {self.ours.failure or self.ours.broken}**; theirs: {judgement}"
         return [self.name, *ours, theirs, ratio, judgement.replace("|", "/")]
@@ -230,7 +241,7 @@ def least(runs: list[Run]) -> Run:
 
 def summary(rows: list[Row]) -> list[str]:
     """Lines: how many, the ratios, and what was promised."""
-    ratios = {row.name: row.ratio for row in rows if row.ratio is not None}
+    ratios = {row.name: row.ratio for row in rows if row.ratio is not None and not row.sign}
     lines = [
         f"networks: {len(rows)}; ours ran on {sum(not row.ours.failure and not row.ours.broken for row in rows)}, both "
         f"on {len(ratios)}; theirs ended with {SAME} on {sum(row.judgement() == SAME for row in rows)}"
@@ -245,9 +256,8 @@ def summary(rows: list[Row]) -> list[str]:
     for row in rows:
         if row.name in AT_LEAST and row.ratio is not None:
             least_ratio = AT_LEAST[row.name]
-            lines.append(
-                f"{row.name}: {row.ratio:.1f}x; {verdict(row.ratio >= least_ratio)}, at least {least_ratio:g}x"
-            )
+            kept = verdict(row.ratio >= least_ratio)
+            lines.append(f"{row.name}: {row.sign}{row.ratio:.1f}x; {kept}, at least {least_ratio:g}x")
         if row.name in AT_MOST and not row.ours.failure:
             most = AT_MOST[row.name]
             lines.append(f"{row.name}: {row.ours.total:.2f} s; {verdict(row.ours.total <= most)}, at most {most:g} s")
@@ -280,15 +290,15 @@ def main() -> None:
     torch.set_num_threads(1)
     warm_up()
     start = time.perf_counter()
-    print(
-        f"{datetime.date.today()}, {hardware()}, one thread; {versions()}, torch_pruning {torch_pruning.__version__}\n"
-    )
+    libraries = {**versions(), "torch-pruning": metadata.version("torch-pruning")}
+    told = ", ".join(f"{name} {version}" for name, version in libraries.items())
+    print(f"{datetime.date.today()}, {hardware()}, one thread; {told}\n")
     print("| " + " | ".join(HEADINGS) + " |\n|" + " --- |" * len(HEADINGS), flush=True)
     rows = []
     for network in networks():
         if not args.only or network.name in args.only:
             rows.append(measure(network, repeats, limit))
-            print("| " + " | ".join(rows[-1].cells(limit)) + " |", flush=True)
+            print("| " + " | ".join(rows[-1].cells()) + " |", flush=True)
     print("\n" + "\n".join(f"- {line}" for line in summary(rows)))
     print(f"\nbenchmark took {time.perf_counter() - start:.0f} s")
 

@@ -27,8 +27,11 @@ def cost(graph: ChannelGraph, kept: Kept | None = None) -> Cost:
     Args:
         graph: as traced.
         kept: the positions that stay, by group; groups that are not named stay whole. None: the network as it is.
+
+    Raises:
+        ValueError: ``kept`` does not fit the graph.
     """
-    return cost_of_widths(graph, {name: len(positions) for name, positions in (kept or {}).items()})
+    return cost_of_widths(graph, {name: int(flags.sum()) for name, flags in graph.keep_mask(kept or {}).items()})
 
 
 def cost_of_widths(graph: ChannelGraph, widths: dict[str, int]) -> Cost:

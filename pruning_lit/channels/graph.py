@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels.course import Classes, Course
+from pruning_lit.channels.stored import layer_of
 
 Kept = Mapping[str, Sequence[int]]  # a group's name to the ascending positions that stay
 
@@ -52,6 +53,15 @@ class ChannelGroup:
     readers: tuple[str, ...]
     protected: str | None = None
     taps: tuple["Tap", ...] = ()
+
+    @property
+    def multiplicity(self) -> int:
+        """Output channels of the layer called ``name`` that leave together with one channel of the group."""
+        first = next((piece for piece in self.slices if piece.role == "writes" and self._is_named_after(piece)), None)
+        return 1 if first is None else first.positions.shape[1]
+
+    def _is_named_after(self, piece: ChannelSlice) -> bool:
+        return bool(self.writers) and layer_of(piece.tensor) == self.writers[0]
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,8 @@ class ChannelGraph:
         Raises:
             ValueError: unknown or protected group, positions that are not ascending or do not exist, or nothing kept.
         """
+        if not isinstance(kept, Mapping):
+            raise ValueError(f"kept must map names of groups to positions, got {kept!r}")
         masks = {}
         for name, positions in kept.items():
             group = self[name]

@@ -7,7 +7,7 @@ import torch
 from constructions import Residual
 from torch import nn
 
-from pruning_lit.channels import ChannelGraph, mask, narrow, trace
+from pruning_lit.channels import ChannelGraph, cost, mask, narrow, trace
 
 PICTURE = torch.zeros(1, 3, 6, 6)
 
@@ -61,6 +61,16 @@ def test_an_impossible_choice_is_refused_and_the_model_untouched(net, cut, kept,
         cut(net, graph, kept)
     assert "\n" not in str(refusal.value)
     require_untouched(net, before)
+
+
+@pytest.mark.parametrize(
+    "kept", [{"nobody": [0]}, {"one": [1, 1]}, {"one": range(9)}, {"classify": [0]}, {"one": 3}, [1, 2]]
+)
+def test_what_cannot_be_cut_is_not_counted_either(net, kept):
+    graph = trace(net, PICTURE)
+    for refuse in (lambda: cost(graph, kept), lambda: narrow(net, graph, kept), lambda: mask(net, graph, kept)):
+        with pytest.raises(ValueError, match=r"no channel group is called|kept must|is protected"):
+            refuse()
 
 
 def test_booleans_are_no_positions(net):

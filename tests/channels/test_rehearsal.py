@@ -90,6 +90,7 @@ def test_halves_lose_equally_much():
     assert [piece.positions.tolist() for piece in graph["first"].slices if piece.tensor == "first.weight"] == [
         [[0, 4], [1, 5], [2, 6], [3, 7]]
     ]
+    assert graph["first"].multiplicity == 2
     narrow(net, graph, {"first": [1, 2]})
     assert net.first.weight.shape[0] == 4
 
