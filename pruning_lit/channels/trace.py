@@ -15,7 +15,7 @@ from pruning_lit.channels.stream import evaluating, tensors_of
 from pruning_lit.channels.tracer import Tracer
 
 
-def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelGraph:
+def trace(model: nn.Module, example_input: Any) -> ChannelGraph:
     """Find out which slices of which tensors of ``model`` must leave together.
 
     The model is run on ``example_input``, in eval mode and without gradients; nothing in it is changed. Then a copy
@@ -24,7 +24,8 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelG
 
     Args:
         model: any module; channels are found in its convolutions and linear layers.
-        example_input: a tensor (a batch of one is enough), or a tuple of arguments.
+        example_input: a tensor (a batch of one is enough), or a tuple of arguments; a list or a dictionary of tensors
+            is a single argument, as detectors take it.
 
     Returns:
         The groups in execution order, those that may not be pruned included, with the reason.
@@ -32,9 +33,9 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> ChannelG
     Raises:
         ValueError: the model does not run on ``example_input``.
     """
-    if not isinstance(example_input, Tensor | tuple):
-        raise ValueError(f"example_input must be a tensor or a tuple of arguments, got {example_input!r}")
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    if not tensors_of(arguments):
+        raise ValueError(f"example_input must be a tensor or a tuple of arguments, got {example_input!r}")
     tracer = Tracer(model, rule_for, numbers_of)
     try:
         with evaluating(model), torch.inference_mode(), tracer:

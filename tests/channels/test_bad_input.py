@@ -99,6 +99,18 @@ def test_an_example_that_does_not_fit_is_refused_and_the_model_untouched(net, ex
     require_untouched(net, before)
 
 
+def test_a_list_of_pictures_is_one_argument(net):
+    class OfLists(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, pictures):
+            return self.net(torch.stack(pictures))
+
+    assert trace(OfLists(), [PICTURE[0]])["net.one"].protected is None
+
+
 class Failing(Residual):
     def between(self, x):
         raise KeyError("scale")

@@ -7,9 +7,11 @@ import pytest
 import torch
 from chance import random_kept, randomise
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torchvision.models import get_model
 
-from pruning_lit.channels import ChannelGraph, Kept, mask, narrow, trace, verify
-from pruning_lit.models import cifar_resnet, torchvision_model, vgg_bn
+from pruning_lit.channels import ChannelGraph, Kept, cost, mask, narrow, trace, verify
+from pruning_lit.models import cifar_resnet, vgg_bn
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     **{
@@ -21,7 +23,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg16_bn-linear": lambda: vgg_bn(16, classifier="linear", bias=False),
 }
 SLOW = {"resnet44-tied", "resnet56-tied", "resnet110-select", "resnet110-tied", "vgg16_bn-linear"}
-TORCHVISION = ["resnet18", "resnet50", "mobilenet_v2", "densenet121", "resnext50_32x4d"]
+TORCHVISION = ["resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "densenet121", "resnext50_32x4d"]
+TORCHVISION += ["shufflenet_v2_x1_0", "squeezenet1_1", "regnet_y_400mf", "efficientnet_b0", "googlenet", "inception_v3"]
+TORCHVISION += ["convnext_tiny", "swin_t"]
+DETECTORS = ["ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"]
 
 
 def difference(net: nn.Module, graph: ChannelGraph, kept: Kept, inputs: Tensor) -> float:
@@ -50,12 +55,38 @@ def test_every_configured_network_narrowed_is_the_masked_one(name):
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvisions_networks_narrowed_are_the_masked_ones(name):
     torch.manual_seed(0)
-    net = randomise(torchvision_model(name, num_classes=10))
-    pictures = torch.randn(2, 3, 64, 64)
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    net = randomise(get_model(name, weights=None, num_classes=10, **options))
+    pictures = torch.randn(2, 3, 96, 96)
     graph = trace(net, pictures[:1])
     kept = random_kept(graph, seed=0)
     assert difference(net, graph, kept, pictures) < 1e-5
     assert difference(net.double(), graph, kept, pictures.double()) < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors_are_cut_through_their_heads(name):
+    torch.manual_seed(0)
+    threshold = {"box_score_thresh": 0.0} if "rcnn" in name else {"score_thresh": 0.0}
+    net = randomise(get_model(name, weights=None, weights_backbone=None, num_classes=5, **threshold)).double()
+    pictures = [torch.rand(3, 160, 160, dtype=torch.float64)]
+    graph = trace(net, (pictures,))
+    kept = random_kept(graph, seed=0)
+    assert sum(len(positions) < graph[name].size for name, positions in kept.items()) > 20
+    heads = net.rpn.head if "rcnn" in name else net.head
+    heard = []
+    heads.register_forward_hook(lambda _module, _given, result: heard.append(result))
+    narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
+    narrow(narrowed, graph, kept)
+    mask(masked, graph, kept)
+    with torch.no_grad():
+        found, expected = narrowed(pictures)[0], masked(pictures)[0]
+    assert found.keys() == expected.keys()
+    one, other = (tree_leaves(each) for each in heard[-2:])  # predictions, before equals are sorted in any order
+    for predicted, wanted in zip(one, other, strict=True):
+        torch.testing.assert_close(predicted, wanted, rtol=1e-10, atol=1e-10)
+    assert sum(parameter.numel() for parameter in narrowed.parameters()) == cost(graph, kept).params
 
 
 @pytest.mark.parametrize("stem", ["select", "tied"])
