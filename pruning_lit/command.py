@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from pruning_lit.configs import CONF
 from pruning_lit.errors import sentence
-from pruning_lit.own_network import with_own_network
+from pruning_lit.own_network import import_from_current_folder, with_own_network
 
 log = logging.getLogger("pruning_lit")
 
@@ -46,11 +46,13 @@ def command(
             sys.exit(1)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does, for the console script: the user's networks lie there
+    import_from_current_folder()
     try:
         sys.argv[1:] = with_own_network(rewrite(sys.argv[1:]))
         job()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `… --help | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
     except Exception as error:
         told = sentence(error)
         if told is None:

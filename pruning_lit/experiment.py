@@ -17,11 +17,13 @@ from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, trace
 from pruning_lit.channels.stream import evaluating
 from pruning_lit.data import Pictures
+from pruning_lit.errors import described
 from pruning_lit.models import load_weights
 from pruning_lit.phases import Training
 from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
 from pruning_lit.report import Stopwatch
 from pruning_lit.result import leave_behind
+from pruning_lit.tasks import require_logits
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +74,8 @@ def build_network(config: DictConfig, data: Pictures) -> nn.Module:
 
 
 def require_fit(net: nn.Module, data: Pictures) -> None:
-    """ValueError where the network does not take the pictures, or has been loaded with other classes."""
-    classes = forward_once(net, data.example).shape[-1]
-    if classes != data.num_classes:
-        raise ValueError(f"the network tells {classes} classes apart, the data have {data.num_classes}")
+    """ValueError where the network does not take the pictures, or does not answer with a value for every class."""
+    require_logits(forward_once(net, data.example), len(data.example), data.num_classes)
 
 
 def forward_once(net: nn.Module, example: Tensor) -> Any:
@@ -83,9 +83,9 @@ def forward_once(net: nn.Module, example: Tensor) -> Any:
     try:
         with torch.no_grad(), evaluating(net):
             return net(example)
-    except RuntimeError as error:
-        shape, told = tuple(example.shape[1:]), str(error).splitlines()[0]
-        raise ValueError(f"the network does not take pictures of shape {shape}: {told}") from error
+    except Exception as error:  # whatever somebody's forward raises
+        shape = tuple(example.shape[1:])
+        raise ValueError(f"the network does not take pictures of shape {shape}: {described(error)}") from error
 
 
 def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str, Training]:
@@ -109,6 +109,7 @@ def check(phases: dict[str, Training], dense: nn.Module, data: Pictures) -> None
     graph = trace(dense, data.example)
     for name, module in phases.items():
         require_optimizer(name, module)
+        module.schedule.check(module.epochs, name)
         for callback in module.callbacks.values():
             if isinstance(callback, ScheduledPruning):
                 callback.check(graph, module.epochs)

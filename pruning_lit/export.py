@@ -3,6 +3,9 @@
     path=         folder of a run, or a network file such as pruned/model.safetensors
     format=       onnx, pt2 (a torch.export program), or both, as by default: format=onnx,pt2
     input_shape=  of one input, without the batch, such as [3,32,32]; a run's file knows its own
+    arch._target_=mynet.Net arch.width=32
+                  the builder of a network of your own, in the current folder or installed, with its arguments:
+                  no file runs such code by itself
 
 The files are written beside the network, take batches of any size, and are there only if they compute what the network
 does. Inputs are prepared (mean, standard deviation) as for the network itself.
@@ -10,20 +13,26 @@ does. Inputs are prepared (mean, standard deviation) as for the network itself.
 
 import importlib.util
 import io
+import json
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from pruning_lit.builder import build, own_call
 from pruning_lit.channels.artefact import load, read
-from pruning_lit.errors import sentence
+from pruning_lit.errors import described, sentence
+from pruning_lit.own_network import import_from_current_folder
 from pruning_lit.report.atomic import replacing
 
+OPTIONS = ("path", "format", "input_shape")  # and those of arch
 CIFAR = (3, 32, 32)
 BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
 TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
@@ -31,26 +40,35 @@ TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in a
 Run = Callable[[Tensor], Tensor]
 
 
-def export(path: str | Path, formats: Iterable[str], input_shape: Sequence[int] | None = None) -> dict[Path, float]:
+def export(
+    path: str | Path,
+    formats: Iterable[str],
+    input_shape: Sequence[int] | None = None,
+    arch: Mapping[str, Any] | None = None,
+) -> dict[Path, float]:
     """Write a network in other formats, beside its file.
 
     Args:
         path: folder of a run, or network file.
         formats: ``onnx``, ``pt2``.
         input_shape: of one input, without the batch; by default that in the file, else 3x32x32.
+        arch: ``_target_`` (dotted name of the builder) and arguments of the dense network, where the file may not name
+            its own; ``num_classes`` is that in the file, unless given.
 
     Returns:
         By file: its largest difference from the network's output, over the largest output.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no network file, the format or shape does not fit, or a file computes something else.
+        ValueError: it is no network file, the format, shape or builder does not fit, or a file computes something
+            else.
     """
     formats = list(formats)
     _require_formats(formats)
     file = _network_file(Path(path))
-    net = load(file)
-    shape = input_shape or (read(file)[0].get("pictures") or {}).get("shape") or CIFAR
+    header, _ = read(file)
+    net = load(file, _dense(header.get("arch") or {}, arch, file))
+    shape = input_shape or (header.get("pictures") or {}).get("shape") or CIFAR
     _require_shape(shape)
     program = _program(net, shape)
     differences = {}
@@ -74,6 +92,31 @@ def _network_file(path: Path) -> Path:
     return file
 
 
+def _dense(stated: Mapping[str, Any], given: Mapping[str, Any] | None, file: Path) -> nn.Module | None:
+    """The network to be filled, by the builder the user has named; None: the file names one that it may.
+
+    Args:
+        stated: what the file says of its builder; of an untrusted one nothing but the number of classes is used.
+        given: what the user says.
+        file: for the error.
+    """
+    if given is not None:
+        if not isinstance(given, Mapping) or "_target_" not in given:
+            raise ValueError("arch._target_=… has to name the builder of the network, such as arch._target_=mynet.Net")
+        num_classes = None if "num_classes" in given else stated.get("num_classes")
+        return build(OmegaConf.create(dict(given)), num_classes if isinstance(num_classes, int) else None)
+    if "_target_" not in stated:
+        raise ValueError(f"{str(file)!r} does not say how to build its network: add arch._target_=my.module.Net")
+    if own_call(dict(stated)):
+        values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in stated.items()}
+        options = shlex.join(f"arch.{key}={value}" for key, value in values.items())
+        raise ValueError(
+            f"{str(file)!r} wants to be built by {stated['_target_']}, and no file runs code of your own by itself: "
+            f"add {options}"
+        )
+    return None
+
+
 def _require_formats(formats: Sequence[str]) -> None:
     if not formats or not set(formats) <= FORMATS.keys():
         raise ValueError(
@@ -94,16 +137,16 @@ def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
         example = torch.zeros(2, *shape)
         with torch.no_grad():
             output = net(example)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever somebody's forward raises
         raise ValueError(
-            f"the network does not take inputs of shape {list(shape)} ({_first_line(error)}); give input_shape=[…]"
+            f"the network does not take inputs of shape {list(shape)}: {described(error)}; give input_shape=[…]"
         ) from error
     if not isinstance(output, Tensor):
         raise ValueError(f"the network answers with a {type(output).__name__}; only single tensors can be exported")
     try:
         program = torch.export.export(net, (example,), dynamic_shapes=({0: Dim("batch")},))
     except Exception as error:  # whatever the tracer came upon in somebody's forward
-        raise ValueError(f"torch.export cannot follow the network: {_first_line(error)}") from error
+        raise ValueError(f"torch.export cannot follow the network: {described(error)}") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program
@@ -139,24 +182,26 @@ def _difference(run: Run, net: nn.Module, shape: Sequence[int]) -> float:
     return max(float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) for got, wanted in pairs)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _arguments(words: Sequence[str]) -> dict[str, Any]:
     """The command line, in Hydra's syntax, as arguments of ``export``."""
     given: dict[str, Any] = {"format": list(FORMATS), "input_shape": None}
+    own = OmegaConf.create()
     for override in OverridesParser.create().parse_overrides(list(words)):
         key, several = override.key_or_group, override.is_sweep_override()  # format=onnx,pt2
-        if key not in ("path", *given):
-            raise ValueError(f"there is no option {key!r}; there are path, {', '.join(given)}")
+        if key == "arch" or key.startswith("arch."):
+            if several:
+                raise ValueError(f"{key} takes one value; a list is written {key}=[…]")
+            OmegaConf.update(own, key, override.value(), force_add=True)
+            continue
+        if key not in OPTIONS:
+            raise ValueError(f"there is no option {key!r}; there are {', '.join(OPTIONS)}, arch._target_, arch.…")
         given[key] = list(override.sweep_iterator()) if several else override.value()
     if not isinstance(path := given.get("path"), str):
         raise ValueError(
             f"the folder of a run or a network file has to be given: path=…{'' if path is None else f', not {path}'}"
         )
     formats = given["format"] if isinstance(given["format"], list) else [given["format"]]
-    return {"path": path, "formats": formats, "input_shape": given["input_shape"]}
+    return {"path": path, "formats": formats, "input_shape": given["input_shape"], "arch": own.get("arch")}
 
 
 def main() -> None:
@@ -164,6 +209,7 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
+    import_from_current_folder()
     try:
         for file, difference in export(**_arguments(sys.argv[1:])).items():
             sizes = " and ".join(map(str, BATCHES))

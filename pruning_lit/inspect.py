@@ -23,7 +23,15 @@ from pruning_lit.input_shape import expected_input
 from pruning_lit.models import load_weights
 from pruning_lit.report import save, widths_figure
 from pruning_lit.report.console import open_console
-from pruning_lit.report.groups import CONVENTION, cost_table, layers_table, planned_groups, prediction_table
+from pruning_lit.report.groups import (
+    CONVENTION,
+    TOGETHER,
+    cost_table,
+    layers_table,
+    leave_together,
+    planned_groups,
+    prediction_table,
+)
 from pruning_lit.sparsity import Plan, Sparsity
 
 
@@ -43,22 +51,34 @@ def run(config: DictConfig, folder: Path) -> None:
     example = torch.zeros(1, *pictures.shape)
     forward_once(net, example)
     graph = trace(net, example)
-    plan, scored_by = make_plan(config, net, graph) if "sparsity" in named else (None, "")
-    save(widths_figure(planned_groups(graph, plan.kept if plan else {})), folder / "widths.png")
+    sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
+    plan, scored_by, refused = None, "", None
+    if sparsity is not None:
+        try:
+            plan, scored_by = make_plan(config, sparsity, net, graph)
+        except ValueError as error:
+            refused = error  # told last: the tables say what could be asked for instead
+    reasons = {group.name: sparsity.limits.why_whole(group) for group in graph.groups} if sparsity else None
+    save(widths_figure(planned_groups(graph, plan.kept if plan else {}, reasons)), folder / "widths.png")
 
     console, counted = open_console(), cost(graph)
     shape = "×".join(map(str, pictures.shape))
-    console.print(f"{config.arch._target_} for pictures of {shape} ({pictures.source})")
+    arch = HydraConfig.get().runtime.choices.get("arch") or config.arch._target_  # one's own network is no choice
+    console.print(f"{arch} for pictures of {shape} ({pictures.source})")
     console.print(f"{counted.params:,} parameters, {counted.macs:,} MACs, {len(graph.groups)} groups of channels")
     console.print(cost_table(graph, plan.widths if plan else None))
     console.print(CONVENTION)
-    console.print(layers_table(graph))
+    if leave_together(graph):
+        console.print(TOGETHER)
+    console.print(layers_table(graph, reasons, console.width))
     if plan is not None:
         console.print(prediction_table(plan.dense, plan.cost))
         source = f"of {weights}" if weights is not None else "fresh; weights=<file> takes trained ones"
         for line in (f"Scores: {scored_by}. Weights: {source}.", *plan.notes):
             console.print(line)
     console.print(f"widths: {folder / 'widths.png'}", soft_wrap=True)
+    if refused is not None:
+        raise refused
 
 
 def groups_named() -> set[str]:
@@ -68,9 +88,8 @@ def groups_named() -> set[str]:
     return named | ({"dataset", "sparsity"} if hydra.runtime.choices.get("experiment") else set())
 
 
-def make_plan(config: DictConfig, net: nn.Module, graph: ChannelGraph) -> tuple[Plan, str]:
-    """What the sparsity of the config would do, and what scores it went by."""
-    sparsity: Sparsity = instantiate(config.sparsity)
+def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: ChannelGraph) -> tuple[Plan, str]:
+    """What the sparsity would do, and what scores it went by; ValueError where it cannot be met."""
     sparsity.check(graph)
     criterion: Criterion = instantiate(config.criterion)
     population = sparsity.population(graph)

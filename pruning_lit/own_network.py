@@ -1,6 +1,8 @@
 """``arch._target_=my.module.Net``: a network of the user's own in the place of a configured one."""
 
+import os
 import re
+import sys
 
 TARGET = re.compile(r"\+{0,2}arch(\._target_=|=\{.*_target_)")
 CHOICE = re.compile(r"arch=(?!\{)")
@@ -8,6 +10,12 @@ SETTING = re.compile(r"\+{0,2}(?=arch(\.|=\{))")
 NAMED = re.compile(r"\+{0,2}(name|experiment)=")
 EMPTY = "arch=[]"
 NAME = "name=${hydra:runtime.choices.method}_${arch._target_}_${hydra:runtime.choices.dataset}"
+
+
+def import_from_current_folder() -> None:
+    """Let the modules in the current folder be found, as ``python -m`` does; console scripts do not."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def with_own_network(arguments: list[str]) -> list[str]:

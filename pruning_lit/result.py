@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from pruning_lit.report import (
     Stopwatch,
     console_table,
     figure_to_image,
+    group_record,
     hardware,
     versions,
     widths_figure,
@@ -69,7 +71,7 @@ def leave_behind(
         before=_figures(graph, cuts[0]["accuracy_before"] if cuts else accuracy, latency, "before"),
         after=_figures(narrowed, accuracy, latency, "after"),
         accuracy_after_cut=cuts[-1]["accuracy_after"] if cuts else None,
-        best=_best(net, data, task, outcomes),
+        best=_best(net, data, task, outcomes, folder),
         groups=groups,
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
@@ -99,15 +101,17 @@ def leave_behind(
 
 
 def group_records(graph: ChannelGraph, cuts: list[dict[str, Any]]) -> list[GroupRecord]:
-    """What became of every group of the dense network over all cuts, in its own numbering."""
+    """What became of every group of the dense network over all cuts, in its own numbering.
+
+    Why a group stays whole is said by the first cut, which knows what was excluded; without cuts, by the graph.
+    """
+    reasons = {group.name: group.protected for group in graph.groups}
+    reasons |= {record["name"]: record["protected"] for record in (cuts[0]["groups"] if cuts else [])}
     alive = {group.name: list(range(group.size)) for group in graph.groups}
     for cut in cuts:
         for name, kept in cut["kept"].items():
             alive[name] = [alive[name][position] for position in kept]
-    return [
-        GroupRecord(group.name, group.size, len(alive[group.name]), group.protected, alive[group.name])
-        for group in graph.groups
-    ]
+    return [group_record(group, alive[group.name], reasons[group.name]) for group in graph.groups]
 
 
 def _figures(graph: ChannelGraph, accuracy: float, latency: list[Latency], which: str) -> Figures:
@@ -117,7 +121,9 @@ def _figures(graph: ChannelGraph, accuracy: float, latency: list[Latency], which
     return Figures(counted.params, counted.macs, accuracy, median_ms, throughput)
 
 
-def _best(net: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome]) -> Best | None:
+def _best(
+    net: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome], folder: Path
+) -> Best | None:
     chosen = outcomes[-1].best
     if chosen is None:
         return None
@@ -130,7 +136,7 @@ def _best(net: nn.Module, data: Pictures, task: Classification, outcomes: list[P
         "epoch": checkpoint["epoch"],
         "val_accuracy": val_accuracy,
         "test_accuracy": test_accuracy,
-        "path": str(path),
+        "path": Path(os.path.relpath(path, folder)).as_posix(),
     }
 
 

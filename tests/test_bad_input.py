@@ -1,5 +1,8 @@
 """What a user can mend ends in one sentence and exit code 1, before any training."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from PIL import Image
@@ -120,3 +123,15 @@ def test_a_damaged_checkpoint(cli, tmp_path):
     assert code == 1
     assert "is damaged" in printed
     assert "Traceback" not in printed
+
+
+def test_a_phase_shorter_than_its_warm_up_is_named(cli, tmp_path):
+    told = refused(cli, tmp_path, "finetune.epochs=1", "finetune.schedule.warmup_epochs=5")
+    assert "finetune.schedule.warmup_epochs is 5, but finetune.epochs is 1" in told
+
+
+def test_a_reader_may_stop_reading_the_help():
+    words = [sys.executable, "-m", "pruning_lit", "--help"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import torch
@@ -161,7 +162,10 @@ def test_the_command_writes_both_formats_and_says_how_exact_they_are(tmp_path, m
         (["path=run", "input_shape=32"], "input_shape is a list of positive whole numbers"),
         (["path=run", "input_shape=[0,32,32]"], "input_shape is a list of positive whole numbers"),
         (["path=run", "input_shape=[1,32,32]", "format=pt2"], "does not take inputs of shape [1, 32, 32]"),
-        (["path=run", "shape=[3,32,32]"], "there is no option 'shape'; there are path, format, input_shape"),
+        (
+            ["path=run", "shape=[3,32,32]"],
+            "there is no option 'shape'; there are path, format, input_shape, arch._target_",
+        ),
         (["run"], "missing EQUAL"),
     ],
 )
@@ -174,6 +178,83 @@ def test_what_is_wrong_is_told_in_one_sentence(tmp_path, monkeypatch, capsys, wo
     assert told.startswith("error: ")
     assert expected in told
     assert "\n" not in told
+
+
+OWN = """
+    import torch
+    from torch import nn
+
+
+    class SplitCat(nn.Module):
+        def __init__(self, width=16, num_classes=10):
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 2 * width, 3), nn.Linear(2 * width, num_classes)
+
+        def forward(self, x):
+            left, right = torch.chunk(self.stem(x), 2, dim=1)
+            return self.head(torch.cat([left.relu(), right], dim=1).mean((2, 3)))
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A run's folder with a narrowed network of the user's own, and its code in the current folder."""
+    (tmp_path / "own_for_export.py").write_text(dedent(OWN))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    monkeypatch.delitem(sys.modules, "own_for_export", raising=False)
+    scope: dict = {}
+    exec(dedent(OWN), scope)
+    net = scope["SplitCat"](8, 7)
+    graph = trace(net, torch.zeros(1, 3, 32, 32))
+    narrow(net, graph, {group.name: list(range(group.size // 2)) for group in graph.prunable})
+    arch = {"_target_": "own_for_export.SplitCat", "width": 8, "num_classes": 7}
+    save(net, Path("run/pruned/model.safetensors"), arch, pictures=PICTURES)
+    return net
+
+
+def test_a_network_of_ones_own_is_exported_with_the_builder_that_the_user_names(own, monkeypatch, capsys):
+    words = ["path=run", "format=pt2", "arch._target_=own_for_export.SplitCat", "arch.width=8"]
+    code, told = called(monkeypatch, capsys, *words)
+    assert (code, "model.pt2: " in told) == (0, True)
+    x = torch.randn(3, 3, 32, 32)
+    torch.testing.assert_close(answers(Path("run/pruned/model.pt2"), x), own.eval()(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_does_not_run_the_code_it_names_but_says_what_to_add(own, monkeypatch, capsys):
+    code, told = called(monkeypatch, capsys, "path=run", "format=pt2")
+    assert code != 0
+    assert told.endswith("add arch._target_=own_for_export.SplitCat arch.width=8 arch.num_classes=7")
+    assert "own_for_export" not in sys.modules
+    assert called(monkeypatch, capsys, "path=run", "format=pt2", *told.split()[-3:])[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["arch.width=8"], "arch._target_=… has to name the builder"),
+        (["arch._target_=own_for_export"], "is a module; expected a constructor in it"),
+        (
+            ["arch._target_=own_for_export.SplitCat", "arch.width=x"],
+            "SplitCat(width='x', num_classes=7) cannot be built",
+        ),
+        (["arch._target_=torch.nn.Flatten"], "does not fit"),
+        (["arch._target_=own_for_export.SplitCat", "arch.width=8,16"], "arch.width takes one value; a list is written"),
+    ],
+)
+def test_a_builder_that_does_not_fit_is_told_in_one_sentence(own, monkeypatch, capsys, words, expected):
+    code, told = called(monkeypatch, capsys, "path=run", "format=pt2", *words)
+    assert code != 0
+    assert expected in told
+    assert "\n" not in told
+
+
+def test_a_file_that_names_no_builder_needs_one_named(tmp_path):
+    save(cifar_resnet(8), tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"does not say how to build its network: add arch._target_="):
+        export(tmp_path / "net.safetensors", ["pt2"])
+    arch = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8}
+    assert export(tmp_path / "net.safetensors", ["pt2"], arch=arch)
 
 
 def test_without_the_extra_it_is_told_what_to_install(tmp_path, monkeypatch, capsys):

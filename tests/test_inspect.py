@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from pruning_lit.channels import cost, narrow, trace
+from pruning_lit.channels import cost, cost_of_widths, narrow, trace
 from pruning_lit.configs import CONF
 from pruning_lit.criteria import Magnitude
 from pruning_lit.data import Digits
@@ -55,7 +55,7 @@ def test_groups_are_shown_with_their_layers_costs_and_reasons(look, tmp_path):
     graph = trace(cifar_resnet(8), torch.zeros(1, 3, 32, 32))
     lines = [" ".join(line.split()) for line in printed.splitlines()]
     for group in graph.groups:
-        fewer = cost(graph, {group.name: range(group.size - 1)})
+        fewer = cost_of_widths(graph, {group.name: group.size - 1})
         assert any(f"{group.name} {group.size} {cost(graph).macs - fewer.macs:,} " in line for line in lines)
         wires = [group.name, *group.writers, *group.readers, *(group.protected or "").split()]
         assert " ".join(wires) in lines
@@ -88,6 +88,39 @@ def test_a_criterion_that_needs_pictures_is_replaced_and_that_is_said(look):
     assert "485,413" in printed  # the counts that the experiment's file announces
     assert "65,168,128" in printed
     assert "Scores: magnitude (sum of absolute weights), since ChannelIndependence needs pictures" in printed
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (["sparsity=macs_50", "sparsity.min_share=0.9"], "sparsity.reduction=0.5 cannot be met"),
+        (["sparsity=uniform", "sparsity.rate=0.5", "sparsity.round_to=256"], "nothing can be pruned with"),
+        (["sparsity=macs_50", "sparsity.exclude=['*']"], "nothing can be pruned: {'conv1': 'excluded by"),
+        (["sparsity=macs_50", "sparsity.exclude=[conv9]"], "no group is called 'conv9'"),
+    ],
+)
+def test_what_cannot_be_met_is_told_after_the_tables_that_help_to_mend_it(look, limits, told):
+    code, printed = look("arch=resnet8", *limits)
+    assert code == 1
+    assert "Traceback" not in printed
+    assert "layer3.0.conv2" in printed.partition(told)[0]
+    assert "Predicted" not in printed
+    assert told in printed
+
+
+def test_the_title_names_the_network_as_it_was_typed(look, tmp_path):
+    assert "\nresnet8 for pictures of" in "\n" + look("arch=resnet8")[1]
+    (tmp_path / "mine.py").write_text("from pruning_lit.models.cifar_resnet import cifar_resnet as Net\n")
+    assert (
+        "\nmine.Net for pictures of"
+        in "\n" + look("arch._target_=mine.Net", "arch.depth=8", "input_shape=[3,32,32]")[1]
+    )
+
+
+def test_excluded_groups_are_shown_with_their_reason(look):
+    code, printed = look("arch=resnet8", "sparsity=macs_30", "sparsity.exclude=[conv1]")
+    assert code == 0
+    assert any(" conv1 " in line and "excluded by sparsity.exclude" in line for line in printed.splitlines())
 
 
 @pytest.mark.parametrize(

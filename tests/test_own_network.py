@@ -1,5 +1,7 @@
 """Any importable constructor can be ``arch=``."""
 
+import re
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -8,6 +10,7 @@ from omegaconf import OmegaConf
 
 from pruning_lit.builder import build, own_call, recipe
 from pruning_lit.channels import load
+from pruning_lit.experiment import forward_once
 from pruning_lit.own_network import as_typed, with_own_network
 from tests.conftest import TINY, read_report, run_command
 
@@ -82,8 +85,11 @@ def test_classes_are_passed_to_constructors_that_take_them(module):
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("nowhere.Net", "cannot be imported .No module named 'nowhere'"),
+        ("nowhere.Net", "cannot be imported: No module named 'nowhere'"),
         ("torch.nn.Nope", "cannot be imported"),
+        ("collections.abc", "is a module; expected a constructor in it"),
+        ("torch.nn", "is a module"),
+        ("math.pi", "is of type float; expected a class or a function"),
         ("collections.OrderedDict", "makes a OrderedDict, expected a torch.nn.Module"),
     ],
 )
@@ -99,6 +105,147 @@ def test_a_network_for_other_classes_is_refused_before_any_training(cli, module,
     assert code == 1
     assert "unexpected keyword argument 'nonsense'" in printed
     assert "Traceback" not in printed
+
+
+BROKEN = """
+    import torch
+    from torch import nn
+
+
+    class Answers(nn.Module):
+        def __init__(self, answer):
+            super().__init__()
+            self.layer, self.answer = nn.Linear(3, 10), answer
+
+        def forward(self, x):
+            logits = self.layer(x.mean((2, 3)))
+            match self.answer:
+                case "a KeyError":
+                    return {}["missing"]
+                case "an IndexError":
+                    return [][0]
+                case "an AssertionError":
+                    assert logits is None
+                case "an AttributeError":
+                    return self.nowhere
+                case "a NotImplementedError":
+                    raise NotImplementedError
+                case "an Exception":
+                    raise Exception("went wrong")
+                case "a ValueError":
+                    one, two = logits.shape + (1,)
+                case "a tuple":
+                    return logits, x
+                case "None":
+                    return None
+                case "a dict":
+                    return {"logits": logits}
+                case "a map":
+                    return logits[:, :, None, None]
+                case "a tuple while training":
+                    return (logits, x) if self.training else logits
+"""
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    (tmp_path / "broken_for_tests.py").write_text(dedent(BROKEN))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "broken_for_tests.Answers"
+
+
+def refused(cli, *words: str) -> str:
+    """What a run says that ends before any training."""
+    code, printed = cli(*TINY[1:], *words, "hydra.run.dir=run")
+    assert code == 1
+    assert "Traceback" not in printed
+    assert not Path("run/phases").exists(), "training had begun"
+    return " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("a KeyError", "KeyError: 'missing' (broken_for_tests.py, line 15)"),
+        ("an IndexError", "list index out of range (broken_for_tests.py, line 17)"),
+        ("an AssertionError", "AssertionError (broken_for_tests.py, line 19)"),
+        ("an AttributeError", "object has no attribute 'nowhere' (broken_for_tests.py, line 21)"),
+        ("a NotImplementedError", "NotImplementedError (broken_for_tests.py, line 23)"),
+        ("an Exception", "went wrong (broken_for_tests.py, line 25)"),
+        ("a ValueError", "too many values to unpack (expected 2) (broken_for_tests.py, line 27)"),
+    ],
+)
+def test_whatever_forward_raises_is_told_in_one_sentence(broken, answer, told):
+    net = build(OmegaConf.create({"_target_": broken, "answer": answer}), 10)
+    with pytest.raises(ValueError, match=re.escape("does not take pictures of shape (3, 32, 32): ")) as error:
+        forward_once(net, torch.zeros(1, 3, 32, 32))
+    assert str(error.value).endswith(told)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("a KeyError", "does not take pictures of shape (3, 32, 32): KeyError: 'missing'"),
+        ("a tuple", "the network returns a tuple; classification needs one tensor of shape (N, 10)"),
+        ("None", "the network returns None; classification needs one tensor of shape (N, 10)"),
+        ("a dict", "the network returns a dict; classification needs one tensor of shape (N, 10)"),
+        ("a map", "shape (1, 10, 1, 1) for 1 picture(s); classification needs shape (1, 10)"),
+    ],
+)
+def test_a_network_that_does_not_classify_is_refused_before_any_training(cli, broken, answer, told):
+    assert told in refused(cli, f"arch._target_={broken}", f"arch.answer='{answer}'")
+
+
+def test_a_network_that_answers_otherwise_while_training_is_refused_at_its_first_step(cli, broken):
+    words = (f"arch._target_={broken}", "arch.answer='a tuple while training'", "method=dense")
+    code, printed = cli(*[word for word in TINY[1:] if not re.match("criterion|finetune", word)], *words)
+    assert code == 1
+    assert "the network returns a tuple" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("def broken(:\n", "invalid syntax (damaged_for_tests.py, line 1)"),
+        ("raise RuntimeError('no licence')\n", "no licence (damaged_for_tests.py, line 1)"),
+        ("{}['key']\n", "KeyError: 'key' (damaged_for_tests.py, line 1)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_in_one_sentence(tmp_path, monkeypatch, code, told):
+    (tmp_path / "damaged_for_tests.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"arch\._target_=damaged_for_tests.Net cannot be imported: ") as error:
+        build(OmegaConf.create({"_target_": "damaged_for_tests.Net"}), 10)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"width": "x"}, "Net(width='x', num_classes=10) cannot be built (it takes (width=16, num_classes=10)): "),
+        ({"width": -1}, "Net(width=-1, num_classes=10) cannot be built (it takes (width=16, num_classes=10)): "),
+        ({"depth": 3}, "unexpected keyword argument 'depth'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told_beside_those_that_do(module, settings, told):
+    with pytest.raises(ValueError, match=r"^arch: ") as error:
+        build(OmegaConf.create({"_target_": f"{module}.Net", **settings}), 10)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_function_may_be_called_like_its_module():
+    assert (
+        build(OmegaConf.create({"_target_": "pruning_lit.models.cifar_resnet", "depth": 8}), 7).linear.out_features == 7
+    )
+
+
+def test_a_module_in_the_place_of_a_constructor_is_answered_with_a_network_in_it(module):
+    with pytest.raises(ValueError, match=f"{module} is a module; expected a constructor in it, such as {module}.Net$"):
+        build(OmegaConf.create({"_target_": module}), 10)
 
 
 @pytest.mark.slow

@@ -108,9 +108,7 @@ class ScheduledPruning(Callback):
             {
                 "epoch": trainer.current_epoch,
                 "kept": plan.kept,
-                "groups": [
-                    {"name": group.name, "size": group.size, "protected": group.protected} for group in graph.groups
-                ],
+                "groups": self._records(graph),
                 "scores": dict(scores),
                 "accuracy_before": before,
                 "accuracy_after": self._accuracy(trainer, module),
@@ -131,6 +129,17 @@ class ScheduledPruning(Callback):
         """Continue where the checkpoint was written."""
         self.cuts = state_dict["cuts"]
         self.dense = Dense(**state_dict["dense"]) if state_dict["dense"] else None
+
+    def _records(self, graph: ChannelGraph) -> list[dict[str, Any]]:
+        """Every group with its output channels before the cut, and why it may not lose any."""
+        return [
+            {
+                "name": group.name,
+                "size": group.size * group.multiplicity,
+                "protected": self.sparsity.limits.why_whole(group),
+            }
+            for group in graph.groups
+        ]
 
     def _pictures(self, data: Any) -> Tensor:
         """A few training pictures, the same on all ranks."""

@@ -25,11 +25,11 @@ class Schedule(ABC):
     def base(self, epoch: int, num_epochs: int) -> float:
         """The factor in an epoch, counted from 0, without warm-up."""
 
-    def check(self, num_epochs: int) -> None:
-        """ValueError where the phase would end before its warm-up."""
+    def check(self, num_epochs: int, phase: str) -> None:
+        """ValueError where the phase of that name would end before its warm-up."""
         if self.warmup_epochs > num_epochs:
             raise ValueError(
-                f"schedule.warmup_epochs is {self.warmup_epochs}, but the phase has {num_epochs} epochs in all: "
+                f"{phase}.schedule.warmup_epochs is {self.warmup_epochs}, but {phase}.epochs is {num_epochs}: "
                 "make the warm-up shorter or the phase longer"
             )
 

@@ -41,7 +41,6 @@ class Training(LightningModule):
         super().__init__()
         if epochs < 1:
             raise ValueError(f"a phase needs at least 1 epoch, got {epochs}")
-        schedule.check(epochs)
         self.net = net
         self.task = task(num_classes=num_classes)
         self.epochs = epochs

@@ -1,6 +1,7 @@
 """What a run and a sweep say about themselves: measurements, records, tables, pictures."""
 
 from pruning_lit.report.document import console_table, markdown
+from pruning_lit.report.groups import group_record
 from pruning_lit.report.latency import Latency, Timing
 from pruning_lit.report.machine import hardware, versions
 from pruning_lit.report.measure import Stopwatch
@@ -21,6 +22,7 @@ __all__ = [
     "collect",
     "console_table",
     "figure_to_image",
+    "group_record",
     "hardware",
     "markdown",
     "save",

@@ -123,9 +123,11 @@ def _along_the_way(report: "Report") -> str:
             f"{report.cut_error:.0e} of the largest output."
         )
     if best := report.best:
+        known = best["val_accuracy"] is not None
+        how, validation = (", chosen by validation accuracy", f"validation {percent(best['val_accuracy'])}, ")
         lines.append(
-            f"- Best epoch at the final width, chosen by validation accuracy: epoch {best['epoch']}, "
-            f"validation {percent(best['val_accuracy'])}, test {percent(best['test_accuracy'])} (`{best['path']}`)."
+            f"- Best epoch at the final width{how * known}: epoch {best['epoch']}, "
+            f"{validation * known}test {percent(best['test_accuracy'])} (`{best['path']}`)."
         )
     return "Accuracy on the way:\n\n" + "\n".join(lines) if lines else ""
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pruning_lit.channels import ChannelGraph, Cost, cost, cost_of_widths
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost, cost_of_widths
+from pruning_lit.report.columns import column_widths
+from pruning_lit.report.console import UNBOUNDED
 from pruning_lit.report.record import GroupRecord
 from pruning_lit.report.wording import amount, change, percent
 
@@ -14,6 +16,9 @@ CONVENTION = """\
 Each: what goes with one channel of the group while everything else stays.
 At most: the share of the whole network's MACs that goes when one channel of the group is left.
 MACs: multiply-accumulates of convolutions and linear layers for one picture."""
+TOGETHER = "At once: so many channels of the group can only leave together, and count as one in the columns beside it."
+
+FRAME = 2 + 3 * 2  # blanks at the edges of such a table of four columns, and between them
 
 
 @dataclass(frozen=True)
@@ -42,25 +47,51 @@ def group_costs(graph: ChannelGraph) -> dict[str, GroupCost]:
 
 
 def cost_table(graph: ChannelGraph, widths: Mapping[str, int] | None = None) -> Table:
-    """One row per group: channels, what stays of them where ``widths`` are given, and what they cost."""
+    """One row per group: channels, what stays of them where ``widths`` are given, and what they cost.
+
+    Args:
+        graph: of the network.
+        widths: positions that stay, by group, as in ``Plan.widths``; groups that are not named stay whole.
+    """
     table = Table(title="Channel groups", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("group", no_wrap=True, overflow="fold")
     stays = [] if widths is None else ["stay"]
-    for heading in ("channels", *stays, "MACs each", "parameters each", "MACs at most"):
+    several = ["at once"] if leave_together(graph) else []
+    for heading in ("channels", *stays, *several, "MACs each", "parameters each", "MACs at most"):
         table.add_column(heading, justify="right", overflow="fold")
     for (name, each), group in zip(group_costs(graph).items(), graph.groups, strict=True):
-        stay = [] if widths is None else [str(widths.get(name, group.size))]
-        table.add_row(name, str(group.size), *stay, amount(each.macs), amount(each.params), percent(each.most, 1))
+        multiplicity = group.multiplicity
+        stay = [str(widths.get(name, group.size) * multiplicity)] if widths is not None else []
+        together = [str(multiplicity)] if several else []
+        costs = (amount(each.macs), amount(each.params), percent(each.most, 1))
+        table.add_row(name, str(group.size * multiplicity), *stay, *together, *costs)
     return table
 
 
-def layers_table(graph: ChannelGraph) -> Table:
-    """One row per group: the layers that write its channels, those that read them, and why it is protected."""
+def leave_together(graph: ChannelGraph) -> bool:
+    """Whether in some group several output channels of a layer can only leave together."""
+    return any(group.multiplicity > 1 for group in graph.groups)
+
+
+def layers_table(graph: ChannelGraph, reasons: Mapping[str, str | None] | None = None, width: int = UNBOUNDED) -> Table:
+    """One row per group: the layers that write its channels, those that read them, and why it stays whole.
+
+    Args:
+        graph: of the network.
+        reasons: why groups stay whole, by name; ``None``: as the graph has it.
+        width: columns of the console; names are broken only where they cannot be fitted in whole.
+    """
     table = Table(title="Who writes and who reads them", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("group", "written by", "read by", "protected, because"):
-        table.add_column(heading, overflow="fold")
-    for group in graph.groups:
-        table.add_row(group.name, " ".join(group.writers), " ".join(group.readers), group.protected or "")
+    whole = {group.name: group.protected for group in graph.groups} if reasons is None else reasons
+    headings = ["group", "written by", "read by", "protected, because"]
+    rows = [
+        [group.name, " ".join(group.writers), " ".join(group.readers), whole.get(group.name) or ""]
+        for group in graph.groups
+    ]
+    for heading, room in zip(headings, column_widths([headings, *rows], width - FRAME), strict=True):
+        table.add_column(heading, overflow="fold", max_width=room)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -77,10 +108,24 @@ def prediction_table(dense: Cost, pruned: Cost) -> Table:
     return table
 
 
-def planned_groups(graph: ChannelGraph, kept: Mapping[str, list[int]]) -> list[GroupRecord]:
-    """What will become of every group, for the picture of the widths."""
-    records = []
-    for group in graph.groups:
-        positions = kept.get(group.name, list(range(group.size)))
-        records.append(GroupRecord(group.name, group.size, len(positions), group.protected, positions))
-    return records
+def planned_groups(
+    graph: ChannelGraph, kept: Mapping[str, list[int]], reasons: Mapping[str, str | None] | None = None
+) -> list[GroupRecord]:
+    """What will become of every group, for the picture of the widths; ``reasons`` as for ``layers_table``."""
+    whole = {group.name: group.protected for group in graph.groups} if reasons is None else reasons
+    return [
+        group_record(group, kept.get(group.name, list(range(group.size))), whole.get(group.name))
+        for group in graph.groups
+    ]
+
+
+def group_record(group: ChannelGroup, positions: list[int], protected: str | None) -> GroupRecord:
+    """What becomes of a group of which ``positions`` stay, counted in output channels of the layer it is named after.
+
+    Args:
+        group: before any cut.
+        positions: ascending.
+        protected: why it stays whole, if it must.
+    """
+    size, kept = (each * group.multiplicity for each in (group.size, len(positions)))
+    return GroupRecord(group.name, size, kept, protected, positions)

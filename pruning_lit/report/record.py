@@ -47,10 +47,11 @@ class GroupRecord:
 
     Args:
         name: the layer that makes the channels.
-        size: number of channels before.
-        kept: number of channels that stayed.
+        size: number of output channels of that layer before.
+        kept: number of output channels that stayed.
         protected: why the group may not be pruned, in words; ``None`` when it may.
-        positions: which channels stayed, ascending; ``None`` when that is not recorded.
+        positions: which positions of the group stayed, ascending, as ``channels.narrow`` takes them; each is one
+            channel, or the several that leave together; ``None`` when that is not recorded.
     """
 
     name: str
@@ -69,7 +70,10 @@ class PhaseRecord(TypedDict):
 
 
 class Best(TypedDict):
-    """The epoch at the final width that was best on the validation data, and its checkpoint; accuracies are 0 to 1."""
+    """The epoch at the final width that was best on the validation data, and its checkpoint; accuracies are 0 to 1.
+
+    The path is relative to the folder of the report. ``val_accuracy`` is ``None`` where it is not known.
+    """
 
     epoch: int
     val_accuracy: float | None

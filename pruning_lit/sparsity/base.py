@@ -14,7 +14,9 @@ from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import width_after
 
-Scores = Mapping[str, Tensor]  # a group's name to one score per channel, larger means more worth keeping
+Scores = Mapping[
+    str, Tensor
+]  # a group's name to one score per position, shape (size,), larger means more worth keeping
 
 
 class Sparsity(ABC):
@@ -34,12 +36,12 @@ class Sparsity(ABC):
     def check(self, graph: ChannelGraph) -> None:
         """ValueError if this budget cannot be met by the dense network; called before any training."""
         if not self.population(graph):
-            reasons = {group.name: group.protected or "excluded" for group in graph.groups}
+            reasons = {group.name: self.limits.why_whole(group) for group in graph.groups}
             raise ValueError(f"nothing can be pruned: {reasons}")
         self.limits.rates(graph)
         dense = Dense.of(graph)
         if all(self.limits.fit(group, dense, 0) == group.size for group in self.population(graph)):
-            sizes = {group.name: group.size for group in self.population(graph)}
+            sizes = {group.name: group.size * group.multiplicity for group in self.population(graph)}
             raise ValueError(f"nothing can be pruned with {self.limits}: the groups have {sizes} channels")
 
     @abstractmethod
@@ -59,7 +61,7 @@ class Sparsity(ABC):
         }
 
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
-        """Channels that stay in each group of the population, when ``progress`` (0…1] of the way is to be gone."""
+        """Positions that stay in each group of the population, when ``progress`` (0…1] of the way is to be gone."""
         return self._fitted(graph, dense, self._wanted(graph, scores, dense, progress))
 
     def plan(
@@ -92,6 +94,7 @@ class Sparsity(ABC):
             round_to=self.limits.round_to,
             unrounded={name: reason for name, reason in unrounded.items() if reason},
             floors={name: floor for name, floor in floors.items() if floor},
+            multiplicities={group.name: group.multiplicity for group in population},
         )
 
     def kept(
@@ -121,6 +124,6 @@ def _require_finite(group: ChannelGroup, scores: Scores) -> None:
         raise ValueError(f"group {group.name!r} has no scores; the criterion does not cover it")
     bad = (~torch.isfinite(scores[group.name])).nonzero().flatten().tolist()
     if bad:
-        raise ValueError(f"group {group.name!r}: the scores of channels {bad} are not finite")
+        raise ValueError(f"group {group.name!r}: the scores at positions {bad} are not finite")
     if len(scores[group.name]) != group.size:
-        raise ValueError(f"group {group.name!r} has {group.size} channels, but {len(scores[group.name])} scores")
+        raise ValueError(f"group {group.name!r} takes {group.size} scores, but has {len(scores[group.name])}")

@@ -7,7 +7,12 @@ from pruning_lit.channels import ChannelGraph, cost
 
 @dataclass(frozen=True)
 class Dense:
-    """The network before the first cut: shares are shares of this one, also when it is cut in several steps."""
+    """The network before the first cut: shares are shares of this one, also when it is cut in several steps.
+
+    Attributes:
+        sizes: of the groups, as the graph counts.
+        macs, params: see ``cost``.
+    """
 
     sizes: dict[str, int]
     macs: int

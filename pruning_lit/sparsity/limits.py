@@ -9,9 +9,14 @@ from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.rates import parse_rate, parse_share
 
+EXCLUDED = "excluded by sparsity.exclude"
+
 
 class Limits:
     """Who may be narrowed, how far, and to which widths.
+
+    Where several output channels of a layer can only leave together (``ChannelGroup.multiplicity``), all numbers here
+    are of output channels, while the methods take and give widths as the graph counts them.
 
     Args:
         min_channels: channels that stay in every group; a group that has fewer stays whole.
@@ -67,7 +72,11 @@ class Limits:
     def eligible(self, graph: ChannelGraph) -> list[ChannelGroup]:
         """The groups that are neither protected nor excluded; ValueError where a pattern matches none."""
         _require_known("exclude", self.exclude, graph)
-        return [group for group in graph.prunable if not _matching(group.name, self.exclude)]
+        return [group for group in graph.groups if self.why_whole(group) is None]
+
+    def why_whole(self, group: ChannelGroup) -> str | None:
+        """Why no channel of the group may go, in words; None where some may."""
+        return group.protected or (EXCLUDED if _matching(group.name, self.exclude) else None)
 
     def rates(self, graph: ChannelGraph) -> dict[str, Fraction]:
         """The rates of the groups that have one of their own.
@@ -82,34 +91,34 @@ class Limits:
                 rates[group.name] = self.overrides[patterns[-1]]
         for pattern in self.overrides:
             if not any(_matching(name, [pattern]) for name in rates):
-                whole = {g.name: g.protected or "excluded" for g in graph.groups if _matching(g.name, [pattern])}
+                whole = {g.name: self.why_whole(g) for g in graph.groups if _matching(g.name, [pattern])}
                 raise ValueError(f"sparsity.overrides: what {pattern!r} matches has to stay whole: {whole}")
         return rates
 
     def floored(self, group: ChannelGroup, dense: Dense, width: int) -> int:
         """``width``, or what the floors allow where that is more."""
-        return min(group.size, max(width, self.min_channels, self._min_of_share(group, dense)))
+        least = math.ceil(Fraction(self.min_channels, group.multiplicity))
+        return min(group.size, max(width, least, math.ceil(self.min_share * dense.sizes[group.name])))
 
     def fit(self, group: ChannelGroup, dense: Dense, width: int) -> int:
         """The width that the group gets when ``width`` is asked for: not below the floors, a multiple if possible."""
-        return min(group.size, math.ceil(Fraction(self.floored(group, dense, width), self.round_to)) * self.round_to)
+        step = self.round_to // math.gcd(self.round_to, group.multiplicity)
+        return min(group.size, math.ceil(Fraction(self.floored(group, dense, width), step)) * step)
 
     def why_floored(self, group: ChannelGroup, dense: Dense, width: int) -> str | None:
         """The floor that allows no less than it does, where that is more than ``width``; else None."""
         if self.floored(group, dense, width) <= width:
             return None
-        if self.min_channels >= self._min_of_share(group, dense):
+        if self.min_channels >= self.min_share * dense.sizes[group.name] * group.multiplicity:
             return f"min_channels={self.min_channels}"
         return f"min_share={float(self.min_share):g}"
 
     def why_unrounded(self, group: ChannelGroup, dense: Dense, width: int) -> str | None:
         """Why the group's width is no multiple, in words; None where it is one."""
-        if self.fit(group, dense, width) % self.round_to == 0:
+        if self.fit(group, dense, width) * group.multiplicity % self.round_to == 0:
             return None
-        return f"has {group.size} channels, of which at least {self.floored(group, dense, width)} were to stay"
-
-    def _min_of_share(self, group: ChannelGroup, dense: Dense) -> int:
-        return math.ceil(self.min_share * dense.sizes[group.name])
+        size, least = (each * group.multiplicity for each in (group.size, self.floored(group, dense, width)))
+        return f"has {size} channels, of which at least {least} were to stay"
 
 
 def _count(value: int, name: str) -> int:

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -37,7 +37,7 @@ class _Ordered(Sparsity):
         return {group.name: overridden.get(group.name, 0) for group in self.population(graph)}
 
     def removal_order(self, graph: ChannelGraph, scores: Scores) -> list[str]:
-        """For every channel without a rate of its own, the name of its group, in the order in which they go.
+        """For every position without a rate of its own, the name of its group, in the order in which they go.
 
         With scope ``layer`` all groups lose the same share at every point of the order; with ``global`` the lowest
         scores of the whole network come first.
@@ -93,7 +93,7 @@ class Global(_Ordered):
         super().check(graph)
         dense, narrowest = Dense.of(graph), self.narrowest(graph)
         if not self.met(graph, narrowest, dense, Fraction(1)):
-            total = sum(dense.sizes[name] for name in narrowest)
+            total = self._total(graph, narrowest, dense)
             most = total - self._staying(graph, narrowest, dense)
             raise ValueError(
                 f"sparsity.rate={float(self.rate)} cannot be met: of {total} channels at most {most} can go, "
@@ -102,11 +102,18 @@ class Global(_Ordered):
 
     def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
         """Whether the share of channels has gone."""
-        total = sum(dense.sizes[name] for name in wanted)
+        total = self._total(graph, wanted, dense)
         return self._staying(graph, wanted, dense) <= total - math.floor(total * self.rate * progress)
 
     def _staying(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense) -> int:
-        return sum(self.limits.floored(graph[name], dense, width) for name, width in wanted.items())
+        groups = {group.name: group for group in graph.groups}
+        return sum(
+            self.limits.floored(groups[name], dense, width) * groups[name].multiplicity
+            for name, width in wanted.items()
+        )
+
+    def _total(self, graph: ChannelGraph, names: Iterable[str], dense: Dense) -> int:
+        return sum(dense.sizes[name] * graph[name].multiplicity for name in names)
 
 
 class Macs(_Ordered):

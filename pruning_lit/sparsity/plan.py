@@ -11,12 +11,13 @@ class Plan:
 
     Attributes:
         kept: for every group of the population the positions that stay, ascending.
-        wanted: widths that budget and floors ask for, before they are rounded.
+        wanted: widths that budget and floors ask for, before they are rounded, counted as positions.
         cost: of the network after the cut, counted in the graph before it.
         dense: cost of the network before the first cut.
         round_to: what widths are multiples of.
         unrounded: groups whose width is no multiple, each with the reason in words; they keep all their channels.
         floors: groups that a floor keeps wider than the budget asks, each with the floor (``min_share=0.1``).
+        multiplicities: output channels of the layer behind each position, see ``ChannelGroup.multiplicity``.
     """
 
     kept: dict[str, list[int]]
@@ -26,10 +27,11 @@ class Plan:
     round_to: int
     unrounded: dict[str, str]
     floors: dict[str, str]
+    multiplicities: dict[str, int]
 
     @property
     def widths(self) -> dict[str, int]:
-        """Number of channels that stay in every group of the population."""
+        """Number of positions that stay in every group of the population."""
         return {name: len(positions) for name, positions in self.kept.items()}
 
     @property
@@ -52,7 +54,8 @@ class Plan:
             notes.append(
                 f"Whole, because it cannot be rounded up to a multiple of {self.round_to}: {', '.join(parts)}."
             )
-        if spared := sum(self.widths.values()) - sum(self.wanted.values()):
+        widths = self.widths
+        if spared := sum(each * (widths[name] - self.wanted[name]) for name, each in self.multiplicities.items()):
             notes.append(f"Rounding up to multiples of {self.round_to} keeps {spared} channel(s) more.")
         return notes
 

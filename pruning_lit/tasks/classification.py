@@ -23,7 +23,12 @@ class Classification:
         self.label_smoothing = label_smoothing
 
     def loss(self, logits: Tensor, target: Tensor, *, training: bool) -> Tensor:
-        """Mean cross-entropy of logits ``(N, classes)`` and targets ``(N,)``; smoothed only while training."""
+        """Mean cross-entropy of logits ``(N, classes)`` and targets ``(N,)``; smoothed only while training.
+
+        Raises:
+            ValueError: no logits; some networks return more than one tensor only while they are trained.
+        """
+        require_logits(logits, len(target), self.num_classes)
         return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing if training else 0.0)
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
@@ -38,3 +43,17 @@ class Classification:
         if self.num_classes > 5:
             metrics["accuracy_top5"] = MulticlassAccuracy(self.num_classes, top_k=5, **common)
         return MetricCollection(metrics, prefix=prefix)
+
+
+def require_logits(output: Any, num_pictures: int, num_classes: int) -> None:
+    """ValueError where a network's output is not one tensor of shape ``(num_pictures, num_classes)``."""
+    if not isinstance(output, Tensor):
+        found = "None" if output is None else f"a {type(output).__name__}"
+        raise ValueError(f"the network returns {found}; classification needs one tensor of shape (N, {num_classes})")
+    if output.ndim != 2 or len(output) != num_pictures:
+        raise ValueError(
+            f"the network returns a tensor of shape {tuple(output.shape)} for {num_pictures} picture(s); "
+            f"classification needs shape {(num_pictures, num_classes)}"
+        )
+    if output.shape[1] != num_classes:
+        raise ValueError(f"the network tells {output.shape[1]} classes apart, the data have {num_classes}")

@@ -6,8 +6,16 @@ from rich.console import Console
 from torch import nn
 
 from pruning_lit.channels import Cost, cost, trace
+from pruning_lit.models import torchvision_model
 from pruning_lit.report.console import open_console
-from pruning_lit.report.groups import cost_table, group_costs, layers_table, planned_groups, prediction_table
+from pruning_lit.report.groups import (
+    cost_table,
+    group_costs,
+    layers_table,
+    leave_together,
+    planned_groups,
+    prediction_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +23,13 @@ def graph():
     """A convolution of 4 channels and one of 3 on 5x5 pixels: 3 to 4, 4 to 3, 1x1 kernels without biases."""
     net = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 3, 1, bias=False))
     return trace(net, torch.zeros(1, 3, 5, 5))
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """A convolution of 12 channels, normalised in 3 runs of 4: four channels can only leave at once."""
+    layers = nn.Conv2d(3, 12, 1), nn.GroupNorm(3, 12), nn.Conv2d(12, 3, 1)
+    return trace(nn.Sequential(*layers), torch.zeros(1, 3, 5, 5))
 
 
 def printed(*tables, width=200):
@@ -65,3 +80,34 @@ def test_groups_that_are_not_planned_for_stay_whole(graph):
 def test_what_is_not_a_terminal_gets_neither_colours_nor_folded_lines(capsys):
     open_console().print("[red]" + "x" * 300, style="bold red")
     assert capsys.readouterr().out == "[red]" + "x" * 300 + "\n"
+
+
+def test_what_is_no_terminal_gets_no_blanks_at_the_ends_of_lines(graph, capsys):
+    open_console().print(layers_table(graph))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("  0 ") for line in lines)
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_channels_that_leave_at_once_are_counted_one_by_one(runs, graph):
+    assert leave_together(runs)
+    assert not leave_together(graph)
+    row = next(line for line in printed(cost_table(runs, {"0": 2})).splitlines() if line.strip().startswith("0 "))
+    assert row.split()[:4] == ["0", "12", "8", "4"]
+    assert "at once" not in printed(cost_table(graph))
+    record = planned_groups(runs, {"0": [0, 2]})[0]
+    assert (record.size, record.kept, record.positions) == (12, 8, [0, 2])
+
+
+def test_reasons_for_staying_whole_may_come_from_elsewhere(graph):
+    reasons = {"0": "excluded by sparsity.exclude", "2": graph["2"].protected}
+    assert "excluded by sparsity.exclude" in printed(layers_table(graph, reasons))
+    assert [each.protected for each in planned_groups(graph, {}, reasons)] == list(reasons.values())
+
+
+def test_names_are_whole_in_eighty_columns():
+    graph = trace(torchvision_model("resnet50"), torch.zeros(1, 3, 32, 32))
+    lines = printed(layers_table(graph, width=80), width=80).splitlines()
+    names = {name for group in graph.groups for name in (group.name, *group.writers, *group.readers)}
+    assert max(map(len, lines)) <= 80
+    assert names <= {word for line in lines for word in line.split()}

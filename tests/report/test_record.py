@@ -126,6 +126,24 @@ def test_the_document_of_a_bare_report_says_what_is_unknown():
     assert "None" not in text
 
 
+def test_a_best_epoch_of_unknown_validation_accuracy_is_not_said_to_be_chosen_by_it():
+    best = {"epoch": 7, "val_accuracy": None, "test_accuracy": 0.9312, "path": "phases/1-finetune/best.ckpt"}
+    text = markdown(example(best=best))
+    assert "- Best epoch at the final width: epoch 7, test 93.12 % (`phases/1-finetune/best.ckpt`)." in text
+
+
+def test_without_a_best_epoch_nothing_is_said_of_one():
+    text = markdown(example(best=None))
+    assert "Best epoch" not in text
+    assert "validation" not in text
+
+
+def test_what_was_excluded_is_listed_with_what_was_protected():
+    excluded = [GroupRecord(name, 8, 8, "excluded by sparsity.exclude") for name in ("conv1", "conv2")]
+    text = markdown(example(groups=[*example().groups, *excluded]))
+    assert "- `conv1`, `conv2`: excluded by sparsity.exclude" in text.partition("## What was protected, and why")[2]
+
+
 def test_a_network_of_ones_own_is_to_be_built_by_the_reader():
     assert 'net = load("pruned/model.safetensors")  #' in markdown(example())
     text = markdown(example(own_network="mynet.Net(width=8)"))

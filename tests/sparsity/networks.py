@@ -36,3 +36,25 @@ def noise(graph: ChannelGraph, seed: int = 0) -> dict[str, Tensor]:
         group.name: 10.0 ** (number % 3) * torch.rand(group.size, dtype=torch.float64, generator=generator)
         for number, group in enumerate(graph.groups)
     }
+
+
+@cache
+def halves(width: int, multiple: int = 1) -> ChannelGraph:
+    """A convolution called ``pair`` of ``width`` channels whose halves are multiplied, so that two leave at once.
+
+    Behind it a convolution called ``tail`` of ``8 * multiple`` channels, normalised in 8 runs of ``multiple``.
+    """
+    return trace(_Halves(width, multiple), torch.zeros(1, 3, 8, 8))
+
+
+class _Halves(nn.Module):
+    def __init__(self, width: int, multiple: int) -> None:
+        super().__init__()
+        self.pair = nn.Conv2d(3, width, 3, padding=1)
+        self.tail = nn.Conv2d(width // 2, 8 * multiple, 3, padding=1)
+        self.norm = nn.GroupNorm(8, 8 * multiple)
+        self.classifier = nn.Linear(8 * multiple, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.pair(x).chunk(2, dim=1)
+        return self.classifier(self.norm(self.tail(left * right)).mean((2, 3)))

@@ -45,3 +45,39 @@ def test_a_limit_that_cannot_hold_is_refused_in_one_sentence(tmp_path, cli, over
     assert code == 1
     assert told in printed
     assert "Traceback" not in printed
+
+
+NETWORK = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.pair, self.tail, self.last = nn.Conv2d(3, 32, 3), nn.Conv2d(16, 8, 3), nn.Conv2d(8, 8, 3)
+        self.classifier = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        left, right = self.pair(x).chunk(2, dim=1)
+        return self.classifier(self.last(self.tail(left * right)).mean((2, 3)))
+"""
+
+
+def test_the_report_counts_output_channels_and_tells_what_was_excluded(tmp_path, cli, monkeypatch):
+    (tmp_path / "mine_in_halves.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    own = [word for word in TINY if not word.startswith("arch")] + ["arch._target_=mine_in_halves.Net"]
+    settings = ["phases=[finetune]", "sparsity=uniform", "sparsity.rate=0.25", "sparsity.exclude=[tail]"]
+    code, printed = cli(*own, *settings, f"hydra.run.dir={run}")
+    assert code == 0, printed
+    report, document = read_report(run), (run / "report.md").read_text()
+    pair = report["groups"][0]
+    assert (pair["name"], pair["size"], pair["kept"], len(pair["positions"])) == ("pair", 32, 24, 12)
+    assert "| `pair` | 32 | 24 | 75 % |" in document
+    assert "- `tail`: excluded by sparsity.exclude" in document
+    checkpoint = torch.load(run / "phases/1-finetune/last.ckpt", weights_only=True)
+    (cut,) = checkpoint["callbacks"]["ScheduledPruning"]["cuts"]
+    assert [group["size"] for group in cut["groups"]] == [32, 8, 8, 10]
+    assert report["best"]["path"] == "phases/1-finetune/best.ckpt"
+    assert (run / report["best"]["path"]).is_file()
+    assert "(`phases/1-finetune/best.ckpt`)" in document

@@ -63,7 +63,7 @@ def test_a_tie_at_the_cut_keeps_the_lower_position():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_scores_that_are_not_finite_are_refused_by_channel(sparsity, value):
     graph = plain(6, 2, 4)
-    with pytest.raises(ValueError, match=r"group '0': the scores of channels \[1, 4\] are not finite"):
+    with pytest.raises(ValueError, match=r"group '0': the scores at positions \[1, 4\] are not finite"):
         sparsity.kept(graph, scores_of_a(graph, [1.0, value, 1.0, 1.0, value, 1.0]))
 
 
@@ -75,7 +75,7 @@ def test_missing_scores_are_refused_by_group():
 
 def test_too_few_scores_are_refused_with_the_numbers():
     graph = plain(6, 2, 4)
-    with pytest.raises(ValueError, match="group '0' has 6 channels, but 5 scores"):
+    with pytest.raises(ValueError, match="group '0' takes 6 scores, but has 5"):
         Uniform(0.5).kept(graph, scores_of_a(graph, [1.0] * 5))
 
 

@@ -144,7 +144,10 @@ SPARSITIES = [Uniform, Global, Macs, lambda rate, **limits: Layerwise([rate] * 6
         ({"exclude": ["layer9.*"]}, r"sparsity.exclude: no group is called 'layer9\.\*'.*'conv1', 'layer1.0.conv1'"),
         ({"overrides": {"layer9.*": 0.1}}, r"sparsity.overrides: no group is called 'layer9\.\*'.*'conv1'"),
         ({"overrides": {"linear": 0.1}}, r"what 'linear' matches has to stay whole: \{'linear': 'it leaves the model"),
-        ({"overrides": {"conv1": 0.1}, "exclude": ["conv?"]}, r"what 'conv1' matches has to stay whole.*'excluded'"),
+        (
+            {"overrides": {"conv1": 0.1}, "exclude": ["conv?"]},
+            r"what 'conv1' matches has to stay whole.*'excluded by sparsity.exclude'",
+        ),
     ],
 )
 def test_a_pattern_that_can_have_no_effect_is_refused_before_any_training(make, limits, told):
@@ -155,3 +158,16 @@ def test_a_pattern_that_can_have_no_effect_is_refused_before_any_training(make, 
 def test_limits_that_leave_everything_whole_are_refused():
     with pytest.raises(ValueError, match=r"nothing can be pruned with min_channels=1, round_to=128: .*'conv1': 16"):
         Uniform(0.5, round_to=128).check(traced("resnet_8"))
+
+
+def test_why_a_group_stays_whole_is_its_protection_or_its_exclusion():
+    graph = traced("resnet_8")
+    limits = Limits(exclude=["layer1.*", "linear"])
+    assert limits.why_whole(graph["layer1.0.conv1"]) == "excluded by sparsity.exclude"
+    assert limits.why_whole(graph["linear"]) == graph["linear"].protected
+    assert limits.why_whole(graph["conv1"]) is None
+
+
+def test_where_all_is_excluded_the_reasons_are_told():
+    with pytest.raises(ValueError, match=r"nothing can be pruned: .*'conv1': 'excluded by sparsity.exclude'"):
+        Uniform(0.5, exclude=["*"]).check(traced("resnet_8"))
