@@ -81,7 +81,7 @@ def norms(model: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
     for group in graph.prunable:
         total = torch.zeros(group.size)
         for piece in group.slices:
-            if piece.role == "along" and piece.tensor not in scales:
+            if piece.tensor not in tensors or (piece.role == "along" and piece.tensor not in scales):
                 continue
             key = (piece.tensor, piece.dim)
             if key not in lengths:

@@ -14,6 +14,10 @@ from pruning_lit.channels.stored import layer_of
 Kept = Mapping[str, Sequence[int]]  # a group's name to the ascending positions that stay
 
 
+def _is_whole(position: Any) -> bool:
+    return isinstance(position, Integral) and not isinstance(position, bool)
+
+
 @dataclass(frozen=True)
 class ChannelSlice:
     """Where a group sits in one dimension of one tensor.
@@ -162,8 +166,8 @@ class ChannelGraph:
             group = self[name]
             if not isinstance(positions, Iterable) or isinstance(positions, str):
                 raise ValueError(f"group {name!r}: kept must be a list of positions, got {positions!r}")
-            given = [position.item() if isinstance(position, Tensor) else position for position in positions]
-            whole = all(isinstance(position, Integral) and not isinstance(position, bool) for position in given)
+            given = positions.tolist() if isinstance(positions, Tensor) else list(positions)
+            whole = set(map(type, given)) <= {int} or all(map(_is_whole, given))
             index = torch.tensor(given if whole else [-1], dtype=torch.int64)
             if index.numel() == 0:
                 raise ValueError(f"group {name!r}: no channel is kept, a layer cannot be emptied")

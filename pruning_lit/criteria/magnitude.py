@@ -24,6 +24,8 @@ def filter_powers(weight: Tensor, power: int, dim: int = 0) -> Tensor:
 class Magnitude(Criterion):
     """Norm of the weights that make a channel; in a tied group, over all layers that make it.
 
+    A channel that a ``ChannelSelect`` takes from a stream is made by no weight of its own: those that read it count.
+
     Args:
         power: 1 for the sum of absolute weights, 2 for the Euclidean norm.
 
@@ -39,12 +41,12 @@ class Magnitude(Criterion):
         self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
     ) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at."""
-        tensors = net.state_dict()
+        weights = dict(net.named_parameters())
         scores = {}
         for group in groups:
             total = torch.zeros(group.size, dtype=torch.float64)
-            for piece in group.slices:
-                if piece.role == "writes":
-                    total += filter_powers(tensors[piece.tensor], self.power, piece.dim).cpu()[piece.positions].sum(1)
+            makers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
+            for piece in makers or [piece for piece in group.slices if piece.role == "reads"]:
+                total += filter_powers(weights[piece.tensor], self.power, piece.dim).cpu()[piece.positions].sum(1)
             scores[group.name] = total.pow(1 / self.power)
         return scores

@@ -7,6 +7,7 @@ from torch import nn
 from pruning_lit.channels import trace
 from pruning_lit.criteria import Magnitude, Random
 from pruning_lit.criteria.magnitude import filter_powers
+from pruning_lit.models import preresnet
 
 KERNEL = torch.tensor([[[[1.0, -2.0]], [[0.0, 3.0]]], [[[0.5, 0.5]], [[0.0, 0.0]]]])  # (out 2, in 2, 1, 2)
 
@@ -111,3 +112,11 @@ def test_scores_are_one_double_per_channel_on_the_cpu(residual, criterion):
     found = scores(criterion, net.half(), graph)
     assert {name: values.shape for name, values in found.items()} == {g.name: (g.size,) for g in graph.prunable}
     assert all(values.dtype == torch.float64 and values.device.type == "cpu" for values in found.values())
+
+
+def test_what_is_selected_from_a_stream_is_measured_by_the_weights_that_read_it():
+    net = preresnet(11)
+    graph = trace(net, torch.zeros(1, 3, 32, 32))
+    (group,) = [group for group in graph.prunable if group.name == "layer1.0.select"]
+    scores = Magnitude().scores(net, graph, [group], data=None)
+    torch.testing.assert_close(scores[group.name], net.layer1[0].conv1.weight.detach().double().abs().sum((0, 2, 3)))
