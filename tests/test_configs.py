@@ -154,6 +154,13 @@ def test_the_quick_setting_shortens_every_phase():
     assert [config[name].epochs for name in config.phases] == [1, 1]
 
 
+@pytest.mark.parametrize(("method", "images"), [("chip", 64), ("magnitude", None), ("random", None)])
+def test_the_quick_setting_goes_with_every_method(method, images):
+    criterion = instantiate(composed(f"method={method}", "debug=quick").criterion)
+    assert getattr(criterion, "num_images", None) == images
+    assert getattr(instantiate(composed(f"method={method}").criterion), "num_images", None) == (images and 640)
+
+
 def test_criterion_and_data_share_the_seed_of_the_run():
     config = composed("seed=7", "criterion=random")
     assert config.criterion.seed == config.dataset.seed == 7
