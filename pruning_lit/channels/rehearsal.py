@@ -44,6 +44,7 @@ class KeptIdentities(Identities):
     def __init__(self, course: Course, removed: Tensor) -> None:
         super().__init__(course.slots, [])
         self.course, self.removed = course, removed
+        self.left: dict[range, Tensor] = {}
 
     def of(self, name: str, dim: int, length: int) -> Tensor:
         """See ``Identities``; ValueError where the dimension is not as long as it should be."""
@@ -56,12 +57,21 @@ class KeptIdentities(Identities):
         self.made.append(self.course.made[len(self.made)])
         return self._left(self.made[-1], length)
 
+    def tie(self, one: Tensor, other: Tensor) -> None:
+        """Known already; RuntimeError where the two are not of the same length."""
+        if one.shape != other.shape:
+            raise RuntimeError(f"{tuple(one.shape)} channels meet {tuple(other.shape)}")
+
+    def freeze(self, identities: Tensor, reason: str) -> None:
+        """Known already."""
+
     def _left(self, given: range, length: int) -> Tensor:
-        left = torch.arange(given.start, given.stop)
-        left = left[~self.removed[left]]
-        if len(left) != length:
-            raise ValueError(f"{len(left)} channels were expected, there are {length}")
-        return left
+        if given not in self.left:
+            left = torch.arange(given.start, given.stop)
+            self.left[given] = left[~self.removed[left]]
+        if len(self.left[given]) != length:
+            raise ValueError(f"{len(self.left[given])} channels were expected, there are {length}")
+        return self.left[given]
 
 
 class Reference(Tracer):
@@ -139,15 +149,28 @@ class Rehearsal(Tracer):
             raise Departed(self.position - 1, "the model does more once it is narrower")
         return self.expected.steps[self.position]
 
-    def _record(self, step: Step, after: list[Tensor | None]) -> None:
+    def _record(
+        self,
+        name: str,
+        numbers: tuple[object, ...],
+        origins: tuple[Origin, ...],
+        flowing: list[Tensor],
+        after: list[Tensor | None],
+    ) -> None:
         before = self._next()
-        if step.operation != before.operation:
-            raise Departed(self.position, f"once the model is narrower it does {step.operation!r} there")
-        if step.numbers != before.numbers:
+        if name != before.operation:
+            raise Departed(self.position, f"once the model is narrower it does {name!r} there")
+        if numbers != before.numbers:
             raise Departed(self.position, BY_WIDTH)
-        require_same_ways(before.origins, step.origins, self.position)
+        require_same_ways(before.origins, origins, self.position)
         if len(before.results) != len(after) or not all(map(self._is_expected, before.results, after)):
             raise Departed(self.position, "a channel number is written into the code")
+
+    def _pass_on(self, *_flow: object) -> None:
+        """Nobody asks for the flow of a rehearsal."""
+
+    def _made(self, *_selection: object) -> None:
+        """See ``_pass_on``."""
 
     def finish(self, outputs: list[Origin]) -> None:
         """See ``Tracer``; Departed where something is missing, or an output was computed in another way."""

@@ -179,29 +179,23 @@ class Tracer(OperationStream):
         """Apply the rule of one operation, and record it if there are channels in it."""
         given, outputs = tensors_in(args, kwargs), tensors_in(result)
         if self.module_path[-1] in self.relabels:  # what a relabelling does inside is told by its buffer
-            self.flow.add(index, Role.OTHER, given, outputs[0], None)
+            self._pass_on(index, Role.OTHER, given, outputs, [])
             return
-        before = [shadow for tensor in given if (shadow := self.shadow(tensor)) is not None]
-        flowing = tuple(compact(self.shadows[tensor]) for tensor in given if tensor in self.shadows)
+        name, before = short_name(operation), any(self.shadow(tensor) is not None for tensor in given)
+        flowing = [shadow for tensor in given if (shadow := self.shadows.get(tensor, None)) is not None]
         origins = tuple(self.origin(tensor) for tensor in given)
         self._start_step()
         role = self._follow(operation, args, kwargs, result)
         after = [self.shadows.get(tensor, None) for tensor in outputs]
-        outlines = [None if shadow is None else self.outline(shadow) for shadow in after]
         numbers = (*self.numbers_of(operation, args, kwargs), *self.notes)
         if before or any(shadow is not None for shadow in after):
             if operation._schema.is_mutable and outputs and not self.is_silent(outputs[0]):
                 self.loud[outputs[0].untyped_storage()] = True
-            if short_name(operation) not in COPIES:
-                made = tuple(compact(shadow) for shadow in after if shadow is not None)
-                name, path, decisions = short_name(operation), self.module_path[-1], tuple(self.decisions)
-                results = tuple(outlines)
-                self._record(Step(name, path, numbers, origins, flowing, made, results, decisions, self.parting), after)
+            if name not in COPIES:
+                self._record(name, numbers, origins, flowing, after)
                 self.position += 1
         self._remember_origins(operation, numbers, origins, given, outputs)
-        for output, there in zip(outputs[:1], outlines, strict=False):
-            channels = there.along(1) if there is not None and len(there.shape) > 1 else None
-            self.flow.add(index, role or Role.OTHER, given, output, channels)
+        self._pass_on(index, role or Role.OTHER, given, outputs, after)
 
     def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
         """Apply the rule; what it cannot cope with stays as it is, as any operation that nobody understands."""
@@ -246,9 +240,29 @@ class Tracer(OperationStream):
         self.notes: list[object] = []
         self.parting = None
 
-    def _record(self, step: Step, after: list[Tensor | None]) -> None:
-        """A step has been taken; ``after`` are the shadows of its results."""
-        self.course.steps.append(step)
+    def _record(
+        self,
+        name: str,
+        numbers: tuple[object, ...],
+        origins: tuple[Origin, ...],
+        flowing: list[Tensor],
+        after: list[Tensor | None],
+    ) -> None:
+        """A step has been taken; shadows of the activations that went in, and of the results."""
+        given = tuple(compact(shadow) for shadow in flowing)
+        made = tuple(compact(shadow) for shadow in after if shadow is not None)
+        results = tuple(None if shadow is None else self.outline(shadow) for shadow in after)
+        path, decisions = self.module_path[-1], tuple(self.decisions)
+        self.course.steps.append(Step(name, path, numbers, origins, given, made, results, decisions, self.parting))
+
+    def _pass_on(
+        self, index: int, role: Role, given: list[Tensor], outputs: list[Tensor], after: list[Tensor | None]
+    ) -> None:
+        """Channels went through an operation."""
+        there = self.outline(after[0]) if after and after[0] is not None else None
+        channels = there.along(1) if there is not None and len(there.shape) > 1 else None
+        for output in outputs[:1]:
+            self.flow.add(index, role, given, output, channels)
 
     def _watch(self, path: str, module: nn.Module) -> None:
         def enter(_module: nn.Module, _args: Any) -> None:
@@ -275,9 +289,13 @@ class Tracer(OperationStream):
         self.set_channels(result, made, silent=self.is_silent(given))
         if isinstance(self.relabels[path], ChannelSelect):
             self.writers[name, 0] = path
-            self.flow.makes(result, made)
+            self._made(result, made)
         self.order.append(name)
         self.paused = False
+
+    def _made(self, output: Tensor, channels: Tensor) -> None:
+        """A selection made channels, as a layer does."""
+        self.flow.makes(output, channels)
 
     def finish(self, outputs: list[Origin]) -> None:
         """The pass is over, with these outputs."""
