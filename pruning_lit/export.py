@@ -70,6 +70,7 @@ def export(
     net = load(file, _dense(header.get("arch") or {}, arch, file))
     shape = input_shape or (header.get("pictures") or {}).get("shape") or CIFAR
     _require_shape(shape)
+    _require_packages(formats)
     program = _program(net, shape)
     differences = {}
     for name in formats:
@@ -122,6 +123,9 @@ def _require_formats(formats: Sequence[str]) -> None:
         raise ValueError(
             f"format is one or several of {', '.join(FORMATS)}; got {', '.join(map(str, formats)) or 'none'}"
         )
+
+
+def _require_packages(formats: Sequence[str]) -> None:
     if "onnx" in formats and not all(importlib.util.find_spec(one) for one in ("onnx", "onnxscript", "onnxruntime")):
         raise ValueError("ONNX files need further packages: pip install 'pruning_lit[onnx]', or choose format=pt2")
 
