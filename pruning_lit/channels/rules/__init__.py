@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from pruning_lit.channels.flow import Role
 from pruning_lit.channels.rules import elementwise, layers, norms, products, reductions, shapes
 from pruning_lit.channels.stream import tensors_in
-from pruning_lit.channels.tracer import Operation, Tracer
+from pruning_lit.channels.tracer import COPIES, Operation, Tracer
 
 Rule = Callable[[Tracer, Operation, tuple, dict, Any], Role | None]
 
@@ -67,7 +67,7 @@ FAMILIES: dict[Rule, str] = {
     # not all of these carry PyTorch's tag
     elementwise.pointwise: "hardswish hardswish_ hardtanh hardtanh_ silu silu_ mish mish_ _prelu_kernel",
     elementwise.gated: "glu",
-    elementwise.same: "clone _to_copy detach alias lift_fresh contiguous",
+    elementwise.same: " ".join(sorted(COPIES)),
     elementwise.like: "zeros_like ones_like full_like empty_like",
     elementwise.filled: "fill_ zero_",
     elementwise.written: "copy_ index_put_",

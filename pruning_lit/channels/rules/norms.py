@@ -32,10 +32,9 @@ def group_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, 
         tracer.freeze(x, "group_norm with one group normalises over all channels")
         return Role.PASSES
     tracer.note(len(channels) // num_groups)
-    for part in channels.chunk(num_groups):
-        tracer.identities.tie(part[:-1], part[1:])
-        if (part < 0).any():
-            tracer.freeze_identities(part, "it is normalised together with a constant")
+    parts = channels.view(num_groups, -1)
+    tracer.identities.tie(parts[:, :-1], parts[:, 1:])
+    tracer.freeze_identities(parts[(parts < 0).any(1)], "it is normalised together with a constant")
     for key in ("weight", "bias"):
         if given[key] is not None:
             tie_parameter(tracer, given[key], channels)
