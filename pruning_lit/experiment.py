@@ -2,6 +2,8 @@
 
 import copy
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ from torch import Tensor, nn
 
 from pruning_lit.builder import build
 from pruning_lit.callbacks import ScheduledPruning
-from pruning_lit.channels import adopt_on_load, trace
+from pruning_lit.channels import adopt_on_load, insert_selections, trace
 from pruning_lit.channels.stream import evaluating
 from pruning_lit.data import Pictures
 from pruning_lit.errors import described
-from pruning_lit.models import load_weights
+from pruning_lit.models import load_weights, start_afresh
 from pruning_lit.phases import Training
 from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
 from pruning_lit.report import Stopwatch
@@ -43,7 +45,7 @@ def run(config: DictConfig, folder: Path) -> None:
     check(phases, dense, data)
     stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
-    for number, (name, module) in enumerate(phases.items(), start=1):
+    for number, (name, module) in enumerate(phases, start=1):
         outcomes.append(PhaseRunner(config, folder, number, name).run(module, data))
     if _rank() == 0:
         leave_behind(config, folder, dense, net, data, outcomes, stopwatch)
@@ -69,6 +71,8 @@ def build_network(config: DictConfig, data: Pictures) -> nn.Module:
         load_weights(net, config.weights)
         log.info("weights from %s", config.weights)
     require_fit(net, data)
+    if config.channel_selection:
+        insert_selections(net, data.example)
     adopt_on_load(net)
     return net
 
@@ -88,31 +92,59 @@ def forward_once(net: nn.Module, example: Tensor) -> Any:
         raise ValueError(f"the network does not take pictures of shape {shape}: {described(error)}") from error
 
 
-def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str, Training]:
-    """The phases in order, all around the same network; a network with given weights is not trained first."""
+def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> list[tuple[str, Training]]:
+    """The phases in order with their names, all around the same network; see ``phase_names``.
+
+    The first one begins with the network as it is: there is nothing to be renewed, unless it begins with a cut.
+    """
+    phases = []
+    for number, (name, label) in enumerate(phase_names(config)):
+        module = build_phase(config[name], net, data, partial(renew, config=config, data=data))
+        if number == 0 and not any(isinstance(each, ScheduledPruning) for each in module.callbacks.values()):
+            module.init = "inherited"
+        phases.append((label, module))
+    return phases
+
+
+def phase_names(config: DictConfig) -> list[tuple[str, str]]:
+    """Of every phase the key of its recipe and its own name; in further passes ``finetune-2`` and so on.
+
+    A network with given weights is not trained first, and in no pass but the first.
+    """
+    if not isinstance(config.passes, int) or config.passes < 1:
+        raise ValueError(f"passes must be a whole number of at least 1, got {config.passes!r}")
     names = [name for name in config.phases if config.weights is None or name != "train"]
     unknown = [name for name in names if name not in config]
     if unknown or not names:
         raise ValueError(
             f"phases={list(config.phases)}: this method does not describe a phase called {unknown or 'anything'}"
         )
-    return {name: build_phase(config[name], net, data) for name in names}
+    again = [name for name in names if name != "train"]
+    later = [(name, f"{name}-{number}") for number in range(2, config.passes + 1) for name in again]
+    return [*((name, name) for name in names), *later]
 
 
-def build_phase(recipe: DictConfig, net: nn.Module, data: Pictures) -> Training:
+def build_phase(recipe: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]) -> Training:
     """One phase as its recipe describes it."""
-    return instantiate(recipe, _partial_=True)(net=net, num_classes=data.num_classes)
+    return instantiate(recipe, _partial_=True)(net=net, num_classes=data.num_classes, renew=renew)
 
 
-def check(phases: dict[str, Training], dense: nn.Module, data: Pictures) -> None:
+def renew(net: nn.Module, config: DictConfig, data: Pictures) -> None:
+    """Give ``net`` fresh weights, in place, at the widths it has: those with which a run of this seed begins."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        start_afresh(net, build(config.arch, data.num_classes))
+
+
+def check(phases: list[tuple[str, Training]], dense: nn.Module, data: Pictures) -> None:
     """Refuse, before hours are spent, what cannot work."""
     graph = trace(dense, data.example)
-    for name, module in phases.items():
+    for name, module in phases:
         require_optimizer(name, module)
         module.schedule.check(module.epochs, name)
         for callback in module.callbacks.values():
             if isinstance(callback, ScheduledPruning):
-                callback.check(graph, module.epochs)
+                callback.check(dense, graph, module.epochs)
 
 
 def require_optimizer(name: str, module: Training) -> None:

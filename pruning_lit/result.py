@@ -71,7 +71,7 @@ def leave_behind(
         before=_figures(graph, cuts[0]["accuracy_before"] if cuts else accuracy, latency, "before"),
         after=_figures(narrowed, accuracy, latency, "after"),
         accuracy_after_cut=cuts[-1]["accuracy_after"] if cuts else None,
-        best=_best(net, data, task, outcomes, folder),
+        best=_best(dense, data, task, outcomes, folder),
         groups=groups,
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
@@ -122,15 +122,15 @@ def _figures(graph: ChannelGraph, accuracy: float, latency: list[Latency], which
 
 
 def _best(
-    net: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome], folder: Path
+    dense: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome], folder: Path
 ) -> Best | None:
     chosen = outcomes[-1].best
     if chosen is None:
         return None
     path, val_accuracy = chosen
     checkpoint = read_checkpoint(path)
-    best = copy.deepcopy(net)
-    load_network(best, checkpoint)
+    best = copy.deepcopy(dense)
+    load_network(best, checkpoint, data.example)
     test_accuracy = evaluate(best, data, task)["accuracy"]
     return {
         "epoch": checkpoint["epoch"],

@@ -1,9 +1,11 @@
 """When things happen in a fit."""
 
 from pruning_lit.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from pruning_lit.callbacks.execution import finish_execution
 from pruning_lit.callbacks.identity import RunIdentity, require_same_settings
 from pruning_lit.callbacks.metrics_file import MetricsFile
 from pruning_lit.callbacks.randomness import StatelessRandomness
+from pruning_lit.callbacks.scale_monitor import ScaleMonitor
 from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
 
 __all__ = [
@@ -12,7 +14,9 @@ __all__ = [
     "LastCheckpoint",
     "MetricsFile",
     "RunIdentity",
+    "ScaleMonitor",
     "ScheduledPruning",
     "StatelessRandomness",
+    "finish_execution",
     "require_same_settings",
 ]

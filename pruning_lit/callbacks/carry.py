@@ -12,28 +12,41 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from pruning_lit.channels import Move, Moves, Regrowth
+from pruning_lit.channels import Move, Moves, Regrowth, Removal
+from pruning_lit.channels.branch import drop_branches
 from pruning_lit.channels.widths import replace, sync_widths
 
 
 def carry_optimizers(optimizers: Iterable[Optimizer], moves: Moves) -> None:
     """Give optimizers the new parameters, with the part of their state (momentum, Adam's moments) that belongs to them.
 
-    Without this they would go on stepping parameters that are no longer in the network.
+    Without this they would go on stepping parameters that are no longer in the network. Parameters that have gone with
+    their residual branch are forgotten.
 
     Raises:
         ValueError: an optimizer has a state of another shape than its parameter (Adafactor, say), of which nobody knows
             what belongs to which channel; optimizers before it have been given theirs.
     """
-    by_old = {move.old: move for move in moves.values()}
+    gone = {move.old for move in moves.values() if isinstance(move, Removal)}
+    by_old = {move.old: move for move in moves.values() if move.old not in gone}
     for optimizer in optimizers:
         _require_like_parameters(optimizer, by_old)
         for group in optimizer.param_groups:
+            _forget(gone, group, optimizer)
             group["params"] = [by_old[p].new if p in by_old else p for p in group["params"]]
         for old in [p for p in optimizer.state if p in by_old]:
             move = by_old[old]
             state = optimizer.state.pop(old)
             optimizer.state[move.new] = {key: _carried(move, value) for key, value in state.items()}
+
+
+def _forget(gone: set[Tensor], group: dict[str, Any], optimizer: Optimizer) -> None:
+    """Take parameters, and their names where they were given with any, out of one group of an optimizer."""
+    left = [number for number, parameter in enumerate(group["params"]) if parameter not in gone]
+    for key in {"params", "param_names"} & group.keys():
+        group[key] = [group[key][number] for number in left]
+    for parameter in gone & optimizer.state.keys():
+        del optimizer.state[parameter]
 
 
 def carry_averages(callbacks: Iterable[Callback], moves: Moves) -> None:
@@ -49,14 +62,18 @@ def carry_averages(callbacks: Iterable[Callback], moves: Moves) -> None:
 def carry_average(average: nn.Module, moves: Moves) -> None:
     """Give a copy of the network, whose values are averages of those it had, the new widths in place.
 
-    Where channels have come back, their average begins with the values they came back with.
+    Where channels have come back, their average begins with the values they came back with. Residual branches that have
+    gone are taken out.
 
     Args:
         average: the copy, for instance ``averaged.module`` of a ``torch.optim.swa_utils.AveragedModel``.
         moves: what surgery on the network itself returned.
     """
+    drop_branches(average, {move.block for move in moves.values() if isinstance(move, Removal)})
     tensors, values = average.state_dict(keep_vars=True), {}
     for name, move in moves.items():
+        if isinstance(move, Removal):
+            continue
         present, new = tensors[name].detach(), move.new.detach()
         if not new.is_floating_point():  # the source of a relabelling: never averaged, but numbered anew
             carried = new.to(present.device, copy=True)

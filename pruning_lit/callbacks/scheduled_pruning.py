@@ -1,23 +1,25 @@
 """Narrow the network at scheduled epochs; one-shot pruning is a schedule with one entry."""
 
-import copy
 import hashlib
 import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
-from pruning_lit.callbacks.carry import carry_averages, carry_optimizers, rewrap, share_buffers
-from pruning_lit.channels import ChannelGraph, Kept, Moves, cost, mask, narrow, trace, verify
+from pruning_lit.callbacks.carry import rewrap, share_buffers
+from pruning_lit.callbacks.execution import execution as make_execution
+from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Criterion
-from pruning_lit.sparsity import Dense, Sparsity
+from pruning_lit.sparsity import Dense, Population, Sparsity
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
@@ -46,12 +48,20 @@ class ScheduledPruning(Callback):
         epochs: when, counted from 0, ascending.
         reset_batch_norm: put every batch norm back to its starting values after the cut, as the released CIFAR code of
             CHIP does unintentionally; for comparisons only.
+        execution: ``narrow``: layers get smaller at once; ``mask``: channels are zero until the phase is over, and
+            gone afterwards, with the same result.
     """
 
     def __init__(
-        self, criterion: Criterion, sparsity: Sparsity, epochs: Sequence[int] = (0,), reset_batch_norm: bool = False
+        self,
+        criterion: Criterion,
+        sparsity: Sparsity,
+        epochs: Sequence[int] = (0,),
+        reset_batch_norm: bool = False,
+        execution: Literal["narrow", "mask"] = "narrow",
     ) -> None:
         self.criterion, self.sparsity, self.epochs = criterion, sparsity, list(epochs)
+        self.execution = make_execution(execution)
         self.reset_batch_norm = reset_batch_norm
         if not self.epochs or sorted(set(self.epochs)) != self.epochs or self.epochs[0] < 0:
             raise ValueError(f"pruning epochs must be ascending and not negative, got {self.epochs}")
@@ -63,15 +73,25 @@ class ScheduledPruning(Callback):
         """Whether the network has its final width."""
         return len(self.cuts) == len(self.epochs)
 
-    def check(self, graph: ChannelGraph, num_epochs: int) -> None:
+    def check(self, net: nn.Module, graph: ChannelGraph, num_epochs: int) -> None:
         """ValueError, before any training, where the schedule or the budget cannot be met."""
         if self.epochs[-1] >= num_epochs:
             raise ValueError(
                 f"pruning at epoch {self.epochs[-1]} never happens: "
                 f"the phase has {num_epochs} epochs (0…{num_epochs - 1})"
             )
+        graph = Population(self.criterion, self.sparsity).judged(net, graph)
         self.sparsity.check(graph)
         self.criterion.check(self.sparsity.population(graph))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find out what is masked, where a checkpoint was written behind a cut."""
+        module = cast(Prunable, pl_module)
+        self.execution.resume(module.net, trainer.datamodule.example.to(pl_module.device))  # type: ignore[attr-defined]
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """What is masked stays zero."""
+        self.execution.freeze(cast(Prunable, pl_module).net)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut if this epoch is scheduled and has not been cut already (a resumed epoch starts twice)."""
@@ -79,15 +99,17 @@ class ScheduledPruning(Callback):
             self.cut(trainer, pl_module)
 
     def cut(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Narrow the network, and let optimizer, memory format and the distributed wrapper follow."""
+        """Cut the network, and let optimizer, memory format and the distributed wrapper follow."""
         module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
         net, example = module.net, data.example.to(pl_module.device)
         share_buffers(net)  # the scores of all ranks belong to one network
-        graph = trace(net, example)
+        judged = self.execution.judged(net, example)
+        graph = Population(self.criterion, self.sparsity).graph(judged, example)
         self.dense = self.dense or Dense.of(graph)
+        norm_channels = num_norm_channels(judged)
         before = self._accuracy(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
-        scores = self.criterion.scores(net, graph, self.sparsity.population(graph), data)
+        scores = self.criterion.scores(judged, graph, self.sparsity.population(graph), data)
         plan = self.sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
         if trainer.is_global_zero:
@@ -95,14 +117,15 @@ class ScheduledPruning(Callback):
                 log.info(
                     "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line
                 )
-        moves, error = narrow_and_verify(net, graph, plan.kept, self._pictures(data).to(pl_module.device))
-        carry_optimizers(trainer.optimizers, moves)
-        carry_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
+        pictures = self._pictures(data).to(pl_module.device)
+        narrow_net, error = self.execution.cut(trainer, net, graph, plan.kept, pictures)
+        if not error <= LARGEST_ERROR:  # not a number counts as too large, too
+            log.warning("the narrowed network differs from the masked one by %.1e of the largest output", error)
         if self.reset_batch_norm:
             _reset_batch_norm(net)
         module.format_memory()
         rewrap(trainer)
-        narrowed = cost(trace(net, example))
+        narrowed = cost(trace(narrow_net, example))
         assert narrowed == plan.cost, f"the network that was cut has {narrowed}, planned was {plan.cost}"
         self.cuts.append(
             {
@@ -115,7 +138,8 @@ class ScheduledPruning(Callback):
                 "macs": narrowed.macs,
                 "params": narrowed.params,
                 "planned": asdict(plan.cost),
-                "notes": plan.notes,
+                "notes": [*plan.notes, *norm_note(norm_channels, num_norm_channels(narrow_net))],
+                "threshold": plan.threshold,
                 "error": error,
             }
         )
@@ -123,12 +147,14 @@ class ScheduledPruning(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the schedule needs to go on, and the report to tell."""
-        return {"cuts": self.cuts, "dense": asdict(self.dense) if self.dense else None}
+        dense = asdict(self.dense) if self.dense else None
+        return {"cuts": self.cuts, "dense": dense, "execution": self.execution.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         self.cuts = state_dict["cuts"]
         self.dense = Dense(**state_dict["dense"]) if state_dict["dense"] else None
+        self.execution.load_state_dict(state_dict["execution"])
 
     def _records(self, graph: ChannelGraph) -> list[dict[str, Any]]:
         """Every group with its output channels before the cut, and why it may not lose any."""
@@ -160,15 +186,16 @@ class ScheduledPruning(Callback):
                     logger.experiment.add_histogram(f"scores/{name}", scores, trainer.global_step)
 
 
-def narrow_and_verify(net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor) -> tuple[Moves, float]:
-    """Narrow ``net``, and compare it with what it would be masked, on ``pictures`` of shape ``(N, C, H, W)``."""
-    masked = copy.deepcopy(net)
-    mask(masked, graph, kept)
-    moves = narrow(net, graph, kept)
-    error = verify(net, masked, pictures)
-    if not error <= LARGEST_ERROR:  # not a number counts as too large, too
-        log.warning("the narrowed network differs from the masked one by %.1e of the largest output", error)
-    return moves, error
+def num_norm_channels(net: nn.Module) -> int:
+    """Channels of all batch norms together."""
+    return sum(module.num_features for module in net.modules() if isinstance(module, _BatchNorm))
+
+
+def norm_note(before: int, after: int) -> list[str]:
+    """How many of them have gone: budgets of channels are told in this unit in the literature."""
+    return [f"Of {before:,} batch-norm channels {before - after:,} went ({100 * (1 - after / before):.2f} %)."] * (
+        before > 0
+    )
 
 
 def require_same_on_all_ranks(trainer: Trainer, kept: dict[str, list[int]]) -> None:

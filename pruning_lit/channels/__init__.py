@@ -1,10 +1,13 @@
 """Which channels hang together, and how to remove them. Usable on its own, without Lightning or Hydra."""
 
 from pruning_lit.channels.artefact import load, save
+from pruning_lit.channels.branch import ResidualBranch
 from pruning_lit.channels.cost import Cost, cost, cost_of_widths
-from pruning_lit.channels.cut import Move, Moves
-from pruning_lit.channels.graph import ChannelGraph, ChannelGroup, ChannelSlice, Kept, Tap
+from pruning_lit.channels.cut import Move, Moves, Removal
+from pruning_lit.channels.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Tap
 from pruning_lit.channels.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
+from pruning_lit.channels.selections import attach_selections
+from pruning_lit.channels.sites import insert_selections
 from pruning_lit.channels.stream import observe
 from pruning_lit.channels.surgery import mask, narrow
 from pruning_lit.channels.trace import trace
@@ -13,6 +16,7 @@ from pruning_lit.channels.widen import Regrowth, widen
 from pruning_lit.channels.widths import adopt, adopt_on_load
 
 __all__ = [
+    "Branch",
     "ChannelGraph",
     "ChannelGroup",
     "ChannelRelabel",
@@ -24,11 +28,15 @@ __all__ = [
     "Move",
     "Moves",
     "Regrowth",
+    "Removal",
+    "ResidualBranch",
     "Tap",
     "adopt",
     "adopt_on_load",
+    "attach_selections",
     "cost",
     "cost_of_widths",
+    "insert_selections",
     "load",
     "mask",
     "narrow",

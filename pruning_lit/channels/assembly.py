@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.channels.branch import removable
 from pruning_lit.channels.course import Classes
 from pruning_lit.channels.flow import Role
 from pruning_lit.channels.graph import ChannelGraph, ChannelGroup, ChannelSlice, Relabelling, Tap
@@ -52,6 +53,7 @@ class Assembly:
             calls=tuple(self.tracer.calls),
             entries=tuple(dict.fromkeys(self.tracer.entries)),
             relabellings=relabellings,
+            branches=removable(model, groups),
             example=arguments,
             course=self.tracer.course,
             classes=Classes(torch.from_numpy(self.labels), tuple(torch.tensor(run) for run in runs)),

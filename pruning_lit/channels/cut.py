@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.channels.branch import ResidualBranch, drop_branches
 from pruning_lit.channels.graph import ChannelGraph, Kept, Relabelling
 from pruning_lit.channels.relabel import ChannelRelabel
 from pruning_lit.channels.widths import replace, sync_widths
@@ -30,6 +31,29 @@ class Move:
         return _take(companion, self.index)
 
 
+@dataclass(frozen=True)
+class Removal(Move):
+    """What became of a tensor that has gone with its residual branch.
+
+    Attributes:
+        old: before.
+        new: an empty tensor, which is in no network.
+        index: empty.
+        block: path of the block that has lost its branch.
+    """
+
+    block: str
+
+    @classmethod
+    def of(cls, old: Tensor, block: str) -> "Removal":
+        """The removal of ``old``."""
+        return cls(old, old.detach().new_empty(0), {}, block)
+
+    def gather(self, companion: Tensor) -> Tensor:
+        """Nothing of it."""
+        return companion.new_empty(0)
+
+
 Moves = dict[str, Move]  # by state-dict name
 
 
@@ -40,11 +64,13 @@ class Cut:
     Attributes:
         stays: for every tensor that loses something, by dimension: one boolean per position.
         narrowed, masked: new contents of the relabellings, where channels are removed and where they become zero.
+        branches: paths of the blocks whose residual branch is taken out.
     """
 
     stays: dict[str, dict[int, Tensor]]
     narrowed: dict[str, Tensor]
     masked: dict[str, Tensor]
+    branches: tuple[str, ...]
 
     @classmethod
     def of(cls, model: nn.Module, graph: ChannelGraph, kept: Kept) -> "Cut":
@@ -57,20 +83,34 @@ class Cut:
             module = _relabel(model, item)
             flags = _inputs_stay(graph, item, masks), _outputs_stay(module, item, stays)
             narrowed[item.tensor], masked[item.tensor] = module.narrowed(*flags), module.masked(*flags)
-        return cls(stays, narrowed, masked)
+        return cls(stays, narrowed, masked, tuple(branch.path for branch in graph.emptied(masks)))
 
     def narrow(self, model: nn.Module) -> Moves:
-        """Make the tensors smaller, in place."""
+        """Take the branches out and make the other tensors smaller, in place."""
+        removals = self.drop(model)
         tensors = model.state_dict(keep_vars=True)
         index = {
-            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()} for name, dims in self.stays.items()
+            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()}
+            for name, dims in self.stays.items()
+            if name not in removals
         }
         values = {name: _take(tensors[name].detach(), dims) for name, dims in index.items()}
-        values |= {name: source.to(tensors[name].device) for name, source in self.narrowed.items()}
+        left = {name: source for name, source in self.narrowed.items() if name not in removals}
+        values |= {name: source.to(tensors[name].device) for name, source in left.items()}
         new = replace(model, values)
         moves = {name: Move(tensors[name], new[name], index.get(name, {})) for name in values}
         sync_widths(model)
-        return moves
+        return moves | removals
+
+    def drop(self, model: nn.Module) -> Moves:
+        """Take the branches out, in place, and leave all else as it is."""
+        removals: Moves = {}
+        for path in self.branches:
+            block = model.get_submodule(path)
+            assert isinstance(block, ResidualBranch)
+            removals |= {name: Removal.of(tensor, path) for name, tensor in block.branch_state(path).items()}
+        drop_branches(model, self.branches)
+        return removals
 
     def mask(self, model: nn.Module) -> None:
         """Write zeros, in place."""

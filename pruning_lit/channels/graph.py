@@ -1,7 +1,7 @@
 """What ``trace`` finds: groups of channels that can only leave together, and what else surgery and counting need."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, Literal
 
@@ -97,6 +97,21 @@ class Relabelling:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A residual branch that can be taken out whole: without its channels it adds zeros to the shortcut, exactly.
+
+    Attributes:
+        path: of the block, a ``ResidualBranch``.
+        groups: names of the groups that are in the branch only, in execution order; they go together.
+        end: name of the one among them that the last convolution alone reads.
+    """
+
+    path: str
+    groups: tuple[str, ...]
+    end: str
+
+
+@dataclass(frozen=True)
 class LayerCall:
     """One use of a weight: multiply-accumulates = ``positions`` x number of elements of the weight."""
 
@@ -114,6 +129,7 @@ class ChannelGraph:
         calls: the uses of convolution and linear weights in one forward pass of one example.
         entries: names of the layers that read the model's input.
         relabellings: the ``ChannelRelabel`` modules.
+        branches: the residual branches of which all channels may go at once.
         example: the arguments with which the model was traced.
         course, classes: what the pass did to the channels, to be held against that of a narrower model.
     """
@@ -123,6 +139,7 @@ class ChannelGraph:
     calls: tuple[LayerCall, ...]
     entries: tuple[str, ...]
     relabellings: tuple[Relabelling, ...]
+    branches: tuple[Branch, ...]
     example: tuple[Any, ...] = field(repr=False)
     course: Course = field(repr=False)
     classes: Classes = field(repr=False)
@@ -138,6 +155,12 @@ class ChannelGraph:
     def prunable(self) -> tuple[ChannelGroup, ...]:
         """The groups that are not protected."""
         return tuple(group for group in self.groups if group.protected is None)
+
+    def protect(self, reasons: Mapping[str, str]) -> "ChannelGraph":
+        """The same graph with some groups protected, by name, for these reasons; what is protected already stays so."""
+        groups = (replace(group, protected=group.protected or reasons.get(group.name)) for group in self.groups)
+        branches = (branch for branch in self.branches if reasons.keys().isdisjoint(branch.groups))
+        return replace(self, groups=tuple(groups), branches=tuple(branches))
 
     def require_traced(self, model: nn.Module) -> None:
         """ValueError unless ``model`` is as wide as the one that was traced."""
@@ -157,7 +180,8 @@ class ChannelGraph:
         """Check ``kept`` and turn it into one boolean per channel for each group named in it.
 
         Raises:
-            ValueError: unknown or protected group, positions that are not ascending or do not exist, or nothing kept.
+            ValueError: unknown or protected group, positions that are not ascending or do not exist, or nothing kept
+                elsewhere than in all groups of a branch.
         """
         if not isinstance(kept, Mapping):
             raise ValueError(f"kept must map names of groups to positions, got {kept!r}")
@@ -169,9 +193,7 @@ class ChannelGraph:
             given = positions.tolist() if isinstance(positions, Tensor) else list(positions)
             whole = set(map(type, given)) <= {int} or all(map(_is_whole, given))
             index = torch.tensor(given if whole else [-1], dtype=torch.int64)
-            if index.numel() == 0:
-                raise ValueError(f"group {name!r}: no channel is kept, a layer cannot be emptied")
-            if index.min() < 0 or index.max() >= group.size or (index.diff() <= 0).any():
+            if index.numel() and (index.min() < 0 or index.max() >= group.size or (index.diff() <= 0).any()):
                 raise ValueError(
                     f"group {name!r} has {group.size} channels (0…{group.size - 1}); "
                     f"kept must list ascending positions, got {given}"
@@ -180,4 +202,19 @@ class ChannelGraph:
                 raise ValueError(f"group {name!r} is protected: {group.protected}")
             masks[name] = torch.zeros(group.size, dtype=torch.bool)
             masks[name][index] = True
+        self._require_none_emptied(masks)
         return masks
+
+    def emptied(self, masks: Mapping[str, Tensor]) -> tuple[Branch, ...]:
+        """The branches of which nothing stays, where ``masks`` has one boolean per channel of each group named."""
+        empty = {name for name, flags in masks.items() if not bool(flags.any())}
+        return tuple(branch for branch in self.branches if empty.issuperset(branch.groups))
+
+    def _require_none_emptied(self, masks: Mapping[str, Tensor]) -> None:
+        removed = {name for branch in self.emptied(masks) for name in branch.groups}
+        for name, flags in masks.items():
+            if bool(flags.any()) or name in removed:
+                continue
+            others = next((branch.groups for branch in self.branches if name in branch.groups), None)
+            unless = f" unless all groups of its residual branch are, {list(others)}" if others else ""
+            raise ValueError(f"group {name!r}: no channel is kept, a layer cannot be emptied{unless}")

@@ -256,7 +256,7 @@ def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph, removed: Tensor) -
 def _run(tracer: Tracer, trial: nn.Module, graph: ChannelGraph) -> None:
     try:
         with evaluating(trial), torch.inference_mode(), tracer:
-            outputs = trial(*_moved_along(graph.example, trial))
+            outputs = trial(*moved_along(graph.example, trial))
     except Departed:
         raise
     except Exception as error:  # whatever somebody's forward raises
@@ -277,7 +277,7 @@ def blank(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
+def moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
     """The example on the device and in the precision of ``model``, which may have changed since it was traced."""
     home = next(model.parameters(), torch.empty(0))
     return tree_map_only(Tensor, lambda one: one.to(home) if one.is_floating_point() else one.to(home.device), example)

@@ -53,10 +53,15 @@ class ChannelRelabel(nn.Module):
 class ChannelSelect(ChannelRelabel):
     """Let one reader of a stream take only some of its channels; the stream itself stays whole.
 
+    Taking all channels costs nothing: the result is a view of the input then.
+
     Args:
-        source: positions of the channels taken, or how many there are to take them all.
+        source: positions of the channels taken, ascending, or how many there are to take them all.
 
     Shape: ``(N, C, *)`` to ``(N, len(source), *)``.
+
+    Raises:
+        ValueError: the positions are not those of channels, or not ascending, each once.
 
     Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 4.4.
     """
@@ -65,6 +70,8 @@ class ChannelSelect(ChannelRelabel):
         super().__init__(range(source) if isinstance(source, int) else source)
         if int(self.source.min()) < 0:
             raise ValueError("a selection takes existing channels only; use ChannelScatter to provide zeros")
+        if bool((self.source.diff() <= 0).any()):  # so many of them as there are channels: then these are all, in order
+            raise ValueError(f"a selection takes channels in ascending order, each once; got {self.source.tolist()}")
 
     def narrowed(self, inputs_stay: Tensor, outputs_stay: Tensor) -> Tensor:
         """As for every relabelling; ValueError where a channel is taken that the stream does not keep."""
@@ -86,7 +93,8 @@ class ChannelSelect(ChannelRelabel):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take the selected channels of ``x``, shape ``(N, C, *)``."""
-        return x.index_select(1, self.source)
+        # One operation in either case, so that those of the model keep their numbers, and always a tensor of its own.
+        return x.view_as(x) if len(self.source) == x.shape[1] else x.index_select(1, self.source)
 
 
 class ChannelScatter(ChannelRelabel):

@@ -1,12 +1,15 @@
 """Remove channels: ``narrow`` makes layers smaller, ``mask`` writes zeros instead."""
 
+import copy
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruning_lit.channels import rehearsal
 from pruning_lit.channels.cut import Cut, Moves
 from pruning_lit.channels.graph import ChannelGraph, Kept
 from pruning_lit.channels.rehearsal import Departed
+from pruning_lit.channels.trace import trace
 
 
 def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool = True) -> Moves:
@@ -15,7 +18,8 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
     Args:
         model: the model that was traced.
         graph: its trace, with the present widths.
-        kept: the positions that stay, by group; groups that are not named stay whole.
+        kept: the positions that stay, by group; groups that are not named stay whole. Where nothing is kept of all
+            groups of one of the graph's ``branches``, that residual branch is taken out.
         rehearse: narrow a copy first, run it, and refuse if it does not do what the original did, with the removed
             channels deleted.
 
@@ -26,11 +30,10 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
         ValueError: ``kept`` does not fit the graph, or the rehearsal fails; the model is untouched then.
     """
     cut = Cut.of(model, graph, kept)
-    if rehearse and cut.stays:
-        try:
-            rehearsal.rehearse(cut, model, graph, graph.removed(kept))
-        except Departed as departed:
-            raise ValueError(_refusal(departed, graph, kept)) from departed
+    if rehearse and cut.branches:
+        _rehearse(*_without_branches(cut, model, graph))
+    elif rehearse and cut.stays:
+        _rehearse(model, graph, kept)
     return cut.narrow(model)
 
 
@@ -45,6 +48,41 @@ def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
         ValueError: ``kept`` does not fit the graph; the model is untouched then.
     """
     Cut.of(model, graph, kept).mask(model)
+
+
+def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
+    """ValueError where the narrowed model would not do what it did, with the removed channels deleted."""
+    try:
+        rehearsal.rehearse(Cut.of(model, graph, kept), model, graph, graph.removed(kept))
+    except Departed as departed:
+        raise ValueError(_refusal(departed, graph, kept)) from departed
+
+
+def _without_branches(cut: Cut, model: nn.Module, graph: ChannelGraph) -> tuple[nn.Module, ChannelGraph, Kept]:
+    """A copy of the model without the branches that are to go, its own graph, and what is kept of the rest.
+
+    Groups may have other names in it, and channels that differed in the branch alone share one; so the rest of the cut
+    is found by tensors and positions, and must come out as the same cut.
+    """
+    trial = copy.deepcopy(model)
+    gone = cut.drop(trial)
+    rest = {name: dims for name, dims in cut.stays.items() if name not in gone}
+    anew = trace(trial, rehearsal.moved_along(graph.example, trial))
+    kept = {}
+    for group in anew.groups:
+        piece = group.slices[0]
+        if (flags := rest.get(piece.tensor, {}).get(piece.dim)) is not None:
+            kept[group.name] = flags[piece.positions].all(dim=1).nonzero().flatten().tolist()
+    if _lists(Cut.of(trial, anew, kept).stays) != _lists(rest):
+        raise ValueError(
+            f"without the branches of {list(cut.branches)} the rest of kept does not fit the network; nothing was cut, "
+            "remove these branches alone, trace the network again, and cut the rest then"
+        )
+    return trial, anew, kept
+
+
+def _lists(stays: dict[str, dict[int, Tensor]]) -> dict[str, dict[int, list[bool]]]:
+    return {name: {dim: flags.tolist() for dim, flags in dims.items()} for name, dims in stays.items()}
 
 
 def _refusal(departed: Departed, graph: ChannelGraph, kept: Kept) -> str:

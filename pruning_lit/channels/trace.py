@@ -33,24 +33,42 @@ def trace(model: nn.Module, example_input: Any) -> ChannelGraph:
     Raises:
         ValueError: the model does not run on ``example_input``.
     """
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
-    if not tensors_of(arguments):
-        raise ValueError(f"example_input must be a tensor or a tuple of arguments, got {example_input!r}")
     tracer = Tracer(model, rule_for, numbers_of)
+    return _proven(tracer, model, follow(tracer, model, example_input))
+
+
+def follow(tracer: Tracer, model: nn.Module, example_input: Any) -> tuple[Any, ...]:
+    """Run ``model`` once, in eval mode and without gradients, under its tracer.
+
+    Returns:
+        The arguments with which it was run.
+
+    Raises:
+        ValueError: it does not run on ``example_input``.
+    """
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    try:
+        if not tensors_of(arguments):
+            raise ValueError(f"example_input must be a tensor or a tuple of arguments, got {example_input!r}")
+        result = _run(tracer, model, arguments)
+    finally:
+        tracer.close()
+    for tensor in tensors_of(result):
+        tracer.freeze(tensor, "it leaves the model")
+        tracer.flow.leaves(tensor)
+    tracer.finish([tracer.origin(tensor) for tensor in tensors_of(result)])
+    return arguments
+
+
+def _run(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> Any:
     try:
         with evaluating(model), torch.inference_mode(), tracer:
-            result = model(*arguments)
+            return model(*arguments)
     except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(arguments))
         place = f" (in {tracer.module_path[-1]!r})" if tracer.module_path[-1] else ""
         message = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"the model does not run on the example input {shapes}: {message}{place}") from error
-    finally:
-        tracer.close()
-    for tensor in tensors_of(result):
-        tracer.freeze(tensor, "it leaves the model")
-    tracer.finish([tracer.origin(tensor) for tensor in tensors_of(result)])
-    return _proven(tracer, model, arguments)
 
 
 def _proven(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> ChannelGraph:

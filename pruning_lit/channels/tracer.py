@@ -261,8 +261,8 @@ class Tracer(OperationStream):
         """Channels went through an operation."""
         there = self.outline(after[0]) if after and after[0] is not None else None
         channels = there.along(1) if there is not None and len(there.shape) > 1 else None
-        for output in outputs[:1]:
-            self.flow.add(index, role, given, output, channels)
+        if outputs:
+            self.flow.add(index, role, given, outputs, channels)
 
     def _watch(self, path: str, module: nn.Module) -> None:
         def enter(_module: nn.Module, _args: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruning_lit.channels.cut import Move, Moves
+from pruning_lit.channels.cut import Move, Moves, Removal
 from pruning_lit.channels.relabel import ChannelRelabel
 from pruning_lit.channels.widths import replace, sync_widths
 
@@ -45,8 +45,8 @@ def widen(model: nn.Module, moves: Moves, values: Mapping[str, Tensor] | None = 
         What moved, so that optimizer states and averages can follow: they are zero where channels came back.
 
     Raises:
-        ValueError: the model has other shapes than the cut left, or ``values`` others than before it; the model is
-            untouched then.
+        ValueError: the model has other shapes than the cut left, or ``values`` others than before it, or the cut took a
+            residual branch out; the model is untouched then.
 
     Source: Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression", where regrown channels have the
     values they last had.
@@ -85,6 +85,11 @@ def _is_relabelling(model: nn.Module, name: str) -> bool:
 def _require_fit(model: nn.Module, moves: Moves, values: Mapping[str, Tensor]) -> None:
     tensors = model.state_dict()
     for name, move in moves.items():
+        if isinstance(move, Removal):
+            raise ValueError(
+                f"{name!r} has gone with its residual branch, which cannot be brought back; "
+                "undo such a cut by going on with a copy from before it"
+            )
         if name not in tensors:
             raise ValueError(f"the model has no tensor called {name!r}; widen the model that was narrowed")
         if tensors[name].shape != move.new.shape:

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from pruning_lit.channels.branch import drop_branches, marked
+from pruning_lit.channels.selections import adopt_selections
+
 ROWS_PER_GROUP = "rows_per_group"  # what a grouped convolution remembers while only one of its groups is left
 
 
@@ -77,9 +80,12 @@ def _rows_per_group(module: _ConvNd) -> int | None:
 def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
     """Give every tensor of ``model`` its shape in ``state``, so that ``load_state_dict`` accepts a narrowed network.
 
-    Only widths are adopted: a tensor whose number of dimensions or kernel size differs is left for ``load_state_dict``
-    to refuse.
+    Only widths are adopted, and residual branches taken out that the state says to be gone: a tensor whose number of
+    dimensions or kernel size differs is left for ``load_state_dict`` to refuse. Batch norms get the selections (see
+    ``insert_selections``) that they have in ``state``.
     """
+    drop_branches(model, marked(model, state, prefix))
+    adopt_selections(model, state, prefix)
     narrower = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)

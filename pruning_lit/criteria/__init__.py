@@ -1,8 +1,18 @@
 """How much each channel matters: one file per criterion."""
 
 from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold
 from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
 from pruning_lit.criteria.magnitude import Magnitude
 from pruning_lit.criteria.noise import Random
 
-__all__ = ["Calibration", "ChannelIndependence", "Criterion", "Magnitude", "Random", "channel_independence"]
+__all__ = [
+    "BatchNormScale",
+    "Calibration",
+    "ChannelIndependence",
+    "Criterion",
+    "Magnitude",
+    "Random",
+    "channel_independence",
+    "global_threshold",
+]

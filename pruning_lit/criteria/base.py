@@ -24,6 +24,10 @@ class Calibration(Protocol):
 class Criterion(ABC):
     """How much each channel of a network matters."""
 
+    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+        """The groups of ``net`` that this criterion leaves whole, each with the reason in words."""
+        return {}
+
     def check(self, groups: list[ChannelGroup]) -> None:  # noqa: B027 - most criteria can judge any group
         """ValueError, before any training, if one of the groups cannot be judged."""
 

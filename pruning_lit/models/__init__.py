@@ -3,6 +3,7 @@
 from pruning_lit.models.cifar_densenet import CifarDenseNet, cifar_densenet
 from pruning_lit.models.cifar_resnet import CifarResNet, cifar_resnet
 from pruning_lit.models.preresnet import PreResNet, preresnet
+from pruning_lit.models.start import start_afresh
 from pruning_lit.models.torchvision import torchvision_model
 from pruning_lit.models.vgg import VGG, vgg_bn
 from pruning_lit.models.weights import load_weights
@@ -16,6 +17,7 @@ __all__ = [
     "cifar_resnet",
     "load_weights",
     "preresnet",
+    "start_afresh",
     "torchvision_model",
     "vgg_bn",
 ]

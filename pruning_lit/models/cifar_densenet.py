@@ -78,8 +78,13 @@ class CifarDenseNet(nn.Module):
         self.select = ChannelSelect(stem + 3 * gain)
         self.bn = nn.BatchNorm2d(stem + 3 * gain)
         self.fc = nn.Linear(stem + 3 * gain, num_classes)
+        self.norm_scale = norm_scale
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Draw the convolutions anew and set the scales back, at the present widths; ``fc`` keeps what it has."""
         kaiming_convolutions(self)
-        batch_norm_scales(self, norm_scale)
+        batch_norm_scales(self, self.norm_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify the pictures ``x``, shape ``(N, 3, H, W)``."""

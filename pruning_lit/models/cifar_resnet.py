@@ -62,6 +62,10 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(BasicBlock(stem, middle, 2, _centred(stem, middle)), num_blocks)
         self.layer3 = _stage(BasicBlock(middle, last, 2, _centred(middle, last)), num_blocks)
         self.linear = nn.Linear(last, num_classes)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Draw the convolutions anew, at the present widths; the other layers keep what they have."""
         kaiming_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,17 +3,18 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning_lit.channels import ChannelSelect
+from pruning_lit.channels import ChannelSelect, ResidualBranch
 from pruning_lit.models.start import batch_norm_scales, kaiming_convolutions
 
 EXPANSION = 4
 
 
-class PreActivationBottleneck(nn.Module):
+class PreActivationBottleneck(ResidualBranch):
     """Convolutions 1x1, 3x3, 1x1 beside a shortcut; nothing behind their sum.
 
     The first batch norm reads the stream. ``select`` in front of it lets it, and the convolution behind it, take some
-    of the stream's channels only, while the stream stays whole for the other blocks.
+    of the stream's channels only, while the stream stays whole for the other blocks. Once nothing is left of the last
+    batch norm the block is its shortcut alone.
 
     Args:
         in_channels: width of the incoming stream.
@@ -26,6 +27,8 @@ class PreActivationBottleneck(nn.Module):
     Source: He et al. 2016, "Identity Mappings in Deep Residual Networks", figure 4 (e); ``select``: Liu et al. 2017,
     "Learning Efficient Convolutional Networks through Network Slimming", section 3.
     """
+
+    branch = ("select", "bn1", "conv1", "bn2", "conv2", "bn3", "conv3")
 
     def __init__(self, in_channels: int, planes: int, stride: int, is_entry: bool) -> None:
         super().__init__()
@@ -45,6 +48,8 @@ class PreActivationBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Carry the stream ``x``, shape ``(N, in_channels, H, W)``, one block further."""
+        if not self.has_branch:
+            return self.downsample(x)
         inner = self.conv1(F.relu(self.bn1(self.select(x))))
         inner = self.conv2(F.relu(self.bn2(inner)))
         inner = self.conv3(F.relu(self.bn3(inner)))
@@ -75,8 +80,13 @@ class PreResNet(nn.Module):
         self.select = ChannelSelect(last)
         self.bn = nn.BatchNorm2d(last)
         self.fc = nn.Linear(last, num_classes)
+        self.norm_scale = norm_scale
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Draw the convolutions anew and set the scales back, at the present widths; ``fc`` keeps what it has."""
         kaiming_convolutions(self)
-        batch_norm_scales(self, norm_scale)
+        batch_norm_scales(self, self.norm_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify the pictures ``x``, shape ``(N, 3, H, W)``."""

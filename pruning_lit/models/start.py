@@ -1,7 +1,10 @@
-"""The start weights of the CIFAR networks."""
+"""Start weights: those of the CIFAR networks, and fresh ones for a network that has been narrowed."""
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from pruning_lit.channels import ChannelRelabel
 
 
 def kaiming_convolutions(model: nn.Module) -> None:
@@ -33,3 +36,46 @@ def batch_norm_scales(model: nn.Module, scale: float) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.affine:
             nn.init.constant_(module.weight, scale)
+
+
+def start_afresh(model: nn.Module, fresh: nn.Module) -> None:
+    """Forget, in place, all that the network has learned; its widths, and which channels it selects, stay.
+
+    A network with a method ``initialise`` starts as it would have, had it been built this narrow: every layer by its
+    own default, then that method. Any other one gets the leading slice of each of ``fresh``'s tensors: as good as a
+    start of its own, since the entries were drawn independently, but with the spread that belongs to the full width.
+
+    Args:
+        model: the network, narrowed or not; its tensors keep their device and precision.
+        fresh: a newly built network of the same architecture, at full width.
+
+    Raises:
+        ValueError: ``fresh`` lacks a tensor of the network, or has a smaller one; the network is untouched then.
+
+    Source: Liu et al. 2019, "Rethinking the Value of Network Pruning", which trains pruned structures from scratch.
+    """
+    if callable(initialise := getattr(model, "initialise", None)):
+        for module in model.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                pass
+        initialise()
+    else:
+        _take_leading_slices(model, fresh)
+
+
+def _take_leading_slices(model: nn.Module, fresh: nn.Module) -> None:
+    relabels = {f"{name}.source" for name, module in model.named_modules() if isinstance(module, ChannelRelabel)}
+    mine = {name: tensor for name, tensor in model.state_dict().items() if name not in relabels}
+    start = fresh.state_dict()
+    for name, tensor in mine.items():
+        if name not in start:
+            raise ValueError(f"the fresh network has no tensor called {name!r}; build it as this one was built")
+        there = start[name].shape
+        if tensor.ndim != len(there) or any(own > full for own, full in zip(tensor.shape, there, strict=True)):
+            raise ValueError(
+                f"{name!r} is {tuple(there)} in the fresh network, from which {tuple(tensor.shape)} cannot be cut; "
+                "build it at full width"
+            )
+    with torch.no_grad():
+        for name, tensor in mine.items():
+            tensor.copy_(start[name][tuple(slice(length) for length in tensor.shape)])

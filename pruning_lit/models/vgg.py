@@ -41,8 +41,20 @@ class VGG(nn.Module):
         self.features = nn.Sequential(_convolutions(widths, bias))
         self.pool = nn.AvgPool2d(2)
         self.classifier = classifier
+        self.norm_scale = norm_scale
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Draw the convolutions anew and set the scales back, at the present widths.
+
+        A linear classifier starts as in Network Slimming's release, with small normal weights and no offsets; CHIP's
+        classifier of several layers keeps what it has.
+        """
         kaiming_convolutions(self)
-        batch_norm_scales(self, norm_scale)
+        batch_norm_scales(self, self.norm_scale)
+        if isinstance(self.classifier, nn.Linear):
+            nn.init.normal_(self.classifier.weight, std=0.01)
+            nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify the pictures ``x``, shape ``(N, 3, 32, 32)``."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelRelabel, adopt
 from pruning_lit.models.published import published_weights
+from pruning_lit.models.slimming_checkpoint import adopt_widths, clash_of_widths, is_released_form, translated
 
 NESTINGS = ("state_dict", "model", "net")
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
@@ -28,8 +29,9 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     ``.safetensors`` files are read as plain tensors, all others with ``torch.load(weights_only=True)``: a state dict,
     bare or under ``state_dict``, ``model`` or ``net``, with or without the prefixes of wrappers; of a Lightning
     checkpoint the entries under ``net.`` count. A ``.safetensors`` file may hold a narrowed network, whose widths are
-    adopted. Every tensor must fit, except that batch counters (``num_batches_tracked``) and the ``source`` buffers of
-    channel relabelling modules may be absent.
+    adopted; so may one of Network Slimming's release, in whatever file, whose names are translated first (see
+    ``slimming_checkpoint``). Every tensor must fit, except that batch counters (``num_batches_tracked``) and the
+    ``source`` buffers of channel relabelling modules may be absent.
 
     Args:
         model: the network; its tensors keep their device and precision.
@@ -42,9 +44,15 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     """
     weights = _without_wrappers(_read(source), model)
     fitting = copy.deepcopy(model)
-    if Path(source).suffix == ".safetensors":
+    if released := is_released_form(weights, model):
+        weights = _in_our_form(weights, fitting, source)
+        adopt_widths(fitting, weights)
+    elif Path(source).suffix == ".safetensors":
         adopt(fitting, weights)  # one of our own may be narrower than the network was built
-    if misfits := _misfits(fitting, weights):
+    misfits = _misfits(fitting, weights)
+    if released and not misfits and (clash := clash_of_widths(fitting)):
+        misfits = [clash]
+    if misfits:
         more = f", and {len(misfits) - MAX_NAMED} more" if len(misfits) > MAX_NAMED else ""
         raise ValueError(
             f"the weights in '{source}' do not fit the {type(model).__name__}: {', '.join(misfits[:MAX_NAMED])}{more}; "
@@ -52,6 +60,13 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
         )
     adopt(model, {name: weights[name] for name in fitting.state_dict() if name in weights})
     model.load_state_dict(weights, strict=False)  # strict but for what _misfits tolerates
+
+
+def _in_our_form(weights: dict[str, Tensor], fitting: nn.Module, source: str | Path) -> dict[str, Tensor]:
+    try:
+        return translated(weights, fitting)
+    except ValueError as error:
+        raise ValueError(f"'{source}' is no whole network of Network Slimming's release: {error}") from error
 
 
 def _read(source: str | Path) -> dict[str, Tensor]:

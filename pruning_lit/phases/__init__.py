@@ -1,6 +1,7 @@
 """One LightningModule per kind of training."""
 
 from pruning_lit.phases.schedules import Constant, Cosine, Exponential, MultiStep, Schedule
+from pruning_lit.phases.sparsity_training import SparsityTraining
 from pruning_lit.phases.training import Training
 
-__all__ = ["Constant", "Cosine", "Exponential", "MultiStep", "Schedule", "Training"]
+__all__ = ["Constant", "Cosine", "Exponential", "MultiStep", "Schedule", "SparsityTraining", "Training"]

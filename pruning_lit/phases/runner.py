@@ -11,6 +11,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar, Timer
+from pytorch_lightning.plugins.layer_sync import LayerSync
+from torch import Tensor
 
 from pruning_lit.callbacks import (
     AtomicCheckpointIO,
@@ -19,10 +21,11 @@ from pruning_lit.callbacks import (
     MetricsFile,
     RunIdentity,
     StatelessRandomness,
+    finish_execution,
     require_same_settings,
 )
 from pruning_lit.data import Pictures
-from pruning_lit.phases.sync_batch_norm import SyncBatchNorm
+from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
 
 log = logging.getLogger(__name__)
@@ -76,7 +79,7 @@ class PhaseRunner:
             log.info("phase %s is finished, going on with its result", self.name)
         else:
             self._fit(module, data)
-        return self._result(module)
+        return self._result(module, data)
 
     def _fit(self, module: Training, data: Pictures) -> None:
         trainer = self._trainer(module, data)
@@ -109,9 +112,9 @@ class PhaseRunner:
             "use_distributed_sampler": False,
         }
         plugins: list[Any] = [AtomicCheckpointIO()]
-        if self.config.trainer.sync_batchnorm and not on_gpu(self.config.trainer.accelerator):
-            plugins.append(SyncBatchNorm())
-            options["sync_batchnorm"] = False  # Lightning's own would insist on GPUs
+        if self.config.trainer.sync_batchnorm:
+            plugins.append(layer_sync(self.config.trainer.accelerator))
+            options["sync_batchnorm"] = False  # said by the plugin; Lightning's own knows neither CPUs nor selections
         return instantiate(self.config.trainer, _partial_=True)(
             max_epochs=module.epochs,
             callbacks=callbacks,
@@ -142,13 +145,10 @@ class PhaseRunner:
     def _require_same_experiment(self) -> None:
         require_same_settings(read_checkpoint(self.last), self._settings(), self.last)
 
-    def _result(self, module: Training) -> PhaseOutcome:
+    def _result(self, module: Training, data: Pictures) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)
-        load_network(module.net, checkpoint)
-        states = checkpoint["callbacks"]
-        pruning: dict[str, Any] = next(
-            (state for key, state in states.items() if key.startswith("ScheduledPruning")), {}
-        )
+        load_network(module.net, checkpoint, data.example)
+        states, pruning = checkpoint["callbacks"], pruning_state(checkpoint)
         best: dict[str, Any] = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})
         path = self.place / "best.ckpt"
         return PhaseOutcome(
@@ -165,6 +165,11 @@ def on_gpu(accelerator: str) -> bool:
     return accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
 
 
+def layer_sync(accelerator: str) -> LayerSync:
+    """What lets batch norms see the pictures of all processes, for Lightning's ``accelerator``."""
+    return GpuSyncBatchNorm() if on_gpu(accelerator) else SyncBatchNorm()
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint as plain data; ValueError if it cannot be read."""
     try:
@@ -175,9 +180,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_network(net: torch.nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Fill ``net``, adopting the widths, from a checkpoint of a phase."""
+def pruning_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What the pruning callback has written into a checkpoint; empty where there was none."""
+    states = checkpoint["callbacks"]
+    return next((state for key, state in states.items() if key.startswith("ScheduledPruning")), {})
+
+
+def load_network(net: torch.nn.Module, checkpoint: dict[str, Any], example: Tensor) -> None:
+    """Fill ``net``, adopting the widths, from a checkpoint of a phase; what is masked there is removed.
+
+    Args:
+        net: at least as wide as the one in the checkpoint.
+        checkpoint: as read.
+        example: a picture, ``(1, C, H, W)``.
+    """
     weights = {
         key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items() if key.startswith("net.")
     }
     net.load_state_dict(weights)
+    device = next(net.parameters()).device
+    finish_execution(net, pruning_state(checkpoint).get("execution", {}), example.to(device))

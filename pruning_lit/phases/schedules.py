@@ -90,8 +90,9 @@ class MultiStep(Schedule):
         self.gamma = gamma
 
     def base(self, epoch: int, num_epochs: int) -> float:
-        """``gamma`` to the number of milestones reached."""
-        return self.gamma ** sum(epoch >= milestone * num_epochs for milestone in self.milestones)
+        """``gamma`` to the number of milestones reached, each at the whole epoch below its share: 49 and 74 of 99."""
+        reached = [max(1, math.floor(milestone * num_epochs)) for milestone in self.milestones]
+        return self.gamma ** sum(epoch >= first for first in reached)
 
 
 class Exponential(Schedule):

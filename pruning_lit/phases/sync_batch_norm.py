@@ -1,12 +1,14 @@
-"""Batch statistics over all processes, also on CPUs, where torch's own synchronised batch norm does not run."""
+"""Batch statistics over all processes: torch's own way on GPUs, and one for CPUs, where that does not run."""
 
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning.plugins.layer_sync import LayerSync
+from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from pruning_lit.channels import attach_selections
 
 
 class SyncBatchNorm(LayerSync):
@@ -27,6 +29,22 @@ class SyncBatchNorm(LayerSync):
         for module in model.modules():
             if isinstance(module, _OverRanks):
                 module.__class__ = type(module).__mro__[2]
+        return model
+
+
+class GpuSyncBatchNorm(TorchSyncBatchNorm):
+    """Torch's own, by Lightning's plugin: the layers are made anew, and are to read through their selections again."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Switch the layers over."""
+        model = super().apply(model)
+        attach_selections(model)
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Switch them back; called for every child in turn."""
+        model = super().revert(model)
+        attach_selections(model)
         return model
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule
@@ -25,6 +26,9 @@ class Training(LightningModule):
         schedule: of the learning rate.
         channels_last: keep pictures and weights in the memory format that is faster on most machines.
         callbacks: what happens when within this phase, by a name of one's own.
+        init: ``inherited``: go on with the weights that the phase before has left; ``scratch``: with fresh ones, at the
+            same widths. In a phase that begins with a cut they come after it.
+        renew: gives a network fresh weights, in place, at the widths it has; equal ones on all ranks.
     """
 
     def __init__(
@@ -37,10 +41,14 @@ class Training(LightningModule):
         schedule: Schedule,
         channels_last: bool = False,
         callbacks: Mapping[str, Callback] | None = None,
+        init: Literal["inherited", "scratch"] = "inherited",
+        renew: Callable[[nn.Module], None] | None = None,
     ) -> None:
         super().__init__()
         if epochs < 1:
             raise ValueError(f"a phase needs at least 1 epoch, got {epochs}")
+        if init not in ("inherited", "scratch"):
+            raise ValueError(f"init must be 'inherited' or 'scratch', got {init!r}")
         self.net = net
         self.task = task(num_classes=num_classes)
         self.epochs = epochs
@@ -48,6 +56,7 @@ class Training(LightningModule):
         self.schedule = schedule
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.callbacks = dict(callbacks or {})
+        self.init, self.renew = init, renew
         self.train_metrics = self.task.metrics("train/")
         self.val_metrics = self.task.metrics("val/")
 
@@ -58,6 +67,11 @@ class Training(LightningModule):
     def on_fit_start(self) -> None:
         """Put the weights into the memory format."""
         self.format_memory()
+
+    def on_train_epoch_start(self) -> None:
+        """Begin with fresh weights, if so asked; callbacks have cut the network by now."""
+        if self.init == "scratch" and self.renew is not None and self.trainer.global_step == 0:
+            self.renew(self.net)
 
     def format_memory(self) -> None:
         """To be called again whenever the network has got new parameters."""

@@ -6,7 +6,20 @@ from pruning_lit.sparsity.layerwise import Layerwise
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.ordered import Global, Macs
 from pruning_lit.sparsity.plan import Plan
+from pruning_lit.sparsity.population import Population
 from pruning_lit.sparsity.rates import parse_rates
 from pruning_lit.sparsity.uniform import Uniform
 
-__all__ = ["Dense", "Global", "Layerwise", "Limits", "Macs", "Plan", "Scores", "Sparsity", "Uniform", "parse_rates"]
+__all__ = [
+    "Dense",
+    "Global",
+    "Layerwise",
+    "Limits",
+    "Macs",
+    "Plan",
+    "Population",
+    "Scores",
+    "Sparsity",
+    "Uniform",
+    "parse_rates",
+]

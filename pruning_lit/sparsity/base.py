@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost
 from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.emptied import emptied, removed_branches, require_survivors, told
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import width_after
@@ -60,9 +61,17 @@ class Sparsity(ABC):
             if group.name in rates
         }
 
+    def threshold(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> float | None:
+        """The largest score that is to go, where one threshold holds for all groups; else None."""
+        return None
+
+    def hint(self, graph: ChannelGraph, scores: Scores) -> str:
+        """What to ask for so that no group is emptied, in words; empty where nobody knows."""
+        return ""
+
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
         """Positions that stay in each group of the population, when ``progress`` (0…1] of the way is to be gone."""
-        return self._fitted(graph, dense, self._wanted(graph, scores, dense, progress))
+        return self._fitted(graph, dense, self.wanted(graph, scores, dense, progress))
 
     def plan(
         self, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, progress: Fraction = Fraction(1)
@@ -76,19 +85,27 @@ class Sparsity(ABC):
             progress: share of the way to the final budget, for a schedule with several cuts.
 
         Raises:
-            ValueError: a score is missing or not finite.
+            ValueError: a score is missing or not finite, no channel would stay at all, or a group would be emptied and
+                the limits forbid it.
         """
         population = self.population(graph)
         for group in population:
             _require_finite(group, scores)
         dense = dense or Dense.of(graph)
-        wanted = self._wanted(graph, scores, dense, progress)
+        wanted = self.wanted(graph, scores, dense, progress)
+        require_survivors(wanted, scores, self.limits.on_empty, self.hint(graph, scores))
+        branches = removed_branches(graph, wanted, self.limits.on_empty)
         kept = {name: best(scores[name], width) for name, width in self._fitted(graph, dense, wanted).items()}
-        floors = {g.name: self.limits.why_floored(g, dense, wanted[g.name]) for g in population}
-        unrounded = {g.name: self.limits.why_unrounded(g, dense, wanted[g.name]) for g in population}
+        kept |= {name: [] for names in branches.values() for name in names}
+        cut = [group for group in population if kept[group.name]]
+        floors = {g.name: self.limits.why_floored(g, dense, wanted[g.name]) for g in cut}
+        unrounded = {g.name: self.limits.why_unrounded(g, dense, wanted[g.name]) for g in cut}
         return Plan(
             kept=kept,
-            wanted={g.name: self.limits.floored(g, dense, wanted[g.name]) for g in population},
+            wanted={g.name: self.limits.floored(g, dense, wanted[g.name]) if g in cut else 0 for g in population},
+            threshold=self.threshold(graph, scores, wanted),
+            branches=list(branches),
+            remarks=[told(name, scores[name], len(kept[name])) for name in emptied(wanted) if kept[name]],
             cost=cost(graph, kept),
             dense=Cost(dense.macs, dense.params),
             round_to=self.limits.round_to,
@@ -103,8 +120,8 @@ class Sparsity(ABC):
         """``plan(…).kept``."""
         return self.plan(graph, scores, dense, progress).kept
 
-    def _wanted(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
-        """What budget and overrides ask for, in every group of the population."""
+    def wanted(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+        """What budget and overrides ask for, in every group of the population; floors and multiples come later."""
         wanted = self.asked(graph, scores, dense, progress) | self.overridden(graph, dense, progress)
         return {group.name: wanted[group.name] for group in self.population(graph)}
 

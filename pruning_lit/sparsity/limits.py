@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from typing import Literal, get_args
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.rates import parse_rate, parse_share
 
 EXCLUDED = "excluded by sparsity.exclude"
+OnEmpty = Literal["floor", "error", "remove"]
 
 
 class Limits:
@@ -28,6 +30,9 @@ class Limits:
             of what the budget says. Of several patterns that match a group the last counts. Floors and multiples hold
             for these groups, too, and what is excluded stays whole. A budget for the network as a whole is met by the
             whole: the other groups give what these do not.
+        on_empty: what happens where the budget would take all channels of a group. ``floor``: its floors hold, as
+            everywhere. ``error``: nothing is cut, and all such groups are named. ``remove``: where that makes a whole
+            residual branch zero, the branch is taken out; elsewhere as ``floor``.
 
     Raises:
         ValueError: a value is outside its range.
@@ -40,6 +45,7 @@ class Limits:
         round_to: int = 1,
         exclude: Sequence[str] = (),
         overrides: Mapping[str, float | str] | None = None,
+        on_empty: OnEmpty = "floor",
     ) -> None:
         self.min_channels, self.round_to = _count(min_channels, "min_channels"), _count(round_to, "round_to")
         self.min_share = parse_share(min_share, "sparsity.min_share", "the share of its dense width that stays")
@@ -49,6 +55,9 @@ class Limits:
             raise ValueError(
                 f"sparsity.overrides must map patterns to rates such as {{layer1.*: 0.2}}, got {overrides!r}"
             )
+        if on_empty not in get_args(OnEmpty):
+            raise ValueError(f"sparsity.on_empty must be one of {list(get_args(OnEmpty))}, got {on_empty!r}")
+        self.on_empty = on_empty
         self.exclude = [str(pattern) for pattern in exclude]
         self.overrides = {
             str(pattern): parse_rate(rate, f"sparsity.overrides: the rate of {str(pattern)!r},")

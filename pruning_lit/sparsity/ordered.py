@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -14,8 +14,10 @@ from pruning_lit.channels import ChannelGraph, cost_of_widths
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.rates import parse_rate
+from pruning_lit.sparsity.threshold import largest_share, widths_above
 
 Scope = Literal["layer", "global"]
+Rule = Literal["exact", "reference"]
 
 
 class _Ordered(Sparsity):
@@ -66,6 +68,10 @@ class _Ordered(Sparsity):
         )
 
 
+def _sizes(graph: ChannelGraph) -> dict[str, int]:
+    return {group.name: group.size for group in graph.groups}
+
+
 def _comparable(scores: Tensor, normalise: bool) -> Tensor:
     mean = scores.mean()
     return scores / mean if normalise and mean > 0 else scores
@@ -74,23 +80,69 @@ def _comparable(scores: Tensor, normalise: bool) -> Tensor:
 class Global(_Ordered):
     """Remove one share of all channels of the network, the lowest scores first, wherever they are.
 
-    The share is one of all groups that are not excluded, and it is met with floors and overrides: where these keep
-    channels, others go instead, and what overrides remove counts. Rounding comes afterwards, and may keep more.
+    The share is one of all groups that are not excluded. With the rule ``exact`` it is met with floors and overrides:
+    where these keep channels, others go instead, and what overrides remove counts. Rounding comes afterwards, and may
+    keep more. With ``reference`` one threshold is read from the sorted scores and all that is not above it goes (see
+    ``criteria.global_threshold``): usually one channel more, with equal scores more than that; what floors keep, and
+    what overrides do, is not made up for elsewhere.
 
     Args:
         rate: share of the channels removed, in [0, 1).
+        rule: ``exact``, or ``reference``: that of Network Slimming's release.
+        scope: ``global``; or ``layer``: the same share, or a threshold of its own, in every group.
         normalise: divide the scores of each group by their mean first, for criteria whose unit differs from layer to
-            layer.
+            layer; None: only with the rule ``exact``.
         limits: see ``Limits``.
     """
 
-    def __init__(self, rate: float | str, normalise: bool = True, **limits: Any) -> None:
-        super().__init__("global", normalise, **limits)
+    def __init__(
+        self,
+        rate: float | str,
+        rule: Rule = "exact",
+        scope: Scope = "global",
+        normalise: bool | None = None,
+        **limits: Any,
+    ) -> None:
+        super().__init__(scope, rule == "exact" if normalise is None else normalise, **limits)
+        if rule not in get_args(Rule):
+            raise ValueError(f"sparsity.rule must be one of {list(get_args(Rule))}, got {rule!r}")
+        self.rule = rule
         self.rate = parse_rate(rate, "sparsity.rate")
 
+    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+        """See ``Sparsity``."""
+        if self.rule == "exact":
+            return super().asked(graph, scores, dense, progress)
+        judged = self._judged(graph, scores)
+        total, present = (sum(sizes[name] for name in judged) for sizes in (dense.sizes, _sizes(graph)))
+        share = 1 - (1 - self.rate * progress) * Fraction(total, present)  # of what there is now
+        return widths_above(judged, max(0.0, float(share)), together=self.scope == "global")
+
+    def threshold(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> float | None:
+        """The largest score that is to go; None where the scores of different groups are not compared, or none goes."""
+        if self.rule == "exact" or self.scope == "layer":
+            return None
+        gone = [each.sort().values[len(each) - wanted[name] - 1] for name, each in self._judged(graph, scores).items()
+                if wanted[name] < len(each)]  # fmt: skip
+        return max(map(float, gone), default=None)
+
+    def hint(self, graph: ChannelGraph, scores: Scores) -> str:
+        """See ``Sparsity``."""
+        if self.rule == "exact" or self.scope == "layer":
+            return ""
+        return f"the largest sparsity.rate that empties no group is {largest_share(self._judged(graph, scores))}"
+
+    def _judged(self, graph: ChannelGraph, scores: Scores) -> dict[str, Tensor]:
+        """The scores, to be compared, of the groups without a rate of their own."""
+        rates = self.limits.rates(graph)
+        names = [group.name for group in self.population(graph) if group.name not in rates]
+        return {name: _comparable(scores[name], self.normalise) for name in names}
+
     def check(self, graph: ChannelGraph) -> None:
-        """ValueError where the floors and overrides leave more channels than may stay."""
+        """ValueError where, with the rule ``exact``, floors and overrides leave more channels than may stay."""
         super().check(graph)
+        if self.rule == "reference":
+            return
         dense, narrowest = Dense.of(graph), self.narrowest(graph)
         if not self.met(graph, narrowest, dense, Fraction(1)):
             total = self._total(graph, narrowest, dense)

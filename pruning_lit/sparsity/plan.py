@@ -17,6 +17,9 @@ class Plan:
         round_to: what widths are multiples of.
         unrounded: groups whose width is no multiple, each with the reason in words; they keep all their channels.
         floors: groups that a floor keeps wider than the budget asks, each with the floor (``min_share=0.1``).
+        threshold: the largest score that goes, where one holds for all groups; else None.
+        branches: paths of the residual branches that are taken out.
+        remarks: what else a reader has to know, in sentences.
         multiplicities: output channels of the layer behind each position, see ``ChannelGroup.multiplicity``.
     """
 
@@ -27,6 +30,9 @@ class Plan:
     round_to: int
     unrounded: dict[str, str]
     floors: dict[str, str]
+    threshold: float | None
+    branches: list[str]
+    remarks: list[str]
     multiplicities: dict[str, int]
 
     @property
@@ -42,7 +48,10 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """Why more stays than was asked for, in sentences."""
-        notes = []
+        notes = [*self.remarks]
+        if self.branches:
+            names = ", ".join(f"`{path}`" for path in self.branches)
+            notes.append(f"Nothing is left that these residual branches would add, so they are taken out: {names}.")
         if self.floors:
             kept_by = {
                 floor: [name for name in self.floors if self.floors[name] == floor] for floor in self.floors.values()

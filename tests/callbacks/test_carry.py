@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pruning_lit.callbacks.carry import carry_optimizers, rewrap
-from pruning_lit.channels import narrow, trace
+from pruning_lit.callbacks.carry import carry_average, carry_optimizers, rewrap
+from pruning_lit.channels import Moves, narrow, trace, verify
+from pruning_lit.models import preresnet
 
 KEPT = {"0": [0, 2, 5], "3": [1, 2]}
 OPTIMIZERS = {
@@ -142,6 +143,79 @@ def test_the_carried_state_can_be_saved_and_loaded(tmp_path):
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for mine, theirs in zip(optimizer.state.values(), other.state.values(), strict=True):
         assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def residual(make) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A network with residual branches, whose optimizer has a memory of three steps."""
+    torch.manual_seed(0)
+    net = preresnet(11, width=2)
+    optimizer = make(net.named_parameters())
+    for seed in range(3):
+        step(net, optimizer, gradients(net, seed))
+    return net, optimizer
+
+
+def without_branch(net: nn.Module, path: str = "layer2.0") -> Moves:
+    graph = trace(net, torch.zeros(1, 3, 8, 8))
+    (branch,) = (branch for branch in graph.branches if branch.path == path)
+    return narrow(net, graph, {"layer1.0.conv1": [1], **{name: [] for name in branch.groups}})
+
+
+@every_optimizer
+def test_an_optimizer_forgets_the_parameters_of_a_branch_that_has_gone(make):
+    net, optimizer = residual(make)
+    moves = without_branch(net)
+    carry_optimizers([optimizer], moves)
+    (group,) = optimizer.param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in net.parameters()]
+    assert group["param_names"] == [name for name, _ in net.named_parameters()]
+    assert {id(p) for p in optimizer.state} <= {id(p) for p in net.parameters()}
+
+
+@every_optimizer
+def test_the_parameters_beside_a_branch_that_has_gone_step_on_as_they_would_have(make):
+    net, optimizer = residual(make)
+    uncut = copy.deepcopy(net)
+    uncut_optimizer = make(uncut.named_parameters())
+    uncut_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    moves = without_branch(net)
+    carry_optimizers([optimizer], moves)
+    for seed in (7, 8):
+        grads = gradients(uncut, seed)
+        step(uncut, uncut_optimizer, grads)
+        step(net, optimizer, {n: moves[n].gather(g) if n in moves else g for n, g in grads.items()})
+    for name, parameter in net.named_parameters():
+        other = uncut.get_parameter(name).detach()
+        expected = moves[name].gather(other) if name in moves else other
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_every_parameter_learns_after_a_branch_has_gone():
+    net, optimizer = residual(OPTIMIZERS["SGD with momentum"])
+    carry_optimizers([optimizer], without_branch(net))
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer.zero_grad()
+    net.train()(torch.randn(5, 3, 8, 8)).square().sum().backward()
+    optimizer.step()
+    assert [name for name, parameter in net.named_parameters() if torch.equal(before[name], parameter)] == []
+
+
+def test_the_state_without_a_branch_can_be_loaded_again():
+    net, optimizer = residual(OPTIMIZERS["Adam"])
+    carry_optimizers([optimizer], without_branch(net))
+    other = OPTIMIZERS["Adam"](copy.deepcopy(net).named_parameters())
+    other.load_state_dict(optimizer.state_dict())
+    assert len(other.state) == len(list(net.parameters()))
+
+
+def test_an_average_loses_the_branch_with_the_network():
+    net, _ = residual(OPTIMIZERS["plain SGD"])
+    average = torch.optim.swa_utils.AveragedModel(net)
+    carry_average(average.module, without_branch(net))
+    assert repr(average.module) == repr(net)
+    assert average.module.state_dict().keys() == net.state_dict().keys()
+    assert verify(average.module, net, torch.randn(2, 3, 8, 8)) == 0
+    average.update_parameters(net)
 
 
 def test_one_process_has_nothing_to_rewrap():

@@ -20,6 +20,10 @@ PUBLISHED = {  # name: classes, picture size, parameters, MACs
     "resnet50": (1000, 224, 25_557_032, 4_089_184_256),  # CHIP, table 2; torchvision's own 25,557,032
     "vgg19_bn": (10, 32, 20_035_018, 398_136_320),  # Network Slimming's released networks; their selection layers,
     "preresnet164": (10, 32, 1_703_258, 247_646_720),  # which have parameters there, not counted
+    "vgg11_bn": (10, 32, 9_228_362, 152_769_536),
+    "vgg13_bn": (10, 32, 9_413_066, 228_267_008),
+    "vgg16_bn_slimming": (10, 32, 14_724_042, 313_201_664),
+    "preresnet56": (10, 32, 590_426, 87_214_592),
     "densenet40": (10, 32, 1_059_298, 282_917_328),
     "resnet34": (1000, 224, 21_797_672, 3_663_761_408),  # torchvision's weight page: 21,797,672 and 3.66 G
     "resnet101": (1000, 224, 44_549_160, 7_801_405_440),  # torchvision's weight page: 44,549,160 and 7.80 G
@@ -34,6 +38,21 @@ def count(net: nn.Module, size: int) -> tuple[int, int]:
     with counter:
         net(torch.zeros(1, 3, size, size, device="meta"))
     return sum(parameter.numel() for parameter in net.parameters()), counter.get_total_flops() // 2
+
+
+def preresnet_by_hand(num_blocks: int, num_classes: int = 10) -> tuple[int, int]:
+    """The same for bottlenecks 1x1, 3x3, 1x1 with a batch norm before each kernel; entries have a 1x1 shortcut."""
+    kernels, norm_channels, macs, incoming = 27 * 16, 256, 27 * 16 * 32**2, 16
+    for stage, planes in enumerate((16, 32, 64)):
+        for block in range(num_blocks):
+            entry = block == 0
+            rest = 13 * planes**2 + entry * 4 * planes * incoming
+            kernels += incoming * planes + rest
+            macs += incoming * planes * (64 >> stage if entry and stage else 32 >> stage) ** 2
+            macs += rest * (32 >> stage) ** 2
+            norm_channels += incoming + 2 * planes
+            incoming = 4 * planes
+    return kernels + 2 * norm_channels + 257 * num_classes, macs + 256 * num_classes
 
 
 def cifar_resnet_by_hand(num_blocks: int, num_classes: int = 10) -> tuple[int, int]:
@@ -64,6 +83,12 @@ def test_cifar_resnet_counts_follow_from_its_definition(depth, millions):
     assert num_parameters / 1e6 == pytest.approx(millions, rel=0.02)  # He et al. 2016, table 6
 
 
+@pytest.mark.parametrize("depth", [20, 56, 110, 164])
+def test_preactivation_resnet_counts_follow_from_its_definition(depth):
+    net = instantiate(OmegaConf.load(ARCH / f"preresnet{depth}.yaml"), num_classes=10)
+    assert count(net, 32) == preresnet_by_hand((depth - 2) // 9)
+
+
 @pytest.mark.parametrize("depth", [8, 14])
 @pytest.mark.parametrize("num_classes", [10, 100])
 def test_small_depths_and_other_class_counts_follow_the_same_definition(depth, num_classes):
@@ -88,13 +113,23 @@ def test_vgg_with_a_linear_classifier_and_no_bias_is_network_slimmings(depth, nu
 @pytest.mark.parametrize(
     ("net", "num_parameters", "macs"),
     [
-        (preresnet(164, 100), 1_726_388, 247_669_760),  # the counts of Network Slimming's released networks
+        (preresnet(164, 10), 1_703_258, 247_646_720),  # the counts of Network Slimming's released networks
+        (preresnet(164, 100), 1_726_388, 247_669_760),
         (preresnet(56, 10), 590_426, 87_214_592),
+        (cifar_densenet(40, 10), 1_059_298, 282_917_328),
         (cifar_densenet(40, 100), 1_100_428, 282_958_368),
         (cifar_densenet(40, 10, stem=16), 1_019_722, 264_812_928),  # the stem of the papers
         (cifar_densenet(40, 100, stem=16), 1_060_132, 264_812_928 + 448 * 90),
     ],
-    ids=["preresnet164-100", "preresnet56", "densenet40-100", "densenet40-paper", "densenet40-paper-100"],
+    ids=[
+        "preresnet164",
+        "preresnet164-100",
+        "preresnet56",
+        "densenet40",
+        "densenet40-100",
+        "densenet40-paper",
+        "densenet40-paper-100",
+    ],
 )
 def test_slimming_networks_have_the_published_counts(net, num_parameters, macs):
     assert count(net, 32) == (num_parameters, macs)

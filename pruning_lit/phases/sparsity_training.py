@@ -1,0 +1,131 @@
+"""Training that pulls the scales of batch norms towards zero, so that they tell which channels matter."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+from lightning_fabric.plugins.precision.amp import _optimizer_handles_unscaling
+from pytorch_lightning.plugins.precision import HalfPrecision, MixedPrecision
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pruning_lit.criteria import Criterion
+from pruning_lit.criteria.bn_scale import scale_names, scales_of
+from pruning_lit.phases.training import Training
+from pruning_lit.sparsity import Population, Sparsity
+
+log = logging.getLogger(__name__)
+SHARDED = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
+
+
+class SparsityTraining(Training):
+    """Cross-entropy plus an L1 penalty on batch-norm scales: ``loss + pull * sum of |scale|``.
+
+    The sub-gradient ``pull * sign(scale)`` is added to the gradient of the scales once per optimizer step, after
+    the exchange between processes, unscaling, accumulation and clipping; so it is never clipped, nor multiplied by
+    their number. It goes through the optimizer like any gradient, learning rate and momentum included; ``train/loss``
+    is without it.
+
+    Args:
+        pull: strength of the penalty, the paper's lambda; of the sum over all channels, while the loss is a mean.
+        criterion, sparsity: which say what can be pruned.
+        penalised: ``population``: the scales of the channels that can be pruned; ``all``: those of every batch norm.
+        training: see ``Training``.
+
+    Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", equation 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        pull: float,
+        criterion: Criterion,
+        sparsity: Sparsity,
+        penalised: Literal["population", "all"] = "population",
+        **training: Any,
+    ) -> None:
+        super().__init__(**training)
+        if not pull >= 0 or pull == float("inf"):
+            raise ValueError(f"pull is the strength of a penalty, at least 0, got {pull}")
+        if penalised not in ("population", "all"):
+            raise ValueError(f"penalised must be 'population' or 'all', got {penalised!r}")
+        if not scale_names(self.net):
+            raise ValueError("the network has no batch norm with a scale, so there is nothing to pull towards zero")
+        self.pull, self.penalised = pull, penalised
+        self.population = Population(criterion, sparsity)
+        self.scales: list[tuple[nn.Parameter, Tensor | None]] = []
+
+    def on_fit_start(self) -> None:
+        """Refuse what would split the scales between processes."""
+        super().on_fit_start()
+        if isinstance(self.trainer.strategy, SHARDED):
+            name = type(self.trainer.strategy).__name__
+            raise ValueError(f"sparsity training needs whole scales on every process, but {name} splits them; use ddp")
+        if isinstance(self.trainer.precision_plugin, HalfPrecision):
+            log.warning(
+                "scales of %s are coarse: many will be equal at the threshold and go together; 16-mixed and bf16-mixed "
+                "keep them in float32",
+                self.trainer.precision_plugin.precision,
+            )
+
+    def on_train_epoch_start(self) -> None:
+        """Find the penalised scales; a cut at this epoch has been made by now."""
+        super().on_train_epoch_start()
+        parameters, example = dict(self.net.named_parameters()), self.trainer.datamodule.example  # type: ignore[attr-defined]
+        self.scales = [
+            (parameters[name], None if bool(flags.all()) else flags.to(parameters[name]))
+            for name, flags in self.penalised_entries(example.to(self.device)).items()
+        ]
+
+    def penalised_entries(self, example: Tensor) -> dict[str, Tensor]:
+        """By the name of a batch norm's weight, one boolean per channel: whether its scale is pulled.
+
+        Args:
+            example: a picture, ``(1, C, H, W)``.
+        """
+        names, parameters = scale_names(self.net), dict(self.net.named_parameters())
+        if self.penalised == "all":
+            return {name: torch.ones(len(parameters[name]), dtype=torch.bool) for name in sorted(names)}
+        entries: dict[str, Tensor] = {}
+        for group in self.population.groups(self.net, example):
+            for piece in scales_of(group, names):
+                flags = entries.setdefault(piece.parameter, torch.zeros(len(parameters[piece.parameter])).bool())
+                flags[piece.positions.flatten()] = True
+        return entries
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, then pull: Lightning calls this once in front of every optimizer step, also without clipping."""
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        pull_scales(self.scales, self.pull * self._loss_scale(optimizer))
+
+    def _loss_scale(self, optimizer: Optimizer) -> float:
+        """By what the gradients are too large here: fused optimizers take the loss scale off within their step."""
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler and _optimizer_handles_unscaling(optimizer):
+            return float(plugin.scaler.get_scale())
+        return 1.0
+
+
+@torch.no_grad()
+def pull_scales(scales: Sequence[tuple[nn.Parameter, Tensor | None]], strength: float) -> None:
+    """Add ``strength * sign(scale)`` to the gradients, in place; the sign of 0 is 0.
+
+    Args:
+        scales: the weights of batch norms, each of shape ``(channels,)``, with 1 for every channel that is pulled and 0
+            for the others, or None where all are. One without a gradient is left alone.
+        strength: in the unit of the gradients.
+
+    Source: Liu et al. 2017, section 3; Network Slimming's release for the place in the step.
+    """
+    learning = [(scale, flags) for scale, flags in scales if scale.grad is not None]
+    signs = [scale.sign() if flags is None else scale.sign() * flags for scale, flags in learning]
+    if learning:
+        gradients = [cast(Tensor, scale.grad) for scale, _ in learning]
+        torch._foreach_add_(gradients, signs, alpha=strength)  # one launch on a GPU

@@ -1,0 +1,40 @@
+"""What can be pruned in a network, as a criterion and a sparsity together have it."""
+
+from torch import Tensor, nn
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup, trace
+from pruning_lit.criteria import Criterion
+from pruning_lit.sparsity.base import Sparsity
+
+
+class Population:
+    """The groups that may lose channels: not protected, judged by the criterion, not excluded by the sparsity.
+
+    Args:
+        criterion: how much a channel matters.
+        sparsity: how many stay.
+    """
+
+    def __init__(self, criterion: Criterion, sparsity: Sparsity) -> None:
+        self.criterion, self.sparsity = criterion, sparsity
+        self._latest: ChannelGraph | None = None
+
+    def graph(self, net: nn.Module, example: Tensor) -> ChannelGraph:
+        """The graph in which all other groups are protected; traced anew where the widths have changed.
+
+        Args:
+            net: the network.
+            example: a picture, ``(1, C, H, W)``, on its device.
+        """
+        shapes = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
+        if self._latest is None or self._latest.shapes != shapes:
+            self._latest = self.judged(net, trace(net, example))
+        return self._latest
+
+    def judged(self, net: nn.Module, graph: ChannelGraph) -> ChannelGraph:
+        """``graph``, with those groups protected that the criterion leaves whole."""
+        return graph.protect(self.criterion.unjudged(net, graph))
+
+    def groups(self, net: nn.Module, example: Tensor) -> list[ChannelGroup]:
+        """The groups; arguments as for ``graph``."""
+        return self.sparsity.population(self.graph(net, example))

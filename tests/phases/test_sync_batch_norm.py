@@ -1,0 +1,72 @@
+"""Batch norms switched over to statistics of all processes, and back, go on reading through their selections."""
+
+import copy
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels import insert_selections, narrow, trace
+from pruning_lit.phases.runner import layer_sync
+from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
+
+
+class Stream(nn.Module):
+    """One norm that reads a stream, and one behind a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 1)
+        self.reader = nn.BatchNorm2d(6)
+        self.inner = nn.Conv2d(6, 6, 1)
+        self.behind = nn.BatchNorm2d(6)
+        self.outer = nn.Conv2d(6, 6, 1)
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(x + self.outer(self.behind(self.inner(self.reader(x).relu())).relu()))
+
+
+def narrowed() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    net, pictures = Stream().eval(), torch.randn(2, 3, 4, 4)
+    assert insert_selections(net, pictures) == ["reader"]
+    narrow(net, trace(net, pictures), {"reader.select": [1, 2, 5]})
+    return net, pictures
+
+
+@pytest.mark.parametrize("plugin", [SyncBatchNorm(), GpuSyncBatchNorm()], ids=lambda plugin: type(plugin).__name__)
+def test_selections_stay_in_front_when_norms_are_switched_over_and_back(plugin):
+    net, pictures = narrowed()
+    expected, names = net(pictures), list(net.state_dict())
+    switched = plugin.apply(copy.deepcopy(net))
+    assert torch.equal(switched.eval()(pictures), expected)
+    assert list(switched.state_dict()) == names
+    back = plugin.revert(switched)
+    assert torch.equal(back.eval()(pictures), expected)
+    assert list(back.state_dict()) == names
+    assert not any("Sync" in type(module).__name__ for module in back.modules())
+
+
+def test_norms_on_gpus_are_torchs_own_with_one_selection_each():
+    net, _ = narrowed()
+    switched = GpuSyncBatchNorm().apply(net)
+    for norm, hooks in ((switched.reader, 1), (switched.behind, 0)):
+        assert isinstance(norm, nn.SyncBatchNorm)
+        assert len(norm._forward_pre_hooks) == hooks
+
+
+def test_each_accelerator_has_its_own_way():
+    assert isinstance(layer_sync("gpu"), GpuSyncBatchNorm)
+    assert isinstance(layer_sync("cuda"), GpuSyncBatchNorm)
+    assert isinstance(layer_sync("cpu"), SyncBatchNorm)
+
+
+@pytest.mark.parametrize("plugin", [SyncBatchNorm(), GpuSyncBatchNorm()], ids=lambda plugin: type(plugin).__name__)
+def test_lightning_hands_the_plugin_to_its_strategy(plugin):
+    trainer = pl.Trainer(
+        accelerator="cpu", strategy="ddp_fork", devices=2, logger=False, plugins=[plugin], enable_checkpointing=False
+    )
+    assert trainer.strategy._layer_sync is plugin
