@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelRelabel
+from pruning_lit.channels.branch import MARK
 
 
 def kaiming_convolutions(model: nn.Module) -> None:
@@ -39,7 +40,7 @@ def batch_norm_scales(model: nn.Module, scale: float) -> None:
 
 
 def start_afresh(model: nn.Module, fresh: nn.Module) -> None:
-    """Forget, in place, all that the network has learned; its widths, and which channels it selects, stay.
+    """Forget, in place, all that the network has learned; its widths, selections and removed branches stay.
 
     A network with a method ``initialise`` starts as it would have, had it been built this narrow: every layer by its
     own default, then that method. Any other one gets the leading slice of each of ``fresh``'s tensors: as good as a
@@ -57,15 +58,16 @@ def start_afresh(model: nn.Module, fresh: nn.Module) -> None:
     if callable(initialise := getattr(model, "initialise", None)):
         for module in model.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
-                pass
+                reset()
         initialise()
     else:
         _take_leading_slices(model, fresh)
 
 
 def _take_leading_slices(model: nn.Module, fresh: nn.Module) -> None:
-    relabels = {f"{name}.source" for name, module in model.named_modules() if isinstance(module, ChannelRelabel)}
-    mine = {name: tensor for name, tensor in model.state_dict().items() if name not in relabels}
+    structure = {f"{name}.source" for name, module in model.named_modules() if isinstance(module, ChannelRelabel)}
+    structure |= {name for name in model.state_dict() if name.rpartition(".")[2] == MARK}
+    mine = {name: tensor for name, tensor in model.state_dict().items() if name not in structure}
     start = fresh.state_dict()
     for name, tensor in mine.items():
         if name not in start:

@@ -97,6 +97,17 @@ def test_kernels_start_with_the_spread_that_belongs_to_the_present_widths(name, 
             assert float(sample.mean()) == pytest.approx(0, abs=tolerance), key
 
 
+@pytest.mark.parametrize("wrapped", [False, True])  # the wrapper has no start of its own
+def test_a_removed_branch_does_not_come_back(wrapped):
+    net, fresh = preresnet(20), preresnet(20)
+    net.layer1[1].drop_branch()
+    trained(net)
+    around = [nn.Sequential(net), nn.Sequential(fresh)] if wrapped else [net, fresh]
+    start_afresh(*around)
+    assert not net.layer1[1].has_branch
+    assert (net.layer2[0].bn1.weight == 0.5).all()
+
+
 def test_a_network_without_a_start_of_its_own_gets_leading_slices_of_a_fresh_one():
     fresh = torchvision_model("resnet18", num_classes=10)
     net = trained(halved(torchvision_model("resnet18", num_classes=10)))
