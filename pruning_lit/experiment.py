@@ -45,7 +45,7 @@ def run(config: DictConfig, folder: Path) -> None:
     check(phases, dense, data)
     stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
-    for number, (name, module) in enumerate(phases, start=1):
+    for number, (name, module) in enumerate(phases.items(), start=1):
         outcomes.append(PhaseRunner(config, folder, number, name).run(module, data))
     if _rank() == 0:
         leave_behind(config, folder, dense, net, data, outcomes, stopwatch)
@@ -67,12 +67,12 @@ def open_data(config: DictConfig) -> Pictures:
 def build_network(config: DictConfig, data: Pictures) -> nn.Module:
     """The dense network, with the weights the config names; it adopts the widths of what is loaded into it."""
     net = build(config.arch, data.num_classes)
-    if config.weights is not None:
-        load_weights(net, config.weights)
-        log.info("weights from %s", config.weights)
     require_fit(net, data)
     if config.channel_selection:
         insert_selections(net, data.example)
+    if config.weights is not None:
+        load_weights(net, config.weights)
+        log.info("weights from %s", config.weights)
     adopt_on_load(net)
     return net
 
@@ -92,22 +92,22 @@ def forward_once(net: nn.Module, example: Tensor) -> Any:
         raise ValueError(f"the network does not take pictures of shape {shape}: {described(error)}") from error
 
 
-def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> list[tuple[str, Training]]:
-    """The phases in order with their names, all around the same network; see ``phase_names``.
+def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str, Training]:
+    """The phases in order, all around the same network; see ``phase_names``.
 
     The first one begins with the network as it is: there is nothing to be renewed, unless it begins with a cut.
     """
-    phases = []
-    for number, (name, label) in enumerate(phase_names(config)):
-        module = build_phase(config[name], net, data, partial(renew, config=config, data=data))
-        if number == 0 and not any(isinstance(each, ScheduledPruning) for each in module.callbacks.values()):
+    phases: dict[str, Training] = {}
+    for name, key in phase_names(config).items():
+        module = build_phase(config[key], net, data, partial(renew, config=config, data=data))
+        if not phases and not any(isinstance(each, ScheduledPruning) for each in module.callbacks.values()):
             module.init = "inherited"
-        phases.append((label, module))
+        phases[name] = module
     return phases
 
 
-def phase_names(config: DictConfig) -> list[tuple[str, str]]:
-    """Of every phase the key of its recipe and its own name; in further passes ``finetune-2`` and so on.
+def phase_names(config: DictConfig) -> dict[str, str]:
+    """The name of every phase, in order, to the key of its recipe; in further passes ``finetune-2`` and so on.
 
     A network with given weights is not trained first, and in no pass but the first.
     """
@@ -120,8 +120,8 @@ def phase_names(config: DictConfig) -> list[tuple[str, str]]:
             f"phases={list(config.phases)}: this method does not describe a phase called {unknown or 'anything'}"
         )
     again = [name for name in names if name != "train"]
-    later = [(name, f"{name}-{number}") for number in range(2, config.passes + 1) for name in again]
-    return [*((name, name) for name in names), *later]
+    later = {f"{name}-{number}": name for number in range(2, config.passes + 1) for name in again}
+    return {name: name for name in names} | later
 
 
 def build_phase(recipe: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]) -> Training:
@@ -136,10 +136,10 @@ def renew(net: nn.Module, config: DictConfig, data: Pictures) -> None:
         start_afresh(net, build(config.arch, data.num_classes))
 
 
-def check(phases: list[tuple[str, Training]], dense: nn.Module, data: Pictures) -> None:
+def check(phases: dict[str, Training], dense: nn.Module, data: Pictures) -> None:
     """Refuse, before hours are spent, what cannot work."""
     graph = trace(dense, data.example)
-    for name, module in phases:
+    for name, module in phases.items():
         require_optimizer(name, module)
         module.schedule.check(module.epochs, name)
         for callback in module.callbacks.values():

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
@@ -22,14 +23,18 @@ from pruning_lit.phases.runner import PhaseOutcome, load_network, on_gpu, read_c
 from pruning_lit.report import (
     Best,
     Figures,
-    GroupRecord,
     Latency,
+    PhaseRecord,
     Report,
     Stopwatch,
     console_table,
     figure_to_image,
-    group_record,
+    group_records,
     hardware,
+    notes_on,
+    params_with_whole_norms,
+    scores_figure,
+    threshold_cuts,
     versions,
     widths_figure,
 )
@@ -50,10 +55,10 @@ def leave_behind(
     outcomes: list[PhaseOutcome],
     stopwatch: Stopwatch,
 ) -> Report:
-    """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and ``widths.png``, and print the table.
+    """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and the pictures, and print the table.
 
-    The accuracy is that of the last epoch, on the test pictures; the best epoch, where one could be chosen, stands
-    beside it.
+    The accuracy is that of the last epoch, on the test pictures, and so for every phase; the best epoch, where one
+    could be chosen, stands beside it.
     """
     graph, narrowed = trace(dense, data.example), trace(net, data.example)
     device = torch.device("cuda" if on_gpu(config.trainer.accelerator) else "cpu")
@@ -61,6 +66,7 @@ def leave_behind(
     cuts = [cut for outcome in outcomes for cut in outcome.cuts]
     task = Classification(data.num_classes)
     accuracy = evaluate(net, data, task)["accuracy"]
+    accuracies = [*_on_the_way(dense, data, task, outcomes), accuracy]
     groups = group_records(graph, cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
@@ -68,18 +74,18 @@ def leave_behind(
     report = Report(
         experiment=config.name,
         seed=config.seed,
-        before=_figures(graph, cuts[0]["accuracy_before"] if cuts else accuracy, latency, "before"),
+        before=_figures(graph, _baseline(config, dense, data, task, outcomes, accuracies), latency, "before"),
         after=_figures(narrowed, accuracy, latency, "after"),
         accuracy_after_cut=cuts[-1]["accuracy_after"] if cuts else None,
         best=_best(dense, data, task, outcomes, folder),
         groups=groups,
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
-        notes=cuts[-1]["notes"] if cuts else [],
+        notes=[*notes_on(cuts), *_published_count(narrowed)],
         command=f"python -m pruning_lit {shlex.join(as_typed(sys.argv[1:]))}",
         versions=versions(),
         hardware=hardware(device),
-        phases=[{"name": o.name, "epochs": o.epochs, "seconds": o.seconds} for o in outcomes],
+        phases=[_phase(each, accuracy) for each, accuracy in zip(outcomes, accuracies, strict=True)],
         choices=_choices(config),
         own_network=own_call(arch),
     )
@@ -91,27 +97,58 @@ def leave_behind(
     }
     notes = {"experiment": config.name, "accuracy": accuracy, "pictures": preparation}
     save(net, folder / "pruned" / "model.safetensors", arch, **notes)
-    picture = widths_figure(groups)
-    save_figure(picture, folder / "widths.png")
+    pictures = {"widths": widths_figure(groups)}
+    if decided := threshold_cuts(cuts):
+        pictures["scores"] = scores_figure(decided)
+    for name, picture in pictures.items():
+        save_figure(picture, folder / f"{name}.png")
     report.write(folder)
-    _to_tensorboard(config, folder, report, figure_to_image(picture))
+    _to_tensorboard(config, folder, report, pictures)
     Console().print(console_table(report))
     log.info("report and network in %s", folder)
     return report
 
 
-def group_records(graph: ChannelGraph, cuts: list[dict[str, Any]]) -> list[GroupRecord]:
-    """What became of every group of the dense network over all cuts, in its own numbering.
+def _on_the_way(dense: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome]) -> list[float]:
+    """The accuracy at the end of every phase but the last."""
+    return [
+        evaluate(_from_checkpoint(dense, read_checkpoint(each.last), data), data, task)["accuracy"]
+        for each in outcomes[:-1]
+    ]
 
-    Why a group stays whole is said by the first cut, which knows what was excluded; without cuts, by the graph.
-    """
-    reasons = {group.name: group.protected for group in graph.groups}
-    reasons |= {record["name"]: record["protected"] for record in (cuts[0]["groups"] if cuts else [])}
-    alive = {group.name: list(range(group.size)) for group in graph.groups}
-    for cut in cuts:
-        for name, kept in cut["kept"].items():
-            alive[name] = [alive[name][position] for position in kept]
-    return [group_record(group, alive[group.name], reasons[group.name]) for group in graph.groups]
+
+def _baseline(
+    config: DictConfig,
+    dense: nn.Module,
+    data: Pictures,
+    task: Classification,
+    outcomes: list[PhaseOutcome],
+    accuracies: list[float],
+) -> float:
+    """The accuracy of the dense network: as given, as its own phase left it, or, without one, right before the cut."""
+    if outcomes[0].cuts:
+        return float(outcomes[0].cuts[0]["accuracy_before"])
+    return accuracies[0] if config.weights is None else evaluate(dense, data, task)["accuracy"]
+
+
+def _phase(outcome: PhaseOutcome, accuracy: float) -> PhaseRecord:
+    return {
+        "name": outcome.name,
+        "epochs": outcome.epochs,
+        "seconds": outcome.seconds,
+        "accuracy_after_cut": outcome.cuts[-1]["accuracy_after"] if outcome.cuts else None,
+        "accuracy": accuracy,
+    }
+
+
+def _published_count(graph: ChannelGraph) -> list[str]:
+    """A sentence where published tables count more parameters than there are."""
+    whole = params_with_whole_norms(graph)
+    if whole == cost(graph).params:
+        return []
+    return [
+        f"Counted as in Network Slimming's tables (batch norms in front of selections whole): {whole:,} parameters."
+    ]
 
 
 def _figures(graph: ChannelGraph, accuracy: float, latency: list[Latency], which: str) -> Figures:
@@ -129,9 +166,7 @@ def _best(
         return None
     path, val_accuracy = chosen
     checkpoint = read_checkpoint(path)
-    best = copy.deepcopy(dense)
-    load_network(best, checkpoint, data.example)
-    test_accuracy = evaluate(best, data, task)["accuracy"]
+    test_accuracy = evaluate(_from_checkpoint(dense, checkpoint, data), data, task)["accuracy"]
     return {
         "epoch": checkpoint["epoch"],
         "val_accuracy": val_accuracy,
@@ -140,13 +175,19 @@ def _best(
     }
 
 
+def _from_checkpoint(dense: nn.Module, checkpoint: dict[str, Any], data: Pictures) -> nn.Module:
+    net = copy.deepcopy(dense)
+    load_network(net, checkpoint, data.example)
+    return net
+
+
 def _choices(config: DictConfig) -> dict[str, str]:
     chosen = {"arch": config.arch._target_, **HydraConfig.get().runtime.choices}  # one's own network is no choice
     return {key: str(chosen[key]) for key in ("method", "criterion", "sparsity", "arch", "dataset") if key in chosen}
 
 
-def _to_tensorboard(config: DictConfig, folder: Path, report: Report, widths: Any) -> None:
-    """The hyper-parameters with the final figures, and the widths before and after as a picture."""
+def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: dict[str, Figure]) -> None:
+    """The hyper-parameters with the final figures, and the pictures."""
     if not config.logger:
         return
     from torch.utils.tensorboard import SummaryWriter
@@ -159,6 +200,7 @@ def _to_tensorboard(config: DictConfig, folder: Path, report: Report, widths: An
     figures |= {"params": report.after.params, "latency_ms": report.after.latency_ms}
     settings = {**report.choices, "seed": report.seed, "experiment": report.experiment}
     with SummaryWriter(folder / "tensorboard" / "result") as writer:
-        writer.add_image("widths", widths, dataformats="HWC")
+        for name, picture in pictures.items():
+            writer.add_image(name, figure_to_image(picture), dataformats="HWC")
         known = {f"result/{name}": value for name, value in figures.items() if value is not None}
         writer.add_hparams(settings, known, run_name=".")

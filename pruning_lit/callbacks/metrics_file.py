@@ -4,14 +4,16 @@ import csv
 import os
 from pathlib import Path
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_only
 
 
-class MetricsFile(Callback):
+class MetricsFile(Checkpoint):
     """Append a line per epoch and figure to ``metrics.csv``: phase, epoch, step, name, value.
 
-    Epochs that are trained again after a resume replace the lines they left before.
+    Epochs that are trained again after a resume replace the lines they left before. To Lightning it is a checkpoint, as
+    these are called when the module and all other callbacks, those of a phase included, have logged.
 
     Args:
         path: the file, shared by the phases of a run.
@@ -25,7 +27,7 @@ class MetricsFile(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Runs after the module has logged, before checkpoints are written."""
+        """Runs before the network is saved: an epoch that is not trained again has its lines."""
         lines = [
             line for line in self._lines() if not (line[0] == self.phase and int(line[1]) >= trainer.current_epoch)
         ]

@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelGraph
+from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.criteria import Calibration, Criterion
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.sparsity import Dense, Population, Sparsity
@@ -17,10 +17,10 @@ from pruning_lit.sparsity.emptied import emptied
 class ScaleMonitor(Callback):
     """Logs, at the end of every epoch, whether sparsity training is strong enough for the cut to come.
 
-    ``scales/l1`` is the sum of the absolute scales that can be pruned, ``scales/penalty`` what they add to the loss,
-    ``scales/below_1e-2`` and ``scales/below_1e-3`` the shares that are smaller than these parts of the largest one,
-    ``scales/threshold`` the largest score that would go, ``scales/emptied`` the number of groups that would lose all
-    their channels. TensorBoard gets a histogram, too.
+    ``scales/l1`` is the sum of the absolute scales that can be pruned, ``scales/penalty`` what the pull of the phase
+    adds to the loss, ``scales/below_1e-2`` and ``scales/below_1e-3`` the shares that are smaller than these parts of
+    the largest one, ``scales/threshold`` the largest score that would go, ``scales/emptied`` the number of groups that
+    would lose all their channels. TensorBoard gets a histogram of the absolute scales, too.
 
     Args:
         criterion, sparsity: of the cut to come.
@@ -31,36 +31,51 @@ class ScaleMonitor(Callback):
         self.population = Population(criterion, sparsity)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log."""
+        """Log; on all ranks alike, for a criterion may need them all."""
         net, data = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(net, nn.Module)
-        graph = self.population.graph(net, data.example.to(pl_module.device))
-        groups = self.sparsity.population(graph)
-        scales = magnitudes(net, {piece.parameter for group in groups for piece in scales_of(group, scale_names(net))})
-        figures = {
-            "l1": float(scales.sum()),
-            "penalty": float(getattr(pl_module, "pull", 0.0)) * float(scales.sum()),
-            "below_1e-2": float((scales < 1e-2 * scales.max()).float().mean()),
-            "below_1e-3": float((scales < 1e-3 * scales.max()).float().mean()),
-        }
-        figures |= self.outlook(net, graph, data)
+        graph = self.population.graph(net, data.example)
+        scales = magnitudes(net, self.sparsity.population(graph))
+        figures = summary(scales) | {"penalty": penalty(pl_module)} | self.outlook(net, graph, data)
         pl_module.log_dict({f"scales/{name}": value for name, value in figures.items()}, rank_zero_only=True)
-        for logger in trainer.loggers:
+        for logger in trainer.loggers if len(scales) else ():
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 logger.experiment.add_histogram("scales", scales, trainer.global_step)
 
     def outlook(self, net: nn.Module, graph: ChannelGraph, data: Calibration) -> dict[str, float]:
-        """Threshold, where there is one, and number of emptied groups of a cut made now; without a word on floors."""
+        """Number of emptied groups, and threshold where there is one, of a cut made now; empty where it cannot be made.
+
+        Args:
+            net: the network.
+            graph: in which what cannot be pruned is protected, see ``Population``.
+            data: for criteria that look at feature maps.
+        """
         try:
             scores = self.criterion.scores(net, graph, self.sparsity.population(graph), data)
-        except ValueError:  # the scales are still as they began
+            wanted = self.sparsity.wanted(graph, scores, Dense.of(graph), Fraction(1))
+        except ValueError:  # scales that are all as they began, or not finite; the cut itself will say so
             return {}
-        wanted = self.sparsity.wanted(graph, scores, Dense.of(graph), Fraction(1))
         threshold = self.sparsity.threshold(graph, scores, wanted)
         return {"emptied": float(len(emptied(wanted)))} | ({} if threshold is None else {"threshold": threshold})
 
 
-def magnitudes(net: nn.Module, names: set[str]) -> Tensor:
-    """The absolute values of these parameters, one after the other, shape ``(count,)``, on the CPU."""
-    parameters = dict(net.named_parameters())
-    return torch.cat([parameters[name].detach().float().abs().cpu() for name in sorted(names)])
+def magnitudes(net: nn.Module, groups: list[ChannelGroup]) -> Tensor:
+    """The absolute scales of the groups' channels, one after the other, float32, shape ``(count,)``, on the CPU."""
+    names, parameters = scale_names(net), dict(net.named_parameters())
+    pieces = [piece for group in groups for piece in scales_of(group, names)]
+    scales = [parameters[piece.parameter].detach().cpu()[piece.positions.flatten()] for piece in pieces]
+    return torch.cat([torch.empty(0), *(scale.float().abs() for scale in scales)])
+
+
+def summary(scales: Tensor) -> dict[str, float]:
+    """The sum of absolute scales, and the shares below 1e-2 and 1e-3 of the largest; empty without scales."""
+    if not len(scales):
+        return {}
+    shares = {f"below_{part}": (scales < float(part) * scales.max()).float().mean() for part in ("1e-2", "1e-3")}
+    return {"l1": float(scales.sum())} | {name: float(share) for name, share in shares.items()}
+
+
+def penalty(module: LightningModule) -> float:
+    """``pull * sum of |scale|`` over what the phase pulls towards zero; 0 where it pulls nothing."""
+    pulled = [scale.detach().abs() * (1 if flags is None else flags) for scale, flags in getattr(module, "scales", [])]
+    return float(getattr(module, "pull", 0.0)) * sum(float(scale.sum()) for scale in pulled)

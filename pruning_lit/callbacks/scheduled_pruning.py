@@ -87,7 +87,7 @@ class ScheduledPruning(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out what is masked, where a checkpoint was written behind a cut."""
         module = cast(Prunable, pl_module)
-        self.execution.resume(module.net, trainer.datamodule.example.to(pl_module.device))  # type: ignore[attr-defined]
+        self.execution.resume(module.net, trainer.datamodule.example.to(next(module.net.parameters())))  # type: ignore[attr-defined]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """What is masked stays zero."""
@@ -101,7 +101,8 @@ class ScheduledPruning(Callback):
     def cut(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut the network, and let optimizer, memory format and the distributed wrapper follow."""
         module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
-        net, example = module.net, data.example.to(pl_module.device)
+        net = module.net
+        example = data.example.to(next(net.parameters()))  # its device and its precision
         share_buffers(net)  # the scores of all ranks belong to one network
         judged = self.execution.judged(net, example)
         graph = Population(self.criterion, self.sparsity).graph(judged, example)
@@ -117,7 +118,7 @@ class ScheduledPruning(Callback):
                 log.info(
                     "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line
                 )
-        pictures = self._pictures(data).to(pl_module.device)
+        pictures = self._pictures(data).to(example)
         narrow_net, error = self.execution.cut(trainer, net, graph, plan.kept, pictures)
         if not error <= LARGEST_ERROR:  # not a number counts as too large, too
             log.warning("the narrowed network differs from the masked one by %.1e of the largest output", error)

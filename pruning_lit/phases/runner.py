@@ -40,6 +40,7 @@ class PhaseOutcome:
     Attributes:
         name, epochs: of the phase.
         seconds: training time, over all sittings.
+        last: the checkpoint of the last epoch.
         cuts: what the pruning callback recorded, cut by cut.
         best: the best checkpoint and its validation accuracy, where there is one.
     """
@@ -47,6 +48,7 @@ class PhaseOutcome:
     name: str
     epochs: int
     seconds: float
+    last: Path
     cuts: list[dict[str, Any]] = field(default_factory=list)
     best: tuple[Path, float] | None = None
 
@@ -155,6 +157,7 @@ class PhaseRunner:
             name=self.name,
             epochs=module.epochs,
             seconds=float(states["Timer"]["time_elapsed"]["train"]),
+            last=self.last,
             cuts=pruning.get("cuts", []),
             best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
         )

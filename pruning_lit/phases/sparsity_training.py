@@ -76,7 +76,7 @@ class SparsityTraining(Training):
         parameters, example = dict(self.net.named_parameters()), self.trainer.datamodule.example  # type: ignore[attr-defined]
         self.scales = [
             (parameters[name], None if bool(flags.all()) else flags.to(parameters[name]))
-            for name, flags in self.penalised_entries(example.to(self.device)).items()
+            for name, flags in self.penalised_entries(example).items()
         ]
 
     def penalised_entries(self, example: Tensor) -> dict[str, Tensor]:

@@ -1,12 +1,14 @@
 """What a run and a sweep say about themselves: measurements, records, tables, pictures."""
 
+from pruning_lit.report.cuts import group_records, notes_on, threshold_cuts
 from pruning_lit.report.document import console_table, markdown
-from pruning_lit.report.groups import group_record
 from pruning_lit.report.latency import Latency, Timing
 from pruning_lit.report.machine import hardware, versions
 from pruning_lit.report.measure import Stopwatch
-from pruning_lit.report.plots import figure_to_image, save, scores_figure, widths_figure
+from pruning_lit.report.plots import figure_to_image, save, widths_figure
+from pruning_lit.report.published_counts import params_with_whole_norms
 from pruning_lit.report.record import Best, Figures, GroupRecord, PhaseRecord, Report
+from pruning_lit.report.scores import ThresholdCut, scores_figure
 from pruning_lit.report.sweep import SweepSummary, collect, write_summary
 
 __all__ = [
@@ -18,15 +20,19 @@ __all__ = [
     "Report",
     "Stopwatch",
     "SweepSummary",
+    "ThresholdCut",
     "Timing",
     "collect",
     "console_table",
     "figure_to_image",
-    "group_record",
+    "group_records",
     "hardware",
     "markdown",
+    "notes_on",
+    "params_with_whole_norms",
     "save",
     "scores_figure",
+    "threshold_cuts",
     "versions",
     "widths_figure",
     "write_summary",

@@ -21,12 +21,13 @@ MEANINGS = """\
 - **throughput**: pictures per second at that median."""
 
 
-def markdown(report: "Report", picture: str | None = None) -> str:
+def markdown(report: "Report", widths: str | None = None, scores: str | None = None) -> str:
     """The text of ``report.md``.
 
     Args:
         report: what to tell.
-        picture: file of the widths' picture, relative to the text; ``None`` shows none.
+        widths: file of their picture, relative to the text; ``None`` shows none.
+        scores: the same.
     """
     sections = [
         f"# {report.experiment}: pruning report",
@@ -36,7 +37,7 @@ def markdown(report: "Report", picture: str | None = None) -> str:
         _along_the_way(report),
         "## What the numbers mean\n\n" + MEANINGS,
         "## Use the pruned network\n\n" + _use(report),
-        _widths(report, picture),
+        _widths(report, widths, scores),
         _protected(report),
         _origin(report),
     ]
@@ -132,16 +133,17 @@ def _along_the_way(report: "Report") -> str:
     return "Accuracy on the way:\n\n" + "\n".join(lines) if lines else ""
 
 
-def _widths(report: "Report", picture: str | None) -> str:
+def _widths(report: "Report", widths: str | None, scores: str | None) -> str:
     if not report.groups:
         return ""
     rows = [
         [f"`{group.name}`", str(group.size), str(group.kept), percent(group.kept / group.size, 0)]
         for group in report.groups
     ]
-    image = f"![channels per layer, before and after]({picture})\n\n" if picture else ""
+    pictures = {"channels per layer, before and after": widths, "scores of all channels, and the threshold": scores}
+    images = "".join(f"![{text}]({file})\n\n" for text, file in pictures.items() if file)
     table = markdown_table(["channels made by", "before", "after", "kept"], rows)
-    return f"## Channels per layer\n\n{image}" + "\n".join(table)
+    return f"## Channels per layer\n\n{images}" + "\n".join(table)
 
 
 def _protected(report: "Report") -> str:
@@ -166,6 +168,13 @@ def _origin(report: "Report") -> str:
     }
     lines = [f"- {name}: {value or UNKNOWN}" for name, value in facts.items()]
     command = f"```\n{report.command}\n```\n\n" if report.command else ""
-    rows = [[phase["name"], str(phase["epochs"]), f"{phase['seconds']:.1f}"] for phase in report.phases]
-    phases = "\n\n" + "\n".join(markdown_table(["phase", "epochs", "seconds"], rows)) if rows else ""
-    return f"## How this was made\n\n{command}" + "\n".join(lines) + phases
+    return f"## How this was made\n\n{command}" + "\n".join(lines) + _phases(report)
+
+
+def _phases(report: "Report") -> str:
+    rows = []
+    for phase in report.phases:
+        accuracies = [percent(phase.get("accuracy_after_cut")), percent(phase.get("accuracy"))]
+        rows.append([phase["name"], str(phase["epochs"]), f"{phase['seconds']:.1f}", *accuracies])
+    headings = ["phase", "epochs", "seconds", "accuracy after a cut", "accuracy"]
+    return "\n\n" + "\n".join(markdown_table(headings, rows)) if rows else ""

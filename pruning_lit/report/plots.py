@@ -1,4 +1,4 @@
-"""Pictures of a pruned network: widths per layer, scores of one layer."""
+"""A picture of a pruned network, its widths per layer, and what all pictures share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,44 +43,11 @@ def widths_figure(groups: Sequence[GroupRecord]) -> Figure:
     axes.set(xlabel="channels", xlim=(0, 1.14 * widest), ylim=(len(groups) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _without_frame(axes)
+    without_frame(axes)
     legend = [Patch(color=KEPT, label="kept"), Patch(color=BEFORE, label="removed")]
     if PROTECTED in colours:
         legend.append(Patch(color=PROTECTED, label="protected"))
     figure.legend(handles=legend, loc="outside upper left", ncols=len(legend), frameon=False, fontsize=8)
-    return figure
-
-
-def scores_figure(name: str, scores: Sequence[float], kept: Sequence[int]) -> Figure:
-    """The scores of one layer in falling order, kept and removed channels in two colours.
-
-    Args:
-        name: the layer, for the title.
-        scores: one per channel, shape ``(C,)``; those that are not finite have no line.
-        kept: positions of the channels that stay.
-
-    Raises:
-        ValueError: there are no scores.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    if not len(values):
-        raise ValueError(f"a picture of the scores of {name!r} needs at least one score, got none")
-    order = np.argsort(-values, kind="stable")
-    stays = np.isin(order, np.asarray(kept, dtype=np.int64))
-    heights = np.where(np.isfinite(values[order]), values[order], np.nan)
-    figure = Figure(figsize=(8, 4), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    ranks = np.arange(1, len(values) + 1)
-    thickness = max(0.75, min(24, 380 / len(values)))  # points; the axes are about 500 points wide
-    colours = np.where(stays, KEPT, REMOVED).tolist()  # one call: neither colour lies on top where lines are dense
-    axes.vlines(ranks, 0, heights, colors=colours, linewidth=thickness, capstyle="butt")
-    axes.axhline(0, color="black", linewidth=0.6)
-    if np.nanmin(heights, initial=0) >= 0:
-        axes.set_ylim(bottom=0)
-    axes.set(title=name, xlabel="channels, best first", ylabel="score", xlim=(0, len(values) + 1))
-    _without_frame(axes)
-    counts = {f"kept ({stays.sum()})": KEPT, f"removed ({(~stays).sum()})": REMOVED}
-    axes.legend(handles=[Patch(color=colour, label=label) for label, colour in counts.items()], frameon=False)
     return figure
 
 
@@ -97,5 +64,6 @@ def figure_to_image(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _without_frame(axes: Axes) -> None:
+def without_frame(axes: Axes) -> None:
+    """Leave out the lines above and to the right."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 from pruning_lit.report.atomic import write_text
 from pruning_lit.report.document import markdown
@@ -14,6 +14,7 @@ from pruning_lit.report.latency import Latency
 JSON_NAME = "report.json"
 MARKDOWN_NAME = "report.md"
 WIDTHS_NAME = "widths.png"
+SCORES_NAME = "scores.png"
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,17 @@ class GroupRecord:
 
 
 class PhaseRecord(TypedDict):
-    """One phase of training: its name, number of epochs and wall time in seconds."""
+    """One phase of training: its name, number of epochs and wall time in seconds.
+
+    Accuracies are those on the test pictures, 0 to 1, or None: ``accuracy_after_cut`` right after the last cut in the
+    phase, ``accuracy`` as its last epoch left the network. Reports of earlier versions do not have them.
+    """
 
     name: str
     epochs: int
     seconds: float
+    accuracy_after_cut: NotRequired[float | None]
+    accuracy: NotRequired[float | None]
 
 
 class Best(TypedDict):
@@ -163,10 +170,10 @@ class Report:
             raise ValueError(f"the JSON is not that of a report ({type(error).__name__}: {error})") from error
 
     def write(self, folder: str | Path) -> None:
-        """Write ``report.json`` and ``report.md`` into ``folder``; a ``widths.png`` already there is shown in it."""
+        """Write ``report.json`` and ``report.md`` into ``folder``; pictures already there are shown in it."""
         folder = Path(folder)
-        picture = WIDTHS_NAME if (folder / WIDTHS_NAME).is_file() else None
-        write_text(folder / MARKDOWN_NAME, markdown(self, picture))
+        widths, scores = (name if (folder / name).is_file() else None for name in (WIDTHS_NAME, SCORES_NAME))
+        write_text(folder / MARKDOWN_NAME, markdown(self, widths, scores))
         write_text(folder / JSON_NAME, self.to_json())  # last: a report.json says that the run is complete
 
     @classmethod

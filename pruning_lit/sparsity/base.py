@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost
 from pruning_lit.sparsity.dense import Dense
-from pruning_lit.sparsity.emptied import emptied, removed_branches, require_survivors, told
+from pruning_lit.sparsity.emptied import emptied, removed_branches, told
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import width_after
@@ -65,6 +65,14 @@ class Sparsity(ABC):
         """The largest score that is to go, where one threshold holds for all groups; else None."""
         return None
 
+    def require_survivors(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> None:
+        """ValueError, naming them all, where groups would be emptied and the limits forbid it."""
+        if self.limits.on_empty == "error" and (empty := emptied(wanted)):
+            raise ValueError(
+                f"all channels of {', '.join(map(repr, empty))} would go, and sparsity.on_empty=error forbids that"
+                f"{self.hint(graph, scores)}"
+            )
+
     def hint(self, graph: ChannelGraph, scores: Scores) -> str:
         """What to ask for so that no group is emptied, in words; empty where nobody knows."""
         return ""
@@ -93,7 +101,7 @@ class Sparsity(ABC):
             _require_finite(group, scores)
         dense = dense or Dense.of(graph)
         wanted = self.wanted(graph, scores, dense, progress)
-        require_survivors(wanted, scores, self.limits.on_empty, self.hint(graph, scores))
+        self.require_survivors(graph, scores, wanted)
         branches = removed_branches(graph, wanted, self.limits.on_empty)
         kept = {name: best(scores[name], width) for name, width in self._fitted(graph, dense, wanted).items()}
         kept |= {name: [] for names in branches.values() for name in names}

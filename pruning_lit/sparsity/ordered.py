@@ -88,19 +88,19 @@ class Global(_Ordered):
 
     Args:
         rate: share of the channels removed, in [0, 1).
-        rule: ``exact``, or ``reference``: that of Network Slimming's release.
-        scope: ``global``; or ``layer``: the same share, or a threshold of its own, in every group.
         normalise: divide the scores of each group by their mean first, for criteria whose unit differs from layer to
             layer; None: only with the rule ``exact``.
+        rule: ``exact``, or ``reference``: that of Network Slimming's release.
+        scope: ``global``; or ``layer``: the same share, or a threshold of its own, in every group.
         limits: see ``Limits``.
     """
 
     def __init__(
         self,
         rate: float | str,
+        normalise: bool | None = None,
         rule: Rule = "exact",
         scope: Scope = "global",
-        normalise: bool | None = None,
         **limits: Any,
     ) -> None:
         super().__init__(scope, rule == "exact" if normalise is None else normalise, **limits)
@@ -114,6 +114,8 @@ class Global(_Ordered):
         if self.rule == "exact":
             return super().asked(graph, scores, dense, progress)
         judged = self._judged(graph, scores)
+        if not judged:  # all have a rate of their own
+            return {}
         total, present = (sum(sizes[name] for name in judged) for sizes in (dense.sizes, _sizes(graph)))
         share = 1 - (1 - self.rate * progress) * Fraction(total, present)  # of what there is now
         return widths_above(judged, max(0.0, float(share)), together=self.scope == "global")
@@ -126,11 +128,22 @@ class Global(_Ordered):
                 if wanted[name] < len(each)]  # fmt: skip
         return max(map(float, gone), default=None)
 
+    def require_survivors(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> None:
+        """See ``Sparsity``; nor may one threshold take everything, which floors would not make a sensible network."""
+        judged = self._judged(graph, scores)
+        if self.rule == "reference" and judged and not any(wanted[name] for name in judged):
+            raise ValueError(
+                f"sparsity.rate={float(self.rate)} would take all {sum(map(len, judged.values()))} channels: none has a "
+                f"score above {max(float(each.max()) for each in judged.values()):g}; the scores do not tell them apart, "
+                "as in a network that was never trained, or the rate is too large"
+            )
+        super().require_survivors(graph, scores, wanted)
+
     def hint(self, graph: ChannelGraph, scores: Scores) -> str:
         """See ``Sparsity``."""
         if self.rule == "exact" or self.scope == "layer":
             return ""
-        return f"the largest sparsity.rate that empties no group is {largest_share(self._judged(graph, scores))}"
+        return f"; the largest sparsity.rate that empties no group is {largest_share(self._judged(graph, scores))}"
 
     def _judged(self, graph: ChannelGraph, scores: Scores) -> dict[str, Tensor]:
         """The scores, to be compared, of the groups without a rate of their own."""

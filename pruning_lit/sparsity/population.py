@@ -24,11 +24,12 @@ class Population:
 
         Args:
             net: the network.
-            example: a picture, ``(1, C, H, W)``, on its device.
+            example: a picture, ``(1, C, H, W)``.
         """
         shapes = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
         if self._latest is None or self._latest.shapes != shapes:
-            self._latest = self.judged(net, trace(net, example))
+            weights = next(net.parameters())
+            self._latest = self.judged(net, trace(net, example.to(weights)))  # its device and its precision
         return self._latest
 
     def judged(self, net: nn.Module, graph: ChannelGraph) -> ChannelGraph:

@@ -23,14 +23,15 @@ class TestPictures(Protocol):
 
 @torch.no_grad()
 def evaluate(net: nn.Module, data: TestPictures, task: Classification) -> dict[str, float]:
-    """All metrics of the task on the whole test part, in eval mode, in float32.
+    """All metrics of the task on the whole test part, in eval mode, in the precision of the weights.
 
     Every picture is looked at by this process, none twice; other ranks are not asked.
     """
-    device = next(net.parameters()).device
+    weights = next(net.parameters())
+    device = weights.device
     metrics = task.metrics(over_ranks=False).to(device)
     with evaluating(net):
         for batch in data.test_batches():
             pictures, target = data.on_after_batch_transfer([tensor.to(device) for tensor in batch], 0)
-            metrics.update(net(pictures.float()), target)
+            metrics.update(net(pictures.to(weights)).float(), target)
     return {name: float(value) for name, value in metrics.compute().items()}
