@@ -40,9 +40,9 @@ class ThresholdCut:
 def scores_figure(cuts: Sequence[ThresholdCut]) -> Figure:
     """The scores of the whole network, lowest first, and the threshold: one panel per cut.
 
-    The axis is logarithmic where they differ by more than a factor of ten. Removed and kept channels have their colours,
-    and others where it was not the threshold that decided: by a floor, a multiple or a rate of its own a channel stays
-    that is not above it, with its residual branch one goes that is.
+    The axis is logarithmic where they differ by more than a factor of ten. Removed and kept channels have their colours
+    each, and others where it was not the threshold that decided: by a floor, a multiple or a rate of its own a channel
+    stays that is not above it, with its residual branch one goes that is.
 
     Raises:
         ValueError: there are no cuts.

@@ -83,7 +83,9 @@ def started(seed: int = 0) -> Net:
 def test_three_steps_give_the_scales_of_the_release(variant, pull, parts):
     golden = Golden("sparsity_steps")
     net, meta = golden.build(), golden.meta
-    names = dict(zip(meta["bn_order"], [n for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)], strict=True))
+    names = dict(
+        zip(meta["bn_order"], [n for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)], strict=True)
+    )
     layers = {n.removeprefix("feature."): f"features.{i}" for n, i in _names(net)}
     state = {_translated(key, layers): value for key, value in golden.under("w").items()}
     net.load_state_dict(state, strict=False)
@@ -131,7 +133,9 @@ def difference(module_options: dict | None = None, num_batches: int = 1, **optio
         fit(phase(net, pull, **(module_options or {}) if pull else {}), batches(num_batches), **options)
         ends.append(net)
     plain, pulled = ends
-    return {name: pulled.get_submodule(name).weight - plain.get_submodule(name).weight for name in ("bn1", "bn2", "out")}
+    return {
+        name: pulled.get_submodule(name).weight - plain.get_submodule(name).weight for name in ("bn1", "bn2", "out")
+    }
 
 
 STEP = -RATE * PULL * torch.tensor([1.0, -1.0, 0.0, 1.0])  # the sign of 0 is 0

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from pruning_lit.report import GroupRecord, figure_to_image, save, scores_figure, widths_figure
-from pruning_lit.report.plots import BEFORE, KEPT, PROTECTED, REMOVED
+from pruning_lit.report import GroupRecord, figure_to_image, save, widths_figure
+from pruning_lit.report.plots import BEFORE, KEPT, PROTECTED
 
 
 def groups(num):
@@ -42,24 +42,6 @@ def test_an_image_is_rgb_in_bytes():
     assert image.flags.owndata
 
 
-@pytest.mark.parametrize("num", [1, 16, 2048])
-def test_kept_and_removed_scores_have_their_colours(num):
-    scores = np.random.default_rng(0).random(num)
-    image = figure_to_image(scores_figure("conv", scores, kept=range(num // 2)))
-    assert (num_pixels(image, KEPT) > 500) == (num > 1)
-    assert num_pixels(image, REMOVED) > 500
-
-
-def test_scores_fall_from_left_to_right_and_those_not_finite_are_left_out():
-    figure = scores_figure("conv", [0.5, float("inf"), -1.0, 3.0, float("nan")], kept=[1, 3])
-    heights = [
-        segment[1, 1] for lines in figure.axes[0].collections for segment in lines.get_segments() if len(segment)
-    ]
-    assert [height for height in heights if np.isfinite(height)] == [3.0, 0.5, -1.0]
-
-
 def test_nothing_to_draw_is_refused():
     with pytest.raises(ValueError, match="at least one group"):
         widths_figure([])
-    with pytest.raises(ValueError, match="'conv'"):
-        scores_figure("conv", [], [])

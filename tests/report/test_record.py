@@ -27,7 +27,10 @@ def example(**changes):
         "command": "python -m pruning_lit experiment=chip/resnet56_cifar10_47 seed=3",
         "versions": {"torch": "2.15.0"},
         "hardware": "one abacus",
-        "phases": [{"name": "train", "epochs": 2, "seconds": 12.5}],
+        "phases": [
+            {"name": "train", "epochs": 2, "seconds": 12.5, "accuracy_after_cut": None, "accuracy": 0.9326},
+            {"name": "finetune", "epochs": 3, "seconds": 20.0, "accuracy_after_cut": 0.4125, "accuracy": 0.9301},
+        ],
         "choices": {"method": "chip", "sparsity": "macs_50"},
         "date": "2025-01-02T03:04:05",
     }
@@ -95,6 +98,12 @@ def test_a_report_of_a_later_version_is_read(tmp_path):
     assert Report.from_json(json.dumps(data)) == example()
 
 
+def test_a_report_of_an_earlier_version_does_not_know_the_accuracy_of_a_phase(tmp_path):
+    data = json.loads(example().to_json()) | {"phases": [{"name": "train", "epochs": 2, "seconds": 12.5}]}
+    Report.from_json(json.dumps(data)).write(tmp_path)
+    assert "| train | 2 | 12.5 | - | - |" in (tmp_path / "report.md").read_text()
+
+
 def test_the_document_tells_the_numbers_the_reasons_and_how_to_go_on():
     text = markdown(example())
     for expected in [
@@ -115,7 +124,8 @@ def test_the_document_tells_the_numbers_the_reasons_and_how_to_go_on():
         "one abacus",
         "torch 2.15.0",
         "method=chip, sparsity=macs_50",
-        "| train | 2 | 12.5 |",
+        "| train | 2 | 12.5 | - | 93.26 % |",
+        "| finetune | 3 | 20.0 | 41.25 % | 93.01 % |",
     ]:
         assert expected in text
 
@@ -153,10 +163,11 @@ def test_a_network_of_ones_own_is_to_be_built_by_the_reader():
 
 def test_a_picture_is_shown_when_there_is_one(tmp_path):
     example().write(tmp_path)
-    assert "widths.png" not in (tmp_path / "report.md").read_text()
-    (tmp_path / "widths.png").touch()
-    example().write(tmp_path)
-    assert "(widths.png)" in (tmp_path / "report.md").read_text()
+    assert ".png" not in (tmp_path / "report.md").read_text()
+    for name in ("widths.png", "scores.png"):
+        (tmp_path / name).touch()
+        example().write(tmp_path)
+        assert f"({name})" in (tmp_path / "report.md").read_text()
 
 
 def test_a_reason_with_a_bar_does_not_break_the_tables():

@@ -1,0 +1,69 @@
+"""What a run of several passes says of itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pruning_lit.channels import load
+from pruning_lit.channels.artefact import read
+from tests.conftest import read_report, run_command
+
+SLIMMING = (
+    "method=network_slimming", "arch=preresnet20", "callbacks=quiet", "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu", "trainer.limit_train_batches=3", "dataset.batch_size=16", "train.epochs=1",
+    "train.optimizer.lr=0.02", "latency.repeats=2", "latency.batch_size=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two_passes(tmp_path_factory) -> Path:
+    """One run of Network Slimming, looked at by several tests."""
+    folder = tmp_path_factory.mktemp("two_passes") / "run"
+    run_command(*SLIMMING, "passes=2", f"hydra.run.dir={folder}")
+    return folder
+
+
+@pytest.mark.slow
+def test_every_phase_has_its_accuracy_and_the_first_is_the_baseline(two_passes):
+    report = read_report(two_passes)
+    phases = {phase["name"]: phase for phase in report["phases"]}
+    assert list(phases) == ["train", "sparsify", "finetune", "sparsify-2", "finetune-2"]
+    assert all(0 <= phase["accuracy"] <= 1 for phase in phases.values())
+    assert report["before"]["accuracy"] == phases["train"]["accuracy"]
+    assert report["after"]["accuracy"] == phases["finetune-2"]["accuracy"]
+    cuts = [
+        torch.load(two_passes / "phases" / name / "last.ckpt", weights_only=True)["callbacks"]["ScheduledPruning"]
+        for name in ("3-finetune", "5-finetune-2")
+    ]
+    for cut, name, earlier in zip(cuts, ("finetune", "finetune-2"), ("sparsify", "sparsify-2"), strict=True):
+        assert phases[earlier]["accuracy"] == cut["cuts"][0]["accuracy_before"]
+        assert phases[name]["accuracy_after_cut"] == cut["cuts"][0]["accuracy_after"]
+    assert report["accuracy_after_cut"] == phases["finetune-2"]["accuracy_after_cut"]
+
+
+@pytest.mark.slow
+def test_the_scores_and_the_notes_of_both_cuts_are_told(two_passes):
+    text = (two_passes / "report.md").read_text()
+    assert (two_passes / "scores.png").is_file()
+    assert "(scores.png)" in text
+    assert all(f"Cut {number} of 2: Of " in text for number in (1, 2))
+    assert "(batch norms in front of selections whole): " in text
+
+
+@pytest.mark.slow
+def test_given_weights_are_the_baseline_of_a_run_that_trains_them_on(two_passes, tmp_path):
+    weights = tmp_path / "weights.pt"
+    checkpoint = torch.load(two_passes / "phases/1-train/last.ckpt", weights_only=True)["state_dict"]
+    torch.save({key.removeprefix("net."): value for key, value in checkpoint.items() if "select" not in key}, weights)
+    run_command(*SLIMMING, f"weights={weights}", f"hydra.run.dir={tmp_path / 'run'}")
+    report = read_report(tmp_path / "run")
+    assert [phase["name"] for phase in report["phases"]] == ["sparsify", "finetune"]
+    assert report["before"]["accuracy"] == read_report(two_passes)["phases"][0]["accuracy"]
+
+
+@pytest.mark.slow
+def test_the_file_holds_what_the_last_pass_has_left(two_passes):
+    path, report = two_passes / "pruned/model.safetensors", read_report(two_passes)
+    assert sum(parameter.numel() for parameter in load(path).parameters()) == report["after"]["params"]
+    assert read(path)[0]["accuracy"] == report["after"]["accuracy"]
