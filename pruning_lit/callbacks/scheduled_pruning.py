@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks.carry import rewrap, share_buffers
 from pruning_lit.callbacks.execution import execution as make_execution
-from pruning_lit.channels import ChannelGraph, cost, trace
+from pruning_lit.channels import ChannelGraph, cost, gone, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Population, Sparsity
 from pruning_lit.tasks import Classification, evaluate
@@ -132,6 +132,7 @@ class ScheduledPruning(Callback):
             {
                 "epoch": trainer.current_epoch,
                 "kept": plan.kept,
+                "gone": gone(graph, plan.kept),
                 "groups": self._records(graph),
                 "scores": dict(scores),
                 "accuracy_before": before,
@@ -194,9 +195,9 @@ def num_norm_channels(net: nn.Module) -> int:
 
 def norm_note(before: int, after: int) -> list[str]:
     """How many of them have gone: budgets of channels are told in this unit in the literature."""
-    return [f"Of {before:,} batch-norm channels {before - after:,} went ({100 * (1 - after / before):.2f} %)."] * (
-        before > 0
-    )
+    if not before:
+        return []
+    return [f"Of {before:,} batch-norm channels {before - after:,} went ({100 * (1 - after / before):.2f} %)."]
 
 
 def require_same_on_all_ranks(trainer: Trainer, kept: dict[str, list[int]]) -> None:

@@ -10,6 +10,7 @@ from pruning_lit.channels.selections import attach_selections
 from pruning_lit.channels.sites import insert_selections
 from pruning_lit.channels.stream import observe
 from pruning_lit.channels.surgery import mask, narrow
+from pruning_lit.channels.survivors import Gone, Survivors, gone
 from pruning_lit.channels.trace import trace
 from pruning_lit.channels.verify import verify
 from pruning_lit.channels.widen import Regrowth, widen
@@ -24,18 +25,21 @@ __all__ = [
     "ChannelSelect",
     "ChannelSlice",
     "Cost",
+    "Gone",
     "Kept",
     "Move",
     "Moves",
     "Regrowth",
     "Removal",
     "ResidualBranch",
+    "Survivors",
     "Tap",
     "adopt",
     "adopt_on_load",
     "attach_selections",
     "cost",
     "cost_of_widths",
+    "gone",
     "insert_selections",
     "load",
     "mask",

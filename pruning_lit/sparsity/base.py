@@ -106,7 +106,8 @@ class Sparsity(ABC):
         kept = {name: best(scores[name], width) for name, width in self._fitted(graph, dense, wanted).items()}
         kept |= {name: [] for names in branches.values() for name in names}
         cut = [group for group in population if kept[group.name]]
-        floors = {g.name: self.limits.why_floored(g, dense, wanted[g.name]) for g in cut}
+        floored = [group for group in cut if wanted[group.name]]  # of emptied ones more is told
+        floors = {g.name: self.limits.why_floored(g, dense, wanted[g.name]) for g in floored}
         unrounded = {g.name: self.limits.why_unrounded(g, dense, wanted[g.name]) for g in cut}
         return Plan(
             kept=kept,

@@ -28,6 +28,6 @@ def removed_branches(graph: ChannelGraph, wanted: Mapping[str, int], on_empty: O
 def told(name: str, scores: Tensor, stay: int) -> str:
     """A sentence on a group that only a floor has kept."""
     return (
-        f"All {len(scores)} channels of `{name}` would go, the largest score is {float(scores.max()):.3g}; "
+        f"All channels of `{name}` ({len(scores)}) would go, the largest score is {float(scores.max()):.3g}; "
         f"the best {stay} stay."
     )

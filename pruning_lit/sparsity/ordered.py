@@ -122,7 +122,7 @@ class Global(_Ordered):
 
     def threshold(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> float | None:
         """The largest score that is to go; None where the scores of different groups are not compared, or none goes."""
-        if self.rule == "exact" or self.scope == "layer":
+        if self.rule == "exact" or self.scope == "layer" or self.normalise:
             return None
         gone = [each.sort().values[len(each) - wanted[name] - 1] for name, each in self._judged(graph, scores).items()
                 if wanted[name] < len(each)]  # fmt: skip
@@ -132,10 +132,10 @@ class Global(_Ordered):
         """See ``Sparsity``; nor may one threshold take everything, which floors would not make a sensible network."""
         judged = self._judged(graph, scores)
         if self.rule == "reference" and judged and not any(wanted[name] for name in judged):
+            total, largest = sum(map(len, judged.values())), max(float(each.max()) for each in judged.values())
             raise ValueError(
-                f"sparsity.rate={float(self.rate)} would take all {sum(map(len, judged.values()))} channels: none has a "
-                f"score above {max(float(each.max()) for each in judged.values()):g}; the scores do not tell them apart, "
-                "as in a network that was never trained, or the rate is too large"
+                f"sparsity.rate={float(self.rate)} would take all {total} channels, none has a score above {largest:g}; "
+                "they do not tell them apart, as in a network that was never trained, or the rate is too large"
             )
         super().require_survivors(graph, scores, wanted)
 

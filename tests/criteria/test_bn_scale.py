@@ -88,7 +88,7 @@ def with_random_scales(net: nn.Module) -> nn.Module:
 )
 def test_the_population_of_the_published_networks_is_every_scale(net, total):
     net = with_random_scales(net())
-    graph, scores = scores_of(net, BatchNormScale())
+    _graph, scores = scores_of(net, BatchNormScale())
     assert sum(map(len, scores.values())) == total
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     together = torch.cat([norm.weight.detach().abs().double() for norm in norms]).sort().values
@@ -122,7 +122,7 @@ def test_a_depthwise_layer_adds_its_scale_to_that_of_the_layer_before():
 
 def test_squeeze_and_excitation_does_not_make_a_stream():
     net = with_random_scales(torchvision.models.efficientnet_b0().eval())
-    graph, scores = scores_of(net, BatchNormScale())
+    _graph, scores = scores_of(net, BatchNormScale())
     assert any(".block.0.0" in name for name in scores)
 
 
@@ -155,5 +155,5 @@ def test_equal_scales_are_refused():
 
 
 def test_an_unknown_treatment_of_ties_is_refused():
-    with pytest.raises(ValueError, match="criterion.tied must be 'leave' or 'group', got 'mean'"):
+    with pytest.raises(ValueError, match=r"criterion.tied must be 'leave' or 'group', got 'mean'"):
         BatchNormScale(tied="mean")

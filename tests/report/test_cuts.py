@@ -26,11 +26,12 @@ def graph():
     return trace(Residual(), torch.zeros(1, 1, 4, 4))
 
 
-def cut(kept, **changes):
+def cut(kept, gone=None, **changes):
     groups = [{"name": name, "size": 4, "protected": None} for name in ("stem", "inside")]
     groups.append({"name": "head", "size": 2, "protected": "excluded by sparsity.exclude"})
     scores = {name: torch.rand(4) for name in kept}
-    return {"kept": kept, "groups": groups, "scores": scores, "threshold": 0.5, "notes": []} | changes
+    record = {"kept": kept, "gone": gone or {}, "groups": groups, "scores": scores, "threshold": 0.5, "notes": []}
+    return record | changes
 
 
 def positions(records):
@@ -38,7 +39,8 @@ def positions(records):
 
 
 def test_positions_are_those_of_the_dense_network_after_any_number_of_cuts(graph):
-    records = group_records(graph, [cut({"stem": [0, 2, 3], "inside": [0, 1]}), cut({"stem": [1, 2]})])
+    first = {"stem.weight": [1], "branch.weight": [1], "inside.weight": [2]}
+    records = group_records(graph, [cut({}, first), cut({}, {"stem.weight": [0], "branch.weight": [0]})])
     assert positions(records) == {"stem": [2, 3], "inside": [0, 1], "head": [0, 1]}
     assert [each.kept for each in records] == [2, 2, 2]
 
@@ -55,15 +57,16 @@ def test_the_first_cut_says_what_was_excluded(graph):
 
 
 def test_a_removed_branch_has_kept_nothing_and_is_in_the_picture(graph):
-    records = group_records(graph, [cut({"stem": [0, 2, 3], "inside": []}), cut({"stem": [1]})])
+    first = {"stem.weight": [1], "inside.weight": [0, 1, 2]}
+    records = group_records(graph, [cut({}, first), cut({}, {"stem.weight": [0, 2]})])
     assert positions(records) == {"stem": [2], "inside": [], "head": [0, 1]}
     labels = [text.get_text() for text in widths_figure(records).axes[0].texts]
     assert labels == ["1 of 4", "0 of 3", "2"]
 
 
 def test_a_group_whose_first_layer_has_gone_is_found_by_the_others_that_make_it(graph):
-    later = cut({"branch": [1, 2], "somebody else's": [0]})
-    assert positions(group_records(graph, [cut({"stem": [0, 2, 3]}), later]))["stem"] == [2, 3]
+    cuts = [cut({}, {"stem.weight": [1], "branch.weight": [1]}), cut({}, {"branch.weight": [0]})]
+    assert positions(group_records(graph, cuts))["stem"] == [2, 3]
 
 
 def test_notes_of_several_cuts_say_which_one_they_are_about():
