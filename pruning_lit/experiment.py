@@ -66,7 +66,7 @@ def open_data(config: DictConfig) -> Pictures:
 
 def build_network(config: DictConfig, data: Pictures) -> nn.Module:
     """The dense network, with the weights the config names; it adopts the widths of what is loaded into it."""
-    net = build(config.arch, data.num_classes)
+    net = fresh_network(config, data)
     require_fit(net, data)
     if config.channel_selection:
         insert_selections(net, data.example)
@@ -75,6 +75,12 @@ def build_network(config: DictConfig, data: Pictures) -> nn.Module:
         log.info("weights from %s", config.weights)
     adopt_on_load(net)
     return net
+
+
+def fresh_network(config: DictConfig, data: Pictures) -> nn.Module:
+    """The network as it is built for this seed, the same every time and on all ranks."""
+    torch.manual_seed(config.seed)
+    return build(config.arch, data.num_classes)
 
 
 def require_fit(net: nn.Module, data: Pictures) -> None:
@@ -132,8 +138,7 @@ def build_phase(recipe: DictConfig, net: nn.Module, data: Pictures, renew: Calla
 def renew(net: nn.Module, config: DictConfig, data: Pictures) -> None:
     """Give ``net`` fresh weights, in place, at the widths it has: those with which a run of this seed begins."""
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        start_afresh(net, build(config.arch, data.num_classes))
+        start_afresh(net, fresh_network(config, data))
 
 
 def check(phases: dict[str, Training], dense: nn.Module, data: Pictures) -> None:

@@ -42,9 +42,10 @@ def batch_norm_scales(model: nn.Module, scale: float) -> None:
 def start_afresh(model: nn.Module, fresh: nn.Module) -> None:
     """Forget, in place, all that the network has learned; its widths, selections and removed branches stay.
 
-    A network with a method ``initialise`` starts as it would have, had it been built this narrow: every layer by its
-    own default, then that method. Any other one gets the leading slice of each of ``fresh``'s tensors: as good as a
-    start of its own, since the entries were drawn independently, but with the spread that belongs to the full width.
+    A network as wide as ``fresh`` gets its weights. A narrower one with a method ``initialise`` starts as it would have,
+    had it been built this narrow: every layer by its own default, then that method. Any other one gets the leading
+    slice of each of ``fresh``'s tensors: as good as a start of its own, since the entries were drawn independently, but
+    with the spread that belongs to the full width.
 
     Args:
         model: the network, narrowed or not; its tensors keep their device and precision.
@@ -55,13 +56,18 @@ def start_afresh(model: nn.Module, fresh: nn.Module) -> None:
 
     Source: Liu et al. 2019, "Rethinking the Value of Network Pruning", which trains pruned structures from scratch.
     """
-    if callable(initialise := getattr(model, "initialise", None)):
+    initialise = getattr(model, "initialise", None)
+    if callable(initialise) and _shapes(model) != _shapes(fresh):
         for module in model.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
         initialise()
     else:
         _take_leading_slices(model, fresh)
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in model.named_parameters()}
 
 
 def _take_leading_slices(model: nn.Module, fresh: nn.Module) -> None:

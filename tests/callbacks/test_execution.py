@@ -113,9 +113,7 @@ def test_three_masked_and_three_narrow_steps_are_those_of_the_release():
     meta, start = golden.meta, golden.build().double()
     names = dict(zip(meta["bn_order"], norms_of(start), strict=True))
     rest = [name for name, _ in start.named_modules() if name.startswith("features.conv")]
-    convolutions = [
-        key for key in golden.under("w_masked") if key.startswith("feature.") and golden[f"w_masked/{key}"].ndim == 4
-    ]
+    kernels = [key for key, value in golden.under("w_masked").items() if value.ndim == 4]
     own = dict(zip([key.removesuffix(".weight") for key in kernels], rest, strict=True)) | names
     state = {}
     for key, value in golden.under("w_masked").items():
