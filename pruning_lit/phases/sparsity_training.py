@@ -70,9 +70,17 @@ class SparsityTraining(Training):
                 self.trainer.precision_plugin.precision,
             )
 
+    def on_train_start(self) -> None:
+        """Find the penalised scales: an epoch that is resumed in the middle is not started again."""
+        self.find_scales()
+
     def on_train_epoch_start(self) -> None:
-        """Find the penalised scales; a cut at this epoch has been made by now."""
+        """Find them again, as a cut at this epoch has been made by now."""
         super().on_train_epoch_start()
+        self.find_scales()
+
+    def find_scales(self) -> None:
+        """Look for the penalised scales in the network as it is."""
         parameters, example = dict(self.net.named_parameters()), self.trainer.datamodule.example  # type: ignore[attr-defined]
         self.scales = [
             (parameters[name], None if bool(flags.all()) else flags.to(parameters[name]))
