@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from pruning_lit.builder import build
-from pruning_lit.channels import ChannelGraph, cost, trace
+from pruning_lit.channels import ChannelGraph, cost, insert_selections, trace
 from pruning_lit.command import command
 from pruning_lit.criteria import Criterion, Magnitude
 from pruning_lit.experiment import forward_once
@@ -50,8 +50,12 @@ def run(config: DictConfig, folder: Path) -> None:
         load_weights(net, weights)
     example = torch.zeros(1, *pictures.shape)
     forward_once(net, example)
+    if config.channel_selection:
+        insert_selections(net, example)
     graph = trace(net, example)
     sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
+    if sparsity is not None or "criterion" in named:
+        graph = graph.protect(instantiate(config.criterion).unjudged(net, graph))
     plan, scored_by, refused = None, "", None
     if sparsity is not None:
         try:
