@@ -89,7 +89,9 @@ def test_every_experiment_can_be_built_and_its_budget_be_met(name):
         module.schedule.attach(optimizer, steps_per_epoch=10, num_epochs=module.epochs)
         assert isinstance(module.schedule, Schedule)
     prunings = [c for module in phases.values() for c in module.callbacks.values() if isinstance(c, ScheduledPruning)]
-    assert [isinstance(p.criterion, Criterion) and isinstance(p.sparsity, Sparsity) for p in prunings] == [True] * config.passes
+    assert [isinstance(p.criterion, Criterion) and isinstance(p.sparsity, Sparsity) for p in prunings] == [
+        True
+    ] * config.passes
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,6 +1,7 @@
 """The pull on the scales: its place in the step, against the release and by arithmetic."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -243,3 +244,26 @@ def test_a_network_without_batch_norm_is_refused():
 def test_coarse_scales_are_warned_of(caplog):
     fit(phase(started(), PULL), batches(1), plugins=[HalfPrecision("bf16-true")])
     assert "scales of bf16-true are coarse" in caplog.text
+
+
+class AtTheEnd(pl.Callback):
+    """Every rank writes down its scales; what a forked process has learned is lost otherwise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.save(pl_module.net.bn1.weight.detach().clone(), self.folder / f"{trainer.global_rank}.pt")
+
+
+@pytest.mark.timeout(120)
+def test_on_two_processes_the_pull_is_neither_doubled_nor_halved(tmp_path):
+    ends = {}
+    for pull in (None, PULL):
+        folder = tmp_path / str(pull)
+        folder.mkdir()
+        fit(phase(started(), pull), batches(1), strategy="ddp_fork", devices=2, callbacks=[AtTheEnd(folder)])
+        ends[pull] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert torch.equal(*ends[None])
+    assert torch.equal(*ends[PULL])
+    torch.testing.assert_close(ends[PULL][0] - ends[None][0], STEP, rtol=1e-3, atol=1e-7)
