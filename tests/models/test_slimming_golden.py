@@ -9,8 +9,10 @@ import torch
 from slimming_golden import COMPLETE, EMPTIED, GOLDEN, TOLERANCE, Golden, group_of, norms_of
 
 from pruning_lit.channels import cost, cost_of_widths, mask, narrow, trace
+from pruning_lit.criteria import BatchNormScale
 from pruning_lit.models import cifar_densenet, load_weights, preresnet, vgg_bn
 from pruning_lit.report.published_counts import params_with_whole_norms
+from pruning_lit.sparsity import Global, Population
 
 FULL = {  # as the cases of counts_full.npz are called
     "vgg16_c10": lambda: vgg_bn(16, 10, classifier="linear", bias=False),
@@ -97,3 +99,22 @@ def test_whole_norms_and_vectors_add_nothing_but_themselves_to_a_dense_network(n
     graph = trace(net, torch.zeros(1, 3, 32, 32))
     assert params_with_whole_norms(graph) == cost(graph).params
     assert params_with_whole_norms(graph, count_selections=True) == cost(graph).params + with_vectors
+
+
+@pytest.mark.parametrize("name", [*COMPLETE, *EMPTIED])
+def test_criterion_and_threshold_choose_the_channels_of_the_release(name, tmp_path):
+    golden = Golden(name)
+    net = loaded(golden, tmp_path)
+    criterion, sparsity = BatchNormScale(), Global(golden.meta["percent"], rule="reference")
+    graph = Population(criterion, sparsity).graph(net, golden.pictures[:1])
+    scores = criterion.scores(net, graph, sparsity.population(graph), None)
+    plan = sparsity.plan(graph, scores)
+    assert plan.threshold == float(golden["threshold"])
+    assert plan.kept == golden.kept(net, graph, "mask" if name in COMPLETE else "mask_floor1")
+    emptied = [group_of(graph, _named(golden, net)[norm]) for norm in golden.meta["empty_bns"]]
+    assert all(any(f"`{group}`" in note for note in plan.notes) for group in emptied)
+    assert bool(emptied) == (name in EMPTIED)
+
+
+def _named(golden, net):
+    return dict(zip(golden.meta["bn_order"], norms_of(net), strict=True))
