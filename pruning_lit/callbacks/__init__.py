@@ -1,8 +1,8 @@
 """When things happen in a fit."""
 
 from pruning_lit.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
-from pruning_lit.callbacks.execution import finish_execution
 from pruning_lit.callbacks.identity import RunIdentity, require_same_settings
+from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.metrics_file import MetricsFile
 from pruning_lit.callbacks.randomness import StatelessRandomness
 from pruning_lit.callbacks.scale_monitor import ScaleMonitor

@@ -16,7 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from pruning_lit.callbacks.carry import rewrap, share_buffers
-from pruning_lit.callbacks.execution import execution as make_execution
+from pruning_lit.callbacks.execution import Execution, Narrowing
+from pruning_lit.callbacks.masking import Masking
 from pruning_lit.channels import ChannelGraph, cost, gone, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Population, Sparsity
@@ -24,6 +25,7 @@ from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
 NUM_VERIFIED = 8  # pictures on which every cut is verified
+EXECUTIONS: dict[str, type[Execution]] = {"narrow": Narrowing, "mask": Masking}
 LARGEST_ERROR = 1e-2  # well above the rounding of half-precision hardware, well below any real difference
 
 
@@ -61,7 +63,9 @@ class ScheduledPruning(Callback):
         execution: Literal["narrow", "mask"] = "narrow",
     ) -> None:
         self.criterion, self.sparsity, self.epochs = criterion, sparsity, list(epochs)
-        self.execution = make_execution(execution)
+        if execution not in EXECUTIONS:
+            raise ValueError(f"execution must be one of {list(EXECUTIONS)}, got {execution!r}")
+        self.execution = EXECUTIONS[execution]()
         self.reset_batch_norm = reset_batch_norm
         if not self.epochs or sorted(set(self.epochs)) != self.epochs or self.epochs[0] < 0:
             raise ValueError(f"pruning epochs must be ascending and not negative, got {self.epochs}")

@@ -42,7 +42,7 @@ def batch_norm_scales(model: nn.Module, scale: float) -> None:
 def start_afresh(model: nn.Module, fresh: nn.Module) -> None:
     """Forget, in place, all that the network has learned; its widths, selections and removed branches stay.
 
-    A network as wide as ``fresh`` gets its weights. A narrower one with a method ``initialise`` starts as it would have,
+    A network as wide as ``fresh`` gets its weights. A narrower one with a method ``initialise`` starts as it would,
     had it been built this narrow: every layer by its own default, then that method. Any other one gets the leading
     slice of each of ``fresh``'s tensors: as good as a start of its own, since the entries were drawn independently, but
     with the spread that belongs to the full width.

@@ -134,7 +134,7 @@ class Global(_Ordered):
         if self.rule == "reference" and judged and not any(wanted[name] for name in judged):
             total, largest = sum(map(len, judged.values())), max(float(each.max()) for each in judged.values())
             raise ValueError(
-                f"sparsity.rate={float(self.rate)} would take all {total} channels, none has a score above {largest:g}; "
+                f"sparsity.rate={float(self.rate)} would take all {total} channels, none scores above {largest:g}; "
                 "they do not tell them apart, as in a network that was never trained, or the rate is too large"
             )
         super().require_survivors(graph, scores, wanted)

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from pruning_lit.callbacks import finish_execution
-from pruning_lit.callbacks.execution import Masking, Narrowing, execution
+from pruning_lit.callbacks.masking import Masking
+from pruning_lit.callbacks.scheduled_pruning import EXECUTIONS, ScheduledPruning
 from pruning_lit.channels import ChannelGraph, trace, verify
+from pruning_lit.criteria import Random
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet
+from pruning_lit.sparsity import Uniform
 from tests.channels.chance import randomise
 from tests.models.slimming_golden import Golden, group_of, norms_of
 
@@ -64,7 +67,7 @@ def test_trained_between_two_cuts_and_after_them_both_are_the_same_network(name,
     start = randomise(NETS[name]()).double()
     nets = {"narrow": copy.deepcopy(start), "mask": copy.deepcopy(start)}
     for kind, net in nets.items():
-        how, optimizer = execution(kind), make(net.parameters())
+        how, optimizer = EXECUTIONS[kind](), make(net.parameters())
         trainer = Recorder(optimizer)
         steps(net, how, optimizer, 2, seed=1)  # momentum that has to be cut, too
         for cut in (1, 2):
@@ -124,7 +127,7 @@ def test_three_masked_and_three_narrow_steps_are_those_of_the_release():
     kept = {group_of(graph, names[n]): flags.nonzero().flatten().tolist() for n, flags in golden.under("mask").items()}
     optimizer_of = partial(torch.optim.SGD, lr=meta["lr"], momentum=meta["momentum"], weight_decay=meta["weight_decay"])
     for kind in ("mask", "narrow"):
-        net, how = copy.deepcopy(start).train(), execution(kind)
+        net, how = copy.deepcopy(start).train(), EXECUTIONS[kind]()
         optimizer = optimizer_of(net.parameters())
         how.cut(Recorder(optimizer), net, graph, kept, golden["x"][0].double())
         net.train()
@@ -149,6 +152,5 @@ def test_three_masked_and_three_narrow_steps_are_those_of_the_release():
 
 
 def test_an_unknown_execution_is_refused():
-    with pytest.raises(ValueError, match="execution must be 'narrow' or 'mask', got 'soft'"):
-        execution("soft")
-    assert isinstance(execution("narrow"), Narrowing)
+    with pytest.raises(ValueError, match=r"execution must be one of \['narrow', 'mask'\], got 'soft'"):
+        ScheduledPruning(Random(), Uniform(0.5), execution="soft")

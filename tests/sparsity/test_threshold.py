@@ -96,7 +96,7 @@ def test_a_threshold_that_takes_everything_is_refused_whatever_happens_to_single
         name: torch.full((size,), 0.5, dtype=torch.float64)
         for name, size in zip(("0", "1", "2"), (8, 6, 4), strict=True)
     }
-    with pytest.raises(ValueError, match=r"would take all 18 channels, none has a score above 0.5.*never trained"):
+    with pytest.raises(ValueError, match=r"would take all 18 channels, none scores above 0.5.*never trained"):
         reference(0.1, on_empty=on_empty).plan(graph, equal)
 
 
