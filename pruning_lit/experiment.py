@@ -119,12 +119,13 @@ def phase_names(config: DictConfig) -> dict[str, str]:
     """
     if not isinstance(config.passes, int) or config.passes < 1:
         raise ValueError(f"passes must be a whole number of at least 1, got {config.passes!r}")
-    names = [name for name in config.phases if config.weights is None or name != "train"]
-    unknown = [name for name in names if name not in config]
-    if unknown or not names:
-        raise ValueError(
-            f"phases={list(config.phases)}: this method does not describe a phase called {unknown or 'anything'}"
-        )
+    asked = [config.phases] if isinstance(config.phases, str) else list(config.phases)
+    names = [name for name in asked if config.weights is None or name != "train"]
+    described = [
+        key for key in config if isinstance(config[key], DictConfig) and {"_target_", "epochs"} <= {*config[key]}
+    ]
+    if not names or not {*names} <= {*described} or len({*names}) < len(names):
+        raise ValueError(f"phases={asked} must name phases of this method, each once; it has {described}")
     again = [name for name in names if name != "train"]
     later = {f"{name}-{number}": name for number in range(2, config.passes + 1) for name in again}
     return {name: name for name in names} | later

@@ -111,7 +111,10 @@ def test_a_key_that_nobody_knows(cli, tmp_path):
 
 
 def test_a_phase_that_nobody_knows(cli, tmp_path):
-    assert "does not describe a phase called ['distil']" in refused(cli, tmp_path, "phases=[train,distil]")
+    assert (
+        "phases=['train', 'distil'] must name phases of this method, each once; it has ['train', 'finetune']"
+        in refused(cli, tmp_path, "phases=[train,distil]")
+    )
 
 
 def test_a_damaged_checkpoint(cli, tmp_path):

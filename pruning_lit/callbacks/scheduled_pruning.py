@@ -20,7 +20,7 @@ from pruning_lit.callbacks.execution import Execution, Narrowing
 from pruning_lit.callbacks.masking import Masking
 from pruning_lit.channels import ChannelGraph, cost, gone, trace
 from pruning_lit.criteria import Criterion
-from pruning_lit.sparsity import Dense, Population, Sparsity
+from pruning_lit.sparsity import Dense, Plan, Population, Sparsity
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class ScheduledPruning(Callback):
                 "macs": narrowed.macs,
                 "params": narrowed.params,
                 "planned": asdict(plan.cost),
-                "notes": [*plan.notes, *norm_note(norm_channels, num_norm_channels(narrow_net))],
+                "notes": [*plan.notes, *share_notes(plan, norm_channels, num_norm_channels(narrow_net))],
                 "threshold": plan.threshold,
                 "error": error,
             }
@@ -197,11 +197,14 @@ def num_norm_channels(net: nn.Module) -> int:
     return sum(module.num_features for module in net.modules() if isinstance(module, _BatchNorm))
 
 
-def norm_note(before: int, after: int) -> list[str]:
-    """How many of them have gone: budgets of channels are told in this unit in the literature."""
-    if not before:
-        return []
-    return [f"Of {before:,} batch-norm channels {before - after:,} went ({100 * (1 - after / before):.2f} %)."]
+def share_notes(plan: Plan, norms_before: int, norms_after: int) -> list[str]:
+    """How many channels have gone, in both units of the literature: those that can be pruned, and the batch norms'."""
+    sizes, kept = sum(plan.sizes.values()), sum(plan.widths.values())
+    notes = [f"Of {sizes:,} channels that can be pruned {sizes - kept:,} went ({100 * (1 - kept / sizes):.2f} %)."]
+    if norms_before:
+        gone = norms_before - norms_after
+        notes.append(f"Of all {norms_before:,} batch-norm channels {gone:,} went ({100 * gone / norms_before:.2f} %).")
+    return notes
 
 
 def require_same_on_all_ranks(trainer: Trainer, kept: dict[str, list[int]]) -> None:

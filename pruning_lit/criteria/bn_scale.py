@@ -1,5 +1,6 @@
 """The scales of batch norms: Network Slimming's measure of a channel, and its rule for choosing among all of them."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.criteria.base import Calibration, Criterion
+
+log = logging.getLogger(__name__)
+HARDLY_APART = 0.9  # the smallest scale over the largest; trained ones are decades apart
 
 
 def global_threshold(scales: Sequence[Tensor], percent: float) -> tuple[Tensor, list[Tensor]]:
@@ -84,14 +88,16 @@ class BatchNormScale(Criterion):
     Channels of a residual stream have one for every layer that adds to it; by default such a stream is left whole.
 
     Args:
-        tied: ``leave``: streams stay whole; ``group``: their channels are judged by the sum of all their scales.
+        tied: ``leave``: streams stay whole; ``group``: their channels are judged by the sum of all their scales, which
+            for long streams is out of reach of a threshold that single scales decide; ``mean``: by the mean, for every
+            group.
 
     Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 3.
     """
 
-    def __init__(self, tied: Literal["leave", "group"] = "leave") -> None:
-        if tied not in ("leave", "group"):
-            raise ValueError(f"criterion.tied must be 'leave' or 'group', got {tied!r}")
+    def __init__(self, tied: Literal["leave", "group", "mean"] = "leave") -> None:
+        if tied not in ("leave", "group", "mean"):
+            raise ValueError(f"criterion.tied must be 'leave', 'group' or 'mean', got {tied!r}")
         self.tied = tied
 
     def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
@@ -108,7 +114,9 @@ class BatchNormScale(Criterion):
             if not scales:
                 reasons[group.name] = "no batch norm scales its channels"
             elif self.tied == "leave" and _is_stream(graph, group, len(scales)):
-                reasons[group.name] = "several batch norms make its channels together; criterion.tied=group adds them"
+                reasons[group.name] = (
+                    "several batch norms make its channels; criterion.tied=mean or =group judges by all"
+                )
         return reasons
 
     def scores(
@@ -123,9 +131,10 @@ class BatchNormScale(Criterion):
         scores = {}
         for group in groups:
             total = torch.zeros(group.size, dtype=torch.float64)
-            for piece in scales_of(group, names):
+            pieces = scales_of(group, names)
+            for piece in pieces:
                 total += parameters[piece.parameter].detach().cpu().double().abs()[piece.positions].sum(1)
-            scores[group.name] = total
+            scores[group.name] = total / len(pieces) if self.tied == "mean" else total
         self._require_trained(parameters, groups, names)
         return scores
 
@@ -139,6 +148,14 @@ class BatchNormScale(Criterion):
             raise ValueError(
                 f"all {len(together)} batch-norm scales are {float(together[0]):g}, as in a network that was never "
                 "trained; train it with the penalty first (phases=[sparsify,finetune]) or name its weights (weights=…)"
+            )
+        smallest, largest = (float(each) for each in together.abs().aminmax()) if len(together) else (0.0, 1.0)
+        if smallest > HARDLY_APART * largest:
+            log.warning(
+                "the scales hardly differ (%.4g to %.4g), so the choice means little; a stronger penalty "
+                "(sparsify.pull) or a longer sparsity training would tell the channels apart",
+                smallest,
+                largest,
             )
 
 

@@ -16,6 +16,7 @@ from pruning_lit.channels import ChannelRelabel, adopt
 from pruning_lit.models.published import published_weights
 from pruning_lit.models.slimming_checkpoint import adopt_widths, clash_of_widths, is_released_form, translated
 
+OWN_FILES = (".safetensors", ".ckpt")  # may hold a network that is narrower than it was built
 NESTINGS = ("state_dict", "model", "net")
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
 PROFILER_KEYS = ("total_ops", "total_params")  # left behind by thop
@@ -28,8 +29,8 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
 
     ``.safetensors`` files are read as plain tensors, all others with ``torch.load(weights_only=True)``: a state dict,
     bare or under ``state_dict``, ``model`` or ``net``, with or without the prefixes of wrappers; of a Lightning
-    checkpoint the entries under ``net.`` count. A ``.safetensors`` file may hold a narrowed network, whose widths are
-    adopted; so may one of Network Slimming's release, in whatever file, whose names are translated first (see
+    checkpoint the entries under ``net.`` count. A ``.safetensors`` or ``.ckpt`` file may hold a narrowed network, whose
+    widths are adopted; so may one of Network Slimming's release, in whatever file, whose names are translated first (see
     ``slimming_checkpoint``). Every tensor must fit, except that batch counters (``num_batches_tracked``) and the
     ``source`` buffers of channel relabelling modules may be absent.
 
@@ -47,7 +48,7 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     if released := is_released_form(weights, model):
         weights = _in_our_form(weights, fitting, source)
         adopt_widths(fitting, weights)
-    elif Path(source).suffix == ".safetensors":
+    elif Path(source).suffix in OWN_FILES:
         adopt(fitting, weights)  # one of our own may be narrower than the network was built
     misfits = _misfits(fitting, weights)
     if released and not misfits and (clash := clash_of_widths(fitting)):

@@ -149,6 +149,7 @@ class PhaseRunner:
 
     def _result(self, module: Training, data: Pictures) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)
+        module.net.float()  # as it is in another process, whatever the precision of the training
         load_network(module.net, checkpoint, data.example)
         states, pruning = checkpoint["callbacks"], pruning_state(checkpoint)
         best: dict[str, Any] = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})

@@ -47,8 +47,8 @@ class SparsityTraining(Training):
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        if not pull >= 0 or pull == float("inf"):
-            raise ValueError(f"pull is the strength of a penalty, at least 0, got {pull}")
+        if not isinstance(pull, int | float) or not 0 <= pull < float("inf"):
+            raise ValueError(f"pull is the strength of a penalty, a number of at least 0, got {pull!r}")
         if penalised not in ("population", "all"):
             raise ValueError(f"penalised must be 'population' or 'all', got {penalised!r}")
         if not scale_names(self.net):

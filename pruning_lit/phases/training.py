@@ -1,5 +1,6 @@
 """Ordinary training and fine-tuning."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -12,6 +13,8 @@ from torch.optim import Optimizer
 
 from pruning_lit.phases.schedules import Schedule
 from pruning_lit.tasks import Classification
+
+log = logging.getLogger(__name__)
 
 
 class Training(LightningModule):
@@ -71,6 +74,7 @@ class Training(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Begin with fresh weights, if so asked; callbacks have cut the network by now."""
         if self.init == "scratch" and self.renew is not None and self.trainer.global_step == 0:
+            log.info("the phase begins with fresh weights, at the present widths")
             self.renew(self.net)
 
     def format_memory(self) -> None:

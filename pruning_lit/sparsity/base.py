@@ -114,6 +114,7 @@ class Sparsity(ABC):
             wanted={g.name: self.limits.floored(g, dense, wanted[g.name]) if g in cut else 0 for g in population},
             threshold=self.threshold(graph, scores, wanted),
             branches=list(branches),
+            sizes={group.name: group.size for group in population},
             remarks=[told(name, scores[name], len(kept[name])) for name in emptied(wanted) if kept[name]],
             cost=cost(graph, kept),
             dense=Cost(dense.macs, dense.params),

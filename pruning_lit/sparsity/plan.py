@@ -20,6 +20,7 @@ class Plan:
         threshold: the largest score that goes, where one holds for all groups; else None.
         branches: paths of the residual branches that are taken out.
         remarks: what else a reader has to know, in sentences.
+        sizes: positions before the cut, for every group of the population.
         multiplicities: output channels of the layer behind each position, see ``ChannelGroup.multiplicity``.
     """
 
@@ -33,6 +34,7 @@ class Plan:
     threshold: float | None
     branches: list[str]
     remarks: list[str]
+    sizes: dict[str, int]
     multiplicities: dict[str, int]
 
     @property

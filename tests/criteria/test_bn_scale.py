@@ -104,6 +104,9 @@ def test_streams_stay_whole_unless_their_scales_are_added():
     _, scores = scores_of(net, BatchNormScale(tied="group"))
     expected = net.layer1[0].bn2.weight.abs() + net.layer1[1].bn2.weight.abs()
     torch.testing.assert_close(scores["layer1.0.conv2"], expected.detach().double())
+    _, scores = scores_of(net, BatchNormScale(tied="mean"))
+    torch.testing.assert_close(scores["layer1.0.conv2"], expected.detach().double() / 2)
+    torch.testing.assert_close(scores["layer1.0.conv1"], net.layer1[0].bn1.weight.detach().double().abs())
 
 
 def test_a_stream_that_a_single_layer_and_a_padded_shortcut_make_stays_whole():
@@ -155,5 +158,5 @@ def test_equal_scales_are_refused():
 
 
 def test_an_unknown_treatment_of_ties_is_refused():
-    with pytest.raises(ValueError, match=r"criterion.tied must be 'leave' or 'group', got 'mean'"):
-        BatchNormScale(tied="mean")
+    with pytest.raises(ValueError, match=r"criterion.tied must be 'leave', 'group' or 'mean', got 'most'"):
+        BatchNormScale(tied="most")

@@ -230,9 +230,9 @@ def test_the_logged_loss_is_without_the_penalty():
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("pull", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("pull", [-1.0, float("nan"), float("inf"), "strong"])
 def test_a_pull_that_is_none_is_refused(pull):
-    with pytest.raises(ValueError, match="pull is the strength of a penalty, at least 0"):
+    with pytest.raises(ValueError, match="pull is the strength of a penalty, a number of at least 0"):
         phase(started(), pull)
 
 
