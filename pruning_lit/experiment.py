@@ -121,9 +121,8 @@ def phase_names(config: DictConfig) -> dict[str, str]:
         raise ValueError(f"passes must be a whole number of at least 1, got {config.passes!r}")
     asked = [config.phases] if isinstance(config.phases, str) else list(config.phases)
     names = [name for name in asked if config.weights is None or name != "train"]
-    described = [
-        key for key in config if isinstance(config[key], DictConfig) and {"_target_", "epochs"} <= {*config[key]}
-    ]
+    nodes = {key: node for key, node in config.items() if isinstance(node, DictConfig)}
+    described = [key for key, node in nodes.items() if {"_target_", "epochs"} <= {*node}]
     if not names or not {*names} <= {*described} or len({*names}) < len(names):
         raise ValueError(f"phases={asked} must name phases of this method, each once; it has {described}")
     again = [name for name in names if name != "train"]

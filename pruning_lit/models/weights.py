@@ -30,8 +30,8 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     ``.safetensors`` files are read as plain tensors, all others with ``torch.load(weights_only=True)``: a state dict,
     bare or under ``state_dict``, ``model`` or ``net``, with or without the prefixes of wrappers; of a Lightning
     checkpoint the entries under ``net.`` count. A ``.safetensors`` or ``.ckpt`` file may hold a narrowed network, whose
-    widths are adopted; so may one of Network Slimming's release, in whatever file, whose names are translated first (see
-    ``slimming_checkpoint``). Every tensor must fit, except that batch counters (``num_batches_tracked``) and the
+    widths are adopted; so may one of Network Slimming's release, in whatever file, whose names are translated first
+    (see ``slimming_checkpoint``). Every tensor must fit, except that batch counters (``num_batches_tracked``) and the
     ``source`` buffers of channel relabelling modules may be absent.
 
     Args:

@@ -98,7 +98,7 @@ def test_the_population_of_the_published_networks_is_every_scale(net, total):
 def test_streams_stay_whole_unless_their_scales_are_added():
     net = with_random_scales(cifar_resnet(14))
     graph, scores = scores_of(net, BatchNormScale())
-    assert graph["layer1.0.conv2"].protected.startswith("several batch norms make its channels together")
+    assert graph["layer1.0.conv2"].protected.startswith("several batch norms make its channels")
     assert "layer2.0.conv2" not in scores  # joined to the stage before by a padded shortcut
     assert "layer1.0.conv1" in scores
     _, scores = scores_of(net, BatchNormScale(tied="group"))
