@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
@@ -121,10 +121,13 @@ def phase_names(config: DictConfig) -> dict[str, str]:
         raise ValueError(f"passes must be a whole number of at least 1, got {config.passes!r}")
     asked = [config.phases] if isinstance(config.phases, str) else list(config.phases)
     names = [name for name in asked if config.weights is None or name != "train"]
-    nodes = {key: node for key, node in config.items() if isinstance(node, DictConfig)}
-    described = [key for key, node in nodes.items() if {"_target_", "epochs"} <= {*node}]
-    if not names or not {*names} <= {*described} or len({*names}) < len(names):
-        raise ValueError(f"phases={asked} must name phases of this method, each once; it has {described}")
+    nodes = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(nodes, dict)
+    described = [key for key, node in nodes.items() if isinstance(node, dict) and {"_target_", "epochs"} <= node.keys()]
+    if unknown := [name for name in names if name not in described]:
+        raise ValueError(f"phases={asked}: this method does not describe a phase called {unknown}, but {described}")
+    if not names or len({*names}) < len(names):
+        raise ValueError(f"phases={asked} must name phases of this method, {described}, each once")
     again = [name for name in names if name != "train"]
     later = {f"{name}-{number}": name for number in range(2, config.passes + 1) for name in again}
     return {name: name for name in names} | later

@@ -111,10 +111,14 @@ def test_a_key_that_nobody_knows(cli, tmp_path):
 
 
 def test_a_phase_that_nobody_knows(cli, tmp_path):
-    assert (
-        "phases=['train', 'distil'] must name phases of this method, each once; it has ['train', 'finetune']"
-        in refused(cli, tmp_path, "phases=[train,distil]")
-    )
+    told = refused(cli, tmp_path, "phases=[train,distil]")
+    assert "does not describe a phase called ['distil'], but ['train', 'finetune']" in told
+
+
+@pytest.mark.parametrize("phases", ["[]", "[train,train]"])
+def test_no_phase_and_the_same_one_twice(cli, tmp_path, phases):
+    told = refused(cli, tmp_path, f"phases={phases}")
+    assert "must name phases of this method, ['train', 'finetune'], each once" in told
 
 
 def test_a_damaged_checkpoint(cli, tmp_path):

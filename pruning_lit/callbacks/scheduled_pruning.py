@@ -8,6 +8,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import Any, Literal, Protocol, cast
 
+import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -20,12 +21,13 @@ from pruning_lit.callbacks.execution import Execution, Narrowing
 from pruning_lit.callbacks.masking import Masking
 from pruning_lit.channels import ChannelGraph, cost, gone, trace
 from pruning_lit.criteria import Criterion
-from pruning_lit.sparsity import Dense, Plan, Population, Sparsity
+from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
 NUM_VERIFIED = 8  # pictures on which every cut is verified
 EXECUTIONS: dict[str, type[Execution]] = {"narrow": Narrowing, "mask": Masking}
+HARDLY_APART = 0.9  # the smallest score over the largest; those of a trained network are decades apart
 LARGEST_ERROR = 1e-2  # well above the rounding of half-precision hardware, well below any real difference
 
 
@@ -117,6 +119,8 @@ class ScheduledPruning(Callback):
         scores = self.criterion.scores(judged, graph, self.sparsity.population(graph), data)
         plan = self.sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
+        if plan.threshold is not None:
+            warn_if_alike(scores)
         if trainer.is_global_zero:
             for line in (str(plan), *plan.notes):
                 log.info(
@@ -190,6 +194,18 @@ class ScheduledPruning(Callback):
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 for name, scores in self.cuts[-1]["scores"].items():
                     logger.experiment.add_histogram(f"scores/{name}", scores, trainer.global_step)
+
+
+def warn_if_alike(scores: Scores) -> None:
+    """A threshold among scores that are nearly equal is chance."""
+    smallest, largest = (float(each) for each in torch.cat(list(scores.values())).aminmax())
+    if smallest > HARDLY_APART * largest:
+        log.warning(
+            "the scores hardly differ (%.4g to %.4g), so the choice of channels means little; in Network Slimming a "
+            "stronger penalty (sparsify.pull) or a longer sparsity training tells them apart",
+            smallest,
+            largest,
+        )
 
 
 def num_norm_channels(net: nn.Module) -> int:

@@ -1,6 +1,5 @@
 """The scales of batch norms: Network Slimming's measure of a channel, and its rule for choosing among all of them."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +10,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.criteria.base import Calibration, Criterion
-
-log = logging.getLogger(__name__)
-HARDLY_APART = 0.9  # the smallest scale over the largest; trained ones are decades apart
 
 
 def global_threshold(scales: Sequence[Tensor], percent: float) -> tuple[Tensor, list[Tensor]]:
@@ -148,14 +144,6 @@ class BatchNormScale(Criterion):
             raise ValueError(
                 f"all {len(together)} batch-norm scales are {float(together[0]):g}, as in a network that was never "
                 "trained; train it with the penalty first (phases=[sparsify,finetune]) or name its weights (weights=…)"
-            )
-        smallest, largest = (float(each) for each in together.abs().aminmax()) if len(together) else (0.0, 1.0)
-        if smallest > HARDLY_APART * largest:
-            log.warning(
-                "the scales hardly differ (%.4g to %.4g), so the choice means little; a stronger penalty "
-                "(sparsify.pull) or a longer sparsity training would tell the channels apart",
-                smallest,
-                largest,
             )
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pruning_lit.callbacks import ScheduledPruning
+from pruning_lit.callbacks.scheduled_pruning import warn_if_alike
 from pruning_lit.criteria import Random
 from pruning_lit.sparsity import Uniform
 from tests.conftest import TINY, read_report
@@ -31,3 +32,9 @@ def test_two_cuts_share_the_way_to_the_target(tmp_path, cli):
 def test_a_schedule_that_is_none_is_refused(epochs):
     with pytest.raises(ValueError, match="ascending"):
         ScheduledPruning(Random(), Uniform(0.5), epochs)
+
+
+@pytest.mark.parametrize(("largest", "warned"), [(1.05, True), (2.0, False)])
+def test_scores_that_hardly_differ_are_warned_of(caplog, largest, warned):
+    warn_if_alike({"one": torch.tensor([1.0, largest]), "other": torch.tensor([1.01])})
+    assert ("hardly differ (1 to 1.05)" in caplog.text) == warned
