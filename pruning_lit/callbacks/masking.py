@@ -35,7 +35,8 @@ class Masking(Execution):
         """Narrow ``net``, in place, by what is masked in it; returns which entries of which tensors stay."""
         for name, source in _sources(net).items():
             source.copy_(self.sources.get(name, source))
-        flags = {name: torch.ones_like(tensor) for name, tensor in net.state_dict().items()}
+        # of whatever memory format a tensor is, its flags are contiguous, so that they can be numbered
+        flags = {name: torch.ones(each.shape).to(each) for name, each in net.state_dict().items()}
         left = {name: torch.arange(tensor.numel()).view(tensor.shape) for name, tensor in flags.items()}
         for kept in self.cuts:
             for name, move in narrow(net, trace(net, example), kept).items():
@@ -69,9 +70,7 @@ class Masking(Execution):
         """Write the zeros; of a relabelling the entries to which nothing is handed on any more."""
         sources, remaining = _sources(net), _sources(narrowed)
         for name, tensor in net.state_dict().items():
-            if name not in self.flags or name.endswith(NOT_MASKED):
-                continue
-            if name not in sources:
+            if name in self.flags and name not in sources and not name.endswith(NOT_MASKED):
                 tensor.mul_(self.flags[name])
         for name, module in _scatters(net).items():
             flags = self.flags.get(name, torch.ones_like(module.source)).bool()

@@ -119,9 +119,9 @@ class ScheduledPruning(Callback):
         scores = self.criterion.scores(judged, graph, self.sparsity.population(graph), data)
         plan = self.sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
-        if plan.threshold is not None:
-            warn_if_alike(scores)
         if trainer.is_global_zero:
+            if plan.threshold is not None:
+                warn_if_alike(scores)
             for line in (str(plan), *plan.notes):
                 log.info(
                     "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line

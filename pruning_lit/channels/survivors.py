@@ -31,12 +31,11 @@ class Survivors:
 
     Args:
         graph: of the network before the first cut.
-        removed: for every tensor that has lost some, the positions at first that have gone; empty at first.
     """
 
-    def __init__(self, graph: ChannelGraph, removed: Mapping[str, list[int]] | None = None) -> None:
+    def __init__(self, graph: ChannelGraph) -> None:
         self.graph = graph
-        self.removed = {tensor: sorted(each) for tensor, each in (removed or {}).items()}
+        self.removed: Gone = {}  # in the numbering at first
 
     def cut(self, gone: Mapping[str, list[int]]) -> None:
         """One more cut; positions as they are in front of it."""

@@ -96,6 +96,17 @@ def test_what_is_masked_is_found_again_after_loading():
     assert verify(first, second, torch.randn(2, 3, 16, 16).double()) == 0
 
 
+def test_a_network_in_channels_last_is_masked_alike():
+    plain = randomise(cifar_resnet(8)).double()
+    formatted = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    for net in (plain, formatted):
+        graph = trace(net, PICTURE)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        Masking().cut(Recorder(optimizer), net, graph, half(graph, 0), torch.ones(2, 3, 16, 16).double())
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(formatted.state_dict()[name], tensor), name
+
+
 def test_masked_weights_stay_zero_whatever_the_gradient():
     net = randomise(preresnet(11)).double()
     how, optimizer = Masking(), torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
