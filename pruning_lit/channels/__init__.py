@@ -4,7 +4,7 @@ from pruning_lit.channels.artefact import load, save
 from pruning_lit.channels.branch import ResidualBranch
 from pruning_lit.channels.cost import Cost, cost, cost_of_widths
 from pruning_lit.channels.cut import Move, Moves, Removal
-from pruning_lit.channels.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Tap
+from pruning_lit.channels.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Maker, Tap
 from pruning_lit.channels.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
 from pruning_lit.channels.selections import attach_selections
 from pruning_lit.channels.sites import insert_selections
@@ -27,6 +27,7 @@ __all__ = [
     "Cost",
     "Gone",
     "Kept",
+    "Maker",
     "Move",
     "Moves",
     "Regrowth",

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from pruning_lit.channels.branch import removable
 from pruning_lit.channels.course import Classes
 from pruning_lit.channels.flow import Role
-from pruning_lit.channels.graph import ChannelGraph, ChannelGroup, ChannelSlice, Relabelling, Tap
+from pruning_lit.channels.graph import ChannelGraph, ChannelGroup, ChannelSlice, Maker, Relabelling, Tap
 from pruning_lit.channels.identity import Identities, Slot
+from pruning_lit.channels.stored import layer_of
 from pruning_lit.channels.tracer import Tracer
 
 
@@ -32,6 +33,8 @@ class Assembly:
         self.sources = {name: self._classes(inputs) for name, inputs in tracer.relabel_inputs.items()}
         self.order = {name: position for position, name in reversed(list(enumerate(tracer.order)))}
         self.makers: dict[int, list[int]] = {}
+        self.calls = {call.operation: call for call in tracer.calls}
+        self.depths = tracer.flow.depths()
 
     def _classes(self, identities: Tensor) -> list[int | None]:
         return [int(self.labels[i]) if i >= 0 else None for i in identities.tolist()]
@@ -105,6 +108,7 @@ class Assembly:
             readers=tuple(dict.fromkeys(self.tracer.readers[slot] for slot in in_order if slot in self.tracer.readers)),
             protected=self.reasons.get(run[0]),
             taps=self._taps(run),
+            makers=self._layers(run),
         )
 
     def _role(self, slot: Slot) -> Literal["writes", "reads", "along"]:
@@ -131,6 +135,17 @@ class Assembly:
             if channels is not None and positions is not None:
                 taps.append(Tap(operation, len(channels), positions))
         return tuple(taps)
+
+    def _layers(self, run: list[int]) -> tuple[Maker, ...]:
+        """The uses of layers that make these channels."""
+        makers = []
+        for operation in self.makers[run[0]]:
+            channels = self.tracer.flow.nodes[operation].channels
+            positions = self._positions(channels, run)
+            if operation in self.calls and channels is not None and positions is not None:  # a selection has no weight
+                call, output = self.calls[operation], Tap(operation, len(channels), positions)
+                makers.append(Maker(layer_of(call.weight), call.weight, output, call.positions, self.depths[operation]))
+        return tuple(makers)
 
     def _positions(self, channels: Tensor | None, run: list[int]) -> Tensor | None:
         """Where each class of ``run`` sits among these channels, shape ``(len(run), n)``; None if it is not there."""

@@ -50,6 +50,14 @@ class Flow:
         for output in outputs:
             self.producer[output] = index
 
+    def depths(self) -> dict[int, int]:
+        """For every operation the number of layers on the longest way that leads to its result, itself included."""
+        depths: dict[int, int] = {}
+        for index, node in self.nodes.items():  # in the order of execution
+            before = max((depths[source] for source in node.sources), default=0)
+            depths[index] = before + (node.role is Role.MAKES)
+        return depths
+
     def makes(self, output: Tensor, channels: Tensor) -> None:
         """The operation that made ``output`` is a layer, as seen from outside."""
         node = self.nodes[self.producer[output]]

@@ -48,6 +48,7 @@ class ChannelGroup:
         writers, readers: names of the convolutions and linear layers that make and that consume the channels.
         protected: None, or the reason in words why no channel may be removed.
         taps: the feature maps that the next consumers see, in execution order.
+        makers: the uses of the layers that make the channels, in execution order.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ChannelGroup:
     readers: tuple[str, ...]
     protected: str | None = None
     taps: tuple["Tap", ...] = ()
+    makers: tuple["Maker", ...] = ()
 
     @property
     def multiplicity(self) -> int:
@@ -81,6 +83,25 @@ class Tap:
     operation: int
     channels: int
     positions: Tensor
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A use of a convolution or linear layer that makes the channels of a group.
+
+    Attributes:
+        layer: its name.
+        weight: state-dict name of its weight.
+        output: its own output, before normalisation and activation.
+        places: number of pixels of that map; of its input, where a convolution is transposed.
+        depth: number of layers on the longest way from the model's input to that map, this one included.
+    """
+
+    layer: str
+    weight: str
+    output: Tap
+    places: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -113,10 +134,14 @@ class Branch:
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One use of a weight: multiply-accumulates = ``positions`` x number of elements of the weight."""
+    """One use of a weight: multiply-accumulates = ``positions`` x number of elements of the weight.
+
+    ``operation`` is its number in the forward pass, see ``stream.observe``.
+    """
 
     weight: str
     positions: int
+    operation: int
 
 
 @dataclass(frozen=True)

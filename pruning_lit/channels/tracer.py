@@ -149,7 +149,7 @@ class Tracer(OperationStream):
 
     def called(self, weight: str, positions: int) -> None:
         """A layer is used: ``positions`` multiply-accumulates for each element of its weight."""
-        self.calls.append(LayerCall(weight, positions))
+        self.calls.append(LayerCall(weight, positions, self.index))
         self.order.append(weight)
 
     def freeze(self, tensor: Tensor, reason: str) -> None:

@@ -5,6 +5,7 @@ from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold
 from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
 from pruning_lit.criteria.magnitude import Magnitude
 from pruning_lit.criteria.noise import Random
+from pruning_lit.criteria.redundancy import RedundancyGraph, RedundancyScores
 
 __all__ = [
     "BatchNormScale",
@@ -13,6 +14,8 @@ __all__ = [
     "Criterion",
     "Magnitude",
     "Random",
+    "RedundancyGraph",
+    "RedundancyScores",
     "channel_independence",
     "global_threshold",
 ]

@@ -1,6 +1,6 @@
 """One pass over some pictures, in which every feature map is scored as it appears; no map is stored."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.distributed as dist
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pruning_lit.channels import ChannelGroup, observe
 
 Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)
+Measure = Callable[[int, Tensor], Tensor]  # number of an operation and its result to what is added up
 
 
 def mean_scores(
@@ -26,31 +27,58 @@ def mean_scores(
     Returns:
         Tap number to float64 means, shape ``(channels of the map,)``, on the CPU; equal however the pictures are split.
     """
-    device = next(net.parameters()).device
-    totals: dict[int, Tensor] = {}
-    taps = {tap.operation: tap.channels for group in groups for tap in group.taps}
-    for tap, channels in sorted(taps.items()):
-        # the last entry counts the pictures
-        totals[tap] = torch.zeros(channels + 1, dtype=torch.float64, device=device)
 
-    def listener(tap: int) -> Callable[[Tensor], None]:
+    def summed(maps: Tensor) -> Tensor:
+        """The last entry counts the pictures."""
+        scores = score(maps if maps.ndim == 4 else maps[..., None, None])
+        return torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
+
+    taps = {tap.operation: tap.channels for group in groups for tap in group.taps}
+    totals = sums(
+        net, {tap: (channels + 1,) for tap, channels in taps.items()}, batches, lambda tap, maps: summed(maps)
+    )
+    return {tap: (total[:-1] / total[-1]).cpu() for tap, total in totals.items()}
+
+
+def sums(
+    net: nn.Module,
+    shapes: Mapping[int, tuple[int, ...]],
+    batches: Iterable[Tensor],
+    measure: Measure,
+    shared: bool = True,
+) -> dict[int, Tensor]:
+    """What is measured on chosen maps, added over all pictures and all ranks.
+
+    Args:
+        net: put in eval mode for the pass.
+        shapes: number of an operation, see ``observe``, to the shape of what is measured on its result.
+        batches: as for ``mean_scores``.
+        measure: operation and its result to a tensor of that shape.
+        shared: whether the ranks have shares of the pictures; else each has them all, and nothing is added up.
+
+    Returns:
+        Operation to float64 sums, on the device of the network, equal on all ranks.
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    device = next(net.parameters()).device
+    totals = {index: torch.zeros(shape, dtype=torch.float64, device=device) for index, shape in sorted(shapes.items())}
+    num_pictures = torch.zeros((), dtype=torch.int64, device=device)
+
+    def listener(index: int) -> Callable[[Tensor], None]:
         def add(maps: Tensor) -> None:
-            scores = score(maps if maps.ndim == 4 else maps[..., None, None])
-            totals[tap][:-1] += scores.sum(0)
-            totals[tap][-1] += len(scores)
+            totals[index] += measure(index, maps)
 
         return add
 
-    listeners = {tap: listener(tap) for tap in totals}
+    listeners = {index: listener(index) for index in totals}
     for batch in batches:
         observe(net, (batch.to(device),), listeners)
-    return {tap: (total[:-1] / total[-1]).cpu() for tap, total in _over_ranks(totals).items()}
-
-
-def _over_ranks(totals: dict[int, Tensor]) -> dict[int, Tensor]:
-    if dist.is_available() and dist.is_initialized():
-        for total in totals.values():  # in the order of the taps, which is the same on all ranks
+        num_pictures += len(batch)
+    if shared and dist.is_available() and dist.is_initialized():
+        for total in (num_pictures, *totals.values()):  # in the order of the operations, the same on all ranks
             dist.all_reduce(total)
-    if any(total[-1] == 0 for total in totals.values()):
+    if not num_pictures:
         raise ValueError("the criterion saw no picture: the calibration set is empty")
     return totals
