@@ -1,5 +1,7 @@
-"""ResNet-20, 32, 44, 56, 110 for CIFAR: basic blocks, shortcuts without parameters (option A)."""
+"""ResNet-20, 32, 44, 56, 110 for CIFAR: basic blocks, shortcuts without parameters (option A) or of convolutions."""
 
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -11,14 +13,33 @@ from pruning_lit.models.start import kaiming_convolutions
 STAGE_WIDTHS = (16, 32, 64)
 
 
+class ConvShortcut(nn.Sequential):
+    """A 3x3 convolution with stride 2, and batch norm: from one stage to the next.
+
+    Args:
+        in_channels: width of the stage that ends.
+        out_channels: width of the stage that begins.
+
+    Shape: ``(N, in_channels, H, W)`` to ``(N, out_channels, ceil(H / 2), ceil(W / 2))``.
+
+    Source: "Filter Pruning via Decomposition of Redundancy Graphs", Neurocomputing 2024,
+    doi 10.1016/j.neucom.2024.128108: the network of its experiments.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
+        super().__init__(OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels)))
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; ReLU after their sum.
 
     Args:
         in_channels: width of the incoming stream.
         out_channels: width of both convolutions.
-        stride: of the first convolution; the shortcut takes every ``stride``-th pixel in both directions.
-        shortcut: what brings the incoming channels to the outgoing ones.
+        stride: of the first convolution.
+        shortcut: what brings the incoming channels to the outgoing ones. A ``ConvShortcut`` gets all pixels, any other
+            every ``stride``-th in both directions.
 
     Shape: ``(N, in_channels, H, W)`` to ``(N, out_channels, ceil(H / stride), ceil(W / stride))``.
 
@@ -27,7 +48,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: nn.Module) -> None:
         super().__init__()
-        self.stride = stride
+        self.step = 1 if isinstance(shortcut, ConvShortcut) else stride  # that one has a stride of its own
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
@@ -37,7 +58,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Carry the stream ``x``, shape ``(N, in_channels, H, W)``, one block further."""
         inner = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x[:, :, :: self.stride, :: self.stride]))
+        return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x[:, :, :: self.step, :: self.step]))
 
 
 class CifarResNet(nn.Module):
@@ -47,20 +68,27 @@ class CifarResNet(nn.Module):
         num_blocks: blocks in each of the three stages.
         num_classes: width of the output.
         stem_shortcut: shortcut of the first block, 16 channels to 16.
+        stage_shortcut: makes the shortcuts into stages 2 and 3, from the widths of the stage before and of the stage.
 
     Shape: ``(N, 3, H, W)``, 32x32 in the paper, to logits ``(N, num_classes)``.
 
     Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
     """
 
-    def __init__(self, num_blocks: int, num_classes: int, stem_shortcut: nn.Module) -> None:
+    def __init__(
+        self,
+        num_blocks: int,
+        num_classes: int,
+        stem_shortcut: nn.Module,
+        stage_shortcut: Callable[[int, int], nn.Module],
+    ) -> None:
         super().__init__()
         stem, middle, last = STAGE_WIDTHS
         self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.layer1 = _stage(BasicBlock(stem, stem, 1, stem_shortcut), num_blocks)
-        self.layer2 = _stage(BasicBlock(stem, middle, 2, _centred(stem, middle)), num_blocks)
-        self.layer3 = _stage(BasicBlock(middle, last, 2, _centred(middle, last)), num_blocks)
+        self.layer2 = _stage(BasicBlock(stem, middle, 2, stage_shortcut(stem, middle)), num_blocks)
+        self.layer3 = _stage(BasicBlock(middle, last, 2, stage_shortcut(middle, last)), num_blocks)
         self.linear = nn.Linear(last, num_classes)
         self.initialise()
 
@@ -75,8 +103,13 @@ class CifarResNet(nn.Module):
         return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-def cifar_resnet(depth: int, num_classes: int = 10, stem: Literal["select", "tied"] = "select") -> CifarResNet:
-    """Build a CIFAR ResNet with option-A shortcuts.
+def cifar_resnet(
+    depth: int,
+    num_classes: int = 10,
+    stem: Literal["select", "tied"] = "select",
+    shortcut: Literal["option_a", "conv"] = "option_a",
+) -> CifarResNet:
+    """Build a CIFAR ResNet.
 
     Args:
         depth: number of weighted layers, 6n + 2 for n blocks per stage: 20, 32, 44, 56, 110 in the paper.
@@ -84,22 +117,28 @@ def cifar_resnet(depth: int, num_classes: int = 10, stem: Literal["select", "tie
         stem: how the first block passes the stem's 16 channels on. ``select``: through a ``ChannelScatter``, all
             channels at first, so that the stem and stage 1 can be narrowed apart. ``tied``: unchanged, so that the
             stem is narrowed together with stage 1. Both compute the same until something is narrowed.
+        shortcut: how the first blocks of stages 2 and 3 pass the stream on. ``option_a``: every second pixel, between
+            channels of zeros. ``conv``: through a ``ConvShortcut``, with weights of its own.
 
     Returns:
         The network with fresh weights, for pictures ``(N, 3, H, W)``.
 
     Raises:
-        ValueError: the depth is not 6n + 2, or ``stem`` is unknown.
+        ValueError: the depth is not 6n + 2, or ``stem`` or ``shortcut`` is unknown.
 
-    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2 and table 6.
+    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2 and table 6; ``conv``:
+    "Filter Pruning via Decomposition of Redundancy Graphs", Neurocomputing 2024, doi 10.1016/j.neucom.2024.128108.
     """
     num_blocks, remainder = divmod(depth - 2, 6)
     if remainder or num_blocks < 1:
         raise ValueError(f"a CIFAR ResNet has a depth of 6n + 2 (8, 14, 20, 32, 44, 56, 110, …), got {depth}")
     if stem not in ("select", "tied"):
         raise ValueError(f"stem is 'select' or 'tied', got {stem!r}")
+    if shortcut not in ("option_a", "conv"):
+        raise ValueError(f"shortcut is 'option_a' or 'conv', got {shortcut!r}")
     width = STAGE_WIDTHS[0]
-    return CifarResNet(num_blocks, num_classes, _centred(width, width) if stem == "select" else nn.Identity())
+    stem_shortcut = _centred(width, width) if stem == "select" else nn.Identity()
+    return CifarResNet(num_blocks, num_classes, stem_shortcut, _centred if shortcut == "option_a" else ConvShortcut)
 
 
 def _centred(in_channels: int, out_channels: int) -> ChannelScatter:
