@@ -52,7 +52,9 @@ class ScaleMonitor(Callback):
         """
         try:
             scores = self.criterion.scores(net, graph, self.sparsity.population(graph), data)
-            wanted = self.sparsity.wanted(graph, scores, Dense.of(graph), Fraction(1))
+            dense = Dense.of(graph)
+            ranking = self.sparsity.ranking(graph, scores, dense, Fraction(1))
+            wanted = self.sparsity.wanted(graph, ranking.scores, dense, Fraction(1))
         except ValueError:  # scales that are all as they began, or not finite; the cut itself will say so
             return {}
         threshold = self.sparsity.threshold(graph, scores, wanted)

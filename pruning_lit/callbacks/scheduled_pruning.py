@@ -150,6 +150,7 @@ class ScheduledPruning(Callback):
                 "planned": asdict(plan.cost),
                 "notes": [*plan.notes, *share_notes(plan, norm_channels, num_norm_channels(narrow_net))],
                 "threshold": plan.threshold,
+                "evidence": plan.evidence,
                 "error": error,
             }
         )

@@ -29,7 +29,8 @@ def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) 
     Raises:
         ValueError: a layer that is named does not make the channels of the group.
 
-    Source: Li et al. 2024, "Filter Pruning via Decomposition of Redundancy Graphs"; the rule is derived from its networks.
+    Source: Li et al. 2024, "Filter Pruning via Decomposition of Redundancy Graphs", of whose networks
+    the rule is a summary.
     """
     makers = candidates(graph, group)
     if group.name in names:
@@ -37,8 +38,8 @@ def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) 
         if not chosen:
             able = ", ".join(repr(name) for name in dict.fromkeys(maker.layer for maker in makers)) or "none"
             raise ValueError(
-                f"criterion.deciders: layer {names[group.name]!r} does not decide on group {group.name!r}; its channels "
-                f"are made by {able}"
+                f"criterion.deciders: layer {names[group.name]!r} does not decide on group {group.name!r}; its "
+                f"channels are made by {able}"
             )
         return chosen
     nearest = min(makers, key=lambda maker: maker.depth, default=None)

@@ -34,8 +34,8 @@ def hash_bits(maps: Tensor) -> Tensor:
         corner = (_cosines(doubles.shape[2], doubles) @ doubles @ _cosines(doubles.shape[3], doubles).mT).flatten(2)
         if not bool(corner.isfinite().all()):
             raise ValueError(
-                "a feature map has values that are NaN or infinite; similarities need finite maps, so look for diverged "
-                "weights or inputs"
+                "a feature map has values that are NaN or infinite; similarities need finite maps, so look for "
+                "diverged weights or inputs"
             )
         return corner >= corner.mean(2, keepdim=True)
 

@@ -42,7 +42,7 @@ class Redundancy:
     places: int
 
     def scores(self) -> Tensor:
-        """1 minus the threshold at which a filter goes; of those that go at the same one, the larger norm is worth more.
+        """1 minus the threshold at which a filter goes; where that is the same, the larger norm is worth more.
 
         Shape ``(size,)``, float64, larger means more worth keeping; see ``departures`` for how that differs from the
         published choice.
@@ -66,9 +66,9 @@ class RedundancyScores(dict[str, Tensor]):
 class RedundancyGraph(Criterion):
     """Filters whose maps look alike are redundant.
 
-    With ``sparsity=similarity`` the published decomposition chooses. With any other the scores do: the threshold at which
-    a channel would go if the threshold fell from 1 and what has gone stayed gone; see ``departures``. Both prefer large
-    L1 norms.
+    With ``sparsity=similarity`` the published decomposition chooses. With any other the scores do: the threshold at
+    which a channel would go if the threshold fell from 1 and what has gone stayed gone; see ``departures``. Both prefer
+    large L1 norms.
 
     In each group one layer decides, by its own maps, before normalisation and activation, and by its own weights; see
     ``decider``. Groups without a two-dimensional convolution stay whole.
@@ -77,8 +77,8 @@ class RedundancyGraph(Criterion):
         num_images: pictures looked at over all ranks; fewer where the data set has fewer.
         augment: crop and mirror them as in training, as published.
         seed: of their choice and augmentation.
-        bn_mode: ``eval``; or ``train``, as published: batch norms go by the statistics of these pictures, which are then
-            sent through as one batch, on every rank; the network's own statistics do not change, and dropout is off.
+        bn_mode: ``eval``; or ``train``, as published: batch norms go by the statistics of these pictures, which are
+            then sent through as one batch, on every rank; the network's own do not change, and dropout is off.
         batch_size: pictures per forward pass, with ``bn_mode="eval"``. One by one their maps, and so the bits, are the
             same to the last digit however many processes share the pictures.
         deciders: name of a group to the layer that decides there.
@@ -114,9 +114,9 @@ class RedundancyGraph(Criterion):
         self.deciders = {str(group): str(layer) for group, layer in (deciders or {}).items()}
 
     def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
-        """Groups that no convolution decides on, or whose maps are too small; ValueError for deciders that cannot be."""
+        """Groups that no convolution decides on, or with too small maps; ValueError for deciders that cannot be."""
         for name in self.deciders:
-            graph[name]  # noqa: B018 - ValueError where there is no such group
+            graph[name]  # ValueError where there is no such group
         reasons = {}
         for group in graph.prunable:
             uses = decider(graph, group, self.deciders)

@@ -83,7 +83,7 @@ def decomposition(similarity: Tensor, norms: Tensor, threshold: float) -> list[R
     """As ``decompose``, round by round: in each the components of the innermost core shrink to one filter each."""
     if similarity.shape != (len(norms), len(norms)):
         raise ValueError(
-            f"expected similarities (C, C) and norms (C,), got shapes {tuple(similarity.shape)} and {tuple(norms.shape)}"
+            f"expected similarities (C, C) and norms (C,), got {tuple(similarity.shape)} and {tuple(norms.shape)}"
         )
     require_threshold(threshold, "threshold")
     return list(_rounds(similarity.cpu() >= threshold, norms.tolist()))

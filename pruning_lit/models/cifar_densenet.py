@@ -1,5 +1,7 @@
 """DenseNet-40 for CIFAR: every layer reads all the features made before it."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,12 +13,12 @@ from pruning_lit.models.start import batch_norm_scales, kaiming_convolutions
 class DenseReader(nn.Module):
     """Selection, batch norm, ReLU and a convolution: what reads the stream of features.
 
-    ``select`` lets this reader take some of the features only, while the others still find them all.
-
     Args:
         in_channels: width of the stream.
         out_channels: width of the convolution.
         kernel_size: of the convolution, odd; the resolution is kept.
+        select: lets this reader take some of the features only, while the others still find them all; see
+            ``cifar_densenet``.
 
     Shape: ``(N, in_channels, H, W)`` to ``(N, out_channels, H, W)``.
 
@@ -24,9 +26,9 @@ class DenseReader(nn.Module):
     "Learning Efficient Convolutional Networks through Network Slimming", section 3.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, select: nn.Module) -> None:
         super().__init__()
-        self.select = ChannelSelect(in_channels)
+        self.select = select
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
 
@@ -60,22 +62,31 @@ class CifarDenseNet(nn.Module):
         growth: features that a layer adds.
         stem: features that the first convolution makes.
         norm_scale: where the scales of the batch norms start.
+        select: from the width of a stream to what stands in front of one of its readers.
 
     Shape: ``(N, 3, H, W)``, 32x32 in the paper, to logits ``(N, num_classes)``; H and W are multiples of 4.
 
     Source: Huang et al. 2017, "Densely Connected Convolutional Networks", section 3.
     """
 
-    def __init__(self, num_layers: int, num_classes: int, growth: int, stem: int, norm_scale: float) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        num_classes: int,
+        growth: int,
+        stem: int,
+        norm_scale: float,
+        select: Callable[[int], nn.Module],
+    ) -> None:
         super().__init__()
         gain = num_layers * growth
         self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
-        self.dense1 = _block(stem, growth, num_layers)
-        self.trans1 = Transition(stem + gain, stem + gain, 1)
-        self.dense2 = _block(stem + gain, growth, num_layers)
-        self.trans2 = Transition(stem + 2 * gain, stem + 2 * gain, 1)
-        self.dense3 = _block(stem + 2 * gain, growth, num_layers)
-        self.select = ChannelSelect(stem + 3 * gain)
+        self.dense1 = _block(stem, growth, num_layers, select)
+        self.trans1 = Transition(stem + gain, stem + gain, 1, select(stem + gain))
+        self.dense2 = _block(stem + gain, growth, num_layers, select)
+        self.trans2 = Transition(stem + 2 * gain, stem + 2 * gain, 1, select(stem + 2 * gain))
+        self.dense3 = _block(stem + 2 * gain, growth, num_layers, select)
+        self.select = select(stem + 3 * gain)
         self.bn = nn.BatchNorm2d(stem + 3 * gain)
         self.fc = nn.Linear(stem + 3 * gain, num_classes)
         self.norm_scale = norm_scale
@@ -95,9 +106,14 @@ class CifarDenseNet(nn.Module):
 
 
 def cifar_densenet(
-    depth: int = 40, num_classes: int = 10, growth: int = 12, stem: int | None = None, norm_scale: float = 0.5
+    depth: int = 40,
+    num_classes: int = 10,
+    growth: int = 12,
+    stem: int | None = None,
+    norm_scale: float = 0.5,
+    selections: bool = True,
 ) -> CifarDenseNet:
-    """Build a DenseNet for CIFAR, without bottlenecks or compression, whose readers can be narrowed one by one.
+    """Build a DenseNet for CIFAR, without bottlenecks or compression.
 
     Args:
         depth: number of weighted layers, 3n + 4 for n layers per block: 40 in the papers.
@@ -106,6 +122,9 @@ def cifar_densenet(
         stem: features that the first convolution makes; twice the growth unless given, as in Network Slimming's
             release (16 in the papers).
         norm_scale: where the scales of the batch norms start; 0.5 for sparsity training, torch's own start is 1.
+        selections: whether a ``ChannelSelect`` stands in front of every batch norm that reads the stream: then the
+            readers can be narrowed one by one, while the stream stays whole. Without, the features themselves can be
+            removed, and with them what all readers have of them.
 
     Returns:
         The network with fresh weights, for pictures ``(N, 3, H, W)``.
@@ -122,8 +141,14 @@ def cifar_densenet(
     stem = 2 * growth if stem is None else stem
     if growth < 1 or stem < 1:
         raise ValueError(f"growth is {growth} and stem is {stem}, but each is at least 1 channel")
-    return CifarDenseNet(num_layers, num_classes, growth, stem, norm_scale)
+    select = ChannelSelect if selections else _everything
+    return CifarDenseNet(num_layers, num_classes, growth, stem, norm_scale, select)
 
 
-def _block(in_channels: int, growth: int, num_layers: int) -> nn.Sequential:
-    return nn.Sequential(*(DenseLayer(in_channels + n * growth, growth, 3) for n in range(num_layers)))
+def _everything(_width: int) -> nn.Module:
+    return nn.Identity()
+
+
+def _block(in_channels: int, growth: int, num_layers: int, select: Callable[[int], nn.Module]) -> nn.Sequential:
+    widths = [in_channels + n * growth for n in range(num_layers)]
+    return nn.Sequential(*(DenseLayer(width, growth, 3, select(width)) for width in widths))

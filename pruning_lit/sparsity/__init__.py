@@ -8,6 +8,7 @@ from pruning_lit.sparsity.ordered import Global, Macs
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.population import Population
 from pruning_lit.sparsity.rates import parse_rates
+from pruning_lit.sparsity.similarity import Similarity, SimilarityMacs
 from pruning_lit.sparsity.uniform import Uniform
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Plan",
     "Population",
     "Scores",
+    "Similarity",
+    "SimilarityMacs",
     "Sparsity",
     "Uniform",
     "parse_rates",

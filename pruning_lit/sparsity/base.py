@@ -1,14 +1,16 @@
 """What all sparsities share: the population, the limits of every budget, and the choice within a group."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost, cost_of_widths
+from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.emptied import emptied, removed_branches, told
 from pruning_lit.sparsity.limits import Limits
@@ -18,6 +20,20 @@ from pruning_lit.sparsity.rates import width_after
 Scores = Mapping[
     str, Tensor
 ]  # a group's name to one score per position, shape (size,), larger means more worth keeping
+
+
+class Ranking(NamedTuple):
+    """In which order channels are kept, and how that was found.
+
+    Attributes:
+        scores: of every group, shape ``(size,)``.
+        remarks: what a reader has to know, in sentences.
+        evidence: by group, plain data and tensors that show why.
+    """
+
+    scores: Scores
+    remarks: list[str]
+    evidence: dict[str, dict[str, Any]]
 
 
 class Sparsity(ABC):
@@ -33,6 +49,13 @@ class Sparsity(ABC):
     def population(self, graph: ChannelGraph) -> list[ChannelGroup]:
         """The groups that may lose channels."""
         return self.limits.eligible(graph)
+
+    def require_criterion(self, criterion: Criterion) -> None:  # noqa: B027 - most budgets take any scores
+        """ValueError where this budget needs more than the scores of that criterion."""
+
+    def ranking(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> Ranking:
+        """The scores by which channels are counted and chosen: those of the criterion, unless a budget has its own."""
+        return Ranking(scores, [], {})
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError if this budget cannot be met by the dense network; called before any training."""
@@ -79,7 +102,8 @@ class Sparsity(ABC):
 
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
         """Positions that stay in each group of the population, when ``progress`` (0…1] of the way is to be gone."""
-        return self._fitted(graph, dense, self.wanted(graph, scores, dense, progress))
+        ranking = self.ranking(graph, scores, dense, progress)
+        return self._fitted(graph, dense, self.wanted(graph, ranking.scores, dense, progress))
 
     def plan(
         self, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, progress: Fraction = Fraction(1)
@@ -100,6 +124,8 @@ class Sparsity(ABC):
         for group in population:
             _require_finite(group, scores)
         dense = dense or Dense.of(graph)
+        ranking = self.ranking(graph, scores, dense, progress)
+        scores = ranking.scores
         wanted = self.wanted(graph, scores, dense, progress)
         self.require_survivors(graph, scores, wanted)
         branches = removed_branches(graph, wanted, self.limits.on_empty)
@@ -115,7 +141,11 @@ class Sparsity(ABC):
             threshold=self.threshold(graph, scores, wanted),
             branches=list(branches),
             sizes={group.name: group.size for group in population},
-            remarks=[told(name, scores[name], len(kept[name])) for name in emptied(wanted) if kept[name]],
+            remarks=[
+                *ranking.remarks,
+                *(told(name, scores[name], len(kept[name])) for name in emptied(wanted) if kept[name]),
+            ],
+            evidence=ranking.evidence,
             cost=cost(graph, kept),
             dense=Cost(dense.macs, dense.params),
             round_to=self.limits.round_to,
@@ -131,9 +161,32 @@ class Sparsity(ABC):
         return self.plan(graph, scores, dense, progress).kept
 
     def wanted(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
-        """What budget and overrides ask for, in every group of the population; floors and multiples come later."""
+        """What budget and overrides ask for, in every group of the population; floors and multiples come later.
+
+        ``scores`` are those of the ``ranking``.
+        """
         wanted = self.asked(graph, scores, dense, progress) | self.overridden(graph, dense, progress)
         return {group.name: wanted[group.name] for group in self.population(graph)}
+
+    def narrowest(self, graph: ChannelGraph) -> dict[str, int]:
+        """What is asked for where everything goes that no rate of its own holds."""
+        overridden = self.overridden(graph, Dense.of(graph), Fraction(1))
+        return {group.name: overridden.get(group.name, 0) for group in self.population(graph)}
+
+    def macs(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense) -> int:
+        """Multiply-accumulates of the network that has these widths, within the limits."""
+        return cost_of_widths(graph, self._fitted(graph, dense, wanted)).macs
+
+    def require_reachable(self, graph: ChannelGraph, reduction: Fraction) -> None:
+        """ValueError where even the narrowest network within the limits costs more than what is to be left."""
+        dense = Dense.of(graph)
+        least = self.macs(graph, self.narrowest(graph), dense)
+        if least > dense.macs * (1 - reduction):
+            most = math.floor(1000 * (1 - least / dense.macs)) / 1000
+            raise ValueError(
+                f"sparsity.reduction={float(reduction)} cannot be met: {least:,} of {dense.macs:,} MACs remain in "
+                f"the narrowest network with {self.limits}, so at most {most} can go"
+            )
 
     def _fitted(self, graph: ChannelGraph, dense: Dense, wanted: Mapping[str, int]) -> dict[str, int]:
         """``wanted`` within the limits."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from pruning_lit.channels import ChannelGraph, cost_of_widths
+from pruning_lit.channels import ChannelGraph
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.rates import parse_rate
@@ -32,11 +32,6 @@ class _Ordered(Sparsity):
     @abstractmethod
     def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
         """Whether these widths, within the limits, meet the budget; once met, it is met by all narrower ones."""
-
-    def narrowest(self, graph: ChannelGraph) -> dict[str, int]:
-        """What is asked for at the end of the order, once all the way is gone."""
-        overridden = self.overridden(graph, Dense.of(graph), Fraction(1))
-        return {group.name: overridden.get(group.name, 0) for group in self.population(graph)}
 
     def removal_order(self, graph: ChannelGraph, scores: Scores) -> list[str]:
         """For every position without a rate of its own, the name of its group, in the order in which they go.
@@ -201,21 +196,11 @@ class Macs(_Ordered):
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where even the narrowest network within the limits costs more than the target."""
         super().check(graph)
-        dense, narrowest = Dense.of(graph), self.narrowest(graph)
-        if not self.met(graph, narrowest, dense, Fraction(1)):
-            least = self._macs(graph, narrowest, dense)
-            most = math.floor(1000 * (1 - least / dense.macs)) / 1000
-            raise ValueError(
-                f"sparsity.reduction={float(self.reduction)} cannot be met: {least:,} of {dense.macs:,} MACs remain in "
-                f"the narrowest network with {self.limits}, so at most {most} can go"
-            )
+        self.require_reachable(graph, self.reduction)
 
     def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
         """Whether the network costs no more than the target."""
-        return self._macs(graph, wanted, dense) <= dense.macs * (1 - self.reduction * progress)
-
-    def _macs(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense) -> int:
-        return cost_of_widths(graph, self._fitted(graph, dense, wanted)).macs
+        return self.macs(graph, wanted, dense) <= dense.macs * (1 - self.reduction * progress)
 
 
 __all__ = ["Global", "Macs"]

@@ -1,6 +1,7 @@
 """What a cut will do, known before it is made."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from pruning_lit.channels import Cost
 
@@ -20,6 +21,7 @@ class Plan:
         threshold: the largest score that goes, where one holds for all groups; else None.
         branches: paths of the residual branches that are taken out.
         remarks: what else a reader has to know, in sentences.
+        evidence: what shows why channels go, by group; see ``Ranking``.
         sizes: positions before the cut, for every group of the population.
         multiplicities: output channels of the layer behind each position, see ``ChannelGroup.multiplicity``.
     """
@@ -34,6 +36,7 @@ class Plan:
     threshold: float | None
     branches: list[str]
     remarks: list[str]
+    evidence: dict[str, dict[str, Any]]
     sizes: dict[str, int]
     multiplicities: dict[str, int]
 

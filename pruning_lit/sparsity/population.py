@@ -13,9 +13,13 @@ class Population:
     Args:
         criterion: how much a channel matters.
         sparsity: how many stay.
+
+    Raises:
+        ValueError: the sparsity cannot go by that criterion.
     """
 
     def __init__(self, criterion: Criterion, sparsity: Sparsity) -> None:
+        sparsity.require_criterion(criterion)
         self.criterion, self.sparsity = criterion, sparsity
         self._latest: ChannelGraph | None = None
 

@@ -41,7 +41,7 @@ def golden_resnet8() -> CifarResNet:
 
 def golden_densenet10() -> CifarDenseNet:
     """DenseNet-10 with the weights of ``e2e_densenet10``, in float64 and eval mode."""
-    return _loaded(cifar_densenet(10, growth=8, stem=16), "e2e_densenet10")
+    return _loaded(cifar_densenet(10, growth=8, stem=16, selections=False), "e2e_densenet10")
 
 
 def _loaded(net: Net, name: str) -> Net:
@@ -50,8 +50,5 @@ def _loaded(net: Net, name: str) -> Net:
         if key.startswith("state/"):
             layer, _, tensor = key.removeprefix("state/").rpartition(".")
             state[f"{LAYER_NAMES[name][layer]}.{tensor}"] = torch.from_numpy(arrays[key])
-    selections = {
-        key: tensor for key, tensor in net.state_dict().items() if key.endswith(".source")
-    }  # not in the files
-    net.double().load_state_dict(selections | state)
+    net.double().load_state_dict(state)
     return net.eval()
