@@ -94,13 +94,19 @@ def groups_named() -> set[str]:
 
 def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: ChannelGraph) -> tuple[Plan, str]:
     """What the sparsity would do, and what scores it went by; ValueError where it cannot be met."""
-    sparsity.check(graph)
     criterion: Criterion = instantiate(config.criterion)
+    sparsity.require_criterion(criterion)
+    sparsity.check(graph)
     population = sparsity.population(graph)
     try:
         scores = criterion.scores(net, graph, population, NoPictures())
         told = type(criterion).__name__
     except PicturesNeeded:
+        if not sparsity.takes_any_scores:
+            raise ValueError(
+                "what this sparsity keeps depends on pictures, which are not looked at here; choose one that goes by "
+                "scores, such as sparsity=macs_50, or run the first cut: phases=[finetune] finetune.epochs=1"
+            ) from None
         scores = Magnitude().scores(net, graph, population, NoPictures())
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs pictures"
     return sparsity.plan(graph, scores), told

@@ -24,6 +24,17 @@ TINY = (
 )
 
 
+#: Real networks, pictures and vectors that are not a part of the repository; the variable names their folder `data`.
+SHARED = Path(os.environ.get("PRUNING_LIT_DATA", Path(__file__).parents[2] / "shared" / "data")).parent
+
+
+def shared_file(path: str) -> Path:
+    """A file beside ``data``; without it the test is skipped."""
+    if not (SHARED / path).is_file():
+        pytest.skip(f"no {path} beside the folder PRUNING_LIT_DATA")
+    return SHARED / path
+
+
 def command(*overrides: str) -> list[str]:
     return [sys.executable, "-m", "pruning_lit", *overrides]
 

@@ -43,6 +43,8 @@ class Sparsity(ABC):
         limits: ``min_channels``, ``min_share``, ``round_to``, ``exclude``, ``overrides``; see ``Limits``.
     """
 
+    takes_any_scores = True  # else only those of one criterion, see ``require_criterion``
+
     def __init__(self, **limits: Any) -> None:
         self.limits = Limits(**limits)
 

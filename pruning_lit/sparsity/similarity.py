@@ -24,6 +24,8 @@ LOWEST = Fraction(1, 1000)
 class _Decomposing(Sparsity):
     """Keeps what is left of each group's redundancy graph; where the limits keep more, the best of the others."""
 
+    takes_any_scores = False
+
     def __init__(self, thresholds: Mapping[str, float] | None, **limits: Any) -> None:
         super().__init__(**limits)
         if not isinstance(thresholds, Mapping | None):
