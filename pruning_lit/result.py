@@ -28,11 +28,13 @@ from pruning_lit.report import (
     Report,
     Stopwatch,
     console_table,
+    decided_layers,
     figure_to_image,
     group_records,
     hardware,
     notes_on,
     params_with_whole_norms,
+    redundancy_figure,
     scores_figure,
     threshold_cuts,
     versions,
@@ -67,7 +69,7 @@ def leave_behind(
     task = Classification(data.num_classes)
     accuracy = evaluate(net, data, task)["accuracy"]
     accuracies = [*_on_the_way(dense, data, task, outcomes), accuracy]
-    groups = group_records(graph, cuts)
+    groups, layers = group_records(graph, cuts), decided_layers(cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
     arch = recipe(config.arch, data.num_classes)
@@ -79,6 +81,7 @@ def leave_behind(
         accuracy_after_cut=cuts[-1]["accuracy_after"] if cuts else None,
         best=_best(dense, data, task, outcomes, folder),
         groups=groups,
+        decided=[layer.record for layer in layers],
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
         notes=[*notes_on(cuts), *_published_count(narrowed)],
@@ -100,6 +103,8 @@ def leave_behind(
     pictures = {"widths": widths_figure(groups)}
     if decided := threshold_cuts(cuts):
         pictures["scores"] = scores_figure(decided)
+    if layers:
+        pictures["redundancy"] = redundancy_figure(layers)
     for name, picture in pictures.items():
         save_figure(picture, folder / f"{name}.png")
     report.write(folder)

@@ -43,6 +43,7 @@ def names(group: str) -> list[str]:
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 EXPERIMENTS = names("experiment")
 CHIP = [name for name in EXPERIMENTS if name.startswith("chip/")]
+BY_SIMILARITY = ("similarity", "similarity_macs")  # need that criterion
 CHOICES = [f"{PLACES.get(group, group)}={name}" for group in GROUPS for name in names(group)]
 
 
@@ -136,7 +137,8 @@ def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header
 @pytest.mark.parametrize(
     ("method", "sparsity"),
     [(name, "macs_50") for name in names("method")]
-    + [("chip", name) for name in names("sparsity") if name not in ("macs_50", "layerwise")],
+    + [("chip", name) for name in names("sparsity") if name not in ("macs_50", "layerwise", *BY_SIMILARITY)]
+    + [("redundancy_graph", name) for name in BY_SIMILARITY],
 )
 def test_methods_and_budgets_go_together(method, sparsity):
     net, phases = phases_of(composed("arch=resnet8", f"method={method}", f"sparsity={sparsity}"))

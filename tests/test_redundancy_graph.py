@@ -80,7 +80,7 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, step):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_two_processes_find_the_same_similarities_to_the_last_bit(tmp_path, mode):
-    settings = (*THIN, "phases=[finetune]", f"criterion.bn_mode={mode}", "finetune.optimizer.lr=0.001")
+    settings = (*THIN, "phases=[finetune]", f"criterion.bn_mode={mode}", "finetune.optimizer.lr=0.0001")
     run_command(*settings, f"hydra.run.dir={tmp_path / 'one'}")
     run_command(*settings, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (cuts(tmp_path / name, "1-finetune")[0] for name in ("one", "two"))
@@ -94,8 +94,15 @@ def test_two_processes_find_the_same_similarities_to_the_last_bit(tmp_path, mode
 
 @pytest.mark.slow
 def test_thresholds_are_swept_in_one_command(tmp_path):
-    sweep = (*THIN, "phases=[finetune]", "finetune.epochs=1", "-m", "sparsity.threshold=0.6,0.75")
-    run_command(*sweep, f"hydra.sweep.dir={tmp_path}", timeout=400)
+    run_command(
+        "-m",
+        *THIN,
+        "phases=[finetune]",
+        "finetune.epochs=1",
+        "sparsity.threshold=0.6,0.75",
+        f"hydra.sweep.dir={tmp_path}",
+        timeout=400,
+    )
     with (tmp_path / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2

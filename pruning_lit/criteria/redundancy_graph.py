@@ -141,6 +141,5 @@ def _leaving(rows: Tensor, columns: Tensor, norms: Tensor) -> list[int]:
     nodes, places = torch.cat([rows, columns]).unique(return_inverse=True)
     neighbours = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
     neighbours[places[: len(rows)], places[len(rows) :]] = True
-    neighbours |= neighbours.mT.clone()
     kept = survivors(len(nodes), _rounds(neighbours, norms[nodes].tolist()))
     return [int(node) for place, node in enumerate(nodes) if place not in kept]

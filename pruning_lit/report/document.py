@@ -1,5 +1,6 @@
 """A report for people: ``report.md``, and the table printed at the end of a run."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -8,7 +9,7 @@ from pruning_lit.report.latency import Latency, Timing
 from pruning_lit.report.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
 
 if TYPE_CHECKING:
-    from pruning_lit.report.record import Report
+    from pruning_lit.report.record import DecidedRecord, Report
 
 ARTEFACT = "pruned/model.safetensors"
 MEANINGS = """\
@@ -19,15 +20,23 @@ MEANINGS = """\
   passes that warm up; between the quartiles in parentheses lie the middle half of the passes. (1.50×) means that the
   pruned network is 1.5 times as fast.
 - **throughput**: pictures per second at that median."""
+WHY = """\
+Two filters are neighbours where at least the threshold's share of the bits that describe their feature maps agree; in
+rounds, the filters with the closest neighbourhood, the innermost core, fall apart into connected components, and each
+of these shrinks to the one filter with the largest weights, until there are no neighbours left. Where more stay than
+the components leave, a floor or a multiple that the sparsity asks for has kept them."""
 
 
-def markdown(report: "Report", widths: str | None = None, scores: str | None = None) -> str:
+def markdown(
+    report: "Report", widths: str | None = None, scores: str | None = None, redundancy: str | None = None
+) -> str:
     """The text of ``report.md``.
 
     Args:
         report: what to tell.
         widths: file of their picture, relative to the text; ``None`` shows none.
         scores: the same.
+        redundancy: the same, of the layers that redundancy graphs decided on.
     """
     sections = [
         f"# {report.experiment}: pruning report",
@@ -38,6 +47,7 @@ def markdown(report: "Report", widths: str | None = None, scores: str | None = N
         "## What the numbers mean\n\n" + MEANINGS,
         "## Use the pruned network\n\n" + _use(report),
         _widths(report, widths, scores),
+        _why(report, redundancy),
         _protected(report),
         _origin(report),
     ]
@@ -56,6 +66,18 @@ def console_table(report: "Report") -> Table:
     if report.latency:
         table.caption = "\n".join(filter(None, [str(table.caption or ""), f"latency: {_measured(report)}"]))
     return table
+
+
+def redundancy_table(decided: Sequence["DecidedRecord"]) -> str:
+    """What redundancy graphs decided, as a Markdown table; groups are named where one is not called as its decider."""
+    named = any(each["group"] != each["decider"] for each in decided)
+    header = ["layer that decides", *["group"] * named, "threshold", "filters", "cores", "components", "stay"]
+    rows = [
+        [f"`{each['decider']}`", *[f"`{each['group']}`"] * named, f"{each['threshold']:.4g}"]
+        + [str(count) for count in (each["filters"], each["cores"], each["components"], each["kept"])]
+        for each in decided
+    ]
+    return "\n".join(markdown_table(header, rows))
 
 
 def _verdict(report: "Report") -> str:
@@ -144,6 +166,13 @@ def _widths(report: "Report", widths: str | None, scores: str | None) -> str:
     images = "".join(f"![{text}]({file})\n\n" for text, file in pictures.items() if file)
     table = markdown_table(["channels made by", "before", "after", "kept"], rows)
     return f"## Channels per layer\n\n{images}" + "\n".join(table)
+
+
+def _why(report: "Report", redundancy: str | None) -> str:
+    if not report.decided:
+        return ""
+    image = f"\n\n![how alike the feature maps of every layer are, by component]({redundancy})" if redundancy else ""
+    return f"## Why channels went\n\n{WHY}\n\n{redundancy_table(report.decided)}{image}"
 
 
 def _protected(report: "Report") -> str:

@@ -15,6 +15,7 @@ JSON_NAME = "report.json"
 MARKDOWN_NAME = "report.md"
 WIDTHS_NAME = "widths.png"
 SCORES_NAME = "scores.png"
+REDUNDANCY_NAME = "redundancy.png"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,22 @@ class GroupRecord:
     positions: list[int] | None = None
 
 
+class DecidedRecord(TypedDict):
+    """What a redundancy graph decided on one group of channels, in the last cut that was made so.
+
+    ``decider`` is the layer whose maps were compared; at similarities of ``threshold`` and above two of the ``filters``
+    were neighbours; the rounds found so many ``cores`` and, in all of them, ``components``; ``kept`` filters stayed.
+    """
+
+    group: str
+    decider: str
+    threshold: float
+    filters: int
+    cores: int
+    components: int
+    kept: int
+
+
 class PhaseRecord(TypedDict):
     """One phase of training: its name, number of epochs and wall time in seconds.
 
@@ -102,6 +119,7 @@ class Report:
             cuts; ``None`` when nothing was cut.
         best: the best epoch beside the last one; ``None`` without validation data.
         groups: every group of channels, in the order of the network.
+        decided: what redundancy graphs decided, group by group; empty where none did, and in old reports.
         latency: forward times before and after, by batch size.
         notes: sentences a reader has to know, such as a target that was not met.
         command: the command line that repeats the run.
@@ -125,6 +143,7 @@ class Report:
     cut_error: float | None = None
     best: Best | None = None
     groups: list[GroupRecord] = field(default_factory=list)
+    decided: list[DecidedRecord] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     command: str = ""
@@ -172,8 +191,9 @@ class Report:
     def write(self, folder: str | Path) -> None:
         """Write ``report.json`` and ``report.md`` into ``folder``; pictures already there are shown in it."""
         folder = Path(folder)
-        widths, scores = (name if (folder / name).is_file() else None for name in (WIDTHS_NAME, SCORES_NAME))
-        write_text(folder / MARKDOWN_NAME, markdown(self, widths, scores))
+        names = (WIDTHS_NAME, SCORES_NAME, REDUNDANCY_NAME)
+        widths, scores, redundancy = (name if (folder / name).is_file() else None for name in names)
+        write_text(folder / MARKDOWN_NAME, markdown(self, widths, scores, redundancy))
         write_text(folder / JSON_NAME, self.to_json())  # last: a report.json says that the run is complete
 
     @classmethod
