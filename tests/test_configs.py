@@ -125,6 +125,43 @@ def test_an_experiment_of_chip_fine_tunes_as_published(name):
     assert (config.criterion.num_images, config.criterion.augment) == (640, True)
 
 
+#: Redundancy graphs: epochs, weight decay and the first epochs at a tenth and a hundredth of the rate, as published.
+REDUNDANCY = {
+    "redundancy": (90, 5e-4, 30, 60),
+    "redundancy_imagenet": (65, 1e-4, 30, 60),
+    "redundancy_journal": (70, 5e-4, 30, 60),
+    "redundancy_journal_imagenet": (50, 1e-4, 20, 40),
+}
+
+
+@pytest.mark.parametrize("recipe", REDUNDANCY)
+def test_redundancy_graphs_fine_tune_as_published(recipe):
+    fine = composed("method=redundancy_graph", f"recipe@finetune={recipe}").finetune
+    epochs, weight_decay, tenth, hundredth = REDUNDANCY[recipe]
+    assert (fine.optimizer.lr, fine.optimizer.momentum, fine.optimizer.weight_decay) == (0.01, 0.9, weight_decay)
+    factors = [instantiate(fine.schedule).base(epoch, fine.epochs) for epoch in range(fine.epochs)]
+    assert factors == pytest.approx([1] * tenth + [0.1] * (hundredth - tenth) + [0.01] * (epochs - hundredth))
+
+
+def test_the_dense_networks_of_redundancy_graphs_are_trained_as_published():
+    train = composed("method=redundancy_graph").train
+    factors = [instantiate(train.schedule).base(epoch, train.epochs) for epoch in range(train.epochs)]
+    assert factors == pytest.approx([1] * 50 + [0.1] * 50 + [0.01] * 50 + [0.001] * 50)
+    assert (train.optimizer.lr, train.optimizer.momentum, train.optimizer.weight_decay) == (0.1, 0.9, 5e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("redundancy_graph/")])
+def test_an_experiment_of_redundancy_graphs_judges_as_published_on_the_published_network(name):
+    config = composed(f"experiment={name}")
+    assert (config.criterion.bn_mode, config.criterion.augment, config.criterion.num_images) == ("train", True, 100)
+    assert round(100 * config.sparsity.threshold) == int(name.rpartition("_")[2])
+    assert config.dataset.batch_size == 256
+    net = instantiate(config.arch, _partial_=True)(num_classes=1000 if "imagenet" in name else 10)
+    params = {"vgg16": 14_991_946, "resnet56": 876_250, "resnet110": 1_751_194, "densenet40": 1_059_298}
+    expected = params.get(name.split("/")[1].split("_")[0], 25_557_032)  # measured in the original's networks
+    assert sum(parameter.numel() for parameter in net.parameters()) == expected
+
+
 @pytest.mark.parametrize("arch", names("arch"))
 def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header(arch):
     config = composed(f"arch={arch}").arch

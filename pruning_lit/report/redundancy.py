@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from pruning_lit.report.cuts import CutRecord
-from pruning_lit.report.plots import KEPT, REMOVED
+from pruning_lit.report.plots import KEPT, PROTECTED, REMOVED
 from pruning_lit.report.record import DecidedRecord
 
 COLUMNS = 6  # panels in a row
 SIDE = 256  # cells of a drawn matrix, at most
 UNRELATED = 0.5  # how often the bits of unrelated maps agree
 FRAME = "#009E73"  # of the palette of the other pictures
+THIN = 0.4  # points, of lines in large matrices
+COMPONENT = "component; its survivor may be in a later one"
 LONGEST_NAME = 36  # letters in the title of a panel
 
 
@@ -122,15 +124,15 @@ def redundancy_figure(layers: Sequence[DecidedLayer]) -> Figure:
         raise ValueError("a picture of redundant channels needs at least one layer that was decided so, got none")
     columns = min(COLUMNS, len(layers))
     rows, side = math.ceil(len(layers) / columns), min(4.2, max(2.1, 9 / columns))  # inches
-    figure = Figure(figsize=(0.9 + side * columns, 0.5 + (side + 0.45) * rows), dpi=100, layout="constrained")
+    figure = Figure(figsize=(1.1 + side * columns, 0.3 + (side + 0.35) * rows), dpi=100, layout="constrained")
     grid = figure.add_gridspec(rows, columns)
     panels = [figure.add_subplot(grid[divmod(number, columns)]) for number in range(len(layers))]
     image = [_draw(axes, layer) for axes, layer in zip(panels, layers, strict=True)][-1]
-    figure.colorbar(
-        image, ax=panels, shrink=0.8 / rows, aspect=15, anchor=(0, 1), label="share of bits that agree"
-    ).ax.tick_params(labelsize=7)
+    bar = figure.colorbar(image, ax=panels, shrink=0.8 / rows, aspect=15, anchor=(0, 1))
+    bar.set_label("share of bits that agree", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
     marks = [Patch(color=KEPT, label="kept"), Patch(color=REMOVED, label="removed")]
-    marks.append(Patch(facecolor="none", edgecolor=FRAME, label="one component of a core"))
+    marks.append(Patch(facecolor="none", edgecolor=FRAME, label=COMPONENT))
     figure.legend(handles=marks, loc="outside upper left", ncols=len(marks), frameon=False, fontsize=8)
     return figure
 
@@ -145,18 +147,19 @@ def _draw(axes: Axes, layer: DecidedLayer) -> AxesImage:
     stayed = {*layer.kept}
     strip = np.array([[to_rgb(KEPT if position in stayed else REMOVED)] for position in order])
     axes.imshow(strip, extent=(-0.08 * size, -0.02 * size, size, 0), rasterized=True)
-    axes.add_collection(_frames(layer.blocks))
+    axes.add_patch(Rectangle((0, 0), size, size, facecolor="none", edgecolor=PROTECTED, linewidth=THIN, clip_on=False))
+    axes.add_collection(_frames(layer.blocks, max(THIN, min(0.8, 50 / size))))
     axes.set(xlim=(-0.08 * size, size), ylim=(size, 0), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.set_title(_title(layer), fontsize=7)
     return image
 
 
-def _frames(blocks: Sequence[Sequence[int]]) -> PatchCollection:
-    """Squares along the diagonal, one per block."""
+def _frames(blocks: Sequence[Sequence[int]], linewidth: float) -> PatchCollection:
+    """Squares along the diagonal, one per block; lines of so many points."""
     ends = accumulate(len(block) for block in blocks)
     squares = [Rectangle((end - len(block),) * 2, *(len(block),) * 2) for end, block in zip(ends, blocks, strict=True)]
-    return PatchCollection(squares, facecolor="none", edgecolor=FRAME, linewidth=0.8, rasterized=True)
+    return PatchCollection(squares, facecolor="none", edgecolor=FRAME, linewidth=linewidth, rasterized=True)
 
 
 def _title(layer: DecidedLayer) -> str:
