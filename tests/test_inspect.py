@@ -168,6 +168,12 @@ def test_what_is_known_of_a_data_set_is_what_it_has():
         (["input_shape=[1,32,32]"], "does not take pictures of shape (1, 32, 32)"),
         (["dataset=image_folder"], "give it as input_shape=[3,H,W]"),
         (["sparsity=uniform", "sparsity.rate=2"], "lies outside [0, 1)"),
+        (["criterion=redundancy_graph", "sparsity=similarity"], "what this sparsity keeps depends on pictures"),
+        (["sparsity=similarity"], "goes by the similarities of criterion=redundancy_graph"),
+        (
+            ["arch=densenet40", "criterion=redundancy_graph", "sparsity=macs_50"],
+            "build the network without (arch.selec",
+        ),
         (["weights=nowhere.pt"], "there is no weight file 'nowhere.pt'"),
         (["resume=outputs"], "Could not override 'resume'"),
     ],

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker
 
 NO_CONVOLUTION = "no two-dimensional convolution makes its channels"
+SELECTED = (
+    "a selection makes its channels, and only convolutions decide; build the network without (arch.selections=false)"
+)
 
 
 def candidates(graph: ChannelGraph, group: ChannelGroup) -> list[Maker]:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker
 from pruning_lit.criteria.base import Calibration, Criterion
-from pruning_lit.criteria.deciders import NO_CONVOLUTION, decider
+from pruning_lit.criteria.deciders import NO_CONVOLUTION, SELECTED, decider
 from pruning_lit.criteria.gather import sums
 from pruning_lit.criteria.magnitude import filter_powers
 from pruning_lit.criteria.perceptual_hash import agreements
@@ -121,7 +121,7 @@ class RedundancyGraph(Criterion):
         for group in graph.prunable:
             uses = decider(graph, group, self.deciders)
             if not uses:
-                reasons[group.name] = NO_CONVOLUTION
+                reasons[group.name] = NO_CONVOLUTION if group.makers else SELECTED
             elif uses[0].places < self.min_pixels:
                 reasons[group.name] = f"its maps have {uses[0].places} pixel(s), criterion.min_pixels={self.min_pixels}"
         return reasons

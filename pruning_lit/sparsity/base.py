@@ -22,6 +22,9 @@ Scores = Mapping[
 ]  # a group's name to one score per position, shape (size,), larger means more worth keeping
 
 
+TOLD = 10  # groups in a sentence
+
+
 class Ranking(NamedTuple):
     """In which order channels are kept, and how that was found.
 
@@ -63,7 +66,9 @@ class Sparsity(ABC):
         """ValueError if this budget cannot be met by the dense network; called before any training."""
         if not self.population(graph):
             reasons = {group.name: self.limits.why_whole(group) for group in graph.groups}
-            raise ValueError(f"nothing can be pruned: {reasons}")
+            first = dict(list(reasons.items())[:TOLD])
+            others = f" and {len(reasons) - TOLD} others" if len(reasons) > TOLD else ""
+            raise ValueError(f"nothing can be pruned: {first}{others}")
         self.limits.rates(graph)
         dense = Dense.of(graph)
         if all(self.limits.fit(group, dense, 0) == group.size for group in self.population(graph)):
