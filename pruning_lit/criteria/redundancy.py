@@ -116,7 +116,9 @@ class RedundancyGraph(Criterion):
     def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """Groups that no convolution decides on, or with too small maps; ValueError for deciders that cannot be."""
         for name in self.deciders:
-            graph[name]  # ValueError where there is no such group
+            if name not in [group.name for group in graph.prunable]:
+                able = [group.name for group in graph.prunable]
+                raise ValueError(f"criterion.deciders: {name!r} is no group that can be pruned; these are {able}")
         reasons = {}
         for group in graph.prunable:
             uses = decider(graph, group, self.deciders)
@@ -125,6 +127,16 @@ class RedundancyGraph(Criterion):
             elif uses[0].places < self.min_pixels:
                 reasons[group.name] = f"its maps have {uses[0].places} pixel(s), criterion.min_pixels={self.min_pixels}"
         return reasons
+
+    def check(self, groups: list[ChannelGroup]) -> None:
+        """A warning where all filters are going to look equal."""
+        blind = [group.name for group in groups if all(maker.places == 1 for maker in group.makers)]
+        if blind:
+            log.warning(
+                "all filters of %s look equal, since their maps have one pixel and so one bit; by similarity one stays "
+                "(criterion.min_pixels=2 leaves such layers whole)",
+                ", ".join(blind),
+            )
 
     def scores(
         self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration

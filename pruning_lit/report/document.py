@@ -23,8 +23,8 @@ MEANINGS = """\
 WHY = """\
 Two filters are neighbours where at least the threshold's share of the bits that describe their feature maps agree; in
 rounds, the filters with the closest neighbourhood, the innermost core, fall apart into connected components, and each
-of these shrinks to the one filter with the largest weights, until there are no neighbours left. Where more stay than
-the components leave, a floor or a multiple that the sparsity asks for has kept them."""
+of these shrinks to the one filter with the largest weights, until there are no neighbours left. What is in no component
+stays. A map is described by at most 64 bits, a small one by as many as it has pixels: the fewer, the more are alike."""
 
 
 def markdown(
@@ -71,10 +71,12 @@ def console_table(report: "Report") -> Table:
 def redundancy_table(decided: Sequence["DecidedRecord"]) -> str:
     """What redundancy graphs decided, as a Markdown table; groups are named where one is not called as its decider."""
     named = any(each["group"] != each["decider"] for each in decided)
-    header = ["layer that decides", *["group"] * named, "threshold", "filters", "cores", "components", "stay"]
+    counts = {"pixels": "pixels", "filters": "filters", "cores": "cores", "components": "components"}
+    counts |= {"alone": "in none", "kept": "stay"}
+    header = ["layer that decides", *["group"] * named, "threshold", *counts.values()]
     rows = [
         [f"`{each['decider']}`", *[f"`{each['group']}`"] * named, f"{each['threshold']:.4g}"]
-        + [str(count) for count in (each["filters"], each["cores"], each["components"], each["kept"])]
+        + [str(each[key]) for key in counts]  # type: ignore[literal-required]
         for each in decided
     ]
     return "\n".join(markdown_table(header, rows))

@@ -67,13 +67,16 @@ class DecidedRecord(TypedDict):
     """What a redundancy graph decided on one group of channels, in the last cut that was made so.
 
     ``decider`` is the layer whose maps were compared; at similarities of ``threshold`` and above two of the ``filters``
-    were neighbours; the rounds found so many ``cores`` and, in all of them, ``components``; ``kept`` filters stayed.
+    were neighbours; the rounds found so many ``cores`` and, in all of them, ``components``, and left ``alone`` those in
+    none; ``kept`` filters stayed. A map had so many ``pixels``.
     """
 
     group: str
     decider: str
     threshold: float
+    pixels: int
     filters: int
+    alone: int
     cores: int
     components: int
     kept: int

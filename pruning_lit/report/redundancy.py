@@ -7,11 +7,13 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
@@ -41,6 +43,7 @@ class DecidedLayer:
         rounds: of the decomposition, in order; each has ``components``, lists of positions, and ``kept``, of each
             component the position that stayed.
         kept: positions that stayed in the end; floors may keep more than the rounds did.
+        pixels: of a map; 0: not known.
     """
 
     name: str
@@ -49,6 +52,12 @@ class DecidedLayer:
     threshold: float
     rounds: Sequence[Mapping[str, Any]]
     kept: Sequence[int]
+    pixels: int = 0
+
+    @property
+    def alone(self) -> int:
+        """Number of channels that were in no component."""
+        return len(self.similarity) - sum(map(len, self.blocks))
 
     @property
     def cores(self) -> int:
@@ -87,7 +96,9 @@ class DecidedLayer:
             "group": self.name,
             "decider": self.decider,
             "threshold": self.threshold,
+            "pixels": self.pixels,
             "filters": len(self.similarity),
+            "alone": self.alone,
             "cores": self.cores,
             "components": self.components,
             "kept": len(self.kept),
@@ -102,12 +113,7 @@ def decided_layers(cuts: Sequence[CutRecord]) -> list[DecidedLayer]:
     """
     for cut in reversed(cuts):
         if evidence := cut.get("evidence"):
-            return [
-                DecidedLayer(
-                    name, known["decider"], known["similarity"], known["threshold"], known["rounds"], cut["kept"][name]
-                )
-                for name, known in evidence.items()
-            ]
+            return [DecidedLayer(name, kept=cut["kept"][name], **known) for name, known in evidence.items()]
     return []
 
 
@@ -127,23 +133,27 @@ def redundancy_figure(layers: Sequence[DecidedLayer]) -> Figure:
     figure = Figure(figsize=(1.1 + side * columns, 0.3 + (side + 0.35) * rows), dpi=100, layout="constrained")
     grid = figure.add_gridspec(rows, columns)
     panels = [figure.add_subplot(grid[divmod(number, columns)]) for number in range(len(layers))]
-    image = [_draw(axes, layer) for axes, layer in zip(panels, layers, strict=True)][-1]
+    lowest = min(UNRELATED, min(layer.threshold for layer in layers) - 0.1)
+    image = [_draw(axes, layer, lowest) for axes, layer in zip(panels, layers, strict=True)][-1]
     bar = figure.colorbar(image, ax=panels, shrink=0.8 / rows, aspect=15, anchor=(0, 1))
     bar.set_label("share of bits that agree", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    marks = [Patch(color=KEPT, label="kept"), Patch(color=REMOVED, label="removed")]
+    for threshold in {layer.threshold for layer in layers}:
+        bar.ax.axhline(threshold, color=FRAME)
+    marks: list[Artist] = [Patch(color=KEPT, label="kept"), Patch(color=REMOVED, label="removed")]
     marks.append(Patch(facecolor="none", edgecolor=FRAME, label=COMPONENT))
+    marks.append(Line2D([], [], color=FRAME, label="threshold (at the scale)"))
     figure.legend(handles=marks, loc="outside upper left", ncols=len(marks), frameon=False, fontsize=8)
     return figure
 
 
-def _draw(axes: Axes, layer: DecidedLayer) -> AxesImage:
-    """Matrix, frames and strip of one layer, in units of channels; the image of the matrix."""
+def _draw(axes: Axes, layer: DecidedLayer, lowest: float) -> AxesImage:
+    """Matrix, frames and strip of one layer, in units of channels; the image of the matrix, white at ``lowest``."""
     order, size = layer.order, len(layer.similarity)
     step = math.ceil(size / SIDE)  # channels in a cell
     means = avg_pool2d(layer.similarity.float()[order][:, order][None], step, ceil_mode=True)[0]
     edge = step * len(means)  # beyond the last channel where the last cell is not full
-    image = axes.imshow(means.numpy(), cmap="Greys", vmin=UNRELATED, vmax=1, extent=(0, edge, edge, 0), rasterized=True)
+    image = axes.imshow(means.numpy(), cmap="Greys", vmin=lowest, vmax=1, extent=(0, edge, edge, 0), rasterized=True)
     stayed = {*layer.kept}
     strip = np.array([[to_rgb(KEPT if position in stayed else REMOVED)] for position in order])
     axes.imshow(strip, extent=(-0.08 * size, -0.02 * size, size, 0), rasterized=True)

@@ -146,10 +146,13 @@ class Pixel(nn.Module):
         return self.head(self.second(x).relu().flatten(1))
 
 
-def test_maps_of_one_pixel_keep_one_filter_and_the_plan_says_so():
+def test_maps_of_one_pixel_keep_one_filter_and_the_plan_says_so(caplog):
     torch.manual_seed(0)
     net, pictures = Pixel(), torch.randn(4, 3, 8, 8)
     graph, scores = judged(net, pictures, RedundancyGraph())
+    with caplog.at_level(logging.WARNING):
+        RedundancyGraph().check(list(graph.prunable))
+    assert "all filters of second look equal" in caplog.text  # before any training
     plan = Similarity(0.7).plan(graph, scores)
     assert plan.kept["second"] == [int(net.second.weight.abs().sum((1, 2, 3)).argmax())]
     assert any("`second` look equal, since their maps have one pixel" in note for note in plan.notes)
@@ -185,7 +188,9 @@ def test_a_layer_that_does_not_decide_is_refused_with_those_that_could():
         ValueError, match=r"'bn1' does not decide on group 'layer2\.0\.conv2'; its channels are made by"
     ):
         judged(net, pictures, RedundancyGraph(deciders={"layer2.0.conv2": "bn1"}))
-    with pytest.raises(ValueError, match="no channel group is called 'nobody'"):
+    with pytest.raises(
+        ValueError, match=r"criterion\.deciders: 'nobody' is no group that can be pruned; these are \['conv1'"
+    ):
         judged(net, pictures, RedundancyGraph(deciders={"nobody": "conv1"}))
 
 

@@ -27,7 +27,7 @@ ROUNDS = [
     {"degeneracy": 2, "components": [[0, 3, 5], [2, 6, 8]], "kept": [5, 2]},
     {"degeneracy": 1, "components": [[1, 5], [2, 9]], "kept": [1, 2]},
 ]
-BY_HAND = DecidedLayer("stage", "stage.conv", torch.eye(10).half(), 0.7, ROUNDS, [1, 2, 4, 7])
+BY_HAND = DecidedLayer("stage", "stage.conv", torch.eye(10).half(), 0.7, ROUNDS, [1, 2, 4, 7], 64)
 
 
 def smooth_maps(size, seed=0):
@@ -153,14 +153,16 @@ def test_no_layers_are_refused():
 def test_the_table_tells_the_numbers_and_names_groups_only_where_they_differ():
     alone = replace(BY_HAND, name="stage.conv", threshold=0.725)
     assert redundancy_table([alone.record]).splitlines() == [
-        "| layer that decides | threshold | filters | cores | components | stay |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| `stage.conv` | 0.725 | 10 | 2 | 4 | 4 |",
+        "| layer that decides | threshold | pixels | filters | cores | components | in none | stay |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| `stage.conv` | 0.725 | 64 | 10 | 2 | 4 | 2 | 4 |",
     ]
     header, _, first, second = redundancy_table([alone.record, BY_HAND.record]).splitlines()
-    assert header == "| layer that decides | group | threshold | filters | cores | components | stay |"
-    assert first == "| `stage.conv` | `stage.conv` | 0.725 | 10 | 2 | 4 | 4 |"
-    assert second == "| `stage.conv` | `stage` | 0.7 | 10 | 2 | 4 | 4 |"
+    assert (
+        header == "| layer that decides | group | threshold | pixels | filters | cores | components | in none | stay |"
+    )
+    assert first == "| `stage.conv` | `stage.conv` | 0.725 | 64 | 10 | 2 | 4 | 2 | 4 |"
+    assert second == "| `stage.conv` | `stage` | 0.7 | 64 | 10 | 2 | 4 | 2 | 4 |"
 
 
 def test_the_numbers_are_in_the_json_and_are_read_from_it(layers):
@@ -169,7 +171,9 @@ def test_the_numbers_are_in_the_json_and_are_read_from_it(layers):
         "group": "stage",
         "decider": "stage.conv",
         "threshold": 0.7,
+        "pixels": 64,
         "filters": 10,
+        "alone": 2,
         "cores": 2,
         "components": 4,
         "kept": 4,
