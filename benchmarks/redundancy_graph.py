@@ -17,7 +17,6 @@ import platform
 import random
 import statistics
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning_lit.criteria.redundancy_graph import decompose, similarity
+from pruning_lit.report.machine import hardware
 
 PICTURES = 100
 THRESHOLD = 0.7
@@ -124,12 +124,6 @@ def report(shape: Shape, effort: Effort) -> None:
     )
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter samples of the published loop, one run of ours")
@@ -138,7 +132,7 @@ def main() -> None:
     torch.set_num_threads(1)
     start = time.perf_counter()
     versions = f"torch {torch.__version__}, SciPy {scipy.__version__}, Python {platform.python_version()}"
-    print(f"{datetime.date.today()}, {processor()}, one thread; {versions}")
+    print(f"{datetime.date.today()}, {hardware()}, one thread; {versions}")
     print(f"\nCPU seconds per layer, {PICTURES} pictures, threshold {THRESHOLD}\n")
     print("| maps | published | ours | ratio | difference | kept | published timed on |")
     print("|---|---|---|---|---|---|---|")

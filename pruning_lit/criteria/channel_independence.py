@@ -12,19 +12,15 @@ algorithm 1, for the score; the integral follows from the matrix determinant and
 ``integral of ln((x^2 + s^2) / (y^2 + s^2)) ds = pi (x - y)``.
 """
 
-import logging
 import math
 from typing import Literal, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.criteria.base import Calibration, Criterion
-from pruning_lit.criteria.gather import mean_scores
-
-log = logging.getLogger(__name__)
+from pruning_lit.criteria.gather import calibration_batches, mean_scores
 
 WORKING_SET = 16 * 2**20  # bytes of float64 that a stack of images may take; larger ones leave the cache
 SMALLEST_SIGMA = 1e-6  # of the largest; weaker directions are at the noise of a Gram matrix and need no nodes
@@ -249,11 +245,7 @@ class ChannelIndependence(Criterion):
         self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
     ) -> dict[str, Tensor]:
         """See ``Criterion``."""
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        num_images = min(self.num_images, data.num_training)
-        if num_images < self.num_images:
-            log.warning("the scores look at all %d training pictures, not at %d", num_images, self.num_images)
-        batches = data.calibration(num_images, self.seed, self.augment, rank, world_size, self.batch_size)
+        batches = calibration_batches(data, self.num_images, self.seed, self.augment, self.batch_size)
         means = mean_scores(net, groups, batches, lambda maps: channel_independence(maps, decimals=self.decimals))
         return {group.name: self._of_group(group, means) for group in groups}
 

@@ -12,9 +12,10 @@ SELECTED = (
 
 def candidates(graph: ChannelGraph, group: ChannelGroup) -> list[Maker]:
     """The uses of two-dimensional convolutions that make the channels; depthwise ones hand on what they read."""
-    passing_on = {*group.writers} & {*group.readers}
+    reading = {piece.tensor for piece in group.slices if piece.role == "reads"}  # along a dimension of its own
+    passing_on = {maker.weight for maker in group.makers if maker.layer in group.readers} - reading
     convolutions = [maker for maker in group.makers if len(graph.shapes[maker.weight]) == 4]
-    return [maker for maker in convolutions if maker.layer not in passing_on] or convolutions
+    return [maker for maker in convolutions if maker.weight not in passing_on]
 
 
 def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) -> list[Maker]:

@@ -1,15 +1,33 @@
 """One pass over some pictures, in which every feature map is scored as it appears; no map is stored."""
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGroup, observe
+from pruning_lit.criteria.base import Calibration
 
+log = logging.getLogger(__name__)
 Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)
 Measure = Callable[[int, Tensor], Tensor]  # number of an operation and its result to what is added up
+
+
+def calibration_batches(
+    data: Calibration, num_images: int, seed: int, augment: bool, batch_size: int, shared: bool = True
+) -> Iterator[Tensor]:
+    """The pictures to look at: this rank's share of a seeded set, or, not ``shared``, all of them on every rank.
+
+    A data set with fewer than ``num_images`` training pictures gives all it has, with a warning.
+    """
+    available = min(num_images, data.num_training)
+    if available < num_images:
+        log.warning("the scores look at all %d training pictures, not at %d", available, num_images)
+    several = shared and dist.is_available() and dist.is_initialized()
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+    return data.calibration(available, seed, augment, rank, world_size, batch_size)
 
 
 def mean_scores(

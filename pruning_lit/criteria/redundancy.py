@@ -2,19 +2,18 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker
 from pruning_lit.criteria.base import Calibration, Criterion
 from pruning_lit.criteria.deciders import NO_CONVOLUTION, SELECTED, decider
-from pruning_lit.criteria.gather import sums
+from pruning_lit.criteria.gather import calibration_batches, sums
 from pruning_lit.criteria.magnitude import filter_powers
 from pruning_lit.criteria.perceptual_hash import agreements
 from pruning_lit.criteria.redundancy_graph import departures, shares
@@ -145,24 +144,14 @@ class RedundancyGraph(Criterion):
         uses = {group.name: decider(graph, group, self.deciders) for group in groups}
         outputs = {maker.output.operation: maker.output.channels for makers in uses.values() for maker in makers}
         shapes = {operation: (channels, channels) for operation, channels in outputs.items()}
-        observed = net if self.bn_mode == "eval" else with_statistics_of_the_batch(net)
-        totals = sums(
-            observed, shapes, self._batches(data), lambda _, maps: agreements(maps), shared=self.bn_mode == "eval"
-        )
+        shared = self.bn_mode == "eval"
+        observed, together = (net, self.batch_size) if shared else (with_statistics_of_the_batch(net), self.num_images)
+        batches = calibration_batches(data, self.num_images, self.seed, self.augment, together, shared)
+        totals = sums(observed, shapes, batches, lambda _, maps: agreements(maps), shared)
         parameters = dict(net.named_parameters())
         return RedundancyScores(
             {group.name: _redundancy(group, uses[group.name], totals, parameters) for group in groups}
         )
-
-    def _batches(self, data: Calibration) -> Iterator[Tensor]:
-        """The pictures of this rank, or all of them at once."""
-        num_images = min(self.num_images, data.num_training)
-        if num_images < self.num_images:
-            log.warning("the similarities look at all %d training pictures, not at %d", num_images, self.num_images)
-        if self.bn_mode == "train":
-            return data.calibration(num_images, self.seed, self.augment, 0, 1, num_images)
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        return data.calibration(num_images, self.seed, self.augment, rank, world_size, self.batch_size)
 
 
 def with_statistics_of_the_batch(net: nn.Module) -> nn.Module:

@@ -24,7 +24,7 @@ WHY = """\
 Two filters are neighbours where at least the threshold's share of the bits that describe their feature maps agree; in
 rounds, the filters with the closest neighbourhood, the innermost core, fall apart into connected components, and each
 of these shrinks to the one filter with the largest weights, until there are no neighbours left. What is in no component
-stays. A map is described by at most 64 bits, a small one by as many as it has pixels: the fewer, the more are alike."""
+stays. A map is described by at most 64 bits, a small one by fewer, and with few bits more look alike."""
 
 
 def markdown(

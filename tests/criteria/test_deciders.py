@@ -109,3 +109,24 @@ def test_no_layer_can_be_named_where_no_convolution_makes_the_channels():
     hidden = graph["classifier.linear1"]
     with pytest.raises(ValueError, match=r"made by none$"):
         decider(graph, hidden, {hidden.name: hidden.name})
+
+
+class Again(nn.Module):
+    """A convolution that reads the stream it writes to, behind a depthwise one in the same stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.dense, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 2)
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.dense(x)
+        return self.head((x + self.depthwise(x)).mean((2, 3)))
+
+
+def test_a_convolution_that_reads_its_own_stream_can_decide_and_a_depthwise_one_cannot():
+    net = Again()
+    graph = traced(net, 8)
+    assert [maker.layer for maker in candidates(graph, graph["stem"])] == ["stem", "dense"]
+    assert [maker.layer for maker in decider(graph, graph["stem"], {"stem": "dense"})] == ["dense"]
