@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from pruning_lit.data import Pictures
 from pruning_lit.errors import described
 from pruning_lit.models import load_weights, start_afresh
 from pruning_lit.phases import Training
+from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
 from pruning_lit.report import Stopwatch
 from pruning_lit.result import leave_behind
@@ -42,7 +43,7 @@ def run(config: DictConfig, folder: Path) -> None:
     net = build_network(config, data)
     dense = copy.deepcopy(net)
     phases = build_phases(config, net, data)
-    check(phases, dense, data)
+    check(phases, dense, data, epoch_steps(config, data))
     stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
     for number, (name, module) in enumerate(phases.items(), start=1):
@@ -144,20 +145,19 @@ def renew(net: nn.Module, config: DictConfig, data: Pictures) -> None:
         start_afresh(net, fresh_network(config, data))
 
 
-def check(phases: dict[str, Training], dense: nn.Module, data: Pictures) -> None:
+def check(phases: dict[str, Training], dense: nn.Module, data: Pictures, steps: EpochSteps | None = None) -> None:
     """Refuse, before hours are spent, what cannot work."""
     graph = trace(dense, data.example)
     for name, module in phases.items():
-        require_optimizer(name, module)
-        module.schedule.check(module.epochs, name)
-        for callback in module.callbacks.values():
-            if isinstance(callback, ScheduledPruning):
-                callback.check(dense, graph, module.epochs)
+        module.check(name, dense, graph, steps)
 
 
-def require_optimizer(name: str, module: Training) -> None:
-    """ValueError where an optimizer does not take its settings; it is built for good once the phase begins."""
-    try:
-        module.make_optimizer(module.net.parameters())
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}.optimizer: {error}") from error
+def epoch_steps(config: DictConfig, data: Pictures) -> EpochSteps | None:
+    """Length of an epoch; None where only Lightning knows how many processes there will be."""
+    trainer = config.trainer
+    devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
+    if not isinstance(devices, int) or devices < 1:
+        return None
+    return EpochSteps.of(
+        data, devices * trainer.num_nodes, trainer.limit_train_batches, trainer.accumulate_grad_batches
+    )

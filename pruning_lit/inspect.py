@@ -95,7 +95,7 @@ def groups_named() -> set[str]:
 def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: ChannelGraph) -> tuple[Plan, str]:
     """What the sparsity would do, and what scores it went by; ValueError where it cannot be met."""
     criterion: Criterion = instantiate(config.criterion)
-    sparsity.require_criterion(criterion)
+    sparsity.suit(criterion)
     sparsity.check(graph)
     population = sparsity.population(graph)
     try:

@@ -27,6 +27,8 @@ from pruning_lit.report import (
     PhaseRecord,
     Report,
     Stopwatch,
+    compaction_figure,
+    compactions,
     console_table,
     decided_layers,
     figure_to_image,
@@ -69,7 +71,7 @@ def leave_behind(
     task = Classification(data.num_classes)
     accuracy = evaluate(net, data, task)["accuracy"]
     accuracies = [*_on_the_way(dense, data, task, outcomes), accuracy]
-    groups, layers = group_records(graph, cuts), decided_layers(cuts)
+    groups, layers, compacted = group_records(graph, cuts), decided_layers(cuts), compactions(cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
     arch = recipe(config.arch, data.num_classes)
@@ -82,6 +84,7 @@ def leave_behind(
         best=_best(dense, data, task, outcomes, folder),
         groups=groups,
         decided=[layer.record for layer in layers],
+        compacted=[compaction.record for compaction in compacted],
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
         notes=[*notes_on(cuts), *_published_count(narrowed)],
@@ -105,6 +108,8 @@ def leave_behind(
         pictures["scores"] = scores_figure(decided)
     if layers:
         pictures["redundancy"] = redundancy_figure(layers)
+    if compacted:
+        pictures["compaction"] = compaction_figure(compacted[-1])
     for name, picture in pictures.items():
         save_figure(picture, folder / f"{name}.png")
     report.write(folder)

@@ -4,7 +4,9 @@ from pruning_lit.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint
 from pruning_lit.callbacks.identity import RunIdentity, require_same_settings
 from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.metrics_file import MetricsFile
+from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.callbacks.randomness import StatelessRandomness
+from pruning_lit.callbacks.row_masks import RowMasks
 from pruning_lit.callbacks.scale_monitor import ScaleMonitor
 from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
 
@@ -13,6 +15,8 @@ __all__ = [
     "BestCheckpoint",
     "LastCheckpoint",
     "MetricsFile",
+    "Pruning",
+    "RowMasks",
     "RunIdentity",
     "ScaleMonitor",
     "ScheduledPruning",

@@ -9,7 +9,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
+from pruning_lit.callbacks.pruning import Pruning
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -53,7 +53,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     @staticmethod
     def _final_width(trainer: Trainer) -> bool:
-        prunings = [callback for callback in trainer.callbacks if isinstance(callback, ScheduledPruning)]  # type: ignore[attr-defined]
+        prunings = [callback for callback in trainer.callbacks if isinstance(callback, Pruning)]  # type: ignore[attr-defined]
         return all(callback.finished for callback in prunings)
 
 

@@ -1,7 +1,5 @@
 """Narrow the network at scheduled epochs; one-shot pruning is a schedule with one entry."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,16 +7,17 @@ from fractions import Fraction
 from typing import Any, Literal, Protocol, cast
 
 import torch
-import torch.distributed as dist
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from pruning_lit.callbacks.agreement import require_same_on_all_ranks
 from pruning_lit.callbacks.carry import rewrap, share_buffers
 from pruning_lit.callbacks.execution import Execution, Narrowing
 from pruning_lit.callbacks.masking import Masking
+from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.channels import ChannelGraph, cost, gone, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
@@ -41,7 +40,7 @@ class Prunable(Protocol):
         """Put new parameters into the memory format of the phase."""
 
 
-class ScheduledPruning(Callback):
+class ScheduledPruning(Pruning):
     """Score the channels, decide, and cut, at the start of the given epochs, on all ranks alike.
 
     With several epochs the i-th of n cuts goes i/n of the way to the budget.
@@ -222,15 +221,6 @@ def share_notes(plan: Plan, norms_before: int, norms_after: int) -> list[str]:
         gone = norms_before - norms_after
         notes.append(f"Of all {norms_before:,} batch-norm channels {gone:,} went ({100 * gone / norms_before:.2f} %).")
     return notes
-
-
-def require_same_on_all_ranks(trainer: Trainer, kept: dict[str, list[int]]) -> None:
-    """Compare digests of the choice; ranks that cut differently would drift apart without any error."""
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-    if dist.is_available() and dist.is_initialized():
-        digests: list[Any] = [None] * trainer.world_size
-        dist.all_gather_object(digests, digest)
-        assert len(set(digests)) == 1, f"ranks chose different channels: {digests}"
 
 
 def _reset_batch_norm(net: Any) -> None:

@@ -2,6 +2,7 @@
 
 from pruning_lit.channels.artefact import load, save
 from pruning_lit.channels.branch import ResidualBranch
+from pruning_lit.channels.compactor import Compactor, Seat, attach_compactors, compactors, insert_compactors
 from pruning_lit.channels.cost import Cost, cost, cost_of_widths
 from pruning_lit.channels.cut import Move, Moves, Removal
 from pruning_lit.channels.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Maker, Tap
@@ -24,6 +25,7 @@ __all__ = [
     "ChannelScatter",
     "ChannelSelect",
     "ChannelSlice",
+    "Compactor",
     "Cost",
     "Gone",
     "Kept",
@@ -33,14 +35,18 @@ __all__ = [
     "Regrowth",
     "Removal",
     "ResidualBranch",
+    "Seat",
     "Survivors",
     "Tap",
     "adopt",
     "adopt_on_load",
+    "attach_compactors",
     "attach_selections",
+    "compactors",
     "cost",
     "cost_of_widths",
     "gone",
+    "insert_compactors",
     "insert_selections",
     "load",
     "mask",

@@ -3,8 +3,11 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Literal
 
-from pruning_lit.channels.graph import ChannelGraph, Kept
+from pruning_lit.channels.graph import ChannelGraph, Kept, LayerCall
+
+Convention = Literal["true", "published"]  # how multiply-accumulates are counted, see ``cost_of_widths``
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,16 @@ def cost(graph: ChannelGraph, kept: Kept | None = None) -> Cost:
     return cost_of_widths(graph, {name: int(flags.sum()) for name, flags in graph.keep_mask(kept or {}).items()})
 
 
-def cost_of_widths(graph: ChannelGraph, widths: dict[str, int]) -> Cost:
-    """The same from the number of channels kept in each group."""
+def cost_of_widths(graph: ChannelGraph, widths: dict[str, int], convention: Convention = "true") -> Cost:
+    """The same from the number of channels kept in each group.
+
+    Args:
+        graph: as traced.
+        widths: the number of channels that stay, by group; groups that are not named stay whole.
+        convention: ``published``: strided 1x1 convolutions count as 2x2, four times what they cost. So counts the
+            released code of Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting",
+            in the ResNets for CIFAR.
+    """
     removed: dict[tuple[str, int], int] = defaultdict(int)
     for group in graph.groups:
         gone = group.size - widths.get(group.name, group.size)
@@ -47,4 +58,10 @@ def cost_of_widths(graph: ChannelGraph, widths: dict[str, int]) -> Cost:
         for name, shape in graph.shapes.items()
     }
     macs = sum(call.positions * sizes[call.weight] for call in graph.calls)
+    if convention == "published":
+        macs += sum(3 * call.positions * sizes[call.weight] for call in graph.calls if _is_strided_1x1(graph, call))
     return Cost(macs=macs, params=sum(sizes.values()))
+
+
+def _is_strided_1x1(graph: ChannelGraph, call: LayerCall) -> bool:
+    return call.strided and graph.shapes[call.weight][2:] == (1, 1)

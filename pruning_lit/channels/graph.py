@@ -136,12 +136,14 @@ class Branch:
 class LayerCall:
     """One use of a weight: multiply-accumulates = ``positions`` x number of elements of the weight.
 
-    ``operation`` is its number in the forward pass, see ``stream.observe``.
+    ``operation`` is its number in the forward pass, see ``stream.observe``; ``strided`` says whether a convolution has
+    fewer pixels in its output than in its input.
     """
 
     weight: str
     positions: int
     operation: int
+    strided: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The places of a network where a batch norm reads a stream, and the selections in front of it."""
+"""Which batch norms read a stream, and get a selection; which read what one convolution makes, and belong to it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels.rules import numbers_of, rule_for
 from pruning_lit.channels.selections import select_in_front
+from pruning_lit.channels.stored import layer_of
 from pruning_lit.channels.trace import follow
 from pruning_lit.channels.tracer import Tracer
 
@@ -42,6 +43,24 @@ def insert_selections(model: nn.Module, example_input: Any) -> list[str]:
     return sites
 
 
+def own_norms(model: nn.Module, example_input: Any) -> dict[str, str]:
+    """The convolutions that have a batch norm of their own: the only reader of what they make, and nobody else's.
+
+    Args:
+        model: any module.
+        example_input: as for ``trace``.
+
+    Returns:
+        Names of convolutions to the names of their batch norms, in the order of the model's modules.
+
+    Raises:
+        ValueError: the model does not run on ``example_input``.
+    """
+    tracer = NormInputs(model)
+    follow(tracer, model, example_input)
+    return tracer.owners()
+
+
 class NormInputs(Tracer):
     """Notes during the forward pass what the batch norms are given.
 
@@ -74,6 +93,21 @@ class NormInputs(Tracer):
     def sites(self) -> list[str]:
         """Names of the batch norms in front of which a selection can be put, and makes a difference."""
         return [path for path, norm in self.norms.items() if norm.affine and self._reads_stream(self.given[path])]
+
+    def owners(self) -> dict[str, str]:
+        """By the name of a convolution that is used once, the batch norm that alone reads it, and nothing else."""
+        uses = Counter(call.weight for call in self.calls)
+        layers = {call.operation: layer_of(call.weight) for call in self.calls if uses[call.weight] == 1}
+        owners = {}
+        for path, norm in self.norms.items():
+            maker = self.given[path][0] if len(self.given[path]) == 1 else None
+            if maker in layers and norm.running_mean is not None and self._is_read_once(maker):
+                owners[layers[maker]] = path
+        return owners
+
+    def _is_read_once(self, operation: int) -> bool:
+        node = self.flow.nodes[operation]
+        return len(node.consumers) == 1 and not node.leaves
 
     def _reads_stream(self, given: list[int | None]) -> bool:
         if len(given) != 1 or given[0] is None:  # one called again would read two streams through one selection

@@ -147,9 +147,9 @@ class Tracer(OperationStream):
         """Declare the identities along ``dim`` of an activation."""
         self.place(tensor, spread(identities, dim, tensor.shape), silent)
 
-    def called(self, weight: str, positions: int) -> None:
-        """A layer is used: ``positions`` multiply-accumulates for each element of its weight."""
-        self.calls.append(LayerCall(weight, positions, self.index))
+    def called(self, weight: str, positions: int, strided: bool = False) -> None:
+        """A layer is used: ``positions`` multiply-accumulates for each element of its weight; see ``LayerCall``."""
+        self.calls.append(LayerCall(weight, positions, self.index, strided))
         self.order.append(weight)
 
     def freeze(self, tensor: Tensor, reason: str) -> None:

@@ -9,6 +9,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pruning_lit.channels.branch import drop_branches, marked
+from pruning_lit.channels.compactor import adopt_compactors
+from pruning_lit.channels.folded import adopt_folded
 from pruning_lit.channels.selections import adopt_selections
 
 ROWS_PER_GROUP = "rows_per_group"  # what a grouped convolution remembers while only one of its groups is left
@@ -82,10 +84,12 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
 
     Only widths are adopted, and residual branches taken out that the state says to be gone: a tensor whose number of
     dimensions or kernel size differs is left for ``load_state_dict`` to refuse. Batch norms get the selections (see
-    ``insert_selections``) that they have in ``state``.
+    ``insert_selections``) that they have in ``state``, or are gone if they are folded there; layers get the compactors.
     """
     drop_branches(model, marked(model, state, prefix))
     adopt_selections(model, state, prefix)
+    adopt_folded(model, state, prefix)
+    adopt_compactors(model, state, prefix)
     narrower = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)

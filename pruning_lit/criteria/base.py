@@ -22,7 +22,14 @@ class Calibration(Protocol):
 
 
 class Criterion(ABC):
-    """How much each channel of a network matters."""
+    """How much each channel of a network matters.
+
+    Attributes:
+        comparable: whether the scores of different groups are in one unit, so that the smallest of the whole network
+            are known as they are. Else a budget takes the same share of every group, unless told otherwise.
+    """
+
+    comparable = False
 
     def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """The groups of ``net`` that this criterion leaves whole, each with the reason in words."""

@@ -72,11 +72,13 @@ class TrainingLoader:
         Raises:
             ValueError: the rest of the epoch would not be the pictures not seen yet.
         """
+        saved = {"drop_last": False} | state_dict  # older checkpoints know no other
         for name, here in self._order().items():
-            if state_dict[name] != here:
+            if saved[name] != here:
                 raise ValueError(
-                    f"the checkpoint was saved within an epoch with {name}={state_dict[name]}, this run has {here}: "
-                    "resume with that run's data, dataset.seed, and global batch (dataset.batch_size times processes)"
+                    f"the checkpoint was saved within an epoch with {name}={saved[name]}, this run has {here}: resume "
+                    "with that run's data, dataset.seed, dataset.drop_last, and global batch (dataset.batch_size times "
+                    "processes)"
                 )
         self._resumed = state_dict["epoch"], state_dict["finished"]
         self.sampler.set_epoch(state_dict["epoch"])
@@ -86,4 +88,5 @@ class TrainingLoader:
         return finished if epoch == self.sampler.epoch else 0
 
     def _order(self) -> dict[str, int]:
-        return {name: getattr(self.sampler, name) for name in ("num_pictures", "global_batch", "seed", "stream")}
+        names = ("num_pictures", "global_batch", "seed", "stream", "drop_last")
+        return {name: getattr(self.sampler, name) for name in names}

@@ -34,6 +34,7 @@ class Pictures(LightningDataModule):
             With 0, and no validation part of the data's own, nothing can be chosen: the test part only reports.
         split_seed: of the held-out part, apart from ``seed`` so that runs with different seeds compare.
         seed: of the order of the pictures and their augmentation.
+        drop_last: leave a smaller last batch out of training; it is of other pictures in every epoch.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -53,6 +54,7 @@ class Pictures(LightningDataModule):
         val_fraction: float = 0.0,
         split_seed: int = 0,
         seed: int = 0,
+        drop_last: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -68,6 +70,7 @@ class Pictures(LightningDataModule):
         self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.seed = seed
+        self.drop_last = drop_last
         self.stream = 0  # one per phase, set by the experiment: phases see different orders
         self._parts: Parts | None = None
 
@@ -145,6 +148,7 @@ class Pictures(LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             repeat=getattr(trainer, "overfit_batches", 0) > 0,  # else each epoch would have other batches
+            drop_last=self.drop_last,
         )
         return TrainingLoader(self.parts.train, sampler, self._num_finished)
 

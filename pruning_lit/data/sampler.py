@@ -24,7 +24,8 @@ class EpochBatches:
 
     The last batch of an epoch is smaller where the pictures do not divide evenly. With several ranks it is trimmed to
     a multiple of their number (at most ``world_size - 1`` pictures of this epoch's order are left out), for the mean of
-    the ranks' gradients is the gradient of the whole batch only when all ranks have equally many pictures.
+    the ranks' gradients is the gradient of the whole batch only when all ranks have equally many pictures. With
+    ``drop_last`` it is left out: other pictures in every epoch, as each has an order of its own.
 
     Args:
         num_pictures: pictures in the training part.
@@ -35,9 +36,10 @@ class EpochBatches:
         rank: of this process.
         world_size: number of processes.
         repeat: every epoch is like epoch 0, draws included.
+        drop_last: leave a last batch out that is smaller than the others.
 
     Raises:
-        ValueError: there are fewer pictures than processes.
+        ValueError: there are fewer pictures than processes, or with ``drop_last`` than in a batch of all processes.
     """
 
     def __init__(
@@ -50,10 +52,17 @@ class EpochBatches:
         rank: int = 0,
         world_size: int = 1,
         repeat: bool = False,
+        drop_last: bool = False,
     ) -> None:
         require_enough(num_pictures, world_size)
         self.num_pictures = num_pictures
         self.global_batch = batch_size * world_size
+        self.drop_last = drop_last
+        if drop_last and num_pictures < self.global_batch:
+            raise ValueError(
+                f"{num_pictures} training pictures do not fill one batch of {batch_size} x {world_size} process(es), "
+                "and dataset.drop_last=true leaves it out: set it to false, or make dataset.batch_size smaller"
+            )
         self.draw = draw
         self.seed = seed
         self.stream = stream
@@ -84,7 +93,8 @@ class EpochBatches:
 
     @property
     def _num_used(self) -> int:
-        return self.num_pictures - self.num_pictures % self.global_batch % self.world_size
+        rest = self.num_pictures % self.global_batch
+        return self.num_pictures - (rest if self.drop_last else rest % self.world_size)
 
 
 class OrderedBatches:

@@ -2,6 +2,7 @@
 
 from pruning_lit.models.cifar_densenet import CifarDenseNet, cifar_densenet
 from pruning_lit.models.cifar_resnet import CifarResNet, cifar_resnet
+from pruning_lit.models.mobilenet_v1 import MobileNetV1, mobilenet_v1
 from pruning_lit.models.preresnet import PreResNet, preresnet
 from pruning_lit.models.start import start_afresh
 from pruning_lit.models.torchvision import torchvision_model
@@ -12,10 +13,12 @@ __all__ = [
     "VGG",
     "CifarDenseNet",
     "CifarResNet",
+    "MobileNetV1",
     "PreResNet",
     "cifar_densenet",
     "cifar_resnet",
     "load_weights",
+    "mobilenet_v1",
     "preresnet",
     "start_afresh",
     "torchvision_model",

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,9 +26,24 @@ class ConvShortcut(nn.Sequential):
     doi 10.1016/j.neucom.2024.128108: the network of its experiments.
     """
 
+    kernel_size: ClassVar[int] = 3
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
+        size = self.kernel_size
+        conv = nn.Conv2d(in_channels, out_channels, size, stride=2, padding=size // 2, bias=False)
         super().__init__(OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels)))
+
+
+class ProjectionShortcut(ConvShortcut):
+    """The same with a 1x1 convolution, which reads every second pixel in both directions (option B).
+
+    Args: see ``ConvShortcut``.
+
+    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 3.3, equation 2; Ding et al. 2021,
+    "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting": the networks of its release.
+    """
+
+    kernel_size = 1
 
 
 class BasicBlock(nn.Module):
@@ -107,7 +122,7 @@ def cifar_resnet(
     depth: int,
     num_classes: int = 10,
     stem: Literal["select", "tied"] = "select",
-    shortcut: Literal["option_a", "conv"] = "option_a",
+    shortcut: Literal["option_a", "option_b", "conv"] = "option_a",
 ) -> CifarResNet:
     """Build a CIFAR ResNet.
 
@@ -118,7 +133,8 @@ def cifar_resnet(
             channels at first, so that the stem and stage 1 can be narrowed apart. ``tied``: unchanged, so that the
             stem is narrowed together with stage 1. Both compute the same until something is narrowed.
         shortcut: how the first blocks of stages 2 and 3 pass the stream on. ``option_a``: every second pixel, between
-            channels of zeros. ``conv``: through a ``ConvShortcut``, with weights of its own.
+            channels of zeros. ``option_b``: through a ``ProjectionShortcut``. ``conv``: through a ``ConvShortcut``. The
+            last two have weights of their own.
 
     Returns:
         The network with fresh weights, for pictures ``(N, 3, H, W)``.
@@ -126,7 +142,8 @@ def cifar_resnet(
     Raises:
         ValueError: the depth is not 6n + 2, or ``stem`` or ``shortcut`` is unknown.
 
-    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2 and table 6; ``conv``:
+    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2 and table 6; ``option_b``:
+    Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting", as released; ``conv``:
     "Filter Pruning via Decomposition of Redundancy Graphs", Neurocomputing 2024, doi 10.1016/j.neucom.2024.128108.
     """
     num_blocks, remainder = divmod(depth - 2, 6)
@@ -134,17 +151,24 @@ def cifar_resnet(
         raise ValueError(f"a CIFAR ResNet has a depth of 6n + 2 (8, 14, 20, 32, 44, 56, 110, …), got {depth}")
     if stem not in ("select", "tied"):
         raise ValueError(f"stem is 'select' or 'tied', got {stem!r}")
-    if shortcut not in ("option_a", "conv"):
-        raise ValueError(f"shortcut is 'option_a' or 'conv', got {shortcut!r}")
+    if shortcut not in STAGE_SHORTCUTS:
+        raise ValueError(f"shortcut is 'option_a', 'option_b' or 'conv', got {shortcut!r}")
     width = STAGE_WIDTHS[0]
     stem_shortcut = _centred(width, width) if stem == "select" else nn.Identity()
-    return CifarResNet(num_blocks, num_classes, stem_shortcut, _centred if shortcut == "option_a" else ConvShortcut)
+    return CifarResNet(num_blocks, num_classes, stem_shortcut, STAGE_SHORTCUTS[shortcut])
 
 
 def _centred(in_channels: int, out_channels: int) -> ChannelScatter:
     """Place the incoming channels in the middle of the outgoing ones; as many zeros in front as behind."""
     zeros = [-1] * ((out_channels - in_channels) // 2)
     return ChannelScatter([*zeros, *range(in_channels), *zeros])
+
+
+STAGE_SHORTCUTS: dict[str, Callable[[int, int], nn.Module]] = {
+    "option_a": _centred,
+    "option_b": ProjectionShortcut,
+    "conv": ConvShortcut,
+}
 
 
 def _stage(entry: BasicBlock, num_blocks: int) -> nn.Sequential:

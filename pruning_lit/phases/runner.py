@@ -24,6 +24,7 @@ from pruning_lit.callbacks import (
     finish_execution,
     require_same_settings,
 )
+from pruning_lit.channels.conversion import Conversion
 from pruning_lit.data import Pictures
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
@@ -185,13 +186,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def pruning_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What the pruning callback has written into a checkpoint; empty where there was none."""
-    states = checkpoint["callbacks"]
-    return next((state for key, state in states.items() if key.startswith("ScheduledPruning")), {})
+    """What the callback that prunes has written into a checkpoint; empty where there was none."""
+    states = checkpoint["callbacks"].values()
+    return next((state for state in states if isinstance(state, dict) and "cuts" in state), {})
 
 
 def load_network(net: torch.nn.Module, checkpoint: dict[str, Any], example: Tensor) -> None:
-    """Fill ``net``, adopting the widths, from a checkpoint of a phase; what is masked there is removed.
+    """Fill ``net``, adopting the widths, from a checkpoint of a phase; what is masked or compacted there is removed.
 
     Args:
         net: at least as wide as the one in the checkpoint.
@@ -203,4 +204,7 @@ def load_network(net: torch.nn.Module, checkpoint: dict[str, Any], example: Tens
     }
     net.load_state_dict(weights)
     device = next(net.parameters()).device
-    finish_execution(net, pruning_state(checkpoint).get("execution", {}), example.to(device))
+    state = pruning_state(checkpoint)
+    finish_execution(net, state.get("execution", {}), example.to(device))
+    if state.get("conversion"):
+        Conversion.from_state(state["conversion"]).convert(net, example.to(device))

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -36,13 +37,17 @@ class Schedule(ABC):
     def factor(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
         """The factor for optimizer step ``step``, counted from 0 over the whole phase.
 
-        During warm-up the factor of the epoch is multiplied by ``(1 + step) / (warmup_epochs * steps_per_epoch)``.
+        During warm-up it is multiplied by ``(1 + step) / (warmup_epochs * steps_per_epoch)``.
 
         Source: Sui et al. 2021 (CHIP), as released.
         """
-        base = self.base(step // steps_per_epoch, num_epochs)
+        base = self.base_at(step, steps_per_epoch, num_epochs)
         warmup_steps = self.warmup_epochs * steps_per_epoch
         return base * (1 + step) / warmup_steps if step < warmup_steps else base
+
+    def base_at(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
+        """The factor at an optimizer step, without warm-up: that of its epoch."""
+        return self.base(step // steps_per_epoch, num_epochs)
 
     def attach(self, optimizer: Optimizer, steps_per_epoch: int, num_epochs: int) -> LambdaLR:
         """The schedule as a scheduler to be stepped once per optimizer step."""
@@ -58,19 +63,43 @@ class Constant(Schedule):
 
 
 class Cosine(Schedule):
-    """Half a cosine from the end of the warm-up to the last epoch, constant within an epoch.
+    """Half a cosine from the end of the warm-up to the end of the phase.
 
-    Source: Loshchilov and Hutter 2017 (SGDR) without restarts, stepped per epoch as in the release of CHIP. In the
-    warm-up epochs the argument of the cosine is negative there: a difference of at most 0.2 % at 5 of 200 epochs, kept
-    where the phase is at least ten times as long as its warm-up. In shorter ones it would spoil the warm-up.
+    Args:
+        warmup_epochs: see ``Schedule``.
+        per: ``epoch``: constant within an epoch, so that the last one has a rate above 0. ``step``: it falls with every
+            optimizer step of the phase, and the warm-up rises to the full rate.
+
+    Source: Loshchilov and Hutter 2017 (SGDR) without restarts; per epoch as in the release of CHIP, per step as in that
+    of ResRep. Per epoch the argument of the cosine is negative in the warm-up epochs: a difference of at most 0.2 % at
+    5 of 200 epochs, kept where the phase is at least ten times as long as its warm-up. In shorter ones it would spoil
+    the warm-up.
     """
+
+    def __init__(self, warmup_epochs: int = 0, per: Literal["epoch", "step"] = "epoch") -> None:
+        super().__init__(warmup_epochs)
+        if per not in ("epoch", "step"):
+            raise ValueError(f"a cosine falls per 'epoch' or per 'step', got {per!r}")
+        self.per = per
 
     def base(self, epoch: int, num_epochs: int) -> float:
         """``(1 + cos(pi (epoch - warmup) / (num_epochs - warmup))) / 2``."""
-        past, span = epoch - self.warmup_epochs, max(1, num_epochs - self.warmup_epochs)
+        past = epoch - self.warmup_epochs
         if num_epochs < 10 * self.warmup_epochs:
             past = max(0, past)
-        return 0.5 * (1 + math.cos(math.pi * past / span))
+        return _half_cosine(past, num_epochs - self.warmup_epochs)
+
+    def base_at(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
+        """That of the epoch, or per step the same with steps for epochs, and 1 throughout the warm-up."""
+        if self.per == "epoch":
+            return super().base_at(step, steps_per_epoch, num_epochs)
+        warmup_steps = self.warmup_epochs * steps_per_epoch
+        return _half_cosine(max(0, step - warmup_steps), num_epochs * steps_per_epoch - warmup_steps)
+
+
+def _half_cosine(past: int, span: int) -> float:
+    """From 1 where nothing is past to 0 where the whole span is."""
+    return 0.5 * (1 + math.cos(math.pi * past / max(1, span)))
 
 
 class MultiStep(Schedule):

@@ -1,32 +1,22 @@
 """Training that pulls the scales of batch norms towards zero, so that they tell which channels matter."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
-from lightning_fabric.plugins.precision.amp import _optimizer_handles_unscaling
-from pytorch_lightning.plugins.precision import HalfPrecision, MixedPrecision
-from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from pruning_lit.criteria import Criterion
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
-from pruning_lit.phases.training import Training
+from pruning_lit.phases.gradient_editing import GradientEditing
 from pruning_lit.sparsity import Population, Sparsity
 
-log = logging.getLogger(__name__)
-SHARDED = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 
-
-class SparsityTraining(Training):
+class SparsityTraining(GradientEditing):
     """Cross-entropy plus an L1 penalty on batch-norm scales: ``loss + pull * sum of |scale|``.
 
-    The sub-gradient ``pull * sign(scale)`` is added to the gradient of the scales once per optimizer step, after
-    the exchange between processes, unscaling, accumulation and clipping; so it is never clipped, nor multiplied by
-    their number. It goes through the optimizer like any gradient, learning rate and momentum included; ``train/loss``
-    is without it.
+    The sub-gradient ``pull * sign(scale)`` is added to the gradient of the scales once per optimizer step, see
+    ``GradientEditing``; learning rate and momentum act on it, too. ``train/loss`` is without the penalty.
 
     Args:
         pull: strength of the penalty, the paper's lambda; of the sum over all channels, while the loss is a mean.
@@ -56,19 +46,6 @@ class SparsityTraining(Training):
         self.pull, self.penalised = pull, penalised
         self.population = Population(criterion, sparsity)
         self.scales: list[tuple[nn.Parameter, Tensor | None]] = []
-
-    def on_fit_start(self) -> None:
-        """Refuse what would split the scales between processes."""
-        super().on_fit_start()
-        if isinstance(self.trainer.strategy, SHARDED):
-            name = type(self.trainer.strategy).__name__
-            raise ValueError(f"sparsity training needs whole scales on every process, but {name} splits them; use ddp")
-        if isinstance(self.trainer.precision_plugin, HalfPrecision):
-            log.warning(
-                "scales of %s are coarse: many will be equal at the threshold and go together; 16-mixed and bf16-mixed "
-                "keep them in float32",
-                self.trainer.precision_plugin.precision,
-            )
 
     def on_train_start(self) -> None:
         """Find the penalised scales: an epoch that is resumed in the middle is not started again."""
@@ -103,22 +80,9 @@ class SparsityTraining(Training):
                 flags[piece.positions.flatten()] = True
         return entries
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip, then pull: Lightning calls this once in front of every optimizer step, also without clipping."""
-        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        pull_scales(self.scales, self.pull * self._loss_scale(optimizer))
-
-    def _loss_scale(self, optimizer: Optimizer) -> float:
-        """By what the gradients are too large here: fused optimizers take the loss scale off within their step."""
-        plugin = self.trainer.precision_plugin
-        if isinstance(plugin, MixedPrecision) and plugin.scaler and _optimizer_handles_unscaling(optimizer):
-            return float(plugin.scaler.get_scale())
-        return 1.0
+    def edit_gradients(self, loss_scale: float) -> None:
+        """Add the sub-gradient of the penalty."""
+        pull_scales(self.scales, self.pull * loss_scale)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruning_lit.channels import attach_selections
+from pruning_lit.channels import attach_compactors, attach_selections
 
 
 class SyncBatchNorm(LayerSync):
@@ -33,18 +33,20 @@ class SyncBatchNorm(LayerSync):
 
 
 class GpuSyncBatchNorm(TorchSyncBatchNorm):
-    """Torch's own, by Lightning's plugin: the layers are made anew, and are to read through their selections again."""
+    """Torch's own, by Lightning's plugin: the layers are made anew, and get the hooks of their children again."""
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Switch the layers over."""
         model = super().apply(model)
         attach_selections(model)
+        attach_compactors(model)
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
         """Switch them back; called for every child in turn."""
         model = super().revert(model)
         attach_selections(model)
+        attach_compactors(model)
         return model
 
 

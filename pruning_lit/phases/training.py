@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule
@@ -11,6 +11,10 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pruning_lit.callbacks import ScheduledPruning
+from pruning_lit.channels import ChannelGraph
+from pruning_lit.phases.epoch_steps import EpochSteps
+from pruning_lit.phases.parameter_groups import ParameterGroups
 from pruning_lit.phases.schedules import Schedule
 from pruning_lit.tasks import Classification
 
@@ -26,6 +30,7 @@ class Training(LightningModule):
         task: number of classes to loss and metrics.
         epochs: length of the phase.
         optimizer: parameters to optimizer.
+        parameters: which of them get settings of their own; None: all are alike.
         schedule: of the learning rate.
         channels_last: keep pictures and weights in the memory format that is faster on most machines.
         callbacks: what happens when within this phase, by a name of one's own.
@@ -46,22 +51,48 @@ class Training(LightningModule):
         callbacks: Mapping[str, Callback] | None = None,
         init: Literal["inherited", "scratch"] = "inherited",
         renew: Callable[[nn.Module], None] | None = None,
+        parameters: ParameterGroups | None = None,
     ) -> None:
         super().__init__()
         if epochs < 1:
             raise ValueError(f"a phase needs at least 1 epoch, got {epochs}")
         if init not in ("inherited", "scratch"):
             raise ValueError(f"init must be 'inherited' or 'scratch', got {init!r}")
+        if not isinstance(parameters, ParameterGroups | None):
+            raise ValueError(f"parameters must be a pruning_lit.phases.ParameterGroups or nothing, got {parameters!r}")
         self.net = net
         self.task = task(num_classes=num_classes)
         self.epochs = epochs
         self.make_optimizer = optimizer
+        self.parameter_groups = parameters or ParameterGroups()
         self.schedule = schedule
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.callbacks = dict(callbacks or {})
         self.init, self.renew = init, renew
         self.train_metrics = self.task.metrics("train/")
         self.val_metrics = self.task.metrics("val/")
+
+    def check(self, name: str, net: nn.Module, graph: ChannelGraph, steps: EpochSteps | None) -> None:
+        """ValueError, before any training, for what cannot work.
+
+        Args:
+            name: of the phase.
+            net: the dense network.
+            graph: of it.
+            steps: length of an epoch; None where the number of processes is not known yet.
+        """
+        self.require_optimizer(name)
+        self.schedule.check(self.epochs, name)
+        for callback in self.callbacks.values():
+            if isinstance(callback, ScheduledPruning):
+                callback.check(net, graph, self.epochs)
+
+    def require_optimizer(self, name: str) -> None:
+        """ValueError where the optimizer refuses its settings or groups; it is built for good once the phase begins."""
+        try:
+            self.build_optimizer()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}.optimizer: {error}") from error
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits ``(N, classes)`` of pictures ``(N, C, H, W)``."""
@@ -105,9 +136,25 @@ class Training(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its schedule stepped once per optimizer step."""
-        optimizer = self.make_optimizer(self.net.parameters())
+        optimizer = self.build_optimizer()
         scheduler = self.schedule.attach(optimizer, self.steps_per_epoch(), self.epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def build_optimizer(self) -> Optimizer:
+        """The optimizer of the network as it is; also built, and dropped, before any training to see that it can be.
+
+        Raises:
+            TypeError, ValueError: it does not take its settings, or not for groups of parameters.
+        """
+        return self.parameter_groups.make(self.make_optimizer, self.net, self.special_groups())
+
+    def special_groups(self) -> list[dict[str, Any]]:
+        """Parameters that this kind of training treats in a way of its own, whatever ``parameters`` says; none here.
+
+        Returns:
+            Groups as optimizers take them, such as ``{"params": […], "weight_decay": 0.0, "momentum": 0.99}``.
+        """
+        return []
 
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch.

@@ -1,19 +1,33 @@
 """What a run and a sweep say about themselves: measurements, records, tables, pictures."""
 
+from pruning_lit.report.compaction import Compaction, compaction_figure, compactions
 from pruning_lit.report.cuts import group_records, notes_on, threshold_cuts
 from pruning_lit.report.document import console_table, markdown, redundancy_table
+from pruning_lit.report.forgotten import compaction_table
 from pruning_lit.report.latency import Latency, Timing
 from pruning_lit.report.machine import hardware, versions
 from pruning_lit.report.measure import Stopwatch
 from pruning_lit.report.plots import figure_to_image, save, widths_figure
 from pruning_lit.report.published_counts import params_with_whole_norms
-from pruning_lit.report.record import Best, DecidedRecord, Figures, GroupRecord, PhaseRecord, Report
+from pruning_lit.report.record import (
+    Best,
+    CompactedGroup,
+    CompactedRecord,
+    DecidedRecord,
+    Figures,
+    GroupRecord,
+    PhaseRecord,
+    Report,
+)
 from pruning_lit.report.redundancy import DecidedLayer, decided_layers, redundancy_figure
 from pruning_lit.report.scores import ThresholdCut, scores_figure
 from pruning_lit.report.sweep import SweepSummary, collect, write_summary
 
 __all__ = [
     "Best",
+    "CompactedGroup",
+    "CompactedRecord",
+    "Compaction",
     "DecidedLayer",
     "DecidedRecord",
     "Figures",
@@ -26,6 +40,9 @@ __all__ = [
     "ThresholdCut",
     "Timing",
     "collect",
+    "compaction_figure",
+    "compaction_table",
+    "compactions",
     "console_table",
     "decided_layers",
     "figure_to_image",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pruning_lit.report.forgotten import forgotten
 from pruning_lit.report.latency import Latency, Timing
 from pruning_lit.report.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
 
@@ -28,7 +29,11 @@ stays. A map is described by at most 64 bits, a small one by fewer, and with few
 
 
 def markdown(
-    report: "Report", widths: str | None = None, scores: str | None = None, redundancy: str | None = None
+    report: "Report",
+    widths: str | None = None,
+    scores: str | None = None,
+    redundancy: str | None = None,
+    compaction: str | None = None,
 ) -> str:
     """The text of ``report.md``.
 
@@ -37,6 +42,7 @@ def markdown(
         widths: file of their picture, relative to the text; ``None`` shows none.
         scores: the same.
         redundancy: the same, of the layers that redundancy graphs decided on.
+        compaction: the same, of the rows of compactors in the course of training.
     """
     sections = [
         f"# {report.experiment}: pruning report",
@@ -48,6 +54,7 @@ def markdown(
         "## Use the pruned network\n\n" + _use(report),
         _widths(report, widths, scores),
         _why(report, redundancy),
+        forgotten(report.compacted, report.after.macs, compaction),
         _protected(report),
         _origin(report),
     ]

@@ -16,6 +16,7 @@ MARKDOWN_NAME = "report.md"
 WIDTHS_NAME = "widths.png"
 SCORES_NAME = "scores.png"
 REDUNDANCY_NAME = "redundancy.png"
+COMPACTION_NAME = "compaction.png"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,47 @@ class DecidedRecord(TypedDict):
     kept: int
 
 
+class CompactedGroup(TypedDict):
+    """What became of the rows of one group's compactors, one row per channel, when these were folded into the layers.
+
+    ``layers`` have the compactors. Of so many ``rows``, ``masked`` were on the list and ``dead`` had norms below the
+    threshold; ``masked_alive`` were on the list and not dead, ``unmasked_dead`` dead and not on the list; ``kept`` rows
+    stayed.
+    """
+
+    group: str
+    layers: list[str]
+    rows: int
+    masked: int
+    dead: int
+    masked_alive: int
+    unmasked_dead: int
+    kept: int
+
+
+class CompactedRecord(TypedDict):
+    """How the compactors of a network were folded into its layers, without the rows that had been forgotten.
+
+    At most ``target_macs`` of ``dense_macs`` were to remain. In so many ``updates`` rows came onto the list; after
+    ``met_at`` optimizer steps what was not on it first had so few MACs, or never: ``None``. Rows with norms below
+    ``threshold`` are dead; ``below`` counts the smaller norms at several thresholds, such as ``1e-03``. ``forced`` says
+    that rows on the list went that were not dead. So many of the test ``pictures`` (0: none were looked at) have
+    ``changed`` their predicted class; ``error`` is the largest difference of the outputs over the largest output.
+    """
+
+    target_macs: float
+    dense_macs: int
+    threshold: float
+    updates: int
+    met_at: int | None
+    groups: list[CompactedGroup]
+    below: dict[str, int]
+    forced: bool
+    changed: int
+    pictures: int
+    error: float
+
+
 class PhaseRecord(TypedDict):
     """One phase of training: its name, number of epochs and wall time in seconds.
 
@@ -123,6 +165,8 @@ class Report:
         best: the best epoch beside the last one; ``None`` without validation data.
         groups: every group of channels, in the order of the network.
         decided: what redundancy graphs decided, group by group; empty where none did, and in old reports.
+        compacted: what became of compactors, one record per time that they were folded in; empty where there were none,
+            and in old reports.
         latency: forward times before and after, by batch size.
         notes: sentences a reader has to know, such as a target that was not met.
         command: the command line that repeats the run.
@@ -147,6 +191,7 @@ class Report:
     best: Best | None = None
     groups: list[GroupRecord] = field(default_factory=list)
     decided: list[DecidedRecord] = field(default_factory=list)
+    compacted: list[CompactedRecord] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     command: str = ""
@@ -194,9 +239,9 @@ class Report:
     def write(self, folder: str | Path) -> None:
         """Write ``report.json`` and ``report.md`` into ``folder``; pictures already there are shown in it."""
         folder = Path(folder)
-        names = (WIDTHS_NAME, SCORES_NAME, REDUNDANCY_NAME)
-        widths, scores, redundancy = (name if (folder / name).is_file() else None for name in names)
-        write_text(folder / MARKDOWN_NAME, markdown(self, widths, scores, redundancy))
+        names = (WIDTHS_NAME, SCORES_NAME, REDUNDANCY_NAME, COMPACTION_NAME)
+        pictures = (name if (folder / name).is_file() else None for name in names)
+        write_text(folder / MARKDOWN_NAME, markdown(self, *pictures))
         write_text(folder / JSON_NAME, self.to_json())  # last: a report.json says that the run is complete
 
     @classmethod

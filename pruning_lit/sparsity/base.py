@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost, cost_of_widths
+from pruning_lit.channels.cost import Convention
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.emptied import emptied, removed_branches, told
@@ -47,6 +48,7 @@ class Sparsity(ABC):
     """
 
     takes_any_scores = True  # else only those of one criterion, see ``require_criterion``
+    convention: Convention = "true"  # by which the multiply-accumulates of a budget are counted, see ``cost_of_widths``
 
     def __init__(self, **limits: Any) -> None:
         self.limits = Limits(**limits)
@@ -57,6 +59,13 @@ class Sparsity(ABC):
 
     def require_criterion(self, criterion: Criterion) -> None:  # noqa: B027 - most budgets take any scores
         """ValueError where this budget needs more than the scores of that criterion."""
+
+    def suit(self, criterion: Criterion) -> None:
+        """Go by the scores of that criterion; ValueError where they do not do, see ``require_criterion``.
+
+        What a setting leaves to the criterion is settled here; before, as for one whose scores are not comparable.
+        """
+        self.require_criterion(criterion)
 
     def ranking(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> Ranking:
         """The scores by which channels are counted and chosen: those of the criterion, unless a budget has its own."""
@@ -110,7 +119,7 @@ class Sparsity(ABC):
     def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
         """Positions that stay in each group of the population, when ``progress`` (0…1] of the way is to be gone."""
         ranking = self.ranking(graph, scores, dense, progress)
-        return self._fitted(graph, dense, self.wanted(graph, ranking.scores, dense, progress))
+        return self.fitted(graph, dense, self.wanted(graph, ranking.scores, dense, progress))
 
     def plan(
         self, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, progress: Fraction = Fraction(1)
@@ -129,14 +138,14 @@ class Sparsity(ABC):
         """
         population = self.population(graph)
         for group in population:
-            _require_finite(group, scores)
+            require_scores(group, scores)
         dense = dense or Dense.of(graph)
         ranking = self.ranking(graph, scores, dense, progress)
         scores = ranking.scores
         wanted = self.wanted(graph, scores, dense, progress)
         self.require_survivors(graph, scores, wanted)
         branches = removed_branches(graph, wanted, self.limits.on_empty)
-        kept = {name: best(scores[name], width) for name, width in self._fitted(graph, dense, wanted).items()}
+        kept = {name: best(scores[name], width) for name, width in self.fitted(graph, dense, wanted).items()}
         kept |= {name: [] for names in branches.values() for name in names}
         cut = [group for group in population if kept[group.name]]
         floored = [group for group in cut if wanted[group.name]]  # of emptied ones more is told
@@ -150,6 +159,7 @@ class Sparsity(ABC):
             sizes={group.name: group.size for group in population},
             remarks=[
                 *ranking.remarks,
+                *self.counted(graph, kept, dense),
                 *(told(name, scores[name], len(kept[name])) for name in emptied(wanted) if kept[name]),
             ],
             evidence=ranking.evidence,
@@ -180,22 +190,50 @@ class Sparsity(ABC):
         overridden = self.overridden(graph, Dense.of(graph), Fraction(1))
         return {group.name: overridden.get(group.name, 0) for group in self.population(graph)}
 
+    def meets(self, graph: ChannelGraph, scores: Scores, widths: Mapping[str, int], dense: Dense) -> bool:
+        """Whether a network of these widths, one for every group of the population, has nothing more to lose."""
+        final = self.widths(graph, scores, dense, Fraction(1))
+        return all(widths[name] <= width for name, width in final.items())
+
     def macs(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense) -> int:
-        """Multiply-accumulates of the network that has these widths, within the limits."""
-        return cost_of_widths(graph, self._fitted(graph, dense, wanted)).macs
+        """Multiply-accumulates of the network that has these widths, within the limits, by the convention."""
+        return cost_of_widths(graph, self.fitted(graph, dense, wanted), self.convention).macs
+
+    def target(self, graph: ChannelGraph, scores: Scores, dense: Dense) -> float:
+        """The multiply-accumulates that are to be left at most; by these scores, where no number says so."""
+        return cost_of_widths(graph, self.widths(graph, scores, dense, Fraction(1))).macs
 
     def require_reachable(self, graph: ChannelGraph, reduction: Fraction) -> None:
         """ValueError where even the narrowest network within the limits costs more than what is to be left."""
         dense = Dense.of(graph)
-        least = self.macs(graph, self.narrowest(graph), dense)
-        if least > dense.macs * (1 - reduction):
-            most = math.floor(1000 * (1 - least / dense.macs)) / 1000
+        narrowest = self.narrowest(graph)
+        least, total = self.macs(graph, narrowest, dense), dense.counted(self.convention)
+        if least > total * (1 - reduction):
+            most = math.floor(1000 * (1 - least / total)) / 1000
             raise ValueError(
-                f"sparsity.reduction={float(reduction)} cannot be met: {least:,} of {dense.macs:,} MACs remain in "
+                f"sparsity.reduction={float(reduction)} cannot be met: {least:,} of {total:,} MACs"
+                f"{self.truly(cost_of_widths(graph, self.fitted(graph, dense, narrowest)).macs, dense)} remain in "
                 f"the narrowest network with {self.limits}, so at most {most} can go"
             )
 
-    def _fitted(self, graph: ChannelGraph, dense: Dense, wanted: Mapping[str, int]) -> dict[str, int]:
+    def truly(self, macs: int, dense: Dense) -> str:
+        """The true multiply-accumulates in brackets, to be told behind those of a budget that counts otherwise."""
+        if self.convention == "true":
+            return ""
+        return f" (strided 1x1 convolutions counted as 2x2; truly {macs:,} of {dense.macs:,})"
+
+    def counted(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: Dense) -> list[str]:
+        """What stays by the convention of the budget, in a sentence, where that is not the true count."""
+        if self.convention == "true":
+            return []
+        widths = {name: len(positions) for name, positions in kept.items()}
+        stay, total = cost_of_widths(graph, widths, self.convention).macs, dense.counted(self.convention)
+        return [
+            f"With strided 1x1 convolutions counted as 2x2, as sparsity.convention={self.convention} does, {stay:,} of "
+            f"{total:,} MACs stay ({100 * (1 - stay / total):.1f} % gone)."
+        ]
+
+    def fitted(self, graph: ChannelGraph, dense: Dense, wanted: Mapping[str, int]) -> dict[str, int]:
         """``wanted`` within the limits."""
         return {name: self.limits.fit(graph[name], dense, width) for name, width in wanted.items()}
 
@@ -206,7 +244,8 @@ def best(scores: Tensor, count: int) -> list[int]:
     return sorted(order[:count].tolist())
 
 
-def _require_finite(group: ChannelGroup, scores: Scores) -> None:
+def require_scores(group: ChannelGroup, scores: Scores) -> None:
+    """ValueError unless there is one finite score for every channel of the group."""
     if group.name not in scores:
         raise ValueError(f"group {group.name!r} has no scores; the criterion does not cover it")
     bad = (~torch.isfinite(scores[group.name])).nonzero().flatten().tolist()

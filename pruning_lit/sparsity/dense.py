@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pruning_lit.channels import ChannelGraph, cost
+from pruning_lit.channels import ChannelGraph, cost_of_widths
+from pruning_lit.channels.cost import Convention
 
 
 @dataclass(frozen=True)
@@ -12,14 +13,25 @@ class Dense:
     Attributes:
         sizes: of the groups, as the graph counts.
         macs, params: see ``cost``.
+        published: multiply-accumulates by the convention ``published``, see ``cost_of_widths``; None in checkpoints
+            from before there was one.
     """
 
     sizes: dict[str, int]
     macs: int
     params: int
+    published: int | None = None
 
     @classmethod
     def of(cls, graph: ChannelGraph) -> "Dense":
         """The widths, the multiply-accumulates and the parameters of ``graph``."""
-        counted = cost(graph)
-        return cls({group.name: group.size for group in graph.groups}, counted.macs, counted.params)
+        counted, published = cost_of_widths(graph, {}), cost_of_widths(graph, {}, "published")
+        sizes = {group.name: group.size for group in graph.groups}
+        return cls(sizes, counted.macs, counted.params, published.macs)
+
+    def counted(self, convention: Convention) -> int:
+        """The multiply-accumulates by a convention."""
+        if convention == "true":
+            return self.macs
+        assert self.published is not None, "the convention was another one when the checkpoint was written"
+        return self.published

@@ -6,11 +6,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph
+from pruning_lit.channels.cost import Convention
+from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.rates import parse_rate
@@ -32,6 +34,12 @@ class _Ordered(Sparsity):
     @abstractmethod
     def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
         """Whether these widths, within the limits, meet the budget; once met, it is met by all narrower ones."""
+
+    def meets(self, graph: ChannelGraph, scores: Scores, widths: Mapping[str, int], dense: Dense) -> bool:
+        """See ``Sparsity``; where the smallest scores go first, wherever, any widths that meet the budget will do."""
+        if self.scope == "global" and not self.normalise:
+            return self.met(graph, widths, dense, Fraction(1))
+        return super().meets(graph, scores, widths, dense)
 
     def removal_order(self, graph: ChannelGraph, scores: Scores) -> list[str]:
         """For every position without a rate of its own, the name of its group, in the order in which they go.
@@ -185,22 +193,57 @@ class Macs(_Ordered):
     Args:
         reduction: share of the dense network's multiply-accumulates removed, in [0, 1).
         scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
-            they are.
-        normalise, limits: as for ``Global``.
+            they are; None: ``global`` for a criterion whose scores are comparable (see ``Criterion``), else ``layer``.
+        normalise: as for ``Global``; None: unless comparable scores are compared.
+        convention: ``true``; or ``published``, to stop where released code did: strided 1x1 convolutions count as 2x2,
+            in the target as well, see ``cost_of_widths``. Reports tell true MACs.
+        limits: as for ``Global``.
     """
 
-    def __init__(self, reduction: float | str, scope: Scope = "layer", normalise: bool = True, **limits: Any) -> None:
-        super().__init__(scope, normalise, **limits)
+    def __init__(
+        self,
+        reduction: float | str,
+        scope: Scope | None = None,
+        normalise: bool | None = None,
+        convention: Convention | bool = "true",
+        **limits: Any,
+    ) -> None:
+        super().__init__("layer" if scope is None else scope, True if normalise is None else normalise, **limits)
         self.reduction = parse_rate(reduction, "sparsity.reduction")
+        self.convention = _convention(convention)
+        self._set = scope, normalise
+
+    def suit(self, criterion: Criterion) -> None:
+        """See ``Sparsity``; settles ``scope`` and ``normalise`` where they are not set."""
+        super().suit(criterion)
+        scope, normalise = self._set
+        self.scope = scope or ("global" if criterion.comparable else "layer")
+        needless = criterion.comparable and self.scope == "global"
+        self.normalise = not needless if normalise is None else normalise
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where even the narrowest network within the limits costs more than the target."""
         super().check(graph)
         self.require_reachable(graph, self.reduction)
 
+    def target(self, graph: ChannelGraph, scores: Scores, dense: Dense) -> float:
+        """See ``Sparsity``."""
+        if self.convention != "true":
+            return super().target(graph, scores, dense)
+        return float(dense.macs * (1 - self.reduction))
+
     def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
         """Whether the network costs no more than the target."""
-        return self.macs(graph, wanted, dense) <= dense.macs * (1 - self.reduction * progress)
+        target = dense.counted(self.convention) * (1 - self.reduction * progress)
+        return self.macs(graph, wanted, dense) <= target
+
+
+def _convention(given: Convention | bool) -> Convention:
+    """The convention of this name; ``true`` is a truth value in YAML."""
+    convention = "true" if given is True else given
+    if convention not in get_args(Convention):
+        raise ValueError(f"sparsity.convention must be 'true' or 'published', got {given!r}")
+    return cast(Convention, convention)
 
 
 __all__ = ["Global", "Macs"]

@@ -12,14 +12,14 @@ class Population:
 
     Args:
         criterion: how much a channel matters.
-        sparsity: how many stay.
+        sparsity: how many stay; it goes by the scores of this criterion from here on, see ``Sparsity.suit``.
 
     Raises:
         ValueError: the sparsity cannot go by that criterion.
     """
 
     def __init__(self, criterion: Criterion, sparsity: Sparsity) -> None:
-        sparsity.require_criterion(criterion)
+        sparsity.suit(criterion)
         self.criterion, self.sparsity = criterion, sparsity
         self._latest: ChannelGraph | None = None
 

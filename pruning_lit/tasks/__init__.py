@@ -1,6 +1,6 @@
 """What is learned: loss and metrics. A phase does not know which task it trains."""
 
 from pruning_lit.tasks.classification import Classification, require_logits
-from pruning_lit.tasks.evaluation import evaluate
+from pruning_lit.tasks.evaluation import Comparison, compare, evaluate
 
-__all__ = ["Classification", "evaluate", "require_logits"]
+__all__ = ["Classification", "Comparison", "compare", "evaluate", "require_logits"]

@@ -1,6 +1,7 @@
 """Measure a network on the test pictures, on one process."""
 
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,43 @@ def evaluate(net: nn.Module, data: TestPictures, task: Classification) -> dict[s
     Every picture is looked at by this process, none twice; other ranks are not asked.
     """
     weights = next(net.parameters())
-    device = weights.device
-    metrics = task.metrics(over_ranks=False).to(device)
+    metrics = task.metrics(over_ranks=False).to(weights.device)
     with evaluating(net):
-        for batch in data.test_batches():
-            pictures, target = data.on_after_batch_transfer([tensor.to(device) for tensor in batch], 0)
-            metrics.update(net(pictures.to(weights)).float(), target)
+        for pictures, target in _batches(data, weights):
+            metrics.update(net(pictures).float(), target)
     return {name: float(value) for name, value in metrics.compute().items()}
+
+
+class Comparison(NamedTuple):
+    """Two networks on the same pictures.
+
+    Attributes:
+        before, after: accuracies, 0 to 1.
+        changed: number of pictures whose predicted class differs.
+        pictures: how many there are.
+    """
+
+    before: float
+    after: float
+    changed: int
+    pictures: int
+
+
+@torch.no_grad()
+def compare(before: nn.Module, after: nn.Module, data: TestPictures) -> Comparison:
+    """Hold two networks, on one device and in one precision, against each other on the whole test part."""
+    weights, right, changed, seen = next(before.parameters()), [0, 0], 0, 0
+    with evaluating(before), evaluating(after):
+        for pictures, target in _batches(data, weights):
+            classes = [net(pictures).argmax(1) for net in (before, after)]
+            right = [count + int((each == target).sum()) for count, each in zip(right, classes, strict=True)]
+            changed += int((classes[0] != classes[1]).sum())
+            seen += len(target)
+    return Comparison(right[0] / seen, right[1] / seen, changed, seen)
+
+
+def _batches(data: TestPictures, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The test pictures and their classes, where and in the precision that ``weights`` are."""
+    for batch in data.test_batches():
+        pictures, target = data.on_after_batch_transfer([tensor.to(weights.device) for tensor in batch], 0)
+        yield pictures.to(weights), target

@@ -4,13 +4,18 @@ import copy
 from functools import partial
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from pruning_lit.callbacks.carry import carry_average, carry_optimizers, rewrap
 from pruning_lit.channels import Moves, narrow, trace, verify
 from pruning_lit.models import preresnet
+from pruning_lit.phases import MultiStep, ParameterGroups, Training
+from pruning_lit.tasks import Classification
 
+EXAMPLE = torch.zeros(1, 3, 8, 8)
 KEPT = {"0": [0, 2, 5], "3": [1, 2]}
 OPTIMIZERS = {
     "plain SGD": partial(torch.optim.SGD, lr=0.1, weight_decay=0.01),
@@ -127,6 +132,20 @@ def test_parameter_groups_keep_their_members_and_settings():
         assert [id(p) for p in group["params"]] == [id(p) for p in net.parameters() if (p.ndim > 1) is wanted]
 
 
+@every_optimizer
+def test_a_cut_leaves_every_parameter_in_the_group_of_its_kind_of_layer(make):
+    net, groups = network(), ParameterGroups(bias_lr=2.0, decay_biases=False, decay_norms=False)
+    optimizer = groups.make(make, net)
+    step(net, optimizer, gradients(net, 0))
+    before = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    narrowed(net, optimizer)
+    after = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    assert after == before
+    assert [float(group["lr"]) for group in after] == pytest.approx([0.1, 0.2, 0.1])
+    wanted = [[id(p) for p in group["params"]] for group in groups.split(net)]  # of the narrowed network
+    assert [[id(p) for p in group["params"]] for group in optimizer.param_groups] == wanted
+
+
 def test_an_optimizer_that_has_not_stepped_gets_the_new_parameters():
     net = network()
     optimizer = OPTIMIZERS["Adam"](net.parameters())
@@ -218,9 +237,40 @@ def test_an_average_loses_the_branch_with_the_network():
     average.update_parameters(net)
 
 
-def test_one_process_has_nothing_to_rewrap():
-    import pytorch_lightning as pl
+class Batches(pl.LightningDataModule):
+    """Two batches of noise as one epoch."""
 
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader([(torch.randn(4, 3, 8, 8), torch.arange(4) % 2)] * 2, batch_size=None)  # type: ignore[arg-type]
+
+
+class CutAtTheSecondEpoch(pl.Callback):
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            carry_optimizers(trainer.optimizers, narrow(pl_module.net, trace(pl_module.net, EXAMPLE), KEPT))
+
+
+def test_a_cut_within_a_phase_keeps_groups_and_the_schedule_of_each():
+    groups = ParameterGroups(bias_lr=2.0, decay_biases=False, decay_norms=False)
+    net = network()
+    module = Training(
+        net, num_classes=2, task=Classification, epochs=2, optimizer=OPTIMIZERS["SGD with momentum"],
+        schedule=MultiStep([0.5]), parameters=groups, callbacks={"cut": CutAtTheSecondEpoch()},
+    )  # fmt: skip
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=Batches())
+    assert net[0].out_channels == 3
+    (optimizer,) = trainer.optimizers
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.02, 0.01])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0, 0.0]
+    wanted = [[id(p) for p in group["params"]] for group in groups.split(net)]
+    assert [[id(p) for p in group["params"]] for group in optimizer.param_groups] == wanted
+
+
+def test_one_process_has_nothing_to_rewrap():
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     model = trainer.strategy.model
     rewrap(trainer)

@@ -83,6 +83,18 @@ def test_overfitting_sees_the_same_pictures_in_every_epoch():
     assert torch.equal(next(iter(loader))[0], first)
 
 
+def test_training_leaves_a_smaller_last_batch_out_when_asked_to_and_evaluation_never():
+    data = noise(drop_last=True)
+    assert [len(targets) for _, targets, _ in data.train_dataloader()] == [5, 5, 5, 5]
+    assert sum(len(targets) for _, targets, _ in data.test_dataloader()) == 7
+    assert len(torch.cat(list(data.calibration(22, seed=0)))) == 22
+
+
+def test_a_data_set_smaller_than_a_batch_that_is_left_out_is_refused():
+    with pytest.raises(ValueError, match=r"22 training pictures do not fill one batch of 23 x 1 process\(es\)"):
+        noise(batch_size=23, drop_last=True).train_dataloader()
+
+
 def test_the_stream_changes_the_order():
     data = noise()
     first, _, _ = next(iter(data.train_dataloader()))

@@ -59,14 +59,18 @@ def fit(callbacks=(), ckpt_path=None, fail_at=None, data=None, **options):
     [
         ({"every_n_train_steps": 1}, 0.0, {}, 10),  # within epochs, and at the last batch of each
         ({"every_n_train_steps": 1}, 0.3, {}, 8),
+        ({"every_n_train_steps": 1}, 0.0, {"drop_last": True}, 8),
         ({"every_n_train_steps": 1}, 0.0, {"max_epochs": None, "max_steps": 7}, 7),
         ({"every_n_epochs": 1, "save_on_train_epoch_end": True}, 0.3, {}, 2),
         ({"every_n_epochs": 1, "save_on_train_epoch_end": False}, 0.3, {"val_check_interval": 2}, 4),
     ],
 )
 def test_resuming_any_checkpoint_gives_the_same_weights(tmp_path, when, val_fraction, options, num_checkpoints):
+    drop_last = options.get("drop_last", False)
+    options = {key: value for key, value in options.items() if key != "drop_last"}
+
     def data():
-        return noise(pad=1, flip=True, val_fraction=val_fraction)
+        return noise(pad=1, flip=True, val_fraction=val_fraction, drop_last=drop_last)
 
     every = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, **when)
     uninterrupted = fit([every], data=data(), **options)
@@ -84,7 +88,7 @@ def test_a_batch_that_failed_is_given_again(tmp_path, fail_at):
     assert torch.equal(fit(ckpt_path=path), fit())
 
 
-@pytest.mark.parametrize("changed", [{"batch_size": 4}, {"seed": 4}, {"val_fraction": 0.3}])
+@pytest.mark.parametrize("changed", [{"batch_size": 4}, {"seed": 4}, {"val_fraction": 0.3}, {"drop_last": True}])
 def test_resuming_within_an_epoch_with_other_batches_is_refused(tmp_path, changed):
     fit([ModelCheckpoint(tmp_path, every_n_train_steps=3, filename="{step}")], max_steps=4)
     with pytest.raises(ValueError, match=r"saved within an epoch with .*=.*, this run has .*: resume with that run's"):
@@ -94,7 +98,8 @@ def test_resuming_within_an_epoch_with_other_batches_is_refused(tmp_path, change
 def test_the_place_is_kept_before_the_first_batch_and_dropped_in_other_epochs():
     loader = TrainingLoader(noise().parts.train, EpochBatches(22, 5), num_finished=lambda: 5)
     place = {"epoch": 2, "finished": 3, "num_pictures": 22, "global_batch": 5, "seed": 0, "stream": 0}
-    loader.load_state_dict(place)
+    loader.load_state_dict(place)  # as saved before there was a choice
+    place["drop_last"] = False
     assert loader.state_dict() == place  # saved again before anything was trained
     assert len(list(loader)) == 2
     loader.sampler.set_epoch(3)
@@ -102,9 +107,13 @@ def test_the_place_is_kept_before_the_first_batch_and_dropped_in_other_epochs():
     assert len(list(loader)) == 5
 
 
-def test_two_processes_end_where_one_does_with_the_same_global_batch(tmp_path):
-    alone = fit([ModelCheckpoint(tmp_path / "one", every_n_epochs=2, filename="end")], data=noise(pad=1, batch_size=4))
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_two_processes_end_where_one_does_with_the_same_global_batch(tmp_path, drop_last):
+    options = {"pad": 1, "drop_last": drop_last}
+    alone = fit(
+        [ModelCheckpoint(tmp_path / "one", every_n_epochs=2, filename="end")], data=noise(batch_size=4, **options)
+    )
     together = ModelCheckpoint(tmp_path / "two", every_n_epochs=2, filename="end")
-    fit([together], data=noise(pad=1, batch_size=2), devices=2, strategy="ddp_fork")
+    fit([together], data=noise(batch_size=2, **options), devices=2, strategy="ddp_fork")
     weights = torch.load(tmp_path / "two" / "end.ckpt", weights_only=True)["state_dict"]["net.weight"]
     torch.testing.assert_close(weights, alone)

@@ -88,3 +88,47 @@ def test_in_order_every_picture_comes_once_and_no_rank_is_left_out(num_pictures)
 def test_fewer_pictures_than_processes_are_refused(batches):
     with pytest.raises(ValueError, match=r"2 pictures cannot be shared among 3 processes"):
         batches(2, 4, rank=0, world_size=3)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize(("num_pictures", "num_batches"), [(48, 6), (50, 6), (53, 6), (55, 6), (8, 1)])
+def test_a_dropped_last_batch_leaves_whole_batches_that_ranks_share_evenly(num_pictures, num_batches, world_size):
+    options = {"num_pictures": num_pictures, "batch_size": 8 // world_size, "world_size": world_size}
+    alone = epoch(num_pictures=num_pictures, batch_size=8)[:num_batches]
+    ranks = [epoch(**options, rank=rank, drop_last=True) for rank in range(world_size)]
+    for parts in ranks:
+        assert [len(positions) for positions, _ in parts] == [8 // world_size] * num_batches
+    positions, draws = flat([flat(parts) for parts in zip(*ranks, strict=True)])
+    assert torch.equal(positions, flat(alone)[0])
+    assert torch.equal(draws, flat(alone)[1])
+    assert len(EpochBatches(**options, drop_last=True)) == num_batches
+
+
+@pytest.mark.parametrize(
+    ("num_pictures", "batch_size", "world_size", "num_batches"),
+    [(50_000, 64, 1, 781), (1_281_167, 32, 8, 5004)],  # CIFAR and ImageNet as ResRep's release counts their epochs
+)
+def test_a_dropped_last_batch_gives_the_published_lengths_of_epochs(num_pictures, batch_size, world_size, num_batches):
+    assert len(EpochBatches(num_pictures, batch_size, world_size=world_size, drop_last=True)) == num_batches
+
+
+def test_other_pictures_are_left_out_in_every_epoch():
+    left_out = [set(range(53)) - set(flat(epoch(number, drop_last=True))[0].tolist()) for number in range(4)]
+    assert [len(pictures) for pictures in left_out] == [5] * 4
+    assert len(set.union(*left_out)) > 5
+
+
+@pytest.mark.parametrize("first", [0, 3, 6])
+def test_an_epoch_without_its_last_batch_can_begin_at_any_batch(first):
+    batches = EpochBatches(53, 8, drop_last=True)
+    rest, expected = list(batches.batches(first)), list(batches)[first:]
+    assert len(rest) == len(expected) == 6 - first
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(rest, expected, strict=True))
+
+
+def test_fewer_pictures_than_a_batch_cannot_be_left_out():
+    sentence = r"15 training pictures do not fill one batch of 4 x 4 process\(es\), .*dataset\.drop_last=true"
+    with pytest.raises(ValueError, match=sentence):
+        EpochBatches(15, 4, world_size=4, drop_last=True)
+    assert len(EpochBatches(16, 4, world_size=4, drop_last=True)) == 1
+    assert len(EpochBatches(15, 4, world_size=4)) == 1

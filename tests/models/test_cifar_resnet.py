@@ -22,6 +22,10 @@ CONV_SHORTCUTS = {  # depth: parameters and MACs for 10 classes, measured on the
     56: (876_250, 127_844_992),
     110: (1_751_194, 255_246_976),
 }
+PROJECTIONS = {  # depth: parameters and MACs for 10 classes in ResRep's released networks
+    56: (855_770, 125_747_840),
+    110: (1_727_962 + 16 * 32 + 32 * 64 + 2 * (32 + 64), 253_149_824),  # parameters by hand: option A's and projections
+}
 
 
 @pytest.mark.parametrize(("stage", "width"), [("layer2", 16), ("layer3", 32)])
@@ -66,11 +70,37 @@ def test_networks_with_convolution_shortcuts_have_the_counts_of_the_original(dep
     assert f"{counted.params:,} parameters, {counted.macs:,} MACs" in config.partition("shortcut: option_a")[2]
 
 
+@pytest.mark.parametrize("size", [32, 31])
+@pytest.mark.parametrize(("stage", "width"), [("layer2", 16), ("layer3", 32)])
+def test_a_projection_shortcut_is_a_1x1_kernel_over_every_second_pixel_and_batch_norm(stage, width, size):
+    entry = getattr(randomise(cifar_resnet(8, shortcut="option_b")), stage)[0]
+    nn.init.zeros_(entry.bn2.weight)
+    nn.init.zeros_(entry.bn2.bias)  # only the shortcut is left
+    x = torch.rand(2, width, size, size)
+    inner = F.conv2d(x[:, :, ::2, ::2], entry.shortcut.conv.weight)
+    assert entry.shortcut.conv.weight.shape == (2 * width, width, 1, 1)
+    torch.testing.assert_close(entry(x), F.relu(entry.shortcut.bn(inner)))
+
+
 @pytest.mark.parametrize("stem", ["select", "tied"])
-@pytest.mark.parametrize("depth", [8, 20])
-def test_narrowed_networks_with_convolution_shortcuts_are_the_masked_ones(depth, stem):
+@pytest.mark.parametrize("depth", PROJECTIONS)
+def test_networks_with_projection_shortcuts_have_the_counts_of_the_original(depth, stem):
+    counted = cost(trace(cifar_resnet(depth, stem=stem, shortcut="option_b"), torch.zeros(1, 3, 32, 32)))
+    assert (counted.params, counted.macs) == PROJECTIONS[depth]
+
+
+@pytest.mark.parametrize("depth", CONV_SHORTCUTS)
+def test_the_configs_tell_the_counts_with_projection_shortcuts(depth):
+    counted = cost(trace(cifar_resnet(depth, shortcut="option_b"), torch.zeros(1, 3, 32, 32)))
+    config = (ARCH / f"resnet{depth}.yaml").read_text()
+    assert f"{counted.params:,} parameters, {counted.macs:,} MACs" in config.partition("option_b: 1x1")[2]
+
+
+@pytest.mark.parametrize("stem", ["select", "tied"])
+@pytest.mark.parametrize(("depth", "shortcut"), [(8, "conv"), (20, "conv"), (8, "option_b"), (20, "option_b")])
+def test_narrowed_networks_with_convolution_shortcuts_are_the_masked_ones(depth, shortcut, stem):
     torch.manual_seed(0)
-    net = randomise(cifar_resnet(depth, stem=stem, shortcut="conv")).double()
+    net = randomise(cifar_resnet(depth, stem=stem, shortcut=shortcut)).double()
     pictures = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     graph = trace(net, pictures[:1])
     assert "layer2.0.shortcut.conv" in graph["layer2.0.conv2"].writers
@@ -103,12 +133,12 @@ def test_tap_resolutions_are_32_16_and_8():
     assert sizes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
 
 
-@pytest.mark.parametrize("shortcut", ["option_a", "conv"])
+@pytest.mark.parametrize("shortcut", ["option_a", "option_b", "conv"])
 def test_kernels_start_with_the_variance_that_keeps_gradients_alive(shortcut):
     torch.manual_seed(0)
     for name, module in cifar_resnet(20, shortcut=shortcut).named_modules():
         if isinstance(module, nn.Conv2d):
-            expected = (2 / (9 * module.out_channels)) ** 0.5
+            expected = (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5
             assert float(module.weight.detach().std()) == pytest.approx(expected, rel=0.15), name
             assert module.bias is None
 
@@ -125,7 +155,7 @@ def test_a_narrowed_network_with_convolution_shortcuts_starts_afresh_there_too()
     assert bn.weight.tolist() == bn.running_var.tolist() == [1] * 48
 
 
-@pytest.mark.parametrize("shortcut", ["option_a", "conv"])
+@pytest.mark.parametrize("shortcut", ["option_a", "option_b", "conv"])
 def test_every_parameter_learns(shortcut):
     net = cifar_resnet(8, shortcut=shortcut)
     net(torch.randn(4, 3, 32, 32)).square().sum().backward()
@@ -144,5 +174,5 @@ def test_unknown_stem_is_refused():
 
 
 def test_unknown_shortcut_is_refused():
-    with pytest.raises(ValueError, match="shortcut is 'option_a' or 'conv', got 'option_b'"):
-        cifar_resnet(20, shortcut="option_b")
+    with pytest.raises(ValueError, match="shortcut is 'option_a', 'option_b' or 'conv', got 'option_c'"):
+        cifar_resnet(20, shortcut="option_c")

@@ -27,6 +27,10 @@ PUBLISHED = {  # name: classes, picture size, parameters, MACs
     "densenet40": (10, 32, 1_059_298, 282_917_328),
     "resnet34": (1000, 224, 21_797_672, 3_663_761_408),  # torchvision's weight page: 21,797,672 and 3.66 G
     "resnet101": (1000, 224, 44_549_160, 7_801_405_440),  # torchvision's weight page: 44,549,160 and 7.80 G
+    "vgg16_bn_resrep": (10, 32, 14_986_698, 313_463_808),  # ResRep's released networks, counted on those
+    "mobilenet_v1": (1000, 224, 4_231_976, 568_740_352),  # the same; Howard et al. 2017, table 8: 4.2 M and 569 M
+    "mobilenet_v2": (1000, 224, 3_504_872, 300_774_272),  # torchvision's weight page: 3,504,872 and 0.30 G
+    "densenet121": (1000, 224, 7_978_856, 2_834_161_664),  # torchvision's weight page: 7,978,856 and 2.83 G
     "resnet18": (1000, 224, 11_689_512, 1_814_073_344),  # torchvision's weight page: 11,689,512 and 1.81 G
 }
 

@@ -40,5 +40,5 @@ def test_bias_can_be_left_out():
 def test_unknown_depth_and_classifier_are_refused():
     with pytest.raises(ValueError, match="11, 13, 16, 19, got 17"):
         vgg_bn(17)
-    with pytest.raises(ValueError, match="'linear' or 'mlp', got 'fc'"):
+    with pytest.raises(ValueError, match="'linear', 'mlp' or 'mlp_plain', got 'fc'"):
         vgg_bn(16, classifier="fc")

@@ -1,7 +1,9 @@
-"""Learning rates: CHIP's published points, milestones, warm-up."""
+"""Learning rates: CHIP's and ResRep's published points, milestones, warm-up."""
 
 import json
 import math
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruning_lit.phases import Constant, Cosine, Exponential, MultiStep
+from pruning_lit.phases import Constant, Cosine, Exponential, MultiStep, ParameterGroups, Schedule
 
-TABLES = json.loads((Path(__file__).parents[1] / "golden" / "chip" / "tables.json").read_text())
+GOLDEN = Path(__file__).parents[1] / "golden"
+TABLES = json.loads((GOLDEN / "chip" / "tables.json").read_text())
 RUNS = TABLES["lr_schedule"]
+RESREP = json.loads((GOLDEN / "resrep" / "schedule.json").read_text())  # by the formulas of ResRep's release
 ALL = [Constant, Cosine, MultiStep, Exponential]
 
 every_schedule = pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
@@ -140,3 +144,61 @@ def test_milestones_that_are_no_shares_are_refused(milestones):
 
 def test_the_exponential_falls_by_its_factor_after_every_epoch():
     assert [Exponential(0.5).base(epoch, 99) for epoch in range(4)] == [1.0, 0.5, 0.25, 0.125]
+
+
+def rates(schedule: Schedule, base: float, step: int, steps_per_epoch: int, epochs: int) -> list[float]:
+    """Of weights and of biases, with ResRep's groups, at an optimizer step."""
+    optimizer = ParameterGroups(bias_lr=2.0, decay_biases=False).make(
+        partial(torch.optim.SGD, lr=base), torch.nn.Linear(1, 1)
+    )
+    scheduler = schedule.attach(optimizer, steps_per_epoch, epochs)
+    scheduler.last_epoch = step - 1  # as if the steps before had been made
+    optimizer.step()
+    scheduler.step()
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("name", ["src56", "resnet50"])
+def test_the_cosine_per_step_gives_the_published_rates_of_weights_and_biases(name):
+    run = RESREP[name]
+    assert run["total_iters"] == run["epochs"] * run["iters_per_epoch"]
+    for step, expected in run["lr_at"].items():
+        found = rates(Cosine(per="step"), 0.01, int(step), run["iters_per_epoch"], run["epochs"])
+        assert found == pytest.approx(expected, rel=1e-12, abs=0), step
+
+
+def test_the_milestones_of_the_dense_training_are_the_published_ones():
+    run = RESREP["src56_base_training"]
+    steps_per_epoch, epochs = run["iters_per_epoch"], 240
+    assert run["total_iters"] == epochs * steps_per_epoch
+    firsts = [0, *run["milestone_iters"]]
+    lasts = [*(first - 1 for first in run["milestone_iters"]), run["total_iters"] - 1]
+    for first, last, *expected in zip(firsts, lasts, run["lr"], run["bias_lr"], strict=True):
+        for step in (first, last):
+            found = rates(MultiStep([0.5, 0.75]), 0.1, step, steps_per_epoch, epochs)
+            assert found == pytest.approx(expected, rel=1e-12), step
+
+
+def test_the_cosine_per_step_falls_at_every_step_behind_the_warm_up_from_one_to_zero():
+    schedule, num_steps, num_epochs = Cosine(warmup_epochs=2, per="step"), 5, 6
+    factors = [schedule.factor(step, num_steps, num_epochs) for step in range(num_steps * num_epochs + 1)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])  # the warm-up, to the full rate
+    assert factors[10] == 1.0
+    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
+    assert factors[20] == pytest.approx(0.5)  # halfway through the 20 steps left
+    assert factors[-1] == 0.0  # behind the last step
+
+
+def test_per_step_and_per_epoch_agree_at_the_start_of_every_epoch():
+    for epoch in range(7):
+        assert Cosine(per="step").factor(9 * epoch, 9, 7) == pytest.approx(Cosine().factor(9 * epoch, 9, 7))
+
+
+def test_a_phase_of_nothing_but_warm_up_per_step_rises_to_the_full_rate():
+    factors = [Cosine(warmup_epochs=2, per="step").factor(step, 4, 2) for step in range(8)]
+    assert factors == pytest.approx([(step + 1) / 8 for step in range(8)])
+
+
+def test_a_cosine_per_anything_else_is_refused():
+    with pytest.raises(ValueError, match="a cosine falls per 'epoch' or per 'step', got 'batch'"):
+        Cosine(per="batch")

@@ -243,7 +243,7 @@ def test_a_network_without_batch_norm_is_refused():
 
 def test_coarse_scales_are_warned_of(caplog):
     fit(phase(started(), PULL), batches(1), plugins=[HalfPrecision("bf16-true")])
-    assert "scales of bf16-true are coarse" in caplog.text
+    assert "SparsityTraining changes parameters in small steps, which bf16-true rounds" in caplog.text
 
 
 class AtTheEnd(pl.Callback):

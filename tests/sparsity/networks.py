@@ -11,12 +11,17 @@ from pruning_lit.models import cifar_resnet, torchvision_model, vgg_bn
 
 @cache
 def traced(arch: str) -> ChannelGraph:
-    """The graph of a network by its name in the golden tables; ``_tied``: the stem belongs to the first stream."""
+    """The graph of a network by its name in the golden tables.
+
+    ``_tied``: the stem belongs to the first stream; ``_option_b``: with 1x1 convolutions for shortcuts.
+    """
     if arch == "resnet_50":
         return trace(torchvision_model("resnet50"), torch.zeros(1, 3, 224, 224))
     if arch == "vgg_16_bn":
         return trace(vgg_bn(16), torch.zeros(1, 3, 32, 32))
     depth, _, form = arch.removeprefix("resnet_").partition("_")
+    if form == "option_b":
+        return trace(cifar_resnet(int(depth), shortcut=form), torch.zeros(1, 3, 32, 32))
     return trace(cifar_resnet(int(depth), stem=form or "select"), torch.zeros(1, 3, 32, 32))
 
 

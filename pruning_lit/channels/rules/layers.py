@@ -17,14 +17,15 @@ def convolution(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
     given = named(operation, args, kwargs)
     x, weight, bias, groups = given["input"], given["weight"], given["bias"], given["groups"]
     transposed = "transpose" in operation._schema.name
-    spatial = (x if transposed else result).shape[-(weight.ndim - 2) :].numel()
+    places, made = (tensor.shape[-(weight.ndim - 2) :].numel() for tensor in (x, result))
+    spatial, strided = (places if transposed else made), made < places
     if tracer.stored.view(weight) is None:
         return _computed(tracer, x, weight, bias)
     if tracer.decide(groups > 1):
-        return _grouped(tracer, x, weight, bias, result, groups, transposed, spatial)
+        return _grouped(tracer, x, weight, bias, result, groups, transposed, spatial, strided)
     channel = 1 if x.ndim == weight.ndim else 0
     dims = Dims(1, 0, channel) if transposed else Dims(0, 1, channel)
-    return layer(tracer, x, weight, bias, result, dims, spatial)
+    return layer(tracer, x, weight, bias, result, dims, spatial, strided)
 
 
 def linear(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -44,18 +45,32 @@ class Dims(NamedTuple):
 
 
 def layer(
-    tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor, dims: Dims, positions: int
+    tracer: Tracer,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    result: Tensor,
+    dims: Dims,
+    positions: int,
+    strided: bool = False,
 ) -> Role | None:
     """A weight reads the channels of ``x`` and makes those of ``result``, in ``positions`` places."""
     view = tracer.stored.view(weight)
     if view is None:
         return _computed(tracer, x, weight, bias)
     given = tracer.channels(x, dims.channel)
-    return make(tracer, view, given, bias, result, dims, positions)
+    return make(tracer, view, given, bias, result, dims, positions, strided)
 
 
 def make(
-    tracer: Tracer, view: View, given: Tensor, bias: Tensor | None, result: Tensor, dims: Dims, positions: int
+    tracer: Tracer,
+    view: View,
+    given: Tensor,
+    bias: Tensor | None,
+    result: Tensor,
+    dims: Dims,
+    positions: int,
+    strided: bool = False,
 ) -> Role | None:
     """As ``layer``, with the channels ``given``, shape ``(length,)``; ``dims.channel`` is that of the result."""
     rows, columns = axis(tracer, view, dims.out), axis(tracer, view, dims.into)
@@ -65,7 +80,7 @@ def make(
     if bias is not None:
         tie_parameter(tracer, bias, rows)
     tracer.set_channels(result, rows, dims.channel, silent=True)
-    tracer.called(view.name, positions)
+    tracer.called(view.name, positions, strided)
     return Role.MAKES
 
 
@@ -105,6 +120,7 @@ def _grouped(
     groups: int,
     transposed: bool,
     spatial: int,
+    strided: bool,
 ) -> Role | None:
     """A convolution with groups: the inputs and outputs of each group leave together, and with them the group."""
     view = tracer.stored.view(weight)
@@ -122,7 +138,7 @@ def _grouped(
     if bias is not None:
         tie_parameter(tracer, bias, made)
     tracer.set_channels(result, made, silent=True)
-    tracer.called(view.name, spatial)
+    tracer.called(view.name, spatial, strided)
     return Role.MAKES
 
 

@@ -1,0 +1,85 @@
+"""A convolution, its batch norm and its compactor as one convolution, exactly."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+
+class Affine(NamedTuple):
+    """What a convolution does with all that is folded into it: kernel ``(out, in, *)`` and bias ``(out,)``, float64."""
+
+    kernel: Tensor
+    bias: Tensor
+
+
+def folded(conv: _ConvNd, norm: nn.Module | None = None, compactor: Tensor | None = None) -> Affine:
+    """The kernel and bias that do what the convolution, its batch norm in eval mode and its compactor do.
+
+    Args:
+        conv: of any dimension and number of groups; a single one, where there is a compactor.
+        norm: a batch norm with running statistics, affine or not; None: nothing stands between the two.
+        compactor: square matrix, shape ``(out, out)``; None: the identity.
+
+    Source: Ding et al. 2021 (ResRep), section 3.2.
+    """
+    kernel = conv.weight.detach().double()
+    bias = kernel.new_zeros(len(kernel)) if conv.bias is None else conv.bias.detach().double()
+    if norm is not None:
+        assert isinstance(norm, _BatchNorm)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        factor = (norm.running_var.double() + norm.eps).rsqrt()
+        factor = factor if norm.weight is None else factor * norm.weight.detach().double()
+        shift = 0.0 if norm.bias is None else norm.bias.detach().double()
+        kernel = kernel * factor.view(-1, *[1] * (kernel.ndim - 1))
+        bias = shift + (bias - norm.running_mean.double()) * factor
+    if compactor is not None:
+        mixing = compactor.detach().double()
+        kernel, bias = torch.tensordot(mixing, kernel, dims=1), mixing @ bias
+    return Affine(kernel, bias)
+
+
+def merge(
+    conv: nn.Conv2d, norm: nn.Module | None, compactor: Tensor | nn.Module | None, keep: Iterable[int] | None = None
+) -> nn.Conv2d:
+    """One convolution that gives the channels ``keep`` of the stack convolution, batch norm, compactor, in eval mode.
+
+    Args:
+        conv: without groups.
+        norm: the batch norm behind it, or None.
+        compactor: behind that: a matrix ``(out, out)``, a 1x1 convolution or a ``Compactor``; None: nothing.
+        keep: positions of the channels that stay, ascending; None: all.
+
+    Returns:
+        A convolution with bias, in the precision and on the device of ``conv``; the sums are made in float64.
+
+    Raises:
+        ValueError: the convolution has groups, or ``keep`` names no channels or some that do not exist.
+
+    Source: Ding et al. 2021 (ResRep), section 3.2.
+    """
+    if conv.groups > 1:
+        raise ValueError(f"a compactor cannot be merged into a convolution with {conv.groups} groups")
+    positions = list(range(conv.out_channels)) if keep is None else [int(position) for position in keep]
+    if not positions or sorted({*positions}) != positions or positions[0] < 0 or positions[-1] >= conv.out_channels:
+        raise ValueError(f"keep must list ascending channels of 0…{conv.out_channels - 1}, got {positions}")
+    weight = compactor if isinstance(compactor, Tensor | None) else compactor.weight
+    matrix = None if weight is None else weight.flatten(1)  # type: ignore[operator]
+    kernel, bias = folded(conv, norm, matrix)
+    merged = nn.Conv2d(
+        conv.in_channels,
+        len(positions),
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        conv.dilation,  # type: ignore[arg-type]
+        padding_mode=conv.padding_mode,
+    ).to(conv.weight)
+    with torch.no_grad():
+        merged.weight.copy_(kernel[positions])
+        merged.bias.copy_(bias[positions])  # type: ignore[union-attr]
+    return merged

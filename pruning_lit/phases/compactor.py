@@ -1,0 +1,5 @@
+"""ResRep's conversion of one layer, by the name under which scripts import it."""
+
+from pruning_lit.channels.merging import merge
+
+__all__ = ["merge"]

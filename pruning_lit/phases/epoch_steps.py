@@ -1,0 +1,49 @@
+"""How many optimizer steps an epoch has, known before there is a trainer."""
+
+import math
+from fractions import Fraction
+from typing import NamedTuple, Protocol
+
+
+class TrainingPictures(Protocol):
+    """The part of a data module that counting needs."""
+
+    batch_size: int
+    drop_last: bool
+
+    @property
+    def num_training(self) -> int:
+        """Pictures that are trained on."""
+        ...
+
+
+class EpochSteps(NamedTuple):
+    """Length of an epoch in optimizer steps.
+
+    Attributes:
+        steps: that are made.
+        exact: pictures over pictures per step, not whole where the last batch is smaller than the others.
+    """
+
+    steps: int
+    exact: Fraction
+
+    @classmethod
+    def of(
+        cls, data: TrainingPictures, num_processes: int = 1, limit: int | float = 1.0, accumulate: int = 1
+    ) -> "EpochSteps":
+        """Count.
+
+        Args:
+            data: ``batch_size`` is per process.
+            num_processes: that share an epoch.
+            limit: Lightning's ``limit_train_batches``: a number of batches, or a share of them.
+            accumulate: batches per optimizer step.
+        """
+        batch = data.batch_size * num_processes
+        batches = data.num_training // batch if data.drop_last else math.ceil(data.num_training / batch)
+        limited = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = max(1, math.ceil(limited / accumulate))
+        if limited < batches:
+            return cls(steps, Fraction(limited, accumulate))
+        return cls(steps, Fraction(data.num_training, batch * accumulate))
