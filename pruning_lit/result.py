@@ -136,8 +136,9 @@ def _baseline(
     accuracies: list[float],
 ) -> float:
     """The accuracy of the dense network: as given, as its own phase left it, or, without one, right before the cut."""
-    if outcomes[0].cuts:
-        return float(outcomes[0].cuts[0]["accuracy_before"])
+    first = next(iter(outcomes[0].cuts), None)
+    if first is not None and (config.weights is None or first["epoch"] == 0):  # else what was given has been trained on
+        return float(first["accuracy_before"])
     return accuracies[0] if config.weights is None else evaluate(dense, data, task)["accuracy"]
 
 

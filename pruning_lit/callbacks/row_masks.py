@@ -181,7 +181,7 @@ class RowMasks(Pruning):
                 for group in groups]  # fmt: skip
         self.cuts.append(
             {
-                "epoch": trainer.current_epoch,
+                "epoch": trainer.current_epoch + 1,  # in front of which, as for every cut
                 "kept": kept,
                 "gone": gone(graph, kept),
                 "groups": [

@@ -163,7 +163,7 @@ def _take_up(net: nn.Module, weight: str, remnant: Remnant) -> bool:
     """Add to the bias of a reader what constants in the place of removed channels gave it; whether there was none."""
     layer = layer_of(weight)
     if not bool(remnant.is_constant.all()):
-        raise ValueError(f"channels that are zero where they are made are still something where {layer!r} reads them")
+        raise ValueError(f"channels that are zero where they are made still vary where {layer!r} reads them")
     if bool(remnant.is_zero.all()):
         return False
     reader = net.get_submodule(layer)

@@ -8,11 +8,6 @@ from pruning_lit.channels import ChannelGraph, ChannelGroup, Seat, compactors
 from pruning_lit.criteria.base import Calibration, Criterion
 from pruning_lit.criteria.seating import Policy, Seating
 
-ABSENT = (
-    "criterion=compactor_norm judges by compactors, which are there only while method=resrep trains them; choose that "
-    "method, or another criterion"
-)
-
 
 class CompactorNorm(Criterion):
     """The Euclidean length of the compactor's row that makes a channel.
@@ -38,7 +33,10 @@ class CompactorNorm(Criterion):
 
     def check(self, groups: list[ChannelGroup]) -> None:
         """ValueError: only the phase that trains compactors knows their rows."""
-        raise ValueError(ABSENT)
+        raise ValueError(
+            "criterion=compactor_norm judges by compactors, which are there only while method=resrep trains them; "
+            "choose that method, or another criterion"
+        )
 
     def seats(self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup]) -> list[Seat]:
         """Where compactors go, and which of their rows belong to these groups.
@@ -62,7 +60,10 @@ class CompactorNorm(Criterion):
         """See ``Criterion``; the data are not looked at. ``net`` has compactors, ``graph`` is from before they came."""
         there = compactors(net)
         if not there:
-            raise ValueError(ABSENT)
+            raise ValueError(
+                "criterion=compactor_norm has no scores yet: the rows of compactors differ only once method=resrep has "
+                "trained them"
+            )
         lengths: dict[str, Tensor] = {}
         for seat in self.seats(net, graph, groups):
             norms = there[seat.sites[0]].norms()

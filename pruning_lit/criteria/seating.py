@@ -108,10 +108,10 @@ class Seating:
         """Why a reader cannot do without the channels, in words."""
         reader = layer_of(weight)
         if not bool(remnant.is_constant.all()):
-            return f"zero where they are made, its channels are still something where {reader!r} reads them"
+            return f"zero where they are made, its channels still vary where {reader!r} reads them"
         if not bool(remnant.is_zero.all()) and not takes_up(self.net.get_submodule(reader)):
             return (
-                f"zero where they are made, its channels are a constant where {reader!r}, which pads zeros, reads them"
+                f"zero where they are made, its channels are a constant to {reader!r}, which pads its input with zeros"
             )
         return None
 

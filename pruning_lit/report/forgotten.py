@@ -127,7 +127,9 @@ def _advice(record: "CompactedRecord") -> str:
             "The list fell short of the target: train longer, or let it grow faster (`granularity`, `interval`)."
         )
     if (stayed := kept - (rows - dead - alive * record["forced"])) > 0:
-        lines.append(f"{_number(stayed)} had to stay, because no layer may have fewer channels.")
+        lines.append(
+            f"{_number(stayed)} had to stay, since widths have a floor (`min_channels`) or a multiple (`round_to`)."
+        )
     return " ".join(lines)
 
 

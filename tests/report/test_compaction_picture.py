@@ -287,7 +287,7 @@ def test_a_target_that_was_not_met_is_told_with_what_to_do():
 
 
 def test_rows_that_a_floor_kept_are_told():
-    assert "2 rows had to stay, because no layer may have fewer channels." in section(rows=with_rows({"kept": 8}, {}))
+    assert "2 rows had to stay, since widths have a floor" in section(rows=with_rows({"kept": 8}, {}))
     assert "1 row had to stay" in section(forced=True)  # of conv1, masked and alive
     assert "had to stay" not in section()
 
