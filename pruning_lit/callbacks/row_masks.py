@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
@@ -41,6 +42,45 @@ class Forgetting(Protocol):
     seats: Sequence[Seat]
     criterion: Criterion
     sparsity: Sparsity
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far forgetting is.
+
+    Attributes:
+        left: by group, the rows that are not masked.
+        dead: number of rows that are shorter than the threshold.
+        macs_by_mask, macs_by_norm: multiply-accumulates without the masked rows, and without the dead ones.
+        masked: number of masked rows.
+    """
+
+    left: dict[str, int]
+    masked: int
+    dead: int
+    macs_by_mask: int
+    macs_by_norm: int
+
+    @classmethod
+    def of(cls, module: Forgetting, norms: Mapping[str, Tensor], threshold: float) -> "Standing":
+        """Of a network whose rows have these lengths."""
+        listed = masked(module)
+        left = {name: len(norms[name]) - len(rows) for name, rows in listed.items()}
+        dead = {name: int((each < threshold).sum()) for name, each in norms.items()}
+        alive = {name: max(1, len(norms[name]) - each) for name, each in dead.items()}
+        by_mask, by_norm = (cost_of_widths(module.graph, widths).macs for widths in (left, alive))
+        return cls(left, sum(map(len, listed.values())), sum(dead.values()), by_mask, by_norm)
+
+    def counts(self, step: int) -> dict[str, int]:
+        """One entry of the history: after so many optimizer steps."""
+        macs = {"macs_by_mask": self.macs_by_mask, "macs_by_norm": self.macs_by_norm}
+        return {"steps": step, "masked": self.masked} | macs
+
+    def figures(self, dense_macs: int) -> dict[str, float]:
+        """For loggers: numbers of rows, and shares of the dense network's MACs."""
+        rows = {"rows/masked": float(self.masked), "rows/dead": float(self.dead)}
+        shares = {"rows/macs_by_mask": self.macs_by_mask, "rows/macs_by_norm": self.macs_by_norm}
+        return rows | {name: macs / dense_macs for name, macs in shares.items()}
 
 
 class RowMasks(Pruning):
@@ -111,52 +151,26 @@ class RowMasks(Pruning):
 
     def update(self, trainer: Trainer, module: Forgetting) -> None:
         """Choose the rows anew, and write all masks."""
-        dense, norms = Dense.of(module.graph), row_norms(module)
-        before = masked(module)
-        listed = updated(module.sparsity, module.graph, norms, dense, before, self.granularity)
+        norms = row_norms(module)
+        dense = Dense.of(module.graph)
+        listed = updated(module.sparsity, module.graph, norms, dense, masked(module), self.granularity)
         require_same_on_all_ranks(trainer, listed)
         write_masks(module, listed)
-        self._remember(trainer, module, listed, norms)
-
-    def _remember(
-        self, trainer: Trainer, module: Forgetting, listed: Mapping[str, Sequence[int]], norms: Mapping[str, Tensor]
-    ) -> None:
-        left = {name: len(norms[name]) - len(rows) for name, rows in listed.items()}
-        alive = {name: max(1, int((each >= self.threshold).sum())) for name, each in norms.items()}
-        entry = {
-            "steps": trainer.global_step,
-            "masked": sum(map(len, listed.values())),
-            "macs_by_mask": cost_of_widths(module.graph, left).macs,
-            "macs_by_norm": cost_of_widths(module.graph, alive).macs,
-        }
-        for key, value in entry.items():
+        standing = Standing.of(module, norms, self.threshold)
+        for key, value in standing.counts(trainer.global_step).items():
             self.history[key].append(value)
-        for name, rows in left.items():
+        for name, rows in standing.left.items():
             self.history["rows"].setdefault(name, []).append(rows)
-        figures = self.figures(module)
         for logger in trainer.loggers if trainer.is_global_zero else ():
-            logger.log_metrics({f"rows/{name}": value for name, value in figures.items()}, trainer.global_step)
+            logger.log_metrics(standing.figures(dense.macs), trainer.global_step)
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_histogram("rows/norms", torch.cat([*norms.values()]), trainer.global_step)
-
-    def figures(self, module: Forgetting) -> dict[str, float]:
-        """How far forgetting is: rows ``masked`` and ``dead``, and the shares of the MACs without either."""
-        norms, listed = row_norms(module), masked(module)
-        dense = Dense.of(module.graph).macs
-        left = {name: len(norms[name]) - len(rows) for name, rows in listed.items()}
-        alive = {name: max(1, int((each >= self.threshold).sum())) for name, each in norms.items()}
-        return {
-            "masked": float(sum(map(len, listed.values()))),
-            "dead": float(sum(int((each < self.threshold).sum()) for each in norms.values())),
-            "macs_by_mask": cost_of_widths(module.graph, left).macs / dense,
-            "macs_by_norm": cost_of_widths(module.graph, alive).macs / dense,
-        }
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log how far forgetting is; after the last epoch decide what goes, so that the checkpoint knows it."""
         module = cast(Forgetting, pl_module)
-        figures = self.figures(module)
-        pl_module.log_dict({f"rows/{name}": value for name, value in figures.items()}, rank_zero_only=True)
+        standing = Standing.of(module, row_norms(module), self.threshold)
+        pl_module.log_dict(standing.figures(Dense.of(module.graph).macs), rank_zero_only=True)
         if trainer.current_epoch + 1 == trainer.max_epochs and not self.finished:
             share_buffers(module.net)
             if trainer.is_global_zero:

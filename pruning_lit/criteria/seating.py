@@ -39,6 +39,7 @@ class Seating:
     def __init__(self, net: nn.Module, graph: ChannelGraph, policy: Policy) -> None:
         self.net, self.graph, self.policy = net, graph, policy
         self.uses = Counter(call.weight for call in graph.calls)
+        self.norms = own_norms(net, graph.example)
         self.rows = _rows(graph)
         self.reasons: dict[str, str] = {}
         layers = {group.name: self._layers(group) for group in graph.prunable}
@@ -91,10 +92,9 @@ class Seating:
         dead = {(name, channel) for name, positions in gone.items() for channel in positions.tolist()}
         pictures = tuple(map(_two_of, self.graph.example))
         trial = _disturbed(self.net, pictures)
-        norms = own_norms(self.net, self.graph.example)
         for weight in {weight for name in gone for weight in layers[name]}:
             rows = [at for at, row in enumerate(self.rows[weight]) if row in dead]
-            site = norms.get(layer_of(weight), layer_of(weight))
+            site = self._site(weight)
             trial.get_submodule(site).register_forward_hook(_zeroing(torch.tensor(rows)))
         seen = remnants(trial, self.graph, gone, pictures)
         for name, positions in gone.items():
@@ -115,8 +115,11 @@ class Seating:
             )
         return None
 
+    def _site(self, weight: str) -> str:
+        """Behind which module the compactor of a layer goes."""
+        return self.norms.get(layer_of(weight), layer_of(weight))
+
     def _seats(self, layers: Mapping[str, tuple[str, ...]]) -> list[Seat]:
-        norms = own_norms(self.net, self.graph.example) if layers else {}
         together: dict[tuple[str, ...], list[str]] = {}
         for name, weights in layers.items():
             together.setdefault(weights, []).append(name)
@@ -127,7 +130,7 @@ class Seating:
             seats.append(
                 Seat(
                     layers=tuple(layer_of(weight) for weight in weights),
-                    sites=tuple(norms.get(layer_of(weight), layer_of(weight)) for weight in weights),
+                    sites=tuple(map(self._site, weights)),
                     width=len(rows),
                     rows={name: [at[name, c] for c in range(self.graph[name].size)] for name in names},
                 )

@@ -150,8 +150,9 @@ def _along_the_way(report: "Report") -> str:
     if report.accuracy_after_cut is not None:
         lines.append(f"- Right after the cut, before any further training: {percent(report.accuracy_after_cut)}.")
     if report.cut_error is not None:
+        other = "the one with compactors" if report.compacted else "the masked one"
         lines.append(
-            "- Right after the cut the narrowed network computed what the masked one did, to within "
+            f"- Right after the cut the narrowed network computed what {other} did, to within "
             f"{report.cut_error:.0e} of the largest output."
         )
     if best := report.best:
