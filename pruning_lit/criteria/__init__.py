@@ -3,6 +3,7 @@
 from pruning_lit.criteria.base import Calibration, Criterion
 from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold
 from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
+from pruning_lit.criteria.column_subset import ColumnSubset
 from pruning_lit.criteria.compactor_norm import CompactorNorm
 from pruning_lit.criteria.magnitude import Magnitude
 from pruning_lit.criteria.noise import Random
@@ -12,6 +13,7 @@ __all__ = [
     "BatchNormScale",
     "Calibration",
     "ChannelIndependence",
+    "ColumnSubset",
     "CompactorNorm",
     "Criterion",
     "Magnitude",
