@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pruning_lit.builder import build
 from pruning_lit.callbacks import ScheduledPruning
-from pruning_lit.channels import adopt_on_load, insert_selections, trace
+from pruning_lit.channels import adopt_on_load, insert_scatters, insert_selections, trace
 from pruning_lit.channels.stream import evaluating
 from pruning_lit.data import Pictures
 from pruning_lit.errors import described
@@ -71,6 +71,8 @@ def build_network(config: DictConfig, data: Pictures) -> nn.Module:
     require_fit(net, data)
     if config.channel_selection:
         insert_selections(net, data.example)
+    if config.channel_scatter:
+        insert_scatters(net, data.example)
     if config.weights is not None:
         load_weights(net, config.weights)
         log.info("weights from %s", config.weights)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from pruning_lit.builder import build
-from pruning_lit.channels import ChannelGraph, cost, insert_selections, trace
+from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_selections, trace
 from pruning_lit.command import command
 from pruning_lit.criteria import Criterion, Magnitude
 from pruning_lit.experiment import forward_once
@@ -52,6 +52,8 @@ def run(config: DictConfig, folder: Path) -> None:
     forward_once(net, example)
     if config.channel_selection:
         insert_selections(net, example)
+    if config.channel_scatter:
+        insert_scatters(net, example)
     graph = trace(net, example)
     sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
     if sparsity is not None or "criterion" in named:

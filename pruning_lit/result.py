@@ -134,11 +134,14 @@ def _baseline(
     task: Classification,
     outcomes: list[PhaseOutcome],
     accuracies: list[float],
-) -> float:
-    """The accuracy of the dense network: as given, as its own phase left it, or, without one, right before the cut."""
+) -> float | None:
+    """The accuracy of the dense network: as given, as its own phase left it, or, without one, right before the cut.
+
+    None where it was never trained.
+    """
     first = next(iter(outcomes[0].cuts), None)
     if first is not None and (config.weights is None or first["epoch"] == 0):  # else what was given has been trained on
-        return float(first["accuracy_before"])
+        return first["accuracy_before"]
     return accuracies[0] if config.weights is None else evaluate(dense, data, task)["accuracy"]
 
 
@@ -162,7 +165,7 @@ def _published_count(graph: ChannelGraph) -> list[str]:
     ]
 
 
-def _figures(graph: ChannelGraph, accuracy: float, latency: list[Latency], which: str) -> Figures:
+def _figures(graph: ChannelGraph, accuracy: float | None, latency: list[Latency], which: str) -> Figures:
     counted = cost(graph)
     smallest, largest = (choose(latency, key=lambda each: each.batch_size) for choose in (min, max))
     median_ms, throughput = getattr(smallest, which).median_ms, largest.throughput(getattr(largest, which))

@@ -1,6 +1,7 @@
 """When things happen in a fit."""
 
 from pruning_lit.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from pruning_lit.callbacks.exploration_stages import ExplorationStages
 from pruning_lit.callbacks.identity import RunIdentity, require_same_settings
 from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.metrics_file import MetricsFile
@@ -13,6 +14,7 @@ from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
 __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
+    "ExplorationStages",
     "LastCheckpoint",
     "MetricsFile",
     "Pruning",

@@ -7,7 +7,9 @@ from pruning_lit.channels.cost import Cost, cost, cost_of_widths
 from pruning_lit.channels.cut import Move, Moves, Removal
 from pruning_lit.channels.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Maker, Tap
 from pruning_lit.channels.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
+from pruning_lit.channels.scatters import attach_scatters
 from pruning_lit.channels.selections import attach_selections
+from pruning_lit.channels.shortcuts import insert_scatters
 from pruning_lit.channels.sites import insert_selections
 from pruning_lit.channels.stream import observe
 from pruning_lit.channels.surgery import mask, narrow
@@ -41,12 +43,14 @@ __all__ = [
     "adopt",
     "adopt_on_load",
     "attach_compactors",
+    "attach_scatters",
     "attach_selections",
     "compactors",
     "cost",
     "cost_of_widths",
     "gone",
     "insert_compactors",
+    "insert_scatters",
     "insert_selections",
     "load",
     "mask",

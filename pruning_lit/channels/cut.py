@@ -30,6 +30,16 @@ class Move:
         """Take from a tensor of the shape of ``old`` (a momentum, an average) what belongs to ``new``."""
         return _take(companion, self.index)
 
+    def mark(self) -> Tensor:
+        """One boolean per entry of ``old``: whether it is in ``new``."""
+        inside = torch.ones((), dtype=torch.bool)
+        for dim, length in enumerate(self.old.shape):
+            flags = torch.ones(length, dtype=torch.bool)
+            if dim in self.index:
+                flags = torch.isin(torch.arange(length), self.index[dim].cpu())
+            inside = inside.unsqueeze(-1) & flags
+        return inside
+
 
 @dataclass(frozen=True)
 class Removal(Move):
@@ -101,6 +111,14 @@ class Cut:
         moves = {name: Move(tensors[name], new[name], index.get(name, {})) for name in values}
         sync_widths(model)
         return moves | removals
+
+    def between(self, wide: nn.Module, narrow: nn.Module) -> Moves:
+        """What ``narrow`` returned, for two networks between which this cut lies; neither is changed."""
+        before, after = wide.state_dict(keep_vars=True), narrow.state_dict(keep_vars=True)
+        index = {
+            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()} for name, dims in self.stays.items()
+        }
+        return {name: Move(before[name], after[name], index.get(name, {})) for name in index | self.narrowed}
 
     def drop(self, model: nn.Module) -> Moves:
         """Take the branches out, in place, and leave all else as it is."""

@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from pruning_lit.channels.branch import drop_branches, marked
 from pruning_lit.channels.compactor import adopt_compactors
 from pruning_lit.channels.folded import adopt_folded
+from pruning_lit.channels.scatters import adopt_scatters
 from pruning_lit.channels.selections import adopt_selections
 
 ROWS_PER_GROUP = "rows_per_group"  # what a grouped convolution remembers while only one of its groups is left
@@ -84,10 +85,12 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
 
     Only widths are adopted, and residual branches taken out that the state says to be gone: a tensor whose number of
     dimensions or kernel size differs is left for ``load_state_dict`` to refuse. Batch norms get the selections (see
-    ``insert_selections``) that they have in ``state``, or are gone if they are folded there; layers get the compactors.
+    ``insert_selections``) that they have in ``state``, or are gone if they are folded there; layers get the scatters
+    (see ``insert_scatters``) and the compactors.
     """
     drop_branches(model, marked(model, state, prefix))
     adopt_selections(model, state, prefix)
+    adopt_scatters(model, state, prefix)
     adopt_folded(model, state, prefix)
     adopt_compactors(model, state, prefix)
     narrower = {}

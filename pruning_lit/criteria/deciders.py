@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker
+from pruning_lit.criteria.makers import dense_makers
 
 NO_CONVOLUTION = "no two-dimensional convolution makes its channels"
 SELECTED = (
@@ -12,10 +13,7 @@ SELECTED = (
 
 def candidates(graph: ChannelGraph, group: ChannelGroup) -> list[Maker]:
     """The uses of two-dimensional convolutions that make the channels; depthwise ones hand on what they read."""
-    reading = {piece.tensor for piece in group.slices if piece.role == "reads"}  # along a dimension of its own
-    passing_on = {maker.weight for maker in group.makers if maker.layer in group.readers} - reading
-    convolutions = [maker for maker in group.makers if len(graph.shapes[maker.weight]) == 4]
-    return [maker for maker in convolutions if maker.weight not in passing_on]
+    return [maker for maker in dense_makers(group) if len(graph.shapes[maker.weight]) == 4]
 
 
 def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) -> list[Maker]:

@@ -14,6 +14,7 @@ from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker, Seat
 from pruning_lit.channels.remnants import Remnant, remnants, takes_up
 from pruning_lit.channels.sites import own_norms
 from pruning_lit.channels.stored import layer_of
+from pruning_lit.criteria.makers import dense_makers
 
 Policy = Literal["internal_only", "coupled"]
 Row = tuple[str, int] | None  # the group and channel that an output of a layer belongs to
@@ -49,7 +50,7 @@ class Seating:
 
     def _layers(self, group: ChannelGroup) -> tuple[str, ...]:
         """The weights that are to get a compactor for the sake of this group; none, and a reason, where that fails."""
-        makers = [maker for maker in group.makers if maker.layer not in _passing_on(group)]
+        makers = dense_makers(group)
         if any(maker.places > 1 for maker in makers):
             makers = [maker for maker in makers if maker.places > 1]  # one value for all pixels gates what others make
         reason = next((why for maker in makers if (why := self._why_not(maker)) is not None), None)
@@ -148,14 +149,6 @@ def _rows(graph: ChannelGraph) -> dict[str, list[Row]]:
                 for place in places:
                     made[place] = (group.name, channel)
     return rows
-
-
-def _passing_on(group: ChannelGroup) -> set[str]:
-    """Depthwise convolutions, which hand on what they read."""
-    reading = {
-        layer_of(piece.tensor) for piece in group.slices if piece.role == "reads"
-    }  # along a dimension of its own
-    return {*group.writers} & {*group.readers} - reading
 
 
 def _disturbed(net: nn.Module, pictures: tuple[Any, ...]) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning_lit.channels import ChannelScatter
-from pruning_lit.models.start import kaiming_convolutions
+from pruning_lit.models.start import batch_norm_scales, kaiming_convolutions
 
 STAGE_WIDTHS = (16, 32, 64)
 
@@ -84,6 +84,7 @@ class CifarResNet(nn.Module):
         num_classes: width of the output.
         stem_shortcut: shortcut of the first block, 16 channels to 16.
         stage_shortcut: makes the shortcuts into stages 2 and 3, from the widths of the stage before and of the stage.
+        norm_scale: where the scales of the batch norms start.
 
     Shape: ``(N, 3, H, W)``, 32x32 in the paper, to logits ``(N, num_classes)``.
 
@@ -96,6 +97,7 @@ class CifarResNet(nn.Module):
         num_classes: int,
         stem_shortcut: nn.Module,
         stage_shortcut: Callable[[int, int], nn.Module],
+        norm_scale: float = 1.0,
     ) -> None:
         super().__init__()
         stem, middle, last = STAGE_WIDTHS
@@ -105,11 +107,13 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(BasicBlock(stem, middle, 2, stage_shortcut(stem, middle)), num_blocks)
         self.layer3 = _stage(BasicBlock(middle, last, 2, stage_shortcut(middle, last)), num_blocks)
         self.linear = nn.Linear(last, num_classes)
+        self.norm_scale = norm_scale
         self.initialise()
 
     def initialise(self) -> None:
-        """Draw the convolutions anew, at the present widths; the other layers keep what they have."""
+        """Draw the convolutions anew and set the scales back, at the present widths; ``linear`` keeps what it has."""
         kaiming_convolutions(self)
+        batch_norm_scales(self, self.norm_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify the pictures ``x``, shape ``(N, 3, H, W)``."""
@@ -123,6 +127,7 @@ def cifar_resnet(
     num_classes: int = 10,
     stem: Literal["select", "tied"] = "select",
     shortcut: Literal["option_a", "option_b", "conv"] = "option_a",
+    norm_scale: float = 1.0,
 ) -> CifarResNet:
     """Build a CIFAR ResNet.
 
@@ -135,6 +140,7 @@ def cifar_resnet(
         shortcut: how the first blocks of stages 2 and 3 pass the stream on. ``option_a``: every second pixel, between
             channels of zeros. ``option_b``: through a ``ProjectionShortcut``. ``conv``: through a ``ConvShortcut``. The
             last two have weights of their own.
+        norm_scale: where the scales of the batch norms start; 0.5 for sparsity training and channel exploration.
 
     Returns:
         The network with fresh weights, for pictures ``(N, 3, H, W)``.
@@ -155,7 +161,7 @@ def cifar_resnet(
         raise ValueError(f"shortcut is 'option_a', 'option_b' or 'conv', got {shortcut!r}")
     width = STAGE_WIDTHS[0]
     stem_shortcut = _centred(width, width) if stem == "select" else nn.Identity()
-    return CifarResNet(num_blocks, num_classes, stem_shortcut, STAGE_SHORTCUTS[shortcut])
+    return CifarResNet(num_blocks, num_classes, stem_shortcut, STAGE_SHORTCUTS[shortcut], norm_scale)
 
 
 def _centred(in_channels: int, out_channels: int) -> ChannelScatter:

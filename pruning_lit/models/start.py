@@ -30,9 +30,11 @@ def batch_norm_scales(model: nn.Module, scale: float) -> None:
 
     Args:
         model: the network.
-        scale: the value; Network Slimming starts at 0.5, so that scales can leave for 0 without a long way.
+        scale: the value; Network Slimming starts at 0.5, so that scales can leave for 0 without a long way, and so does
+            CHEX.
 
-    Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 4.3.
+    Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 4.3; Hou et
+    al. 2022, "CHEX: CHannel EXploration for CNN Model Compression", as released.
     """
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.affine:

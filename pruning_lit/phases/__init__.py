@@ -1,5 +1,6 @@
 """One LightningModule per kind of training."""
 
+from pruning_lit.phases.exploration import Exploration
 from pruning_lit.phases.gradient_reset import GradientReset
 from pruning_lit.phases.parameter_groups import ParameterGroups
 from pruning_lit.phases.schedules import Constant, Cosine, Exponential, MultiStep, Schedule
@@ -9,6 +10,7 @@ from pruning_lit.phases.training import Training
 __all__ = [
     "Constant",
     "Cosine",
+    "Exploration",
     "Exponential",
     "GradientReset",
     "MultiStep",

@@ -16,7 +16,7 @@ NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 class ParameterGroups:
     """Split the parameters of a network into groups of an optimizer, by the kind of layer they belong to.
 
-    There are biases of all layers, the shifts of norms included; the weights (scales) of norms; the kernels of
+    There are biases of all layers, the biases of norms (shifts) included; the weights of norms (scales); the kernels of
     depthwise convolutions; and all other parameters, which keep the optimizer's settings. Names in the network play no
     part.
 
@@ -25,6 +25,7 @@ class ParameterGroups:
         decay_biases: whether the optimizer's weight decay is on biases, too.
         decay_norms: whether it is on the weights of norms.
         decay_depthwise: whether it is on the kernels of depthwise convolutions.
+        decay_shifts: whether it is on the biases of norms; None: as on the other biases.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -36,6 +37,7 @@ class ParameterGroups:
         decay_biases: bool = True,
         decay_norms: bool = True,
         decay_depthwise: bool = True,
+        decay_shifts: bool | None = None,
     ) -> None:
         if isinstance(bias_lr, bool) or not isinstance(bias_lr, int | float) or not 0 <= bias_lr < math.inf:
             raise ValueError(f"parameters.bias_lr is a multiple of the learning rate, at least 0, got {bias_lr!r}")
@@ -43,8 +45,11 @@ class ParameterGroups:
         for name, value in switches.items():
             if not isinstance(value, bool):  # "no" would be true
                 raise ValueError(f"parameters.{name} is true or false, got {value!r}")
+        if not isinstance(decay_shifts, bool | None):
+            raise ValueError(f"parameters.decay_shifts is true, false or null (as decay_biases), got {decay_shifts!r}")
         self.bias_lr = float(bias_lr)
         self.decay_biases, self.decay_norms, self.decay_depthwise = decay_biases, decay_norms, decay_depthwise
+        self.decay_shifts = decay_biases if decay_shifts is None else decay_shifts
 
     def split(self, net: nn.Module, apart: Iterable[nn.Parameter] = ()) -> list[dict[str, Any]]:
         """The groups of a network's parameters, those with the settings of the optimizer first.
@@ -94,7 +99,7 @@ class ParameterGroups:
         """What differs from the optimizer's settings for a module's own parameter, by its name there."""
         if _is_bias(module, name):
             scale = {} if self.bias_lr == 1 else {"lr_scale": self.bias_lr}
-            return scale | _decay(self.decay_biases)
+            return scale | _decay(self.decay_shifts if isinstance(module, NORMS) else self.decay_biases)
         if isinstance(module, NORMS):
             return _decay(self.decay_norms)
         if isinstance(module, _ConvNd) and module.groups == module.in_channels > 1:

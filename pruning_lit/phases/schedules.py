@@ -15,12 +15,15 @@ class Schedule(ABC):
 
     Args:
         warmup_epochs: epochs over which the rate rises from 0; 0 for none.
+        warmup: ``step``: it rises with every optimizer step. ``epoch``: after every epoch, constant within each.
     """
 
-    def __init__(self, warmup_epochs: int = 0) -> None:
+    def __init__(self, warmup_epochs: int = 0, warmup: Literal["step", "epoch"] = "step") -> None:
         if warmup_epochs < 0:
             raise ValueError(f"warmup_epochs must not be negative, got {warmup_epochs}")
-        self.warmup_epochs = warmup_epochs
+        if warmup not in ("step", "epoch"):
+            raise ValueError(f"a warm-up rises per 'step' or per 'epoch', got {warmup!r}")
+        self.warmup_epochs, self.warmup = warmup_epochs, warmup
 
     @abstractmethod
     def base(self, epoch: int, num_epochs: int) -> float:
@@ -37,13 +40,16 @@ class Schedule(ABC):
     def factor(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
         """The factor for optimizer step ``step``, counted from 0 over the whole phase.
 
-        During warm-up it is multiplied by ``(1 + step) / (warmup_epochs * steps_per_epoch)``.
+        During warm-up it is multiplied by ``(1 + step) / (warmup_epochs * steps_per_epoch)``, or per epoch by
+        ``(1 + epoch) / warmup_epochs``.
 
-        Source: Sui et al. 2021 (CHIP), as released.
+        Source: per step Sui et al. 2021 (CHIP), per epoch Hou et al. 2022 (CHEX), both as released.
         """
         base = self.base_at(step, steps_per_epoch, num_epochs)
-        warmup_steps = self.warmup_epochs * steps_per_epoch
-        return base * (1 + step) / warmup_steps if step < warmup_steps else base
+        past, end = step, self.warmup_epochs * steps_per_epoch
+        if self.warmup == "epoch":
+            past, end = step // steps_per_epoch, self.warmup_epochs
+        return base * (1 + past) / end if past < end else base
 
     def base_at(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
         """The factor at an optimizer step, without warm-up: that of its epoch."""
@@ -66,26 +72,31 @@ class Cosine(Schedule):
     """Half a cosine from the end of the warm-up to the end of the phase.
 
     Args:
-        warmup_epochs: see ``Schedule``.
+        warmup_epochs, warmup: see ``Schedule``.
         per: ``epoch``: constant within an epoch, so that the last one has a rate above 0. ``step``: it falls with every
             optimizer step of the phase, and the warm-up rises to the full rate.
 
-    Source: Loshchilov and Hutter 2017 (SGDR) without restarts; per epoch as in the release of CHIP, per step as in that
-    of ResRep. Per epoch the argument of the cosine is negative in the warm-up epochs: a difference of at most 0.2 % at
-    5 of 200 epochs, kept where the phase is at least ten times as long as its warm-up. In shorter ones it would spoil
-    the warm-up.
+    Source: Loshchilov and Hutter 2017 (SGDR) without restarts; per epoch as in the release of CHIP, and of CHEX where
+    the warm-up is per epoch, too; per step as in that of ResRep. With CHIP's warm-up, per step, the argument of the
+    cosine per epoch is negative in the warm-up epochs: a difference of at most 0.2 % at 5 of 200 epochs, kept where the
+    phase is at least ten times as long as its warm-up. In shorter ones it would spoil the warm-up.
     """
 
-    def __init__(self, warmup_epochs: int = 0, per: Literal["epoch", "step"] = "epoch") -> None:
-        super().__init__(warmup_epochs)
+    def __init__(
+        self,
+        warmup_epochs: int = 0,
+        per: Literal["epoch", "step"] = "epoch",
+        warmup: Literal["step", "epoch"] = "step",
+    ) -> None:
+        super().__init__(warmup_epochs, warmup)
         if per not in ("epoch", "step"):
             raise ValueError(f"a cosine falls per 'epoch' or per 'step', got {per!r}")
         self.per = per
 
     def base(self, epoch: int, num_epochs: int) -> float:
-        """``(1 + cos(pi (epoch - warmup) / (num_epochs - warmup))) / 2``."""
+        """``(1 + cos(pi (epoch - warmup) / (num_epochs - warmup))) / 2``; in the warm-up see the class."""
         past = epoch - self.warmup_epochs
-        if num_epochs < 10 * self.warmup_epochs:
+        if self.warmup == "epoch" or num_epochs < 10 * self.warmup_epochs:
             past = max(0, past)
         return _half_cosine(past, num_epochs - self.warmup_epochs)
 
@@ -108,11 +119,17 @@ class MultiStep(Schedule):
     Args:
         milestones: shares of the phase's epochs, in (0, 1), so that they hold for a run of any length.
         gamma: the factor at each.
-        warmup_epochs: see ``Schedule``.
+        warmup_epochs, warmup: see ``Schedule``.
     """
 
-    def __init__(self, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1, warmup_epochs: int = 0) -> None:
-        super().__init__(warmup_epochs)
+    def __init__(
+        self,
+        milestones: Sequence[float] = (0.5, 0.75),
+        gamma: float = 0.1,
+        warmup_epochs: int = 0,
+        warmup: Literal["step", "epoch"] = "step",
+    ) -> None:
+        super().__init__(warmup_epochs, warmup)
         if any(not 0 < milestone < 1 for milestone in milestones):
             raise ValueError(f"milestones are shares of the epochs, in (0, 1), got {list(milestones)}")
         self.milestones = [Fraction(str(share)) for share in milestones]  # as floats 0.55 of 100 epochs is above 55
@@ -129,11 +146,11 @@ class Exponential(Schedule):
 
     Args:
         gamma: the factor.
-        warmup_epochs: see ``Schedule``.
+        warmup_epochs, warmup: see ``Schedule``.
     """
 
-    def __init__(self, gamma: float = 0.96, warmup_epochs: int = 0) -> None:
-        super().__init__(warmup_epochs)
+    def __init__(self, gamma: float = 0.96, warmup_epochs: int = 0, warmup: Literal["step", "epoch"] = "step") -> None:
+        super().__init__(warmup_epochs, warmup)
         self.gamma = gamma
 
     def base(self, epoch: int, num_epochs: int) -> float:

@@ -8,7 +8,7 @@ from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruning_lit.channels import attach_compactors, attach_selections
+from pruning_lit.channels import attach_compactors, attach_scatters, attach_selections
 
 
 class SyncBatchNorm(LayerSync):
@@ -39,6 +39,7 @@ class GpuSyncBatchNorm(TorchSyncBatchNorm):
         """Switch the layers over."""
         model = super().apply(model)
         attach_selections(model)
+        attach_scatters(model)
         attach_compactors(model)
         return model
 
@@ -46,6 +47,7 @@ class GpuSyncBatchNorm(TorchSyncBatchNorm):
         """Switch them back; called for every child in turn."""
         model = super().revert(model)
         attach_selections(model)
+        attach_scatters(model)
         attach_compactors(model)
         return model
 

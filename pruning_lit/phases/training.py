@@ -16,7 +16,7 @@ from pruning_lit.channels import ChannelGraph
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.parameter_groups import ParameterGroups
 from pruning_lit.phases.schedules import Schedule
-from pruning_lit.tasks import Classification
+from pruning_lit.tasks import Classification, dominant
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +114,11 @@ class Training(LightningModule):
             self.net.to(memory_format=torch.channels_last)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        pictures, target = batch
+        """Loss of one batch, blended where the task says so."""
+        pictures, target = self.task.blend(*batch)
         logits = self(pictures)
         loss = self.task.loss(logits, target, training=True)
-        self.train_metrics.update(logits, target)
+        self.train_metrics.update(logits, dominant(target))
         self.log(
             "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(target)
         )

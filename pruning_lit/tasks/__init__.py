@@ -2,5 +2,6 @@
 
 from pruning_lit.tasks.classification import Classification, require_logits
 from pruning_lit.tasks.evaluation import Comparison, compare, evaluate
+from pruning_lit.tasks.mixup import dominant
 
-__all__ = ["Classification", "Comparison", "compare", "evaluate", "require_logits"]
+__all__ = ["Classification", "Comparison", "compare", "dominant", "evaluate", "require_logits"]

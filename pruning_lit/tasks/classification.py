@@ -7,23 +7,44 @@ from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from pruning_lit.tasks.mixup import mixup, require_alpha
+
 
 class Classification:
     """Cross-entropy and accuracy.
 
+    With mixup the accuracies of training are of blended pictures, each held against the class with the largest share in
+    it; those of evaluation know no mixup.
+
     Args:
         num_classes: number of classes.
         label_smoothing: share of the target spread evenly over all classes while training, in [0, 1).
+        mixup: while training, alpha of the distribution Beta(alpha, alpha) of the share that pictures keep where they
+            are blended with others, one share for a batch; 0: no mixup.
     """
 
-    def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
+    def __init__(self, num_classes: int, label_smoothing: float = 0.0, mixup: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
+        self.mixup = require_alpha(mixup)
+
+    def blend(self, pictures: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures and targets of one step of training, from a batch: see ``mixup``; without it the batch itself."""
+        if not self.mixup:
+            return pictures, target
+        return mixup(pictures, target, self.num_classes, self.mixup)
 
     def loss(self, logits: Tensor, target: Tensor, *, training: bool) -> Tensor:
-        """Mean cross-entropy of logits ``(N, classes)`` and targets ``(N,)``; smoothed only while training.
+        """Mean cross-entropy of logits ``(N, classes)`` and targets; smoothed only while training.
+
+        Of a share s of smoothing it is ``(1 - s) * -sum(t log p) + s * mean(-log p)``, over the classes.
+
+        Args:
+            logits: from the network.
+            target: classes ``(N,)``, or shares of the classes ``(N, classes)``.
+            training: whether to smooth.
 
         Raises:
             ValueError: no logits; some networks return more than one tensor only while they are trained.

@@ -23,6 +23,7 @@ OWN: dict[str, Callable[[], nn.Module]] = {
     "preresnet": lambda: preresnet(11),
     "densenet": lambda: cifar_densenet(13),
     "resnet": lambda: cifar_resnet(8),
+    "resnet, chex's": lambda: cifar_resnet(8, norm_scale=0.5),
 }
 SLIMMING = ["vgg, slimming's", "preresnet", "densenet"]
 ALL = OWN | {"torchvision": lambda: torchvision_model("resnet18", num_classes=10)}
@@ -106,6 +107,32 @@ def test_a_removed_branch_does_not_come_back(wrapped):
     start_afresh(*around)
     assert not net.layer1[1].has_branch
     assert (net.layer2[0].bn1.weight == 0.5).all()
+
+
+@pytest.mark.parametrize("narrowed", [False, True])
+def test_scales_of_torchvisions_networks_start_afresh_where_they_started(narrowed):
+    def fresh() -> nn.Module:
+        return torchvision_model("resnet18", num_classes=10, norm_scale=0.5)
+
+    net = trained(halved(fresh()) if narrowed else fresh())
+    start_afresh(net, fresh())
+    scales = [module.weight for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(scales) == 20
+    assert all((scale == 0.5).all() for scale in scales)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda **options: cifar_resnet(8, **options), lambda **options: torchvision_model("resnet18", **options)]
+)
+def test_the_start_of_the_scales_changes_nothing_else_and_is_one_unless_told_otherwise(make):
+    nets = []
+    for options in ({}, {"norm_scale": 1.0}, {"norm_scale": 0.5}):
+        torch.manual_seed(0)
+        nets.append(make(**options))
+    plain, one, half = (net.state_dict() for net in nets)
+    assert all(torch.equal(plain[name], one[name]) for name in plain)
+    norms = {f"{name}.weight" for name, module in nets[0].named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert all(torch.equal(half[name], plain[name] * (0.5 if name in norms else 1)) for name in plain)
 
 
 def test_a_network_without_a_start_of_its_own_gets_leading_slices_of_a_fresh_one():

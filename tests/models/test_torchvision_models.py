@@ -23,3 +23,20 @@ def test_an_unknown_name_is_refused_with_close_ones():
         torchvision_model("resnet51")
     with pytest.raises(ValueError, match=r"no network 'qqqq'; .*list_models"):
         torchvision_model("qqqq")
+
+
+def test_given_weights_have_scales_of_their_own(monkeypatch):
+    def fill(net, name):
+        with torch.no_grad():
+            net.bn1.weight.fill_(0.75)
+
+    monkeypatch.setattr("pruning_lit.models.torchvision.load_weights", fill)
+    net = torchvision_model("resnet18", weights="IMAGENET1K_V1", norm_scale=0.5)
+    assert (net.bn1.weight == 0.75).all()
+
+
+def test_two_starts_of_the_same_scales_are_refused():
+    with pytest.raises(ValueError, match=r"norm_scale=0\.5 .* zero_init_residual=true .*: leave one of them out"):
+        torchvision_model("resnet18", norm_scale=0.5, zero_init_residual=True)
+    net = torchvision_model("resnet18", zero_init_residual=True)
+    assert (net.layer1[0].bn2.weight == 0).all()

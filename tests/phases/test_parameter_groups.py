@@ -53,6 +53,7 @@ class Mixed(nn.Module):
 
 
 NORMS = {f"{layer}.weight" for layer in "abcd"}
+SHIFTS = {f"{layer}.bias" for layer in "abcd"}
 DEPTHWISE = {"bias.weight", "i.weight"}
 BIASES = {f"{layer}.bias" for layer in ("bn", "bias", *"abcdefi", "depth", "g.out_proj")}
 BIASES |= {"g.in_proj_bias", "h.bias_ih_l0", "h.bias_hh_l0"}
@@ -86,13 +87,23 @@ def test_parameters_are_told_apart_by_their_kind_of_layer():
 
 @pytest.mark.parametrize(
     ("switched_off", "without_decay"),
-    [("decay_biases", BIASES), ("decay_norms", NORMS), ("decay_depthwise", DEPTHWISE)],
+    [("decay_biases", BIASES), ("decay_norms", NORMS), ("decay_depthwise", DEPTHWISE), ("decay_shifts", SHIFTS)],
 )
 def test_every_kind_can_be_taken_out_of_the_decay(switched_off, without_decay):
     net = Mixed()
     _, group = ParameterGroups(**{switched_off: False}).split(net)
     assert settings(group) == {"weight_decay": 0.0}
     assert named(net, group) == without_decay
+
+
+def test_biases_of_norms_can_be_treated_unlike_the_others_and_keep_the_rate_of_biases():
+    net = Mixed()
+    ordinary, norms = ParameterGroups(decay_norms=False, decay_shifts=False).split(net)
+    assert (settings(ordinary), settings(norms)) == ({}, {"weight_decay": 0.0})
+    assert named(net, norms) == NORMS | SHIFTS
+    groups = ParameterGroups(bias_lr=2.0, decay_biases=False, decay_shifts=True).split(net)
+    found = {tuple(settings(group).items()): named(net, group) for group in groups[1:]}
+    assert found == {(("lr_scale", 2.0),): SHIFTS, (("lr_scale", 2.0), ("weight_decay", 0.0)): BIASES - SHIFTS}
 
 
 def test_every_parameter_is_in_one_group_and_kinds_of_equal_settings_in_the_same():
@@ -207,6 +218,7 @@ def test_a_setting_that_the_optimizer_does_not_know_is_refused():
         ({"bias_lr": True}, r"bias_lr .* got True"),
         ({"decay_norms": "no"}, r"parameters\.decay_norms is true or false, got 'no'"),
         ({"decay_biases": 0}, r"parameters\.decay_biases is true or false, got 0"),
+        ({"decay_shifts": 0}, r"parameters\.decay_shifts is true, false or null \(as decay_biases\), got 0"),
     ],
 )
 def test_a_choice_out_of_range_is_refused(choice, sentence):
@@ -287,10 +299,15 @@ def test_parameters_that_are_described_by_anything_else_are_refused():
         phase(parameters={"bias_lr": 2})
 
 
-def test_the_recipe_of_resreps_dense_networks_has_the_published_settings():
+def from_recipe(name: str, net: nn.Module) -> Training:
+    """The phase of a recipe, with what the release of its paper trains."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        recipe = compose("config", overrides=["recipe@train=resrep_dense", "name=any"]).train
-    module = instantiate(recipe, _partial_=True)(net=cifar_resnet(20, shortcut="option_b"), num_classes=10)
+        recipe = compose("config", overrides=[f"recipe@train={name}", "name=any"]).train
+    return instantiate(recipe, _partial_=True)(net=net, num_classes=10)
+
+
+def test_the_recipe_of_resreps_dense_networks_has_the_published_settings():
+    module = from_recipe("resrep_dense", cifar_resnet(20, shortcut="option_b"))
     optimizer = module.build_optimizer()
     found = {
         (group["lr"], group["weight_decay"], group["momentum"]): named(module.net, group)
@@ -302,3 +319,27 @@ def test_the_recipe_of_resreps_dense_networks_has_the_published_settings():
     assert found == {(0.1, 1e-4, 0.9): kernels, (0.2, 0.0, 0.9): biases, (0.1, 0.0, 0.9): scales}
     factors = [module.schedule.base(epoch, module.epochs) for epoch in range(module.epochs)]
     assert factors == pytest.approx([1] * 120 + [0.1] * 60 + [0.01] * 60)
+
+
+def test_the_recipe_of_chex_on_imagenet_has_the_published_settings():
+    module = from_recipe("chex_imagenet", torchvision_model("resnet18", num_classes=10))
+    assert (module.epochs, module.task.label_smoothing, module.task.mixup) == (250, 0.1, 0.2)
+    rates = [1.024 * module.schedule.factor(epoch * 1251, 1251, 250) for epoch in range(250)]
+    assert rates[:8] == pytest.approx([0.128, 0.256, 0.384, 0.512, 0.64, 0.768, 0.896, 1.024])
+    assert (rates[8], rates[129]) == pytest.approx((1.024, 0.512))  # half a cosine of 242 epochs
+    optimizer = module.build_optimizer()
+    assert not any(group["nesterov"] for group in optimizer.param_groups)
+    found = {(g["lr"], g["momentum"], g["weight_decay"]): named(module.net, g) for g in optimizer.param_groups}
+    names = {name for name, _ in module.net.named_parameters()}
+    norms = {name for name in names if "bn" in name or "downsample.1." in name}
+    assert found == {(1.024, 0.875, 2**-15): names - norms, (1.024, 0.875, 0.0): norms}
+    assert "fc.bias" in names - norms
+
+
+def test_the_recipe_of_chex_on_cifar_decays_the_same_parameters_and_has_no_mixup():
+    module = from_recipe("chex", cifar_resnet(8, shortcut="option_b"))
+    assert (module.epochs, module.task.label_smoothing, module.task.mixup) == (200, 0.0, 0.0)
+    kept, norms = module.build_optimizer().param_groups
+    assert (kept["lr"], kept["momentum"], kept["weight_decay"], norms["weight_decay"]) == (0.1, 0.9, 5e-4, 0.0)
+    assert named(module.net, norms) == {name for name, _ in module.net.named_parameters() if "bn" in name}
+    assert [module.schedule.factor(epoch, 1, 200) for epoch in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]

@@ -1,4 +1,4 @@
-"""Learning rates: CHIP's and ResRep's published points, milestones, warm-up."""
+"""Learning rates: the published ones of CHIP, ResRep and CHEX, milestones, warm-up."""
 
 import json
 import math
@@ -202,3 +202,44 @@ def test_a_phase_of_nothing_but_warm_up_per_step_rises_to_the_full_rate():
 def test_a_cosine_per_anything_else_is_refused():
     with pytest.raises(ValueError, match="a cosine falls per 'epoch' or per 'step', got 'batch'"):
         Cosine(per="batch")
+
+
+def chex_rate(epoch: int) -> float:
+    """By the formula of CHEX's release, for 250 epochs of ImageNet."""
+    return 1.024 * (epoch + 1) / 8 if epoch < 8 else 1.024 * 0.5 * (1 + math.cos(math.pi * (epoch - 8) / 242))
+
+
+def test_the_cosine_with_a_warm_up_per_epoch_gives_the_published_rates_of_all_epochs():
+    schedule, num_steps = Cosine(warmup_epochs=8, warmup="epoch"), 1251
+    for epoch in range(250):
+        for step in (0, 625, 1250):
+            factor = schedule.factor(epoch * num_steps + step, num_steps, 250)
+            assert 1.024 * factor == pytest.approx(chex_rate(epoch), rel=1e-14), (epoch, step)
+
+
+@every_schedule
+def test_a_warm_up_per_epoch_rises_after_every_epoch_in_equal_shares_of_the_epochs_rate(make):
+    warm, num_steps, num_epochs = make(warmup_epochs=3, warmup="epoch"), 7, 40
+    for step in range(num_epochs * num_steps):
+        epoch = step // num_steps
+        expected = warm.base(epoch, num_epochs) * min(1, (epoch + 1) / 3)
+        assert warm.factor(step, num_steps, num_epochs) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_a_warm_up_per_epoch_ends_at_the_full_rate_of_a_cosine(per):
+    schedule = Cosine(warmup_epochs=4, per=per, warmup="epoch")
+    assert [schedule.factor(5 * epoch, 5, 100) for epoch in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert schedule.factor(5 * 99 + 4, 5, 100) < 0.001
+
+
+@every_schedule
+def test_one_warm_up_or_the_other_without_epochs_for_it_are_alike(make):
+    per_step, per_epoch = make(warmup="step"), make(warmup="epoch")
+    assert all(per_step.factor(step, 3, 9) == per_epoch.factor(step, 3, 9) for step in range(27))
+
+
+@every_schedule
+def test_a_warm_up_per_anything_else_is_refused(make):
+    with pytest.raises(ValueError, match="a warm-up rises per 'step' or per 'epoch', got 'batch'"):
+        make(warmup="batch")

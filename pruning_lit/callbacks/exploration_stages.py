@@ -1,0 +1,306 @@
+"""Stages of channel exploration: at scheduled moments channels are pruned, and others come back."""
+
+import logging
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from pruning_lit.callbacks.agreement import require_same_on_all_ranks
+from pruning_lit.callbacks.carry import rewrap, share_buffers
+from pruning_lit.callbacks.dormant import Dormancy, Masked, Narrowed
+from pruning_lit.callbacks.pruning import Pruning
+from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, gone, trace
+from pruning_lit.criteria import ColumnSubset, Criterion
+from pruning_lit.sparsity import Dense, Sparsity
+from pruning_lit.sparsity.exploration import ChannelBudgets, ExplorationSchedule, RegrowSampling
+from pruning_lit.sparsity.stage import Explorer, Stage
+from pruning_lit.tasks import Classification, evaluate
+
+log = logging.getLogger(__name__)
+EXECUTIONS: dict[str, type[Dormancy]] = {"narrow": Narrowed, "mask": Masked}
+REGROW = ("mru", "zero", "random")
+
+
+class Exploring(Protocol):
+    """What a phase has to offer so that its network can be explored.
+
+    Attributes:
+        net: the network in training.
+        graph: of the whole network, in which what is not explored is protected.
+        groups: those that are explored.
+        criterion: which channels matter.
+        removed: share of the channels that goes in the end.
+        allocation: ``gamma`` or ``uniform``, see ``ChannelBudgets``.
+        sparsity: its limits hold.
+    """
+
+    net: nn.Module
+    graph: ChannelGraph
+    groups: list[ChannelGroup]
+    criterion: Criterion
+    removed: float
+    allocation: Literal["gamma", "uniform"]
+    sparsity: Sparsity
+    task: Classification
+
+    def format_memory(self) -> None:
+        """Put new parameters into the memory format of the phase."""
+
+    def fresh_values(self) -> dict[str, Tensor]:
+        """Tensors of a newly built network, by name."""
+        ...
+
+
+class ExplorationStages(Pruning):
+    """Prunes and regrows channels at scheduled moments, on all ranks alike; after the last stage the network is final.
+
+    Args:
+        init_regrow: share of the channels that comes back at the first stages; it falls to 0 at the last one.
+        interval, last_stage: between two stages, and of the last one, in ``unit``s; see ``ExplorationSchedule``.
+        unit: ``epochs``, at whose start stages are; or optimizer ``steps``.
+        decay: how the share falls: ``cosine``, ``linear``, ``constant``.
+        regrow_allocation, sampling, residual_power: see ``ChannelBudgets`` and ``RegrowSampling``.
+        regrow_init: values with which channels come back: ``mru``: those they had when they were last used; ``zero``;
+            ``random``: those of a newly built network.
+        reentry_momentum: ``zero``: they begin without momentum; ``mirror``: with what masks would have left.
+        execution: ``narrow``: only what is active is there and computed; ``mask``: dormant channels are zero. With the
+            same result.
+        seed: of the choice of channels that come back.
+
+    Raises:
+        ValueError: a setting is out of its range.
+
+    Source: Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression" (arXiv 2203.15794), algorithm 1.
+    """
+
+    def __init__(
+        self,
+        init_regrow: float = 0.3,
+        interval: int = 2,
+        last_stage: int = 180,
+        unit: Literal["epochs", "steps"] = "epochs",
+        decay: Literal["cosine", "linear", "constant"] = "cosine",
+        regrow_allocation: Literal["per_layer", "global"] = "per_layer",
+        sampling: Literal["projection", "uniform"] = "projection",
+        residual_power: int = 1,
+        regrow_init: Literal["mru", "zero", "random"] = "mru",
+        reentry_momentum: Literal["zero", "mirror"] = "zero",
+        execution: Literal["narrow", "mask"] = "narrow",
+        seed: int = 0,
+    ) -> None:
+        for name, value, known in (
+            ("unit", unit, ("epochs", "steps")),
+            ("regrow_init", regrow_init, REGROW),
+            ("reentry_momentum", reentry_momentum, ("zero", "mirror")),
+            ("execution", execution, tuple(EXECUTIONS)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+        self.init_regrow, self.interval, self.last_stage, self.decay = init_regrow, interval, last_stage, decay
+        self.unit, self.regrow_allocation, self.regrow_init = unit, regrow_allocation, regrow_init
+        self.sampling = RegrowSampling(sampling, residual_power)
+        self.reentry_momentum, self.execution, self.seed = reentry_momentum, execution, seed
+        self.dormancy: Dormancy | None = None
+        self.cuts = []
+        self.stages: list[dict[str, Any]] = []
+        self.spent = {"macs": 0, "dense_macs": 0}
+
+    def schedule(self, removed: float) -> ExplorationSchedule:
+        """The schedule by which so large a share of the channels is removed in the end; ValueError where none is."""
+        return ExplorationSchedule(removed, self.init_regrow, self.interval, self.last_stage, self.decay)
+
+    def begin(self, net: nn.Module, graph: ChannelGraph) -> None:
+        """Called before training, and before a checkpoint is loaded, with the whole network."""
+        if self.dormancy is None:
+            self.dormancy = EXECUTIONS[self.execution](net, graph, self.reentry_momentum == "mirror")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last stage is over."""
+        return bool(self.cuts)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on where a checkpoint was written."""
+        module = cast(Exploring, pl_module)
+        if self.dormancy is not None:
+            self.dormancy.to(next(module.net.parameters()).device)
+            self.dormancy.resume(module.net)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The first choice, and stages at epochs; an epoch that is resumed starts twice."""
+        if not self.stages:
+            self.open(trainer, cast(Exploring, pl_module))
+        elif self.unit == "epochs":
+            self._stage_if_due(trainer, pl_module, trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stages at steps."""
+        if self.unit == "steps":
+            self._stage_if_due(trainer, pl_module, trainer.global_step)
+
+    def _stage_if_due(self, trainer: Trainer, pl_module: LightningModule, now: int) -> None:
+        module = cast(Exploring, pl_module)
+        if not self.finished and now in self.schedule(module.removed).stages and now > self.stages[-1]["at"]:
+            self.stage(trainer, module, now)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """What is dormant stays so; add up what was computed."""
+        module = cast(Exploring, pl_module)
+        if self.dormancy is not None:
+            self.dormancy.hold(module.net)
+        self.spent["macs"] += self.stages[-1]["macs"]
+        self.spent["dense_macs"] += Dense.of(module.graph).macs
+
+    def open(self, trainer: Trainer, module: Exploring) -> None:
+        """Choose the channels that the network begins with."""
+        assert self.dormancy is not None
+        self.dormancy.store.load_state_dict(module.net.state_dict())  # as it is now, should weights have been loaded
+        removed = self.schedule(module.removed).sparsity - self.init_regrow
+        first = self._explorer(module).first(module.groups, dict(module.net.named_parameters()), removed)
+        self._apply(trainer, module, first)
+        self._remember(trainer, module, first, 0, self.init_regrow)
+
+    def stage(self, trainer: Trainer, module: Exploring, now: int) -> None:
+        """Prune, regrow, and go on with what is active."""
+        assert self.dormancy is not None
+        share_buffers(module.net)  # the store of all ranks is that of one network
+        schedule = self.schedule(module.removed)
+        masked = self.dormancy.wake(trainer, module.net, self._comeback(module))
+        data, scores = trainer.datamodule, None  # type: ignore[attr-defined]
+        if not isinstance(module.criterion, ColumnSubset):
+            scores = module.criterion.scores(masked, module.graph, module.groups, data)
+        stage = self._explorer(module).decide(
+            module.groups,
+            masked,
+            dict(module.net.named_parameters()),
+            scores,
+            schedule.sparsity,
+            schedule.share(now),
+            torch.Generator().manual_seed(1_000_003 * self.seed + now),
+        )
+        stage = trainer.strategy.broadcast(stage)
+        self._apply(trainer, module, stage)
+        self._remember(trainer, module, stage, now, schedule.share(now))
+        if now == schedule.last_stage:
+            self._close(trainer, module, stage)
+
+    def _comeback(self, module: Exploring) -> dict[str, Tensor] | None:
+        """The values with which channels come back, where they are not those in the store."""
+        assert self.dormancy is not None
+        if self.regrow_init == "mru":
+            return None
+        if self.regrow_init == "random":
+            return module.fresh_values()
+        return {name: torch.zeros_like(value) for name, value in self.dormancy.store.state_dict().items()}
+
+    def _explorer(self, module: Exploring) -> Explorer:
+        budgets = ChannelBudgets(module.allocation, self.regrow_allocation, module.sparsity.limits.min_channels)
+        return Explorer(budgets, self.sampling, module.sparsity.limits, Dense.of(module.graph))
+
+    def _apply(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
+        assert self.dormancy is not None
+        require_same_on_all_ranks(trainer, stage.active)
+        self.dormancy.rest(trainer, module.net, stage.active)
+        module.format_memory()
+        rewrap(trainer)
+
+    def _remember(self, trainer: Trainer, module: Exploring, stage: Stage, now: int, share: float) -> None:
+        """Tell, log and record a stage."""
+        widths = {name: len(positions) for name, positions in stage.active.items()}
+        before = self.stages[-1] if self.stages else None
+        grown = {name: set(positions) for name, positions in (before or {}).get("grown", {}).items()}
+        came_back = sum(map(len, grown.values()))
+        stayed = sum(len(grown[name].intersection(stage.kept[name])) for name in grown)
+        old = {name: set(positions) for name, positions in (before or {}).get("active", {}).items()}
+        self.stages.append(
+            {
+                "at": now,
+                "share": share,
+                "active": stage.active,
+                "grown": stage.grown,
+                "num_kept": sum(map(len, stage.kept.values())),
+                "num_grown": sum(map(len, stage.grown.values())),
+                "num_pruned": sum(len(old[name] - {*stage.active[name]}) for name in old),
+                "survived": stayed / came_back if came_back else None,
+                "macs": cost_of_widths(module.graph, widths).macs,
+                "widths": widths,
+            }
+        )
+        if before is not None:
+            before["active"], before["grown"] = {}, {}  # of earlier stages their sizes are enough
+        record, dense = self.stages[-1], Dense.of(module.graph).macs
+        figures = {
+            "channels": float(sum(widths.values())),
+            "grown": float(record["num_grown"]),
+            "pruned": float(record["num_pruned"]),
+            "macs": record["macs"] / dense,
+            "training_macs": self.spent["macs"] / max(1, self.spent["dense_macs"]),
+        }
+        if record["survived"] is not None:
+            figures["survived"] = record["survived"]
+        if trainer.is_global_zero:
+            log.info(
+                "%s %d: %d channels stay, %d come back; %.1f %% of the dense network's MACs",
+                self.unit.removesuffix("s"),
+                now,
+                record["num_kept"],
+                record["num_grown"],
+                100 * record["macs"] / dense,
+            )
+            for logger in trainer.loggers:
+                logger.log_metrics({f"stage/{name}": value for name, value in figures.items()}, trainer.global_step)
+                if isinstance(logger, TensorBoardLogger):
+                    for name, width in widths.items():
+                        logger.experiment.add_scalar(f"widths/{name}", width, trainer.global_step)
+
+    def _close(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
+        """The network has its final width: record the cut."""
+        assert self.dormancy is not None
+        graph, limits = module.graph, module.sparsity.limits
+        counted = cost_of_widths(graph, {name: len(each) for name, each in stage.active.items()})
+        if self.execution == "narrow":
+            made = cost(trace(module.net, trainer.datamodule.example.to(next(module.net.parameters()))))  # type: ignore[attr-defined]
+            assert made == counted, f"the network that was cut has {made}, planned was {counted}"
+        accuracy = None
+        if trainer.is_global_zero:
+            accuracy = evaluate(module.net, trainer.datamodule, module.task)["accuracy"]  # type: ignore[attr-defined]
+        total, stay = sum(group.size for group in module.groups), sum(map(len, stage.active.values()))
+        self.cuts.append(
+            {
+                "epoch": trainer.current_epoch,
+                "kept": stage.active,
+                "gone": gone(graph, stage.active),
+                "groups": [
+                    {"name": each.name, "size": each.size * each.multiplicity, "protected": limits.why_whole(each)}
+                    for each in graph.groups
+                ],
+                "accuracy_before": None,  # of the whole network, which was never trained
+                "accuracy_after": accuracy,
+                "macs": counted.macs,
+                "params": counted.params,
+                "notes": [f"Of {total:,} channels that were explored {stay:,} stay ({100 * stay / total:.2f} %)."],
+                "error": 0.0,
+            }
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that exploration needs to go on, and the report to tell."""
+        masked = self.execution == "mask" and bool(self.cuts)
+        return {
+            "cuts": self.cuts,
+            "stages": self.stages,
+            "spent": self.spent,
+            "dormancy": self.dormancy.state_dict() if self.dormancy else None,
+            "execution": {"cuts": [self.cuts[-1]["kept"]], "sources": {}} if masked else {},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where the checkpoint was written."""
+        self.cuts, self.stages, self.spent = state_dict["cuts"], state_dict["stages"], state_dict["spent"]
+        if self.dormancy is not None and state_dict["dormancy"] is not None:
+            self.dormancy.load_state_dict(state_dict["dormancy"])
