@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from pruning_lit.callbacks.carry import carry_averages, carry_optimizers
-from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, widen
+from pruning_lit.channels import ChannelGraph, ChannelRelabel, Kept, Moves, mask, narrow, widen
 from pruning_lit.channels.cut import Cut
 
 
@@ -123,6 +123,10 @@ class Masked(Dormancy):
     def wake(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
         """See ``Dormancy``."""
         masked, restored = copy.deepcopy(net), copy.deepcopy(net)
+        stored = dict(self.store.named_buffers())
+        for name, buffer in restored.named_buffers():
+            if _is_wiring(restored, name):
+                buffer.copy_(stored[name])  # the mask has cut it where channels are dormant
         moves = narrow(restored, self.graph, self.active, rehearse=False)
         widen(restored, moves, self.store.state_dict() if values is None else values)
         net.load_state_dict(restored.state_dict())
@@ -145,6 +149,10 @@ class Masked(Dormancy):
         """See ``Dormancy``."""
         if self.active:
             mask(net, self.graph, self.active)
+
+
+def _is_wiring(net: nn.Module, name: str) -> bool:
+    return isinstance(net.get_submodule(name.rpartition(".")[0]), ChannelRelabel)
 
 
 class FadingMoments:
