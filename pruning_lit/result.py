@@ -31,6 +31,8 @@ from pruning_lit.report import (
     compactions,
     console_table,
     decided_layers,
+    exploration_figure,
+    explorations,
     figure_to_image,
     group_records,
     hardware,
@@ -71,7 +73,8 @@ def leave_behind(
     task = Classification(data.num_classes)
     accuracy = evaluate(net, data, task)["accuracy"]
     accuracies = [*_on_the_way(dense, data, task, outcomes), accuracy]
-    groups, layers, compacted = group_records(graph, cuts), decided_layers(cuts), compactions(cuts)
+    groups, layers = group_records(graph, cuts), decided_layers(cuts)
+    compacted, explored = compactions(cuts), explorations(cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
     arch = recipe(config.arch, data.num_classes)
@@ -85,6 +88,7 @@ def leave_behind(
         groups=groups,
         decided=[layer.record for layer in layers],
         compacted=[compaction.record for compaction in compacted],
+        explored=[exploration.record for exploration in explored],
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
         notes=[*notes_on(cuts), *_published_count(narrowed)],
@@ -110,6 +114,8 @@ def leave_behind(
         pictures["redundancy"] = redundancy_figure(layers)
     if compacted:
         pictures["compaction"] = compaction_figure(compacted[-1])
+    if explored:
+        pictures["exploration"] = exploration_figure(explored[-1])
     for name, picture in pictures.items():
         save_figure(picture, folder / f"{name}.png")
     report.write(folder)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pruning_lit.callbacks.rows import Forgetting, masked, row_norms
-from pruning_lit.channels import ChannelGroup, cost_of_widths, gone, verify
+from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, gone, verify
 from pruning_lit.channels.conversion import Conversion
 from pruning_lit.sparsity import Dense
 from pruning_lit.tasks import compare
@@ -84,7 +84,7 @@ class DeadRows:
         net, graph, limits = self.module.net, self.module.graph, self.module.sparsity.limits
         example = data.example.to(next(net.parameters()))
         converted = copy.deepcopy(net)
-        conversion.convert(converted, example)
+        self.go_by(conversion.convert(converted, example))
         (pictures,) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
         error, both = verify(converted, net, pictures.to(example)), compare(net, converted, data)
         counted = cost_of_widths(graph, {name: len(positions) for name, positions in self.kept.items()})
@@ -116,6 +116,12 @@ class DeadRows:
             "error": error,
             "compaction": compaction,
         }
+
+    def go_by(self, really: Kept) -> None:
+        """Go by what a conversion keeps really, which may be more than was asked for."""
+        self.kept = {name: list(really.get(name, positions)) for name, positions in self.kept.items()}
+        for fate in self.fates:
+            fate["kept"] = len(self.kept[fate["group"]])
 
     def _num_shorter(self, length: float) -> int:
         return sum(int((norms < length).sum()) for norms in self.norms.values())

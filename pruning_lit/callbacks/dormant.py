@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from pruning_lit.callbacks.carry import carry_averages, carry_optimizers
-from pruning_lit.channels import ChannelGraph, ChannelRelabel, Kept, Moves, mask, narrow, widen
+from pruning_lit.channels import ChannelGraph, ChannelRelabel, Kept, Moves, mask, narrow, verify, widen
 from pruning_lit.channels.cut import Cut
 
 
@@ -56,6 +56,10 @@ class Dormancy(ABC):
     def resume(self, net: nn.Module) -> None:  # noqa: B027 - as for ``hold``
         """Called when a checkpoint has been loaded into ``net`` and into this."""
 
+    @abstractmethod
+    def difference(self, net: nn.Module, pictures: Tensor) -> float:
+        """How far the narrowed network is from the masked one right behind a stage, see ``verify``."""
+
     def to(self, device: torch.device) -> None:
         """Move the store."""
         self.store.to(device)
@@ -97,6 +101,12 @@ class Narrowed(Dormancy):
             self.fading.take(trainer.optimizers, dict(net.named_parameters()))
         self.moves = narrow(net, self.graph, self.active, rehearse=False)  # rehearsed when the graph was traced
         _follow(trainer, self.moves)
+
+    def difference(self, net: nn.Module, pictures: Tensor) -> float:
+        """See ``Dormancy``."""
+        masked = copy.deepcopy(self.store)
+        mask(masked, self.graph, self.active)
+        return verify(net, masked, pictures)
 
     def hold(self, net: nn.Module) -> None:
         """Count the steps in which momenta fade."""
@@ -144,6 +154,12 @@ class Masked(Dormancy):
         """See ``Dormancy``."""
         self.active = {name: list(positions) for name, positions in active.items()}
         self.hold(net)
+
+    def difference(self, net: nn.Module, pictures: Tensor) -> float:
+        """See ``Dormancy``."""
+        narrowed = copy.deepcopy(self.store)
+        narrow(narrowed, self.graph, self.active, rehearse=False)
+        return verify(narrowed, net, pictures)
 
     def hold(self, net: nn.Module) -> None:
         """See ``Dormancy``."""

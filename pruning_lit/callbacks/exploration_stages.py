@@ -22,6 +22,8 @@ from pruning_lit.tasks import Classification, evaluate
 log = logging.getLogger(__name__)
 EXECUTIONS: dict[str, type[Dormancy]] = {"narrow": Narrowed, "mask": Masked}
 REGROW = ("mru", "zero", "random")
+TOLD = ("at", "share", "num_kept", "num_grown", "num_pruned", "survived", "macs", "widths")  # of a stage, in the report
+NUM_VERIFIED = 8  # pictures on which the last cut is verified
 
 
 class Exploring(Protocol):
@@ -263,12 +265,14 @@ class ExplorationStages(Pruning):
         assert self.dormancy is not None
         graph, limits = module.graph, module.sparsity.limits
         counted = cost_of_widths(graph, {name: len(each) for name, each in stage.active.items()})
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        example = data.example.to(next(module.net.parameters()))
         if self.execution == "narrow":
-            made = cost(trace(module.net, trainer.datamodule.example.to(next(module.net.parameters()))))  # type: ignore[attr-defined]
+            made = cost(trace(module.net, example))
             assert made == counted, f"the network that was cut has {made}, planned was {counted}"
-        accuracy = None
-        if trainer.is_global_zero:
-            accuracy = evaluate(module.net, trainer.datamodule, module.task)["accuracy"]  # type: ignore[attr-defined]
+        (pictures,) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
+        error = self.dormancy.difference(module.net, pictures.to(example))
+        accuracy = evaluate(module.net, data, module.task)["accuracy"] if trainer.is_global_zero else None
         total, stay = sum(group.size for group in module.groups), sum(map(len, stage.active.values()))
         self.cuts.append(
             {
@@ -284,7 +288,15 @@ class ExplorationStages(Pruning):
                 "macs": counted.macs,
                 "params": counted.params,
                 "notes": [f"Of {total:,} channels that were explored {stay:,} stay ({100 * stay / total:.2f} %)."],
-                "error": 0.0,
+                "error": error,
+                "exploration": {
+                    "unit": self.unit,
+                    "sparsity": module.removed,
+                    "dense_macs": Dense.of(graph).macs,
+                    "stages": [{key: record[key] for key in TOLD} for record in self.stages],
+                    "sizes": {group.name: group.size for group in module.groups},
+                    "spent": dict(self.spent),
+                },
             }
         )
 

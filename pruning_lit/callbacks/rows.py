@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelGraph, Seat, compactors, cost_of_widths
+from pruning_lit.channels import ChannelGraph, Seat, cost_of_widths
+from pruning_lit.channels.compactor import compactor_of
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Sparsity
 
@@ -76,17 +77,16 @@ def row_norms(module: Forgetting) -> dict[str, Tensor]:
 
 def masked(module: Forgetting) -> dict[str, list[int]]:
     """By group the positions whose rows are masked, ascending."""
-    there, listed = compactors(module.net), dict[str, list[int]]()
+    listed: dict[str, list[int]] = {}
     for seat in module.seats:
-        mask = there[seat.sites[0]].mask.cpu()
+        mask = compactor_of(module.net, seat).mask.cpu()
         listed |= {name: (mask[list(rows)] == 0).nonzero().flatten().tolist() for name, rows in seat.rows.items()}
     return listed
 
 
 def write_masks(module: Forgetting, listed: Mapping[str, Sequence[int]]) -> None:
     """Mask these positions, and no others."""
-    there = compactors(module.net)
     for seat in module.seats:
-        mask = there[seat.sites[0]].mask
+        mask = compactor_of(module.net, seat).mask
         mask.fill_(1)
         mask[[rows[position] for name, rows in seat.rows.items() for position in listed[name]]] = 0

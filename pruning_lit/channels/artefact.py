@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pruning_lit.channels.compactor import COMPACTOR
 from pruning_lit.channels.widths import adopt
 
 FORMAT = "pruning_lit/1"
@@ -115,13 +116,15 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> Non
 
 
 def _unshared(model: nn.Module) -> dict[str, Tensor]:
-    """The state with each tensor once, though several modules may use it."""
+    """The state with each tensor once, though several modules may use it; compactors at every place."""
     seen: set[int] = set()
     state = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
             state[name] = tensor.detach().cpu().contiguous()
+        elif COMPACTOR in name.split("."):  # which has to be found at each of its places
+            state[name] = tensor.detach().cpu().clone()
     return state
 
 

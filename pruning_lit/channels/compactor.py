@@ -85,8 +85,9 @@ def insert_compactors(model: nn.Module, seats: Iterable[Seat]) -> dict[str, Comp
     there = {}
     for seat in seats:
         sites = [model.get_submodule(site) for site in seat.sites]
-        compactor = sites[0]._modules.get(COMPACTOR)
-        if not isinstance(compactor, Compactor):
+        if has_compactor(sites[0]):
+            compactor = compactor_of(model, seat)
+        else:
             compactor = Compactor(seat.width).to(next(model.get_submodule(seat.layers[0]).parameters()))
         compactor.pulled.zero_()
         compactor.pulled[[row for rows in seat.rows.values() for row in rows]] = 1
@@ -112,8 +113,20 @@ def attach_compactors(model: nn.Module) -> None:
     ``nn.SyncBatchNorm.convert_sync_batchnorm``, for one, makes batch norms anew: with the children, without the hooks.
     """
     for module in model.modules():
-        if COMPACTOR in module._modules and compacted not in module._forward_hooks.values():
+        if has_compactor(module) and compacted not in module._forward_hooks.values():
             module.register_forward_hook(compacted)
+
+
+def has_compactor(module: nn.Module) -> bool:
+    """Whether this is a layer with a compactor of its own."""
+    return isinstance(module._modules.get(COMPACTOR), Compactor)
+
+
+def compactor_of(model: nn.Module, seat: Seat) -> Compactor:
+    """The compactor of a seat."""
+    compactor = model.get_submodule(seat.sites[0])._modules[COMPACTOR]
+    assert isinstance(compactor, Compactor)
+    return compactor
 
 
 def compactors(model: nn.Module) -> dict[str, Compactor]:
@@ -125,7 +138,7 @@ def compactors(model: nn.Module) -> dict[str, Compactor]:
 def remove_compactors(model: nn.Module) -> None:
     """Take all compactors out again, in place."""
     for module in list(model.modules()):
-        if isinstance(module._modules.get(COMPACTOR), Compactor):
+        if has_compactor(module):
             del module._modules[COMPACTOR]
             for number in [number for number, hook in module._forward_hooks.items() if hook is compacted]:
                 del module._forward_hooks[number]

@@ -8,13 +8,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from pruning_lit.channels.compactor import Seat, compactors, remove_compactors
+from pruning_lit.channels.compactor import Seat, compactor_of, remove_compactors
 from pruning_lit.channels.folded import fold_away
-from pruning_lit.channels.graph import ChannelGraph, Kept
+from pruning_lit.channels.graph import ChannelGraph, ChannelGroup, Kept
 from pruning_lit.channels.merging import folded
-from pruning_lit.channels.remnants import Remnant, remnants
+from pruning_lit.channels.remnants import Remnant, remnants, takes_up
 from pruning_lit.channels.sites import own_norms
 from pruning_lit.channels.stored import layer_of
 from pruning_lit.channels.surgery import narrow
@@ -63,7 +63,7 @@ class Conversion:
         """The conversion back from ``state_dict``."""
         return cls([Seat(**seat) for seat in state["seats"]], state["kept"], state["norms"])
 
-    def convert(self, net: nn.Module, example: Tensor) -> None:
+    def convert(self, net: nn.Module, example: Tensor) -> Kept:
         """Fold the compactors of ``net`` into its layers, and remove the channels that are not kept, in place.
 
         Args:
@@ -71,24 +71,24 @@ class Conversion:
                 are zero.
             example: a picture, ``(1, C, H, W)``.
 
-        Raises:
-            ValueError: a channel cannot be removed, because something of it is left where it is read; ``net`` is
-                half converted then.
+        Returns:
+            What is kept really: a channel stays, with nothing but zeros, if its reader could not do without it.
         """
-        there = compactors(net)
-        matrices = {seat.sites[0]: there[seat.sites[0]].weight.detach() for seat in self.seats}
+        example = example.to(next(net.parameters()))
+        matrices = [compactor_of(net, seat).weight.detach() for seat in self.seats]
         gone: dict[str, list[int]] = {}
         remove_compactors(net)
-        for seat in self.seats:
+        for seat, matrix in zip(self.seats, matrices, strict=True):
             rows = _removed(seat, self.kept)
             for layer, site in zip(seat.layers, seat.sites, strict=True):
                 gone[f"{layer}.weight"] = rows.tolist()
-                self._fold(net, layer, site, matrices[seat.sites[0]], rows)
+                self._fold(net, layer, site, matrix, rows)
         if self.norms == "fold_all":
             for layer, site in own_norms(net, example).items():
-                if isinstance(net.get_submodule(layer), _ConvNd):
+                if is_foldable(net.get_submodule(layer)):
                     self._fold(net, layer, site, None, torch.empty(0, dtype=torch.int64))
-        _narrow(net, example, gone)
+        spared = _narrow(net, example, gone)
+        return {name: _with(spared, seat, name, self.kept) for seat in self.seats for name in seat.rows}
 
     def _fold(self, net: nn.Module, layer: str, site: str, matrix: Tensor | None, rows: Tensor) -> None:
         """Fold one layer; these rows of it become zero."""
@@ -132,18 +132,67 @@ def _pass_through(norm: nn.Module, bias: Tensor) -> None:
         norm.running_mean.copy_(-bias)
 
 
-def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> None:
-    """Remove channels that are zero where they are made; biases of their readers take the place of what is left."""
-    weights = next(net.parameters())
-    example = example.to(weights)
+def is_foldable(layer: nn.Module) -> bool:
+    """Whether a batch norm can become part of this layer: a convolution with a kernel that is stored, not computed."""
+    dense = isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd)
+    return dense and isinstance(layer._parameters.get("weight"), nn.Parameter)
+
+
+def _with(spared: Mapping[str, list[int]], seat: Seat, name: str, kept: Kept) -> list[int]:
+    """What is kept of a group of that name, together with what is spared."""
+    rows = seat.rows[name]
+    more = {at for at, row in enumerate(rows) if row in spared.get(f"{seat.layers[0]}.weight", ())}
+    return sorted({*kept.get(name, range(len(rows)))} | more)
+
+
+def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Remove channels that are zero where they are made; biases of their readers take the place of what is left.
+
+    Returns:
+        By the name of a weight, the rows that stay because a reader cannot do without them.
+    """
     graph = trace(net, example)
+    lost = _lost(graph, gone)
     wide = copy.deepcopy(net).double()
     pictures = torch.cat([example, example.flip(-1), torch.zeros_like(example)]).double()
-    taken_up = [_take_up(net, *each) for each in remnants(wide, graph, _lost(graph, gone), pictures).items()]
-    if any(taken_up):  # there are new biases
+    seen = remnants(wide, graph, lost, pictures)
+    stuck = {name: _stuck(net, graph[name], positions, seen) for name, positions in lost.items()}
+    spared = _made_by(graph, {name: lost[name][flags] for name, flags in stuck.items()})
+    left = {weight: sorted({*rows} - {*spared.get(weight, ())}) for weight, rows in gone.items()}
+    lost = {name: positions[~stuck[name]] for name, positions in lost.items() if not bool(stuck[name].all())}
+    read = [piece for name, positions in lost.items() for piece in _read(graph[name], positions)]
+    biases_added = [_take_up(net, weight, seen[weight].at(positions)) for weight, positions in read]
+    if any(biases_added):
         graph = trace(net, example)
-    lost = _lost(graph, gone)
+    lost = _lost(graph, left)
     narrow(net, graph, {name: sorted({*range(graph[name].size)} - {*lost[name].tolist()}) for name in lost})
+    return spared
+
+
+def _stuck(net: nn.Module, group: ChannelGroup, positions: Tensor, seen: Mapping[str, Remnant]) -> Tensor:
+    """Which of these channels a reader cannot do without, one boolean each."""
+    stuck = torch.zeros(len(positions), dtype=torch.bool)
+    for piece in group.slices:
+        if piece.role == "reads":
+            remnant = seen[piece.tensor].at(piece.positions[positions].flatten())
+            able = remnant.is_constant & takes_up(dict(net.named_modules()).get(layer_of(piece.tensor)))
+            stuck |= ~(able | remnant.is_zero).view(len(positions), -1).all(1)
+    return stuck
+
+
+def _read(group: ChannelGroup, positions: Tensor) -> list[tuple[str, Tensor]]:
+    """Weights that read these channels, and where."""
+    return [(piece.tensor, piece.positions[positions].flatten()) for piece in group.slices if piece.role == "reads"]
+
+
+def _made_by(graph: ChannelGraph, channels: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """By the name of a weight, the rows that make these channels."""
+    rows: dict[str, list[int]] = {}
+    for name, positions in channels.items():
+        for piece in graph[name].slices:
+            if piece.role == "writes" and len(positions):
+                rows.setdefault(piece.tensor, []).extend(piece.positions[positions].flatten().tolist())
+    return rows
 
 
 def _lost(graph: ChannelGraph, gone: Mapping[str, list[int]]) -> dict[str, Tensor]:
@@ -161,12 +210,9 @@ def _lost(graph: ChannelGraph, gone: Mapping[str, list[int]]) -> dict[str, Tenso
 
 def _take_up(net: nn.Module, weight: str, remnant: Remnant) -> bool:
     """Add to the bias of a reader what constants in the place of removed channels gave it; whether there was none."""
-    layer = layer_of(weight)
-    if not bool(remnant.is_constant.all()):
-        raise ValueError(f"channels that are zero where they are made still vary where {layer!r} reads them")
     if bool(remnant.is_zero.all()):
         return False
-    reader = net.get_submodule(layer)
+    reader = net.get_submodule(layer_of(weight))
     assert isinstance(reader, _ConvNd | nn.Linear)
     kernel = reader.weight.detach().double()
     columns = kernel.flatten(2).sum(2) if kernel.ndim > 2 else kernel

@@ -32,6 +32,12 @@ class Remnant:
     low: Tensor
     high: Tensor
 
+    def at(self, positions: Tensor) -> "Remnant":
+        """What it says about some of its positions."""
+        places = {position: place for place, position in enumerate(self.positions.tolist())}
+        index = torch.tensor([places[position] for position in positions.tolist()], dtype=torch.int64)
+        return Remnant(positions, self.low[index], self.high[index])
+
     @property
     def is_constant(self) -> Tensor:
         """For which positions it is one number, one boolean each."""
@@ -60,7 +66,7 @@ def remnants(model: nn.Module, graph: ChannelGraph, gone: Mapping[str, Tensor], 
     looks = []
     for name, remnant in found.items():
         layer = layer_of(name)
-        module = model.get_submodule(layer)
+        module = dict(model.named_modules()).get(layer)
         if isinstance(module, _ConvNd | nn.Linear) and name == f"{layer}.weight":
             found[name] = Remnant(remnant.positions, remnant.high.clone(), remnant.low.clone())  # nothing seen yet
             looks.append(module.register_forward_pre_hook(_looking(found[name], -1 if _is_linear(module) else 1)))
@@ -73,7 +79,7 @@ def remnants(model: nn.Module, graph: ChannelGraph, gone: Mapping[str, Tensor], 
     return found
 
 
-def takes_up(reader: nn.Module) -> bool:
+def takes_up(reader: nn.Module | None) -> bool:
     """Whether a bias of the reader can do what a constant input did: not where zeros are padded around the input."""
     if _is_linear(reader):
         return True
@@ -88,7 +94,7 @@ def _pads(conv: _ConvNd) -> bool:
     return any(conv.padding)
 
 
-def _is_linear(module: nn.Module) -> bool:
+def _is_linear(module: nn.Module | None) -> bool:
     return isinstance(module, nn.Linear)
 
 

@@ -60,7 +60,6 @@ class Shortcuts(NormInputs):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self.sums: list[tuple[int | None, int | None]] = []  # the operations whose results are added
-        self.relabelled: set[int] = set()
         self.modules = {path: module for path, module in model.named_modules() if isinstance(module, _ConvNd)}
         self.within: dict[int, str] = {}  # operation to the convolution that does it
 
@@ -69,11 +68,8 @@ class Shortcuts(NormInputs):
         if short_name(operation) in SUMS:
             self._note_sum(*args[:2])  # now: in-place, the result takes the place of a term
         super().seen(index, operation, args, kwargs, result)
-        path = self.module_path[-1]
-        if path in self.relabels:
-            self.relabelled.add(index)
-        elif path in self.modules:
-            self.within[index] = path
+        if self.module_path[-1] in self.modules:
+            self.within[index] = self.module_path[-1]
 
     def _note_sum(self, one: Any, other: Any) -> None:
         if isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape:
@@ -97,7 +93,7 @@ class Shortcuts(NormInputs):
 
     def _layer(self, operation: int | None, convolutions: set[int]) -> int | None:
         """The convolution to which the result of an operation leads back, without fork or junction on the way."""
-        while operation is not None and operation not in self.relabelled:
+        while operation is not None:
             node = self.flow.nodes[operation]
             if len(node.consumers) != 1 or node.leaves:
                 return None

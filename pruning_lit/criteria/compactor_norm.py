@@ -5,6 +5,7 @@ from typing import get_args
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Seat, compactors
+from pruning_lit.channels.compactor import compactor_of
 from pruning_lit.criteria.base import Calibration, Criterion
 from pruning_lit.criteria.seating import Policy, Seating
 
@@ -58,15 +59,14 @@ class CompactorNorm(Criterion):
         self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
     ) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at. ``net`` has compactors, ``graph`` is from before they came."""
-        there = compactors(net)
-        if not there:
+        if not compactors(net):
             raise ValueError(
                 "criterion=compactor_norm has no scores yet: the rows of compactors differ only once method=resrep has "
                 "trained them"
             )
         lengths: dict[str, Tensor] = {}
         for seat in self.seats(net, graph, groups):
-            norms = there[seat.sites[0]].norms()
+            norms = compactor_of(net, seat).norms()
             lengths |= {name: norms[rows] for name, rows in seat.rows.items()}
         return {group.name: lengths[group.name] for group in groups}
 

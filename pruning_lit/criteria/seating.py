@@ -18,6 +18,7 @@ from pruning_lit.criteria.makers import dense_makers
 
 Policy = Literal["internal_only", "coupled"]
 Row = tuple[str, int] | None  # the group and channel that an output of a layer belongs to
+FEWEST_TRIALS, MOST_TRIALS, ENOUGH = 2, 16, 16  # channels of a group, in all trials together
 SEVERAL = "several layers make its channels; criterion.policy=coupled gives them one compactor"
 
 
@@ -64,7 +65,7 @@ class Seating:
 
     def _why_not(self, maker: Maker) -> str | None:
         """Why the layer can have no compactor, in words."""
-        conv = self.net.get_submodule(maker.layer)
+        conv = dict(self.net.named_modules()).get(maker.layer)
         if not isinstance(conv, _ConvNd):
             return f"{maker.layer!r} makes its channels, which is no convolution"
         if isinstance(conv, _ConvTransposeNd):
@@ -86,22 +87,33 @@ class Seating:
                 self.reasons[name] = "the layers that make its channels make others beside them, each of its own"
 
     def _by_trial(self, layers: Mapping[str, tuple[str, ...]]) -> None:
-        """Let channels of all groups be zero, and see whether their readers can do without them."""
-        gone = _some_of_each([self.graph[name] for name in layers])
-        if not gone:
-            return
+        """Let channels of all groups be zero, and see whether their readers can do without them.
+
+        A constant may be zero by chance, behind a ReLU say, so of every group enough channels are tried.
+        """
+        tried, number = Counter[str](), 0
+        while number < FEWEST_TRIALS or any(tried[name] < ENOUGH for name in layers if name not in self.reasons):
+            left = {name: weights for name, weights in layers.items() if name not in self.reasons}
+            gone = _some_of_each([self.graph[name] for name in left], number)
+            if not gone or number == MOST_TRIALS:
+                return
+            self._try(left, gone, number)
+            tried.update({name: len(positions) for name, positions in gone.items()})
+            number += 1
+
+    def _try(self, layers: Mapping[str, tuple[str, ...]], gone: Mapping[str, Tensor], seed: int) -> None:
         dead = {(name, channel) for name, positions in gone.items() for channel in positions.tolist()}
-        pictures = tuple(map(_two_of, self.graph.example))
-        trial = _disturbed(self.net, pictures)
-        for weight in {weight for name in gone for weight in layers[name]}:
+        random = torch.Generator().manual_seed(seed)
+        pictures = tuple(_two_of(argument, random) for argument in self.graph.example)
+        trial = _disturbed(self.net, pictures, random)
+        for weight in sorted({weight for name in gone for weight in layers[name]}):
             rows = [at for at, row in enumerate(self.rows[weight]) if row in dead]
-            site = self._site(weight)
-            trial.get_submodule(site).register_forward_hook(_zeroing(torch.tensor(rows)))
+            trial.get_submodule(self._site(weight)).register_forward_hook(_zeroing(torch.tensor(rows)))
         seen = remnants(trial, self.graph, gone, pictures)
         for name, positions in gone.items():
             for piece in self.graph[name].slices:
                 if piece.role == "reads" and name not in self.reasons:
-                    read = _part(seen[piece.tensor], piece.positions[positions].flatten())
+                    read = seen[piece.tensor].at(piece.positions[positions].flatten())
                     if (why := self._why_left(piece.tensor, read)) is not None:
                         self.reasons[name] = why
 
@@ -110,7 +122,7 @@ class Seating:
         reader = layer_of(weight)
         if not bool(remnant.is_constant.all()):
             return f"zero where they are made, its channels still vary where {reader!r} reads them"
-        if not bool(remnant.is_zero.all()) and not takes_up(self.net.get_submodule(reader)):
+        if not bool(remnant.is_zero.all()) and not takes_up(dict(self.net.named_modules()).get(reader)):
             return (
                 f"zero where they are made, its channels are a constant to {reader!r}, which pads its input with zeros"
             )
@@ -151,13 +163,12 @@ def _rows(graph: ChannelGraph) -> dict[str, list[Row]]:
     return rows
 
 
-def _disturbed(net: nn.Module, pictures: tuple[Any, ...]) -> nn.Module:
+def _disturbed(net: nn.Module, pictures: tuple[Any, ...], random: torch.Generator) -> nn.Module:
     """A copy in float64 with random scales and biases, so that nothing is zero by chance.
 
     Its batch norms know these pictures, so that no activation is so large that gates are shut or open for all.
     """
     trial = copy.deepcopy(net).cpu().double().eval()
-    random = torch.Generator().manual_seed(0)
     norms = [module for module in trial.modules() if isinstance(module, _BatchNorm)]
     for module in trial.modules():
         if isinstance(bias := getattr(module, "bias", None), Tensor):
@@ -172,9 +183,9 @@ def _disturbed(net: nn.Module, pictures: tuple[Any, ...]) -> nn.Module:
     return trial.eval()
 
 
-def _some_of_each(groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:
+def _some_of_each(groups: Sequence[ChannelGroup], seed: int) -> dict[str, Tensor]:
     """Half of the channels of every group, at random: not the same ones wherever groups are of one size."""
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator().manual_seed(seed)
     choice = {group.name: torch.randperm(group.size, generator=random)[: group.size // 2] for group in groups}
     return {name: positions.sort().values for name, positions in choice.items() if len(positions)}
 
@@ -186,16 +197,8 @@ def _zeroing(rows: Tensor) -> Any:
     return zero
 
 
-def _two_of(argument: Any) -> Any:
+def _two_of(argument: Any, random: torch.Generator) -> Any:
     """Two different random pictures of that shape; whatever else an argument is, it stays."""
     if not isinstance(argument, Tensor) or not argument.is_floating_point():
         return argument
-    random = torch.Generator().manual_seed(0)
     return torch.randn((2, *argument.shape[1:]), generator=random, dtype=torch.float64)
-
-
-def _part(remnant: Remnant, positions: Tensor) -> Remnant:
-    """What it says about some of its positions."""
-    at = {position: place for place, position in enumerate(remnant.positions.tolist())}
-    places = torch.tensor([at[position] for position in positions.tolist()])
-    return Remnant(positions, remnant.low[places], remnant.high[places])

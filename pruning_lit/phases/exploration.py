@@ -1,5 +1,6 @@
 """CHEX's training: one run from scratch in which channels are pruned and come back, until the network is final."""
 
+import copy
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -37,6 +38,10 @@ class Exploration(Training):
         if not isinstance(sparsity, Global | Uniform):
             name = type(sparsity).__name__
             raise ValueError(f"exploration takes a share of channels, sparsity=global or sparsity=uniform, not {name}")
+        if sparsity.limits.overrides:
+            raise ValueError(
+                "sparsity.overrides sets rates of its own, which exploration has not; use sparsity.exclude"
+            )
         self.criterion, self.sparsity, self.streams = criterion, sparsity, streams
         self.removed = float(sparsity.rate)
         self.allocation: Literal["gamma", "uniform"] = "gamma" if isinstance(sparsity, Global) else "uniform"
@@ -81,8 +86,6 @@ class Exploration(Training):
 
     def fresh_values(self) -> dict[str, Tensor]:
         """Tensors of a newly built network, by name."""
-        import copy
-
         fresh = copy.deepcopy(self.net)
         assert self.renew is not None
         self.renew(fresh)

@@ -3,6 +3,8 @@
 from pruning_lit.report.compaction import Compaction, compaction_figure, compactions
 from pruning_lit.report.cuts import group_records, notes_on, threshold_cuts
 from pruning_lit.report.document import console_table, markdown, redundancy_table
+from pruning_lit.report.exploration import Exploration, exploration_figure, explorations
+from pruning_lit.report.explored import ExploredGroup, ExploredRecord, exploration_table
 from pruning_lit.report.forgotten import compaction_table
 from pruning_lit.report.latency import Latency, Timing
 from pruning_lit.report.machine import hardware, versions
@@ -30,6 +32,9 @@ __all__ = [
     "Compaction",
     "DecidedLayer",
     "DecidedRecord",
+    "Exploration",
+    "ExploredGroup",
+    "ExploredRecord",
     "Figures",
     "GroupRecord",
     "Latency",
@@ -45,6 +50,9 @@ __all__ = [
     "compactions",
     "console_table",
     "decided_layers",
+    "exploration_figure",
+    "exploration_table",
+    "explorations",
     "figure_to_image",
     "group_records",
     "hardware",

@@ -6,21 +6,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from pruning_lit.report.cuts import CutRecord
-from pruning_lit.report.plots import BEFORE, KEPT, REMOVED, without_frame
+from pruning_lit.report.heat_map import HeatMap, heat_map_figure, prepare_macs, prepare_time
+from pruning_lit.report.plots import KEPT, REMOVED
 from pruning_lit.report.record import CompactedGroup, CompactedRecord
-
-# from none to all rows, in the colours that removed and kept channels have in the picture of the widths
-SHARES = LinearSegmentedColormap.from_list("shares", ["#F7F7F7", "#9CCBE8", KEPT, "#00263D"])
-PERCENT = PercentFormatter(1, symbol=" %")
-ROW = 0.16  # inches, of a layer
-LONGEST_NAME = 36  # letters of a layer's name
 
 
 @dataclass(frozen=True)
@@ -111,15 +103,18 @@ def compaction_figure(compaction: Compaction) -> Figure:
     """
     if not compaction.rows:
         raise ValueError("a picture of compactors needs at least one layer that has one, got none")
-    heights = [max(0.8, ROW * len(compaction.rows)), 2.4]  # inches
-    figure = Figure(figsize=(9, 1.4 + sum(heights)), dpi=100, layout="constrained")
-    above, below = figure.subplots(2, height_ratios=heights, sharex=True)
-    mesh = _draw_shares(above, compaction)
-    gap = 0.08 / heights[0]  # of the height beside the bar
-    bar = figure.colorbar(mesh, ax=above, location="top", aspect=40, shrink=0.5, pad=gap, format=PERCENT)
-    bar.set_label("rows that are not masked", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    _draw_macs(below, compaction)
+    edges, rows = _edges(compaction.steps), compaction.rows
+    drawn = HeatMap(
+        names=[each["group"] for each in rows],
+        edges=edges,
+        shares=np.hstack([np.ones((len(rows), 1)), compaction.shares]),
+        label="rows that are not masked",
+        beside=[f"{each['kept']:,} of {each['rows']:,}" for each in rows],
+        beside_label="rows kept",
+    )
+    figure, (macs,) = heat_map_figure(drawn, [2.4])
+    _draw_macs(macs, compaction, edges)
+    prepare_time(macs, edges, "optimizer steps")
     return figure
 
 
@@ -129,38 +124,13 @@ def _edges(steps: Sequence[int]) -> list[int]:
     return [*known, known[-1] + max(1, known[-1] - known[-2] if steps else 1)]
 
 
-def _draw_shares(axes: Axes, compaction: Compaction) -> QuadMesh:
-    """Layers from top to bottom, one unit each; the mesh."""
-    count = len(compaction.rows)
-    shares = np.hstack([np.ones((count, 1)), compaction.shares])
-    edges = np.arange(count + 1) - 0.5
-    mesh = axes.pcolormesh(_edges(compaction.steps), edges, shares, cmap=SHARES, vmin=0, vmax=1, rasterized=True)
-    axes.set_yticks(range(count), [_short(each["group"]) for each in compaction.rows], fontsize=7)
-    axes.set_ylim(count - 0.5, -0.5)
-    stayed = axes.secondary_yaxis("right")
-    stayed.set_yticks(range(count), [f"{each['kept']:,} of {each['rows']:,}" for each in compaction.rows], fontsize=7)
-    stayed.set_ylabel("rows kept", fontsize=8)
-    for side in (axes, stayed):
-        side.tick_params(axis="y", length=0)
-    return mesh
-
-
-def _draw_macs(axes: Axes, compaction: Compaction) -> None:
-    edges, dense = _edges(compaction.steps), compaction.dense_macs
+def _draw_macs(axes: Axes, compaction: Compaction, edges: Sequence[int]) -> None:
+    dense = compaction.dense_macs
     curves = [("dead", "macs_by_norm", KEPT, 2.5), ("masked", "macs_by_mask", REMOVED, 1.2)]  # thin over thick
     for kind, key, colour, width in curves:
         left = np.array([dense, *compaction.history[key]]) / dense
         axes.step(edges, [*left, left[-1]], where="post", color=colour, linewidth=width, label=f"without {kind} rows")
     share = compaction.target_macs / dense
     axes.axhline(share, color="black", linestyle="--", linewidth=1, label=f"target: {100 * share:.1f} %")
-    axes.axhline(1, color=BEFORE, linewidth=1, zorder=0)
-    axes.set(xlabel="optimizer steps", ylabel="MACs left", xlim=(0, edges[-1]), ylim=(0, 1.05))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.yaxis.set_major_formatter(PERCENT)
-    without_frame(axes)
+    prepare_macs(axes, "MACs left")
     axes.legend(loc="lower left", frameon=False, fontsize=8)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pruning_lit.report.explored import explored
 from pruning_lit.report.forgotten import forgotten
 from pruning_lit.report.latency import Latency, Timing
 from pruning_lit.report.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
@@ -34,6 +35,7 @@ def markdown(
     scores: str | None = None,
     redundancy: str | None = None,
     compaction: str | None = None,
+    exploration: str | None = None,
 ) -> str:
     """The text of ``report.md``.
 
@@ -43,6 +45,7 @@ def markdown(
         scores: the same.
         redundancy: the same, of the layers that redundancy graphs decided on.
         compaction: the same, of the rows of compactors in the course of training.
+        exploration: the same, of the channels that were active from stage to stage.
     """
     sections = [
         f"# {report.experiment}: pruning report",
@@ -55,6 +58,7 @@ def markdown(
         _widths(report, widths, scores),
         _why(report, redundancy),
         forgotten(report.compacted, report.after.macs, compaction),
+        explored(report.explored, exploration),
         _protected(report),
         _origin(report),
     ]

@@ -9,6 +9,7 @@ from typing import Any, NotRequired, Self, TypedDict
 
 from pruning_lit.report.atomic import write_text
 from pruning_lit.report.document import markdown
+from pruning_lit.report.explored import ExploredRecord
 from pruning_lit.report.latency import Latency
 
 JSON_NAME = "report.json"
@@ -17,6 +18,7 @@ WIDTHS_NAME = "widths.png"
 SCORES_NAME = "scores.png"
 REDUNDANCY_NAME = "redundancy.png"
 COMPACTION_NAME = "compaction.png"
+EXPLORATION_NAME = "exploration.png"
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ class Report:
         decided: what redundancy graphs decided, group by group; empty where none did, and in old reports.
         compacted: what became of compactors, one record per time that they were folded in; empty where there were none,
             and in old reports.
+        explored: how channels were explored, one record per time; empty where none were, and in old reports.
         latency: forward times before and after, by batch size.
         notes: sentences a reader has to know, such as a target that was not met.
         command: the command line that repeats the run.
@@ -192,6 +195,7 @@ class Report:
     groups: list[GroupRecord] = field(default_factory=list)
     decided: list[DecidedRecord] = field(default_factory=list)
     compacted: list[CompactedRecord] = field(default_factory=list)
+    explored: list[ExploredRecord] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     command: str = ""
@@ -239,7 +243,7 @@ class Report:
     def write(self, folder: str | Path) -> None:
         """Write ``report.json`` and ``report.md`` into ``folder``; pictures already there are shown in it."""
         folder = Path(folder)
-        names = (WIDTHS_NAME, SCORES_NAME, REDUNDANCY_NAME, COMPACTION_NAME)
+        names = (WIDTHS_NAME, SCORES_NAME, REDUNDANCY_NAME, COMPACTION_NAME, EXPLORATION_NAME)
         pictures = (name if (folder / name).is_file() else None for name in names)
         write_text(folder / MARKDOWN_NAME, markdown(self, *pictures))
         write_text(folder / JSON_NAME, self.to_json())  # last: a report.json says that the run is complete
