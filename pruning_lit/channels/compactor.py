@@ -114,7 +114,7 @@ def attach_compactors(model: nn.Module) -> None:
     """
     for module in model.modules():
         if has_compactor(module) and compacted not in module._forward_hooks.values():
-            module.register_forward_hook(compacted)
+            module.register_forward_hook(compacted, prepend=True)  # in front of a scatter into a stream
 
 
 def has_compactor(module: nn.Module) -> bool:

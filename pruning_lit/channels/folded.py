@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from pruning_lit.channels.scatters import SCATTER, has_scatter, scattered
+
 MARK = "folded"
 
 
@@ -25,8 +27,14 @@ class Folded(nn.Identity):
 
 
 def fold_away(model: nn.Module, name: str) -> None:
-    """Replace the batch norm called ``name`` by a ``Folded``, in place, wherever the model holds it."""
+    """Replace the batch norm called ``name`` by a ``Folded``, in place, wherever the model holds it.
+
+    What the norm's own scatter did goes on.
+    """
     norm, folded = model.get_submodule(name), Folded().train(model.training)
+    if has_scatter(norm):
+        folded.add_module(SCATTER, norm.get_submodule(SCATTER))
+        folded.register_forward_hook(scattered)
     for module in list(model.modules()):
         for key, child in module._modules.items():
             if child is norm:
