@@ -15,14 +15,18 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from pruning_lit.callbacks import ScheduledPruning
+from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.channels import ChannelGraph, cost_of_widths, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.experiment import build_phases, check
-from pruning_lit.phases import Schedule, Training
+from pruning_lit.phases import GradientReset, Schedule, Training
+from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.sparsity import Dense, Sparsity
 
 CONF = Path(__file__).parents[1] / "conf"
 TABLES = json.loads((Path(__file__).parent / "golden" / "chip" / "tables.json").read_text())
+#: Steps and rates of the runs published with ResRep, recorded from its release.
+SCHEDULES = json.loads((Path(__file__).parent / "golden" / "resrep" / "schedule.json").read_text())
 #: Pictures of ten classes, as far as a network is concerned.
 TEN_CLASSES = SimpleNamespace(num_classes=10, example=torch.zeros(1, 3, 32, 32))
 #: The tables' names of networks: those here, and the pictures they are counted on.
@@ -83,13 +87,19 @@ def test_every_experiment_can_be_built_and_its_budget_be_met(name):
     config = composed(f"experiment={name}")
     net, phases = phases_of(config)
     check(phases, net, TEN_CLASSES)
-    assert len(phases) == config.passes * len(config.phases)
-    assert list(phases)[: len(config.phases)] == list(config.phases)
+    names = [name for name in config.phases if config.weights is None or name != "train"]
+    assert len(phases) == config.passes * len(names)
+    assert list(phases)[: len(names)] == names
     for module in phases.values():
         optimizer = module.make_optimizer(net.parameters())
         module.schedule.attach(optimizer, steps_per_epoch=10, num_epochs=module.epochs)
         assert isinstance(module.schedule, Schedule)
-    prunings = [c for module in phases.values() for c in module.callbacks.values() if isinstance(c, ScheduledPruning)]
+    prunings = [
+        callback if isinstance(callback, ScheduledPruning) else module  # of other callbacks the phase knows these
+        for module in phases.values()
+        for callback in module.callbacks.values()
+        if isinstance(callback, Pruning)
+    ]
     assert [isinstance(p.criterion, Criterion) and isinstance(p.sparsity, Sparsity) for p in prunings] == [
         True
     ] * config.passes
@@ -160,6 +170,83 @@ def test_an_experiment_of_redundancy_graphs_judges_as_published_on_the_published
     params = {"vgg16": 14_991_946, "resnet56": 876_250, "resnet110": 1_751_194, "densenet40": 1_059_298}
     expected = params.get(name.split("/")[1].split("_")[0], 25_557_032)  # measured in the original's networks
     assert sum(parameter.numel() for parameter in net.parameters()) == expected
+
+
+#: ResRep: an experiment to the run of the release that it is, by its name in the recorded schedules.
+RESREP = {"resrep/resnet56_cifar10_53": "src56", "resrep/resnet50_imagenet_54": "resnet50"}
+
+
+def released(name: str) -> tuple[SimpleNamespace, EpochSteps]:
+    """What the release's schedule of an experiment is, and the length of an epoch of its pictures."""
+    schedule = SimpleNamespace(**SCHEDULES[RESREP[name]])
+    config = composed(f"experiment={name}")
+    pictures = SimpleNamespace(
+        batch_size=config.dataset.batch_size, num_training=schedule.train_examples, drop_last=config.dataset.drop_last
+    )
+    return schedule, EpochSteps.of(pictures)
+
+
+def gradient_reset(name: str) -> tuple[torch.nn.Module, GradientReset]:
+    net, phases = phases_of(composed(f"experiment={name}"))
+    module = phases["gradient_reset"]
+    assert isinstance(module, GradientReset)
+    return net, module
+
+
+def test_every_experiment_of_resrep_is_looked_at():
+    assert [name for name in EXPERIMENTS if name.startswith("resrep/")] == sorted(RESREP)
+
+
+@pytest.mark.parametrize("name", RESREP)
+def test_an_experiment_of_resrep_has_time_to_forget_and_masks_rows_when_the_release_did(name, caplog):
+    schedule, steps = released(name)
+    net, module = gradient_reset(name)
+    check({"gradient_reset": module}, net, TEN_CLASSES, steps)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert (steps.steps, steps.steps * module.epochs) == (schedule.iters_per_epoch, schedule.total_iters)
+    assert module.masks.start_step == schedule.before_mask_iters
+    assert module.masks.interval == schedule.mask_interval
+    first, *_, last = (step for step in range(schedule.total_iters) if module.masks.is_due(step))
+    assert (first, last) == (schedule.first_mask_updates[0], schedule.last_mask_update)
+    published = (module.pull, module.masks.granularity, module.masks.threshold, module.sparsity.limits.min_channels)
+    assert published == (1e-4, 4, 1e-5, 1)  # section 6 of the method
+
+
+@pytest.mark.parametrize("name", RESREP)
+def test_an_experiment_of_resrep_trains_with_the_rates_of_the_release(name):
+    schedule, steps = released(name)
+    _, module = gradient_reset(name)
+    module.insert_compactors(TEN_CLASSES.example)
+    groups = {(g["lr"], g["weight_decay"], g["momentum"]) for g in module.build_optimizer().param_groups}
+    assert groups == {(0.01, 1e-4, 0.9), (0.01, 0.0, 0.9), (0.02, 0.0, 0.9), (0.01, 0.0, 0.99)}  # the last: compactors
+    for step, rates in schedule.lr_at.items():
+        factor = module.schedule.factor(int(step), steps.steps, module.epochs)
+        assert [0.01 * factor, 0.02 * factor] == pytest.approx(rates, rel=1e-12, abs=0)
+
+
+def test_the_dense_network_of_resrep_is_trained_with_the_rates_of_the_release():
+    schedule, steps = SCHEDULES["src56_base_training"], 781
+    _, phases = phases_of(composed("experiment=resrep/resnet56_cifar10_53"))
+    module = phases["train"]
+    assert steps * module.epochs == schedule["total_iters"]
+    first, second = schedule["milestone_iters"]
+    for part, step in enumerate((first - 1, first, second)):
+        factor = module.schedule.factor(step, steps, module.epochs)
+        rates = {group["lr"] * factor for group in module.build_optimizer().param_groups}
+        assert sorted(rates) == pytest.approx([schedule["lr"][part], schedule["bias_lr"][part]])
+    assert module.schedule.factor(second - 1, steps, module.epochs) == pytest.approx(0.1)
+
+
+def test_an_experiment_of_resrep_stops_at_the_operations_of_the_release():
+    """Its 0.471 of 126,534,272 operations, with projections counted as 2x2, are 0.4677 of the true ones."""
+    config = composed("experiment=resrep/resnet56_cifar10_53")
+    net = instantiate(config.arch, _partial_=True)(num_classes=10)
+    graph = trace(net, TEN_CLASSES.example)
+    dense = Dense.of(graph)
+    assert (dense.macs, dense.counted("published")) == (125_747_840, 126_534_272)
+    sparsity = instantiate(config.sparsity)
+    assert float(dense.counted("published") * (1 - sparsity.reduction)) == pytest.approx(59_597_642.1, abs=0.1)
+    assert sparsity.convention == "published"
 
 
 @pytest.mark.parametrize("arch", names("arch"))
