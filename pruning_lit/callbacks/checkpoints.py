@@ -23,6 +23,7 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, folder: Path, steps: int | None = None) -> None:
         timing: dict[str, Any] = {"every_n_train_steps": steps} if steps else {"save_on_train_epoch_end": True}
         super().__init__(folder, filename="last", auto_insert_metric_name=False, enable_version_counter=False, **timing)
+        self.path = folder / "last.ckpt"
 
 
 class BestCheckpoint(ModelCheckpoint):

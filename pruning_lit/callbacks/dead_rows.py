@@ -132,6 +132,6 @@ class DeadRows:
         notes = [f"Of {total:,} channels that can be pruned {total - stay:,} went ({100 * (1 - stay / total):.2f} %)."]
         widths = {name: len(positions) for name, positions in self.kept.items()}
         if not self.module.sparsity.meets(self.module.graph, self.norms, widths, self.dense):
-            why = f"{alive:,} masked rows are not dead yet" if alive else "too few rows were masked by the end"
+            why = f"{alive:,} masked row(s) not dead yet" if alive else "too few rows were masked by the end"
             notes.append(f"The budget is not met: {why}. Train longer, or pull harder; fit_to=epochs finds a pace.")
         return notes

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks.agreement import require_same_on_all_ranks
 from pruning_lit.callbacks.carry import share_buffers
+from pruning_lit.callbacks.checkpoints import LastCheckpoint
 from pruning_lit.callbacks.dead_rows import DeadRows
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.callbacks.rows import Forgetting, Standing, masked, row_norms, write_masks
@@ -108,23 +109,36 @@ class RowMasks(Pruning):
         module = cast(Forgetting, pl_module)
         standing = Standing.of(module, row_norms(module), self.threshold)
         pl_module.log_dict(standing.figures(Dense.of(module.graph).macs), rank_zero_only=True)
-        if trainer.current_epoch + 1 == trainer.max_epochs and not self.finished:
-            share_buffers(module.net)
-            if trainer.is_global_zero:
-                self.conclude(trainer, module)
-            trainer.strategy.barrier()
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self.conclude(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that is resumed between its last step and the end of that epoch has no such end: make up for it."""
+        if not self.finished and trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs:
+            self.conclude(trainer, cast(Forgetting, pl_module))
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, LastCheckpoint):
+                    trainer.save_checkpoint(callback.path)
 
     def conclude(self, trainer: Trainer, module: Forgetting) -> None:
         """Decide what goes, and record what comes of it; the network itself is trained no more."""
+        if self.finished:
+            return
+        share_buffers(module.net)
         data = trainer.datamodule  # type: ignore[attr-defined]
         dead = DeadRows(module, self.threshold, self.force_masked)
         self.conversion = Conversion(module.seats, dead.kept, self.norms)
-        self.cuts.append(dead.record(self.conversion, data, trainer.current_epoch + 1, self.history))
+        record = {}
+        if trainer.is_global_zero:
+            record = dead.record(self.conversion, data, trainer.max_epochs or 0, self.history)
+        self.cuts.append(trainer.strategy.broadcast(record))
+        if not trainer.is_global_zero:
+            return
         log.info("%s", dead)
         if dead.num_spared:
             log.warning(
-                "%d masked rows are not dead and stay, so that nothing changes; train longer or pull harder, or remove "
-                "them all the same by force_masked=true",
+                "not dead, and so not removed: %d masked row(s); train longer or pull harder, or remove them all the "
+                "same by force_masked=true",
                 dead.num_spared,
             )
 

@@ -217,7 +217,7 @@ def _travel_rule(travel: float) -> tuple[str, str]:
     if travel >= TRAVEL:
         return "", ""
     text = (
-        f"a row masked last can travel only {travel:.2g} times its norm until the end, "
+        f"a row masked last can travel only {math.floor(100 * travel) / 100:g} times its norm until the end, "
         f"{TRAVEL:g} are wanted: raise the pull, mask faster or train longer"
     )
     return (text, "") if travel < 1 else ("", text)

@@ -84,12 +84,12 @@ class GradientReset(GradientEditing):
 
     def require_optimizer(self, name: str) -> None:
         """Also ValueError for another one than SGD."""
-        super().require_optimizer(name)
-        if not isinstance(optimizer := self.build_optimizer(), SGD):
+        if not isinstance(optimizer := self.make_optimizer(self.net.parameters()), SGD):
             raise ValueError(
                 f"{name}.optimizer must be torch.optim.SGD: a pull of constant length kills rows there, but "
                 f"{type(optimizer).__name__} scales it anew for every weight"
             )
+        super().require_optimizer(name)
 
     def setup(self, stage: str) -> None:
         """Put the compactors in, before optimizers are made and checkpoints loaded."""

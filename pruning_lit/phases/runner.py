@@ -104,12 +104,12 @@ class PhaseRunner:
             MetricsFile(self.folder / "metrics.csv", self.name),
             RunIdentity(self._settings()),
             Timer(),
-            LastCheckpoint(self.place),
         ]
+        if data.has_validation:  # ahead of the others, which write down what it has found
+            callbacks.append(BestCheckpoint(self.place))
+        callbacks.append(LastCheckpoint(self.place))
         if self.config.checkpoint.every_n_steps:
             callbacks.append(LastCheckpoint(self.place, self.config.checkpoint.every_n_steps))
-        if data.has_validation:
-            callbacks.append(BestCheckpoint(self.place))
         options: dict[str, Any] = {
             "limit_val_batches": 1.0 if data.has_validation else 0,
             "use_distributed_sampler": False,

@@ -61,7 +61,7 @@ class _OverRanks(_BatchNorm):
             return super().forward(x)
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
-        values = x.float()  # statistics in bf16 would be coarse
+        values = x if x.dtype == torch.float64 else x.float()  # statistics in bf16 would be coarse
         total = _AddUp.apply(torch.cat([values.sum(dims), values.new_tensor([x.numel() / x.shape[1]])]))
         mean, count = total[:-1] / total[-1], total[-1].detach()
         centred = values - mean.view(shape)

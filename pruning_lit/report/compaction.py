@@ -59,7 +59,7 @@ class Compaction:
     @property
     def shares(self) -> NDArray[np.float64]:
         """Shares of the rows that are not masked, shape ``(groups, updates)``, 0 to 1."""
-        left = [self.history["rows"][each["group"]] for each in self.rows]
+        left = [self.history["rows"].get(each["group"], []) for each in self.rows]
         totals = np.array([[each["rows"]] for each in self.rows], dtype=np.float64)
         return np.array(left, dtype=np.float64).reshape(len(self.rows), len(self.steps)) / totals
 

@@ -15,8 +15,8 @@ shortest rows are put on a list, a few more each time until the target is met; t
 the task, so that the pull takes them to zero. A row is *dead* when its norm is below the threshold. At the end rows are
 removed with their channels, and what is left of every matrix is multiplied into its layer."""
 EXACT = """\
-Only dead rows were removed, so the conversion is exact up to rounding: the smaller network computes what the large one
-did."""
+Only dead rows were removed, so the conversion is exact, up to rounding and to what so short rows still did: the smaller
+network computes what the large one did."""
 INEXACT = """\
 Masked rows that were still alive were removed with the dead ones (`force_masked`), so the conversion was not exact;
 what it changed is said below."""

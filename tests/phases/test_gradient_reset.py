@@ -433,7 +433,7 @@ def test_masked_rows_die_and_others_live(trained):
 
 @pytest.mark.parametrize(
     "step",
-    [8, 32, 176, pytest.param(184, marks=pytest.mark.xfail(reason="resumed behind the last step, nothing is decided"))],
+    [8, 32, 176, 184],
 )
 def test_a_resumed_phase_ends_in_the_same_weights_masks_and_history(trained, digits, step):
     """While masks grow, when they have met the budget, in the last epoch, and between its last step and its end."""
