@@ -219,18 +219,12 @@ OPTION_B = "arch.shortcut=option_b"
     "settings",
     [
         ("explore.callbacks.stages.regrow_init=zero",),
-        pytest.param(
-            ("explore.callbacks.stages.regrow_init=random",),
-            marks=pytest.mark.xfail(reason="values of a narrow network are given to a whole one", strict=True),
-        ),
+        ("explore.callbacks.stages.regrow_init=random",),
         ("explore.callbacks.stages.regrow_init=random", MASKED),
         ("sparsity=uniform",),
         ("criterion=magnitude",),
         ("explore.callbacks.stages.regrow_allocation=global", "explore.callbacks.stages.reentry_momentum=mirror"),
-        pytest.param(
-            ("trainer.precision=64-true",),
-            marks=pytest.mark.xfail(reason="the store stays in float32", strict=True),
-        ),
+        ("trainer.precision=64-true",),
     ],
     ids=lambda settings: " ".join(each.rpartition(".")[2] for each in settings),
 )  # fmt: skip

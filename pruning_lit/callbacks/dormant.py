@@ -60,9 +60,9 @@ class Dormancy(ABC):
     def difference(self, net: nn.Module, pictures: Tensor) -> float:
         """How far the narrowed network is from the masked one right behind a stage, see ``verify``."""
 
-    def to(self, device: torch.device) -> None:
-        """Move the store."""
-        self.store.to(device)
+    def to(self, like: Tensor) -> None:
+        """Move the store to the device and the precision of a tensor."""
+        self.store.to(like)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors to go on with."""
@@ -72,6 +72,7 @@ class Dormancy(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue."""
         self.active = state["active"]
+        self.store.to(next(tensor.dtype for tensor in state["store"].values() if tensor.is_floating_point()))
         self.store.load_state_dict(state["store"])
 
 
@@ -88,7 +89,8 @@ class Narrowed(Dormancy):
         grown = widen(net, self.moves, self.store.state_dict() if values is None else values)
         _follow(trainer, grown)
         if self.keep_momentum:
-            self.fading.give_back(trainer.optimizers, dict(net.named_parameters()), self.moves)
+            parameters = dict(net.named_parameters())
+            self.fading.give_back(trainer.optimizers, parameters, self.moves, trainer.global_step)
         masked = copy.deepcopy(net)
         mask(masked, self.graph, self.active)
         self.store.load_state_dict(net.state_dict())
@@ -98,7 +100,7 @@ class Narrowed(Dormancy):
         """See ``Dormancy``."""
         self.active = {name: list(positions) for name, positions in active.items()}
         if self.keep_momentum:
-            self.fading.take(trainer.optimizers, dict(net.named_parameters()))
+            self.fading.take(trainer.optimizers, dict(net.named_parameters()), trainer.global_step)
         self.moves = narrow(net, self.graph, self.active, rehearse=False)  # rehearsed when the graph was traced
         _follow(trainer, self.moves)
 
@@ -107,10 +109,6 @@ class Narrowed(Dormancy):
         masked = copy.deepcopy(self.store)
         mask(masked, self.graph, self.active)
         return verify(net, masked, pictures)
-
-    def hold(self, net: nn.Module) -> None:
-        """Count the steps in which momenta fade."""
-        self.fading.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
         """See ``Dormancy``."""
@@ -176,35 +174,37 @@ class FadingMoments:
 
     Attributes:
         moments: by name of a parameter, by key of its state, the whole tensor when the channels fell dormant.
-        steps: since then.
+        since: optimizer steps that had been done then.
     """
 
     def __init__(self) -> None:
         self.moments: dict[str, dict[str, Tensor]] = {}
-        self.steps = 0
+        self.since = 0
 
-    def take(self, optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter]) -> None:
-        """Remember the moments of the whole network."""
-        self.steps = 0
+    def take(self, optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter], step: int) -> None:
+        """Remember the moments of the whole network, after so many optimizer steps."""
+        self.since = step
         self.moments = {
             name: {key: state[key].clone() for key in factors if isinstance(state.get(key), Tensor)}
             for name, _, factors, state in _moments(optimizers, parameters)
         }
 
-    def give_back(self, optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter], moves: Moves) -> None:
-        """Write what is left of them where the network has grown."""
+    def give_back(
+        self, optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter], moves: Moves, step: int
+    ) -> None:
+        """Write what is left of them, after so many optimizer steps, where the network has grown."""
         for name, _, factors, state in _moments(optimizers, parameters):
             for key, moment in self.moments.get(name, {}).items() if name in moves else ():
-                faded = moment.to(state[key]) * factors[key] ** self.steps
+                faded = moment.to(state[key]) * factors[key] ** (step - self.since)
                 state[key].copy_(torch.where(moves[name].mark().to(faded.device), state[key], faded))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors."""
-        return {"moments": self.moments, "steps": self.steps}
+        return {"moments": self.moments, "since": self.since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue."""
-        self.moments, self.steps = state["moments"], state["steps"]
+        self.moments, self.since = state["moments"], state["since"]
 
 
 def fading_factors(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, float]:

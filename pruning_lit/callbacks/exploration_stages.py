@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
@@ -51,8 +52,8 @@ class Exploring(Protocol):
     def format_memory(self) -> None:
         """Put new parameters into the memory format of the phase."""
 
-    def fresh_values(self) -> dict[str, Tensor]:
-        """Tensors of a newly built network, by name."""
+    def fresh_values(self, whole: nn.Module) -> dict[str, Tensor]:
+        """Tensors of a newly built network like ``whole``, by name."""
         ...
 
 
@@ -127,8 +128,11 @@ class ExplorationStages(Pruning):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on where a checkpoint was written."""
         module = cast(Exploring, pl_module)
+        averaging = (WeightAveraging, StochasticWeightAveraging)
+        if self.execution == "mask" and any(isinstance(each, averaging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+            raise ValueError("averaged weights do not follow masks; explore with execution=narrow")
         if self.dormancy is not None:
-            self.dormancy.to(next(module.net.parameters()).device)
+            self.dormancy.to(next(module.net.parameters()))
             self.dormancy.resume(module.net)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -139,9 +143,8 @@ class ExplorationStages(Pruning):
             self._stage_if_due(trainer, pl_module, trainer.current_epoch)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Stages at steps."""
-        if self.unit == "steps":
-            self._stage_if_due(trainer, pl_module, trainer.global_step)
+        """Stages at steps; also at epochs: one that is resumed behind the last step before it has no start."""
+        self._stage_if_due(trainer, pl_module, trainer.global_step if self.unit == "steps" else trainer.current_epoch)
 
     def _stage_if_due(self, trainer: Trainer, pl_module: LightningModule, now: int) -> None:
         module = cast(Exploring, pl_module)
@@ -162,8 +165,8 @@ class ExplorationStages(Pruning):
         """Choose the channels that the network begins with."""
         assert self.dormancy is not None
         self.dormancy.store.load_state_dict(module.net.state_dict())  # as it is now, should weights have been loaded
-        removed = self.schedule(module.removed).sparsity - self.init_regrow
-        first = self._explorer(module).first(module.groups, dict(module.net.named_parameters()), removed)
+        weights = dict(module.net.named_parameters())
+        first = self._explorer(module).first(module.groups, weights, module.removed, self.init_regrow)
         self._apply(trainer, module, first)
         self._remember(trainer, module, first, 0, self.init_regrow)
 
@@ -197,7 +200,7 @@ class ExplorationStages(Pruning):
         if self.regrow_init == "mru":
             return None
         if self.regrow_init == "random":
-            return module.fresh_values()
+            return module.fresh_values(self.dormancy.store)
         return {name: torch.zeros_like(value) for name, value in self.dormancy.store.state_dict().items()}
 
     def _explorer(self, module: Exploring) -> Explorer:

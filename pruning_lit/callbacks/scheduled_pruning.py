@@ -103,6 +103,11 @@ class ScheduledPruning(Pruning):
         if trainer.current_epoch in self.epochs and not any(cut["epoch"] == trainer.current_epoch for cut in self.cuts):
             self.cut(trainer, pl_module)
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """An epoch has no start that is resumed behind the last step of the one before."""
+        if batch_idx == 0:
+            self.on_train_epoch_start(trainer, pl_module)
+
     def cut(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut the network, and let optimizer, memory format and the distributed wrapper follow."""
         module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from pruning_lit.callbacks.dormant import fading_factors
 from pruning_lit.callbacks.exploration_stages import ExplorationStages
 from pruning_lit.channels import ChannelGraph, ChannelGroup, trace
 from pruning_lit.criteria import Criterion
@@ -13,6 +14,7 @@ from pruning_lit.criteria.makers import made_by_several
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.training import Training
 from pruning_lit.sparsity import Global, Sparsity, Uniform
+from pruning_lit.sparsity.exploration import ChannelBudgets
 
 NO_SCALES = (
     "no batch norm scales its channels, so they have no share of the budget (sparsity=uniform gives all the same)"
@@ -47,7 +49,8 @@ class Exploration(Training):
         self.allocation: Literal["gamma", "uniform"] = "gamma" if isinstance(sparsity, Global) else "uniform"
         sparsity.suit(criterion)
         self.stages = self._stages()
-        self.stages.schedule(self.removed)  # refuses what cannot be
+        self.stages.schedule(self.removed)  # they refuse what cannot be
+        ChannelBudgets(self.allocation, self.stages.regrow_allocation)
 
     def _stages(self) -> ExplorationStages:
         found = [callback for callback in self.callbacks.values() if isinstance(callback, ExplorationStages)]
@@ -64,6 +67,9 @@ class Exploration(Training):
             self.stages.schedule(self.removed).require_epochs(self.epochs * steps.steps)
         if self.stages.execution == "narrow":
             require_channelwise(net)
+        if self.stages.reentry_momentum == "mirror":
+            optimizer = self.build_optimizer()
+            fading_factors(optimizer, optimizer.param_groups[0])
         self.sparsity.check(self.explored(net, graph))
 
     def explored(self, net: nn.Module, graph: ChannelGraph) -> ChannelGraph:
@@ -84,9 +90,9 @@ class Exploration(Training):
             self.groups: list[ChannelGroup] = self.sparsity.population(self.graph)
             self.stages.begin(self.net, self.graph)
 
-    def fresh_values(self) -> dict[str, Tensor]:
-        """Tensors of a newly built network, by name."""
-        fresh = copy.deepcopy(self.net)
+    def fresh_values(self, whole: nn.Module) -> dict[str, Tensor]:
+        """Tensors of a newly built network like ``whole``, by name."""
+        fresh = copy.deepcopy(whole)
         assert self.renew is not None
         self.renew(fresh)
         return fresh.state_dict()

@@ -49,15 +49,18 @@ class Explorer:
     limits: Limits
     dense: Dense
 
-    def first(self, groups: Sequence[ChannelGroup], weights: Mapping[str, Tensor], removed: float) -> Stage:
+    def first(
+        self, groups: Sequence[ChannelGroup], weights: Mapping[str, Tensor], sparsity: float, init_regrow: float
+    ) -> Stage:
         """The channels that a network begins with: the largest filters, the same share of every group.
 
         Args:
             groups: those that may lose channels.
             weights: parameters by name, of the network as it is built.
-            removed: share of the channels that is missing at first.
+            sparsity: share of the channels that goes in the end.
+            init_regrow: share of the channels that is there nonetheless at first.
         """
-        widths = self.budgets.initial({group.name: group.size for group in groups}, removed, 0.0)
+        widths = self.budgets.initial({group.name: group.size for group in groups}, sparsity, init_regrow)
         sizes = {group.name: filters_of(group, weights).abs().sum(1).cpu() for group in groups}
         return Stage({g.name: best(sizes[g.name], self.limits.fit(g, self.dense, widths[g.name])) for g in groups})
 

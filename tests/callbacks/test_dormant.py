@@ -85,7 +85,8 @@ class Fit:
         self.graph = trace(self.net, EXAMPLE)
         self.dormancy = kind(self.net, self.graph, mirror)
         self.make, self.step = optimizer, 0
-        self.trainer = SimpleNamespace(optimizers=[OPTIMIZERS[optimizer](self.net.parameters())], callbacks=[])
+        optimizers = [OPTIMIZERS[optimizer](self.net.parameters())]
+        self.trainer = SimpleNamespace(optimizers=optimizers, callbacks=[], global_step=0)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -95,6 +96,7 @@ class Fit:
         self.net.train()
         for _ in range(steps):
             self.step += 1
+            self.trainer.global_step = self.step
             random = torch.Generator().manual_seed(self.step)
             pictures = torch.randn(8, 3, 6, 6, generator=random, dtype=torch.float64)
             self.optimizer.zero_grad()
@@ -128,7 +130,7 @@ class Fit:
         """State of the network without what is dormant."""
         net = copy.deepcopy(self.net)
         if isinstance(self.dormancy, Masked):
-            self.dormancy.wake(SimpleNamespace(optimizers=[], callbacks=[]), net)
+            self.dormancy.wake(SimpleNamespace(optimizers=[], callbacks=[], global_step=0), net)
             narrow(net, self.graph, self.dormancy.active)
         return net.state_dict()
 
@@ -176,7 +178,8 @@ def test_losses_logits_and_weights_are_those_of_the_released_training(kind):
         for norm, decay in ((False, meta["weight_decay"]), (True, 0.0))
     ]
     optimizer = SGD(groups, lr=meta["lr"], momentum=meta["momentum"])
-    trainer, dormancy, losses = SimpleNamespace(optimizers=[optimizer], callbacks=[]), kind(net, graph), []
+    trainer = SimpleNamespace(optimizers=[optimizer], callbacks=[], global_step=0)
+    dormancy, losses = kind(net, graph), []
     for phase, active in enumerate(meta["active_clean"]):
         if phase:
             dormancy.wake(trainer, net)
@@ -196,7 +199,7 @@ def test_losses_logits_and_weights_are_those_of_the_released_training(kind):
     expected = golden.build("clean_final").double()
     narrow(expected, graph, meta["active_clean"][-1])
     if kind is Masked:
-        dormancy.wake(SimpleNamespace(optimizers=[], callbacks=[]), net)
+        dormancy.wake(SimpleNamespace(optimizers=[], callbacks=[], global_step=0), net)
         narrow(net, graph, meta["active_clean"][-1])
     without = {name for name in net.state_dict() if name.endswith(COUNTER)}
     found, expected = (

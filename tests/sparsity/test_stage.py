@@ -141,8 +141,8 @@ def test_a_network_begins_with_the_channels_of_the_release(rule):
     graph = golden.graph(net)
     groups = [graph[name] for name in golden.meta["prunable_order"]]
     explorer = Explorer(ChannelBudgets(), RegrowSampling(), Limits(), Dense.of(graph))
-    removed = golden.meta["S"] - golden.meta["init_channel_ratio"]
-    first = explorer.first(groups, dict(net.named_parameters()), removed)
+    shares = golden.meta["S"], golden.meta["init_channel_ratio"]
+    first = explorer.first(groups, dict(net.named_parameters()), *shares)
     assert first.active == golden.meta["init_active"]
     assert first.grown == {}
 
@@ -280,7 +280,7 @@ def test_the_largest_filters_are_there_at_first():
     net, graph = chain()
     net.convs[0].weight.data = torch.full((6, 3, 3, 3), 0.1) * torch.tensor([3.0, 1, 5, 2, 4, 0]).view(6, 1, 1, 1)
     explorer = Explorer(ChannelBudgets(), RegrowSampling(), Limits(), Dense.of(graph))
-    assert explorer.first([graph["convs.0"]], dict(net.named_parameters()), 0.5).kept == {"convs.0": [0, 2, 4]}
+    assert explorer.first([graph["convs.0"]], dict(net.named_parameters()), 0.5, 0.0).kept == {"convs.0": [0, 2, 4]}
 
 
 def test_what_stays_and_what_comes_back_is_active_in_ascending_order():
