@@ -138,7 +138,11 @@ def phase_names(config: DictConfig) -> dict[str, str]:
 
 def build_phase(recipe: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]) -> Training:
     """One phase as its recipe describes it."""
-    return instantiate(recipe, _partial_=True)(net=net, num_classes=data.num_classes, renew=renew)
+    make = instantiate(recipe, _partial_=True)
+    try:
+        return make(net=net, num_classes=data.num_classes, renew=renew)
+    except TypeError as error:  # a recipe of another kind of phase, say
+        raise ValueError(f"{recipe._target_} cannot be built from its recipe: {error}") from error
 
 
 def renew(net: nn.Module, config: DictConfig, data: Pictures) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pruning_lit.builder import build
 from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_selections, trace
 from pruning_lit.command import command
-from pruning_lit.criteria import Criterion, Magnitude
+from pruning_lit.criteria import Criterion, Magnitude, NotYet
 from pruning_lit.experiment import forward_once
 from pruning_lit.input_shape import expected_input
 from pruning_lit.models import load_weights
@@ -56,7 +56,7 @@ def run(config: DictConfig, folder: Path) -> None:
         insert_scatters(net, example)
     graph = trace(net, example)
     sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
-    if sparsity is not None or "criterion" in named:
+    if sparsity is not None or named & {"criterion", "method"}:
         graph = graph.protect(instantiate(config.criterion).unjudged(net, graph))
     plan, scored_by, refused = None, "", None
     if sparsity is not None:
@@ -111,6 +111,10 @@ def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: Cha
             ) from None
         scores = Magnitude().scores(net, graph, population, NoPictures())
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs pictures"
+    except NotYet:
+        scores = Magnitude().scores(net, graph, population, NoPictures())
+        sparsity.suit(Magnitude())
+        told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs training"
     return sparsity.plan(graph, scores), told
 
 

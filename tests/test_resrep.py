@@ -286,7 +286,7 @@ def refused(cli, tmp_path: Path, *overrides: str) -> str:
             "gradient_reset.optimizer must be torch.optim.SGD: a pull of constant length kills rows there, but RMSprop",
         ),
         (["sparsity.reduction=0.999"], "sparsity.reduction=0.999 cannot be met"),
-        (["gradient_reset.pull=1e-4"], "(gradient_reset.fit_to=epochs chooses a pace that fits)"),
+        (["gradient_reset.pull=1e-4"], "(method.fit_to=epochs chooses a pace that fits)"),
         (
             ["method.fit_to=epochs", "gradient_reset.pull=1e-4"],
             "gradient_reset.epochs=2: 60 optimizer steps are too few for rows to be forgotten, about ",

@@ -128,9 +128,13 @@ class RowMasks(Pruning):
         data = trainer.datamodule  # type: ignore[attr-defined]
         dead = DeadRows(module, self.threshold, self.force_masked)
         self.conversion = Conversion(module.seats, dead.kept, self.norms)
-        record = {}
+        record: dict[str, Any] = {}
         if trainer.is_global_zero:
             record = dead.record(self.conversion, data, trainer.max_epochs or 0, self.history)
+            record["notes"].append(
+                f"Every row was pulled by {module.pull:g}; after {self.start_step:,} steps masks began to grow by "
+                f"{self.granularity} row(s) every {self.interval} steps."
+            )
         self.cuts.append(trainer.strategy.broadcast(record))
         if not trainer.is_global_zero:
             return

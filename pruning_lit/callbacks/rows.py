@@ -20,6 +20,7 @@ class Forgetting(Protocol):
         graph: the groups of the network without them, in which what cannot be pruned is protected.
         seats: where they are.
         criterion, sparsity: how long rows are, and how many channels are to stay.
+        pull: length of the pull on every row.
     """
 
     net: nn.Module
@@ -27,6 +28,7 @@ class Forgetting(Protocol):
     seats: Sequence[Seat]
     criterion: Criterion
     sparsity: Sparsity
+    pull: float
 
 
 @dataclass(frozen=True)

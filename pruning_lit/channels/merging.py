@@ -58,18 +58,19 @@ def merge(
         A convolution with bias, in the precision and on the device of ``conv``; the sums are made in float64.
 
     Raises:
-        ValueError: the convolution has groups, or ``keep`` names no channels or some that do not exist.
+        ValueError: the three do not fit together, the convolution is transposed or has groups, the norm has no running
+            statistics, or ``keep`` names no channels or some that do not exist.
 
     Source: Ding et al. 2021 (ResRep), section 3.2.
     """
-    if conv.groups > 1:
-        raise ValueError(f"a compactor cannot be merged into a convolution with {conv.groups} groups")
+    _require_mergeable(conv, norm, compactor)
     positions = list(range(conv.out_channels)) if keep is None else [int(position) for position in keep]
     if not positions or sorted({*positions}) != positions or positions[0] < 0 or positions[-1] >= conv.out_channels:
         raise ValueError(f"keep must list ascending channels of 0…{conv.out_channels - 1}, got {positions}")
-    weight = compactor if isinstance(compactor, Tensor | None) else compactor.weight
-    matrix = None if weight is None else weight.flatten(1)  # type: ignore[operator]
+    matrix = _matrix(compactor)
     kernel, bias = folded(conv, norm, matrix)
+    if isinstance(offset := getattr(compactor, "bias", None), Tensor):
+        bias = bias + offset.detach().double()
     merged = nn.Conv2d(
         conv.in_channels,
         len(positions),
@@ -83,3 +84,27 @@ def merge(
         merged.weight.copy_(kernel[positions])
         merged.bias.copy_(bias[positions])  # type: ignore[union-attr]
     return merged
+
+
+def _matrix(compactor: Tensor | nn.Module | None) -> Tensor | None:
+    """The matrix of a compactor in whatever form."""
+    weight = compactor if isinstance(compactor, Tensor | None) else compactor.weight
+    return weight.flatten(1) if isinstance(weight, Tensor) else None
+
+
+def _require_mergeable(conv: nn.Conv2d, norm: nn.Module | None, compactor: Tensor | nn.Module | None) -> None:
+    if not isinstance(conv, nn.Conv2d):
+        raise ValueError(f"expected a torch.nn.Conv2d to merge into, got a {type(conv).__name__}")
+    if conv.groups > 1:
+        raise ValueError(f"a compactor cannot be merged into a convolution with {conv.groups} groups")
+    if norm is not None and not isinstance(norm, _BatchNorm):
+        raise ValueError(f"expected a batch norm between the two, got a {type(norm).__name__}")
+    if norm is not None and norm.running_mean is None:
+        raise ValueError("the batch norm has no running statistics, so what it does depends on the batch")
+    if norm is not None and norm.num_features != conv.out_channels:
+        raise ValueError(f"the batch norm has {norm.num_features} channels, the convolution makes {conv.out_channels}")
+    matrix, expected = _matrix(compactor), (conv.out_channels, conv.out_channels)
+    if matrix is not None and tuple(matrix.shape) != expected:
+        raise ValueError(
+            f"expected a compactor of {expected}, as a matrix or a 1x1 convolution, got {tuple(matrix.shape)}"
+        )

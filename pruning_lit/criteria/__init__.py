@@ -1,6 +1,6 @@
 """How much each channel matters: one file per criterion."""
 
-from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.base import Calibration, Criterion, NotYet
 from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold
 from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
 from pruning_lit.criteria.column_subset import ColumnSubset
@@ -17,6 +17,7 @@ __all__ = [
     "CompactorNorm",
     "Criterion",
     "Magnitude",
+    "NotYet",
     "Random",
     "RedundancyGraph",
     "RedundancyScores",

@@ -21,6 +21,10 @@ class Calibration(Protocol):
         ...
 
 
+class NotYet(ValueError):
+    """Only training can give these scores, and there has been none."""
+
+
 class Criterion(ABC):
     """How much each channel of a network matters.
 

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.makers import is_padded
 
 
 def global_threshold(scales: Sequence[Tensor], percent: float) -> tuple[Tensor, list[Tensor]]:
@@ -150,6 +151,4 @@ class BatchNormScale(Criterion):
 def _is_stream(graph: ChannelGraph, group: ChannelGroup, num_scales: int) -> bool:
     """Whether additions join the channels: those of several layers, or those of a layer and of a padded shortcut."""
     depthwise = set(group.writers) & set(group.readers)  # they hand each channel on
-    shortcuts = {item.tensor for item in graph.relabellings}
-    padded = any(piece.tensor in shortcuts and piece.role != "writes" for piece in group.slices)
-    return padded or num_scales - len(depthwise) > 1
+    return is_padded(graph, group) or num_scales - len(depthwise) > 1

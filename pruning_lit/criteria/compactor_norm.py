@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Seat, compactors
 from pruning_lit.channels.compactor import compactor_of
-from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.base import Calibration, Criterion, NotYet
 from pruning_lit.criteria.seating import Policy, Seating
 
 
@@ -60,7 +60,7 @@ class CompactorNorm(Criterion):
     ) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at. ``net`` has compactors, ``graph`` is from before they came."""
         if not compactors(net):
-            raise ValueError(
+            raise NotYet(
                 "criterion=compactor_norm has no scores yet: the rows of compactors differ only once method=resrep has "
                 "trained them"
             )

@@ -14,6 +14,10 @@ def dense_makers(group: ChannelGroup) -> list[Maker]:
 
 def made_by_several(graph: ChannelGraph, group: ChannelGroup) -> bool:
     """Whether additions join the channels: those of several layers, or those of a layer and of a padded shortcut."""
+    return is_padded(graph, group) or len({maker.layer for maker in dense_makers(group)}) > 1
+
+
+def is_padded(graph: ChannelGraph, group: ChannelGroup) -> bool:
+    """Whether a shortcut that places its channels among zeros writes into the channels."""
     relabelled = {item.tensor for item in graph.relabellings}
-    padded = any(piece.tensor in relabelled and piece.role != "writes" for piece in group.slices)
-    return padded or len({maker.layer for maker in dense_makers(group)}) > 1
+    return any(piece.tensor in relabelled and piece.role != "writes" for piece in group.slices)

@@ -14,9 +14,13 @@ from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker, Seat
 from pruning_lit.channels.remnants import Remnant, remnants, takes_up
 from pruning_lit.channels.sites import own_norms
 from pruning_lit.channels.stored import layer_of
-from pruning_lit.criteria.makers import dense_makers
+from pruning_lit.criteria.makers import dense_makers, is_padded
 
 Policy = Literal["internal_only", "coupled"]
+PADDED = (
+    "a shortcut that places channels among zeros writes into them, too; build the network with projections "
+    "(arch.shortcut=option_b arch.stem=tied)"
+)
 Row = tuple[str, int] | None  # the group and channel that an output of a layer belongs to
 FEWEST_TRIALS, MOST_TRIALS, ENOUGH = 2, 16, 16  # channels of a group, in all trials together
 SEVERAL = "several layers make its channels; criterion.policy=coupled gives them one compactor"
@@ -59,6 +63,8 @@ class Seating:
             reason = "no convolution makes its channels"
         elif reason is None and self.policy == "internal_only" and len(makers) > 1:
             reason = SEVERAL
+        elif reason is None and is_padded(self.graph, group):
+            reason = PADDED
         if reason is not None:
             self.reasons[group.name] = reason
         return tuple(dict.fromkeys(maker.weight for maker in makers))

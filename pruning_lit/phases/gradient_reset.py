@@ -67,6 +67,7 @@ class GradientReset(GradientEditing):
         self.masks = self._row_masks()
         self.seats: list[Seat] = []
         self.there: list[Compactor] = []
+        self.informed: set[str] = set()
 
     def _row_masks(self) -> RowMasks:
         found = [callback for callback in self.callbacks.values() if isinstance(callback, RowMasks)]
@@ -143,15 +144,21 @@ class GradientReset(GradientEditing):
                 raise ValueError(f"{name}.epochs={self.epochs}: {error}") from error
             self.pull, self.masks.start_step = pace.pull, pace.start
             self.masks.interval, self.masks.granularity = pace.interval, pace.granularity
-            log.info("fitted to %d epochs: %s", self.epochs, pace.overrides(epoch.exact, name))
+            self._inform(f"fitted to {self.epochs} epochs: {pace.overrides(epoch.exact, name)} (start in epochs)")
         self._tell(name, forecast(pace, num_rows, run), num_rows)
 
     def _tell(self, name: str, expected: Forecast, num_rows: int) -> None:
         if expected.refusals:
-            raise ValueError(f"{name}: {expected.refusals[0]} ({name}.fit_to=epochs chooses a pace that fits)")
-        log.info("about %d rows are to go: %s", num_rows, expected)
+            raise ValueError(f"{name}: {expected.refusals[0]} (method.fit_to=epochs chooses a pace that fits)")
+        self._inform(f"about {num_rows} rows are to go: {expected}")
         for warning in expected.warnings:
             log.warning("%s: %s", name, warning)
+
+    def _inform(self, text: str) -> None:
+        """Log, once."""
+        if text not in self.informed:
+            log.info("%s", text)
+        self.informed.add(text)
 
     def _rows_to_go(self, graph: ChannelGraph) -> int:
         """About how many channels the budget takes: those it takes where their order is chance."""

@@ -42,7 +42,7 @@ def forgetting(
     graph = Population(criterion, sparsity).graph(net, EXAMPLE)
     seats = criterion.seats(net, graph, sparsity.population(graph))
     insert_compactors(net, seats)
-    module = SimpleNamespace(net=net, graph=graph, seats=seats, criterion=criterion, sparsity=sparsity)
+    module = SimpleNamespace(net=net, graph=graph, seats=seats, criterion=criterion, sparsity=sparsity, pull=1e-4)
     set_lengths(module, lengths)
     write_masks(module, {"conv1": [], "conv2": []} | (listed or {}))
     return module

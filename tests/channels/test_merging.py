@@ -219,3 +219,29 @@ def test_channels_that_are_none_twice_unordered_or_unknown_are_refused(keep):
 
 def test_it_is_found_under_the_phase_s_name_too():
     assert scripts_import_it_from.merge is merge
+
+
+def test_the_bias_of_a_1x1_convolution_is_merged_too():
+    torch.manual_seed(0)
+    conv, norm, mixing = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5).eval(), nn.Conv2d(5, 5, 1)
+    randomise(norm)
+    pictures = torch.randn(2, 3, 6, 6)
+    expected = mixing(norm(conv(pictures)))[:, [0, 3]]
+    torch.testing.assert_close(merge(conv, norm, mixing, [0, 3])(pictures), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm", "compactor", "told"),
+    [
+        (nn.ConvTranspose2d(5, 5, 3), None, None, r"expected a torch\.nn\.Conv2d to merge into, got a ConvTranspose2d"),
+        (nn.Conv2d(3, 5, 3), nn.ReLU(), None, "expected a batch norm between the two, got a ReLU"),
+        (nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, track_running_stats=False), None, "has no running statistics"),
+        (nn.Conv2d(3, 5, 3), nn.BatchNorm2d(4), None, "the batch norm has 4 channels, the convolution makes 5"),
+        (nn.Conv2d(3, 5, 3), None, nn.Conv2d(5, 4, 1), r"expected a compactor of \(5, 5\), .*got \(4, 5\)"),
+        (nn.Conv2d(3, 5, 3), None, nn.Conv2d(5, 5, 3), r"expected a compactor of \(5, 5\), .*got \(5, 45\)"),
+    ],
+    ids=["transposed", "no norm", "no statistics", "other width", "not square", "not 1x1"],
+)
+def test_what_does_not_fit_together_is_not_merged(conv, norm, compactor, told):
+    with pytest.raises(ValueError, match=told):
+        merge(conv, norm, compactor)

@@ -490,7 +490,5 @@ def test_averaged_weights_are_refused():
 
 
 def test_a_run_too_short_for_rows_to_die_is_refused_with_what_to_do():
-    with pytest.raises(
-        ValueError, match=r"gradient_reset: .*\(gradient_reset.fit_to=epochs chooses a pace that fits\)"
-    ):
+    with pytest.raises(ValueError, match=r"gradient_reset: .*\(method.fit_to=epochs chooses a pace that fits\)"):
         fit(phase(started()), Batches(random_batches(3)), 3)
