@@ -138,7 +138,7 @@ def test_budgets_are_met(tmp_path, sparsity):
         (["criterion.num_images=0"], "criterion.num_images is a whole number of at least 1, got 0"),
         (["criterion=magnitude"], "criterion=redundancy_graph, which Magnitude does not know"),
         (["criterion.bn_mode=test"], "criterion.bn_mode is one of ['eval', 'train'], got 'test'"),
-        (["arch.shortcut=linear"], "shortcut is 'option_a' or 'conv', got 'linear'"),
+        (["arch.shortcut=linear"], "shortcut is 'option_a', 'option_b' or 'conv', got 'linear'"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(cli, tmp_path, settings, told):

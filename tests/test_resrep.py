@@ -236,7 +236,7 @@ def test_masked_rows_that_live_stay_unless_forced_and_the_report_tells_the_price
     )
     assert total(kept, "masked_alive") == total(forced, "masked_alive") > 0
     assert kept["compacted"][0]["changed"] == 0
-    assert any(f"{total(kept, 'masked_alive')} masked rows are not dead yet" in note for note in kept["notes"])
+    assert any(f"{total(kept, 'masked_alive')} masked row(s) not dead yet" in note for note in kept["notes"])
     assert forced["compacted"][0]["forced"]
     assert forced["reduction"]["macs"] >= 0.5 > kept["reduction"]["macs"]
     assert forced["cut_error"] > kept["cut_error"]

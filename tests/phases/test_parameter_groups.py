@@ -302,7 +302,7 @@ def test_parameters_that_are_described_by_anything_else_are_refused():
 def from_recipe(name: str, net: nn.Module) -> Training:
     """The phase of a recipe, with what the release of its paper trains."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        recipe = compose("config", overrides=[f"recipe@train={name}", "name=any"]).train
+        recipe = compose("config", overrides=[f"recipe@train={name}", "sparsity=channels_50", "name=any"]).train
     return instantiate(recipe, _partial_=True)(net=net, num_classes=10)
 
 
