@@ -161,6 +161,11 @@ class ExplorationStages(Pruning):
         self.spent["macs"] += self.stages[-1]["macs"]
         self.spent["dense_macs"] += Dense.of(module.graph).macs
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What training has cost so far, for the report."""
+        if self.cuts:
+            self.cuts[-1]["exploration"]["share_of_training"] = self.spent["macs"] / max(1, self.spent["dense_macs"])
+
     def open(self, trainer: Trainer, module: Exploring) -> None:
         """Choose the channels that the network begins with."""
         assert self.dormancy is not None
