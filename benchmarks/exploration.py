@@ -136,7 +136,7 @@ class Trained:
 
     def begin(self) -> None:
         """The first choice."""
-        first = self.explorer.first(self.groups, dict(self.net.named_parameters()), SPARSITY - INIT_REGROW)
+        first = self.explorer.first(self.groups, dict(self.net.named_parameters()), SPARSITY, INIT_REGROW)
         self._rest(first)
 
     def stage(self, share: float) -> float:
