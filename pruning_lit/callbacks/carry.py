@@ -59,6 +59,12 @@ def carry_averages(callbacks: Iterable[Callback], moves: Moves) -> None:
             carry_average(average.net, moves)
 
 
+def has_averages(trainer: Trainer) -> bool:
+    """Whether a callback keeps averaged weights."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(callback, WeightAveraging | StochasticWeightAveraging) for callback in callbacks)
+
+
 def carry_average(average: nn.Module, moves: Moves) -> None:
     """Give a copy of the network, whose values are averages of those it had, the new widths in place.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from pruning_lit.callbacks.pruning import group_states, pictures_to_verify
 from pruning_lit.callbacks.rows import Forgetting, masked, row_norms
 from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, gone, verify
 from pruning_lit.channels.conversion import Conversion
@@ -13,7 +14,6 @@ from pruning_lit.sparsity import Dense
 from pruning_lit.tasks import compare
 
 DECADES = ("1e-03", "1e-04", "1e-05")
-NUM_VERIFIED = 8  # pictures on which the conversion is verified
 
 
 class DeadRows:
@@ -81,17 +81,13 @@ class DeadRows:
             epoch: in front of which the network gets its final width.
             history: see ``RowMasks``.
         """
-        net, graph, limits = self.module.net, self.module.graph, self.module.sparsity.limits
+        net, graph = self.module.net, self.module.graph
         example = data.example.to(next(net.parameters()))
         converted = copy.deepcopy(net)
         self.go_by(conversion.convert(converted, example))
-        (pictures,) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
-        error, both = verify(converted, net, pictures.to(example)), compare(net, converted, data)
+        error = verify(converted, net, pictures_to_verify(data).to(example))
+        both = compare(net, converted, data)
         counted = cost_of_widths(graph, {name: len(positions) for name, positions in self.kept.items()})
-        groups = [
-            {"name": each.name, "size": each.size * each.multiplicity, "protected": limits.why_whole(each)}
-            for each in graph.groups
-        ]
         compaction = {
             "target_macs": float(self.module.sparsity.target(graph, self.norms, self.dense)),
             "dense_macs": self.dense.macs,
@@ -108,7 +104,7 @@ class DeadRows:
             "epoch": epoch,
             "kept": self.kept,
             "gone": gone(graph, self.kept),
-            "groups": groups,
+            "groups": group_states(graph, self.module.sparsity.limits),
             "accuracy_before": both.before,
             "accuracy_after": both.after,
             "macs": counted.macs,

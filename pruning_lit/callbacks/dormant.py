@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from pruning_lit.callbacks.carry import carry_averages, carry_optimizers
-from pruning_lit.channels import ChannelGraph, ChannelRelabel, Kept, Moves, mask, narrow, verify, widen
+from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, verify, widen
 from pruning_lit.channels.cut import Cut
+from pruning_lit.channels.widen import is_relabelling
 
 
 class Dormancy(ABC):
@@ -133,7 +134,7 @@ class Masked(Dormancy):
         masked, restored = copy.deepcopy(net), copy.deepcopy(net)
         stored = dict(self.store.named_buffers())
         for name, buffer in restored.named_buffers():
-            if _is_wiring(restored, name):
+            if is_relabelling(restored, name):
                 buffer.copy_(stored[name])  # the mask has cut it where channels are dormant
         moves = narrow(restored, self.graph, self.active, rehearse=False)
         widen(restored, moves, self.store.state_dict() if values is None else values)
@@ -165,10 +166,6 @@ class Masked(Dormancy):
             mask(net, self.graph, self.active)
 
 
-def _is_wiring(net: nn.Module, name: str) -> bool:
-    return isinstance(net.get_submodule(name.rpartition(".")[0]), ChannelRelabel)
-
-
 class FadingMoments:
     """The moments of optimizers for entries that are not trained: from step to step a constant share of them is left.
 
@@ -186,14 +183,14 @@ class FadingMoments:
         self.since = step
         self.moments = {
             name: {key: state[key].clone() for key in factors if isinstance(state.get(key), Tensor)}
-            for name, _, factors, state in _moments(optimizers, parameters)
+            for name, factors, state in _moments(optimizers, parameters)
         }
 
     def give_back(
         self, optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter], moves: Moves, step: int
     ) -> None:
         """Write what is left of them, after so many optimizer steps, where the network has grown."""
-        for name, _, factors, state in _moments(optimizers, parameters):
+        for name, factors, state in _moments(optimizers, parameters):
             for key, moment in self.moments.get(name, {}).items() if name in moves else ():
                 faded = moment.to(state[key]) * factors[key] ** (step - self.since)
                 state[key].copy_(torch.where(moves[name].mark().to(faded.device), state[key], faded))
@@ -219,14 +216,15 @@ def fading_factors(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, 
 
 def _moments(
     optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter]
-) -> Iterator[tuple[str, nn.Parameter, dict[str, float], dict[str, Any]]]:
+) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
+    """Name, ``fading_factors`` and state of every parameter that an optimizer has."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             factors = fading_factors(optimizer, group)
             for parameter in group["params"]:
                 if id(parameter) in names:
-                    yield names[id(parameter)], parameter, factors, optimizer.state.get(parameter, {})
+                    yield names[id(parameter)], factors, optimizer.state.get(parameter, {})
 
 
 def _follow(trainer: Trainer, moves: Moves) -> None:

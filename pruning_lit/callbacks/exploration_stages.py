@@ -5,14 +5,13 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from pruning_lit.callbacks.agreement import require_same_on_all_ranks
-from pruning_lit.callbacks.carry import rewrap, share_buffers
+from pruning_lit.callbacks.carry import has_averages, rewrap, share_buffers
 from pruning_lit.callbacks.dormant import Dormancy, Masked, Narrowed
-from pruning_lit.callbacks.pruning import Pruning
+from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, gone, trace
 from pruning_lit.criteria import ColumnSubset, Criterion
 from pruning_lit.sparsity import Dense, Sparsity
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 EXECUTIONS: dict[str, type[Dormancy]] = {"narrow": Narrowed, "mask": Masked}
 REGROW = ("mru", "zero", "random")
 TOLD = ("at", "share", "num_kept", "num_grown", "num_pruned", "survived", "macs", "widths")  # of a stage, in the report
-NUM_VERIFIED = 8  # pictures on which the last cut is verified
 
 
 class Exploring(Protocol):
@@ -110,6 +108,7 @@ class ExplorationStages(Pruning):
         self.cuts = []
         self.stages: list[dict[str, Any]] = []
         self.spent = {"macs": 0, "dense_macs": 0}
+        self.dense_macs = 0  # of the whole network
 
     def schedule(self, removed: float) -> ExplorationSchedule:
         """The schedule by which so large a share of the channels is removed in the end; ValueError where none is."""
@@ -117,6 +116,7 @@ class ExplorationStages(Pruning):
 
     def begin(self, net: nn.Module, graph: ChannelGraph) -> None:
         """Called before training, and before a checkpoint is loaded, with the whole network."""
+        self.dense_macs = Dense.of(graph).macs
         if self.dormancy is None:
             self.dormancy = EXECUTIONS[self.execution](net, graph, self.reentry_momentum == "mirror")
 
@@ -128,8 +128,7 @@ class ExplorationStages(Pruning):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on where a checkpoint was written."""
         module = cast(Exploring, pl_module)
-        averaging = (WeightAveraging, StochasticWeightAveraging)
-        if self.execution == "mask" and any(isinstance(each, averaging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+        if self.execution == "mask" and has_averages(trainer):
             raise ValueError("averaged weights do not follow masks; explore with execution=narrow")
         if self.dormancy is not None:
             self.dormancy.to(next(module.net.parameters()))
@@ -148,7 +147,7 @@ class ExplorationStages(Pruning):
 
     def _stage_if_due(self, trainer: Trainer, pl_module: LightningModule, now: int) -> None:
         module = cast(Exploring, pl_module)
-        if not self.finished and now in self.schedule(module.removed).stages and now > self.stages[-1]["at"]:
+        if now > self.stages[-1]["at"] and not self.finished and now in self.schedule(module.removed).stages:
             self.stage(trainer, module, now)
 
     def on_train_batch_end(
@@ -159,7 +158,7 @@ class ExplorationStages(Pruning):
         if self.dormancy is not None:
             self.dormancy.hold(module.net)
         self.spent["macs"] += self.stages[-1]["macs"]
-        self.spent["dense_macs"] += Dense.of(module.graph).macs
+        self.spent["dense_macs"] += self.dense_macs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What training has cost so far, for the report."""
@@ -243,7 +242,7 @@ class ExplorationStages(Pruning):
         )
         if before is not None:
             before["active"], before["grown"] = {}, {}  # of earlier stages their sizes are enough
-        record, dense = self.stages[-1], Dense.of(module.graph).macs
+        record, dense = self.stages[-1], self.dense_macs
         figures = {
             "channels": float(sum(widths.values())),
             "grown": float(record["num_grown"]),
@@ -271,15 +270,14 @@ class ExplorationStages(Pruning):
     def _close(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
         """The network has its final width: record the cut."""
         assert self.dormancy is not None
-        graph, limits = module.graph, module.sparsity.limits
+        graph = module.graph
         counted = cost_of_widths(graph, {name: len(each) for name, each in stage.active.items()})
         data = trainer.datamodule  # type: ignore[attr-defined]
         example = data.example.to(next(module.net.parameters()))
         if self.execution == "narrow":
             made = cost(trace(module.net, example))
             assert made == counted, f"the network that was cut has {made}, planned was {counted}"
-        (pictures,) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
-        error = self.dormancy.difference(module.net, pictures.to(example))
+        error = self.dormancy.difference(module.net, pictures_to_verify(data).to(example))
         accuracy = evaluate(module.net, data, module.task)["accuracy"] if trainer.is_global_zero else None
         total, stay = sum(group.size for group in module.groups), sum(map(len, stage.active.values()))
         self.cuts.append(
@@ -287,10 +285,7 @@ class ExplorationStages(Pruning):
                 "epoch": trainer.current_epoch,
                 "kept": stage.active,
                 "gone": gone(graph, stage.active),
-                "groups": [
-                    {"name": each.name, "size": each.size * each.multiplicity, "protected": limits.why_whole(each)}
-                    for each in graph.groups
-                ],
+                "groups": group_states(graph, module.sparsity.limits),
                 "accuracy_before": None,  # of the whole network, which was never trained
                 "accuracy_after": accuracy,
                 "macs": counted.macs,
@@ -300,7 +295,7 @@ class ExplorationStages(Pruning):
                 "exploration": {
                     "unit": self.unit,
                     "sparsity": module.removed,
-                    "dense_macs": Dense.of(graph).macs,
+                    "dense_macs": self.dense_macs,
                     "stages": [{key: record[key] for key in TOLD} for record in self.stages],
                     "sizes": {group.name: group.size for group in module.groups},
                     "spent": dict(self.spent),

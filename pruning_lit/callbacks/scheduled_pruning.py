@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
@@ -17,14 +17,13 @@ from pruning_lit.callbacks.agreement import require_same_on_all_ranks
 from pruning_lit.callbacks.carry import rewrap, share_buffers
 from pruning_lit.callbacks.execution import Execution, Narrowing
 from pruning_lit.callbacks.masking import Masking
-from pruning_lit.callbacks.pruning import Pruning
+from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, cost, gone, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
-NUM_VERIFIED = 8  # pictures on which every cut is verified
 EXECUTIONS: dict[str, type[Execution]] = {"narrow": Narrowing, "mask": Masking}
 HARDLY_APART = 0.9  # the smallest score over the largest; those of a trained network are decades apart
 LARGEST_ERROR = 1e-2  # well above the rounding of half-precision hardware, well below any real difference
@@ -130,7 +129,7 @@ class ScheduledPruning(Pruning):
                 log.info(
                     "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line
                 )
-        pictures = self._pictures(data).to(example)
+        pictures = pictures_to_verify(data).to(example)
         narrow_net, error = self.execution.cut(trainer, net, graph, plan.kept, pictures)
         if not error <= LARGEST_ERROR:  # not a number counts as too large, too
             log.warning("the narrowed network differs from the masked one by %.1e of the largest output", error)
@@ -145,7 +144,7 @@ class ScheduledPruning(Pruning):
                 "epoch": trainer.current_epoch,
                 "kept": plan.kept,
                 "gone": gone(graph, plan.kept),
-                "groups": self._records(graph),
+                "groups": group_states(graph, self.sparsity.limits),
                 "scores": dict(scores),
                 "accuracy_before": before,
                 "accuracy_after": self._accuracy(trainer, module),
@@ -170,22 +169,6 @@ class ScheduledPruning(Pruning):
         self.cuts = state_dict["cuts"]
         self.dense = Dense(**state_dict["dense"]) if state_dict["dense"] else None
         self.execution.load_state_dict(state_dict["execution"])
-
-    def _records(self, graph: ChannelGraph) -> list[dict[str, Any]]:
-        """Every group with its output channels before the cut, and why it may not lose any."""
-        return [
-            {
-                "name": group.name,
-                "size": group.size * group.multiplicity,
-                "protected": self.sparsity.limits.why_whole(group),
-            }
-            for group in graph.groups
-        ]
-
-    def _pictures(self, data: Any) -> Tensor:
-        """A few training pictures, the same on all ranks."""
-        (pictures,) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
-        return pictures
 
     def _accuracy(self, trainer: Trainer, module: Prunable) -> float | None:
         """On the test pictures, by one rank; the others wait at the next exchange."""

@@ -57,7 +57,7 @@ def widen(model: nn.Module, moves: Moves, values: Mapping[str, Tensor] | None = 
     wide = {}
     for name, move in moves.items():
         present = tensors[name]
-        if _is_relabelling(model, name):  # numbers of channels, all of them other ones at other widths
+        if is_relabelling(model, name):  # numbers of channels, all of them other ones at other widths
             wide[name] = move.old.to(present.device, copy=True)
         else:
             wide[name] = _put(values.get(name, move.old).detach().to(present), move.index, present.detach())
@@ -78,7 +78,8 @@ def _put(base: Tensor, index: dict[int, Tensor], part: Tensor) -> Tensor:
     return result
 
 
-def _is_relabelling(model: nn.Module, name: str) -> bool:
+def is_relabelling(model: nn.Module, name: str) -> bool:
+    """Whether the tensor of that state-dict name is the wiring of a ``ChannelRelabel``."""
     return isinstance(model.get_submodule(name.rpartition(".")[0]), ChannelRelabel)
 
 

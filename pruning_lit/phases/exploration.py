@@ -48,15 +48,9 @@ class Exploration(Training):
         self.removed = float(sparsity.rate)
         self.allocation: Literal["gamma", "uniform"] = "gamma" if isinstance(sparsity, Global) else "uniform"
         sparsity.suit(criterion)
-        self.stages = self._stages()
+        self.stages = self.only_callback(ExplorationStages)
         self.stages.schedule(self.removed)  # they refuse what cannot be
         ChannelBudgets(self.allocation, self.stages.regrow_allocation)
-
-    def _stages(self) -> ExplorationStages:
-        found = [callback for callback in self.callbacks.values() if isinstance(callback, ExplorationStages)]
-        if len(found) != 1:
-            raise ValueError(f"the phase needs one callback pruning_lit.callbacks.ExplorationStages, got {len(found)}")
-        return found[0]
 
     def check(self, name: str, net: nn.Module, graph: ChannelGraph, steps: EpochSteps | None) -> None:
         """Also ValueError for a last stage that never comes, and for networks that cannot be explored so."""

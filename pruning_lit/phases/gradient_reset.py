@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from pruning_lit.callbacks import RowMasks
+from pruning_lit.callbacks.carry import has_averages
 from pruning_lit.channels import ChannelGraph, Compactor, Seat, compactors, insert_compactors
 from pruning_lit.criteria import CompactorNorm, Criterion
 from pruning_lit.phases.epoch_steps import EpochSteps
@@ -64,16 +64,10 @@ class GradientReset(GradientEditing):
         self.pull, self.compactor_momentum, self.fit_to = pull, compactor_momentum, fit_to
         self.criterion, self.sparsity = criterion, sparsity
         self.population = Population(criterion, sparsity)
-        self.masks = self._row_masks()
+        self.masks = self.only_callback(RowMasks)
         self.seats: list[Seat] = []
         self.there: list[Compactor] = []
         self.informed: set[str] = set()
-
-    def _row_masks(self) -> RowMasks:
-        found = [callback for callback in self.callbacks.values() if isinstance(callback, RowMasks)]
-        if len(found) != 1:
-            raise ValueError(f"the phase needs one callback pruning_lit.callbacks.RowMasks, got {len(found)}")
-        return found[0]
 
     def check(self, name: str, net: nn.Module, graph: ChannelGraph, steps: EpochSteps | None) -> None:
         """Also ValueError for an unreachable target, another optimizer than SGD, and rows that have no time to die."""
@@ -112,8 +106,7 @@ class GradientReset(GradientEditing):
     def on_fit_start(self) -> None:
         """Set the pace, now that the number of steps is known for sure."""
         super().on_fit_start()
-        averaging = (WeightAveraging, StochasticWeightAveraging)
-        if any(isinstance(callback, averaging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+        if has_averages(self.trainer):
             raise ValueError("averaged weights do not follow compactors; take the averaging callback out of this phase")
         self._settle_pace("gradient_reset", self.graph, self._epoch_steps())
         if self.trainer.is_global_zero:

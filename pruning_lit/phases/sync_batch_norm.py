@@ -37,19 +37,18 @@ class GpuSyncBatchNorm(TorchSyncBatchNorm):
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Switch the layers over."""
-        model = super().apply(model)
-        attach_selections(model)
-        attach_scatters(model)
-        attach_compactors(model)
-        return model
+        return _attached(super().apply(model))
 
     def revert(self, model: nn.Module) -> nn.Module:
         """Switch them back; called for every child in turn."""
-        model = super().revert(model)
-        attach_selections(model)
-        attach_scatters(model)
-        attach_compactors(model)
-        return model
+        return _attached(super().revert(model))
+
+
+def _attached(model: nn.Module) -> nn.Module:
+    """The model, in which what batch norms have as children acts on them again."""
+    for attach in (attach_selections, attach_scatters, attach_compactors):
+        attach(model)
+    return model
 
 
 class _OverRanks(_BatchNorm):

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule
@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pruning_lit.callbacks import ScheduledPruning
+from pruning_lit.callbacks import Pruning
 from pruning_lit.channels import ChannelGraph
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.parameter_groups import ParameterGroups
@@ -19,6 +19,7 @@ from pruning_lit.phases.schedules import Schedule
 from pruning_lit.tasks import Classification, dominant
 
 log = logging.getLogger(__name__)
+Kind = TypeVar("Kind", bound=Callback)
 
 
 class Training(LightningModule):
@@ -84,8 +85,15 @@ class Training(LightningModule):
         self.require_optimizer(name)
         self.schedule.check(self.epochs, name)
         for callback in self.callbacks.values():
-            if isinstance(callback, ScheduledPruning):
+            if isinstance(callback, Pruning):
                 callback.check(net, graph, self.epochs)
+
+    def only_callback(self, kind: type[Kind]) -> Kind:
+        """The one callback of that kind without which the phase is none; ValueError where there is not just one."""
+        found = [callback for callback in self.callbacks.values() if isinstance(callback, kind)]
+        if len(found) != 1:
+            raise ValueError(f"the phase needs one callback pruning_lit.callbacks.{kind.__name__}, got {len(found)}")
+        return found[0]
 
     def require_optimizer(self, name: str) -> None:
         """ValueError where the optimizer refuses its settings or groups; it is built for good once the phase begins."""

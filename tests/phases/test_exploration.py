@@ -278,6 +278,9 @@ def test_a_network_in_single_precision_can_be_explored_in_double_precision(execu
     module = phase(stages={"execution": execution})
     module.net.float()
     fit(module)
+    kinds = {tensor.dtype for net in (module.net, module.stages.dormancy.store) for tensor in net.parameters()}
+    assert kinds == {torch.float64}
+    assert module.stages.cuts[0]["error"] < 1e-12
 
 
 @each_execution
@@ -410,8 +413,10 @@ def check(module: Exploration) -> None:
 
 
 def test_a_phase_that_can_work_is_not_refused():
-    check(phase())
-    check(phase(stages={"unit": "steps", "last_stage": EPOCHS * STEPS - 1}))
+    in_epochs, in_steps = phase(), phase(stages={"unit": "steps", "last_stage": EPOCHS * STEPS - 1})
+    for module, length in ((in_epochs, EPOCHS), (in_steps, EPOCHS * STEPS)):
+        check(module)
+        assert module.stages.schedule(module.removed).stages[-1] < length
 
 
 def test_a_last_stage_behind_the_end_is_refused():
