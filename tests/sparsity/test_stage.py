@@ -108,6 +108,17 @@ def test_scores_are_those_of_the_release(rule, number):
 
 
 @each_stage
+def test_a_stage_draws_by_the_residuals_of_the_values_that_would_come_back(rule, number, monkeypatch):
+    recorded, given = recorded_stage(rule, number), []
+    monkeypatch.setattr(RegrowSampling, "draw", lambda self, residuals, count, generator: given.append(residuals) or [])
+    recorded.decide()
+    for group, residuals in zip(recorded.groups, given, strict=True):
+        layer = recorded.layers[group.name]
+        expected = [layer["residual"][str(each)] for each in sorted(layer["candidates"])]
+        assert residuals.tolist() == pytest.approx(expected, abs=1e-6), group.name
+
+
+@each_stage
 def test_residuals_and_chances_of_all_others_are_those_of_the_release(rule, number):
     recorded = recorded_stage(rule, number)
     for group in recorded.groups:
