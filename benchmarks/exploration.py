@@ -160,7 +160,7 @@ class Trained:
         cross_entropy(self.net(self.pictures), self.target).backward()
         self.optimizer.step()
         if self.dormancy is not None:
-            self.dormancy.hold(self.net)
+            self.dormancy.hold(self.trainer, self.net)
         return now(self.pictures) - start
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pruning_lit.builder import build
 from pruning_lit.callbacks import ScheduledPruning
-from pruning_lit.channels import adopt_on_load, insert_scatters, insert_selections, trace
+from pruning_lit.channels import adopt_on_load, cost, fill_scatters, insert_scatters, insert_selections, trace
 from pruning_lit.channels.stream import evaluating
 from pruning_lit.data import Pictures
 from pruning_lit.errors import described
@@ -25,7 +25,7 @@ from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
 from pruning_lit.report import Stopwatch
-from pruning_lit.result import leave_behind
+from pruning_lit.result import leave_behind, note_on_filled
 from pruning_lit.tasks import require_logits
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def run(config: DictConfig, folder: Path) -> None:
         ValueError, FileNotFoundError: one sentence on what a user can mend; all that can be told beforehand is checked
             before any training.
     """
+    require_scatter(config.channel_scatter)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = open_data(config)
     net = build_network(config, data)
@@ -49,12 +50,26 @@ def run(config: DictConfig, folder: Path) -> None:
     for number, (name, module) in enumerate(phases.items(), start=1):
         outcomes.append(PhaseRunner(config, folder, number, name).run(module, data))
     if _rank() == 0:
-        leave_behind(config, folder, dense, net, data, outcomes, stopwatch)
+        remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
+        leave_behind(config, folder, dense, net, data, outcomes, stopwatch, remarks)
+
+
+def require_scatter(value: Any) -> None:
+    """ValueError for a way of treating shortcuts that there is not."""
+    if not isinstance(value, bool) and value != "masked":
+        raise ValueError(f"channel_scatter must be false, true or masked, got {value!r}")
 
 
 def _rank() -> int:
     """Of this process; Lightning reads it from the environment, and launchers set it."""
     return getattr(rank_zero_only, "rank", 0)
+
+
+def fill_shortcuts(net: nn.Module, data: Pictures) -> list[str]:
+    """Give narrow shortcuts their full width back, in place; a note on what that costs, where there are any."""
+    narrow = cost(trace(net, data.example)).macs
+    layers = fill_scatters(net, data.example)
+    return [note_on_filled(layers, narrow, cost(trace(net, data.example)).macs)] if layers else []
 
 
 def open_data(config: DictConfig) -> Pictures:

@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,12 @@ def leave_behind(
     data: Pictures,
     outcomes: list[PhaseOutcome],
     stopwatch: Stopwatch,
+    remarks: Sequence[str] = (),
 ) -> Report:
     """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and the pictures, and print the table.
 
     The accuracy is that of the last epoch, on the test pictures, and so for every phase; the best epoch, where one
-    could be chosen, stands beside it.
+    could be chosen, stands beside it. ``remarks`` are further notes for the report.
     """
     graph, narrowed = trace(dense, data.example), trace(net, data.example)
     device = torch.device("cuda" if on_gpu(config.trainer.accelerator) else "cpu")
@@ -91,7 +93,7 @@ def leave_behind(
         explored=[exploration.record for exploration in explored],
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
-        notes=[*notes_on(cuts), *_published_count(narrowed)],
+        notes=[*notes_on(cuts), *_published_count(narrowed), *remarks],
         command=f"python -m pruning_lit {shlex.join(as_typed(sys.argv[1:]))}",
         versions=versions(),
         hardware=hardware(device),
@@ -169,6 +171,22 @@ def _published_count(graph: ChannelGraph) -> list[str]:
     return [
         f"Counted as in Network Slimming's tables (batch norms in front of selections whole): {whole:,} parameters."
     ]
+
+
+def note_on_filled(layers: Sequence[str], narrow: int, filled: int) -> str:
+    """A sentence on layers that have their full width again.
+
+    Args:
+        layers: their names.
+        narrow: multiply-accumulates of the network with scatters behind them.
+        filled: and without.
+    """
+    which = f"{layers[0]} has its" if len(layers) == 1 else f"{', '.join(layers)} have their"
+    return (
+        f"{which} full width again, with zeros where channels went (channel_scatter=masked): the network costs "
+        f"{filled:,} MACs, {filled - narrow:,} more than with narrow layers there; all that is told of groups counts "
+        "these zeros as removed."
+    )
 
 
 def _figures(graph: ChannelGraph, accuracy: float | None, latency: list[Latency], which: str) -> Figures:

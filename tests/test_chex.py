@@ -289,7 +289,7 @@ STAGES = "explore.callbacks.stages."
         ([f"{STAGES}last_stage=5"], "last_stage=5 lies beyond the training, whose epochs are 0 to 4"),
         ([f"{STAGES}unit=steps", f"{STAGES}last_stage=25"], "last_stage=25 lies beyond the training"),
         ([f"{STAGES}execution=both"], "execution must be one of ['narrow', 'mask'], got 'both'"),
-        ([f"{STAGES}regrow_init=ema"], "regrow_init must be one of ['mru', 'zero', 'random'], got 'ema'"),
+        ([f"{STAGES}regrow_init=old"], "regrow_init must be one of ['mru', 'zero', 'random', 'ema'], got 'old'"),
         (["sparsity.rate=0"], "sparsity must lie between 0 and 1, got 0"),
         (["sparsity.rate=1"], "sparsity.rate 1 lies outside"),
         (["sparsity=macs_50"], "exploration takes a share of channels, sparsity=global or sparsity=uniform, not Macs"),

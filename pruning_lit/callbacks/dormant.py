@@ -2,17 +2,18 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, Optimizer
 
 from pruning_lit.callbacks.carry import carry_averages, carry_optimizers
+from pruning_lit.callbacks.fading import FadingMoments
+from pruning_lit.callbacks.shift_gradients import ShiftGradients
 from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, verify, widen
 from pruning_lit.channels.cut import Cut
+from pruning_lit.channels.scatters import SOURCE, has_scatter
 from pruning_lit.channels.widen import is_relabelling
 
 
@@ -28,11 +29,15 @@ class Dormancy(ABC):
     Attributes:
         store: a whole network with the most recently used values, of what is active those of the latest stage.
         active: by group, the positions of the channels that are trained; groups that are not named are whole.
+        moves: from the store to what is active.
+        settled: whether nothing comes back any more; the store is empty then.
     """
 
     def __init__(self, net: nn.Module, graph: ChannelGraph, keep_momentum: bool = False) -> None:
         self.store, self.graph, self.keep_momentum = copy.deepcopy(net), graph, keep_momentum
         self.active: dict[str, list[int]] = {}
+        self.moves: Moves = {}
+        self.settled = False
 
     @abstractmethod
     def wake(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -51,28 +56,41 @@ class Dormancy(ABC):
     def rest(self, trainer: Trainer, net: nn.Module, active: Kept) -> None:
         """Let all channels of the whole network fall dormant that are not ``active``."""
 
-    def hold(self, net: nn.Module) -> None:  # noqa: B027 - what is not there needs not be held
-        """Called after every optimizer step: what is dormant stays so."""
+    @abstractmethod
+    def hold(self, trainer: Trainer, net: nn.Module) -> None:
+        """Called after every batch: what is dormant stays so."""
 
-    def resume(self, net: nn.Module) -> None:  # noqa: B027 - as for ``hold``
+    @abstractmethod
+    def resume(self, net: nn.Module) -> None:
         """Called when a checkpoint has been loaded into ``net`` and into this."""
 
     @abstractmethod
     def difference(self, net: nn.Module, pictures: Tensor) -> float:
         """How far the narrowed network is from the masked one right behind a stage, see ``verify``."""
 
+    def settle(self) -> None:
+        """What is active stays so for good: drop all that was kept for the rest."""
+        self.settled, self.moves = True, {}
+        self.store.to("meta")
+
     def to(self, like: Tensor) -> None:
         """Move the store to the device and the precision of a tensor."""
-        self.store.to(like)
+        if not self.settled:
+            self.store.to(like)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors to go on with."""
+        if self.settled:
+            return {"active": self.active, "store": None}
         store = {name: tensor.detach().cpu() for name, tensor in self.store.state_dict().items()}
         return {"active": self.active, "store": store}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue."""
         self.active = state["active"]
+        if state["store"] is None:
+            self.settle()
+            return
         self.store.to(next(tensor.dtype for tensor in state["store"].values() if tensor.is_floating_point()))
         self.store.load_state_dict(state["store"])
 
@@ -82,11 +100,12 @@ class Narrowed(Dormancy):
 
     def __init__(self, net: nn.Module, graph: ChannelGraph, keep_momentum: bool = False) -> None:
         super().__init__(net, graph, keep_momentum)
-        self.moves: Moves = {}
-        self.fading = FadingMoments()
+        self.fading, self.shifts = FadingMoments(), ShiftGradients()
+        self.steps = 0  # of the optimizer, up to which moments have faded
 
     def wake(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
         """See ``Dormancy``."""
+        self.shifts.detach()
         grown = widen(net, self.moves, self.store.state_dict() if values is None else values)
         _follow(trainer, grown)
         if self.keep_momentum:
@@ -102,8 +121,23 @@ class Narrowed(Dormancy):
         self.active = {name: list(positions) for name, positions in active.items()}
         if self.keep_momentum:
             self.fading.take(trainer.optimizers, dict(net.named_parameters()), trainer.global_step)
+            self.steps = trainer.global_step
         self.moves = narrow(net, self.graph, self.active, rehearse=False)  # rehearsed when the graph was traced
         _follow(trainer, self.moves)
+        if self.keep_momentum:
+            self.shifts.attach(net, self.moves)
+
+    def hold(self, trainer: Trainer, net: nn.Module) -> None:
+        """What is dormant is not there; but the momentum of some of it would move."""
+        if self.keep_momentum and not self.settled and trainer.global_step > self.steps:
+            self.fading.fold(trainer.optimizers, dict(net.named_parameters()), self.shifts.take())
+            self.steps = trainer.global_step
+
+    def settle(self) -> None:
+        """See ``Dormancy``."""
+        super().settle()
+        self.shifts.detach()
+        self.fading = FadingMoments()
 
     def difference(self, net: nn.Module, pictures: Tensor) -> float:
         """See ``Dormancy``."""
@@ -113,17 +147,20 @@ class Narrowed(Dormancy):
 
     def state_dict(self) -> dict[str, Any]:
         """See ``Dormancy``."""
-        return super().state_dict() | {"fading": self.fading.state_dict()}
+        return super().state_dict() | {"fading": self.fading.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See ``Dormancy``."""
         super().load_state_dict(state)
         self.fading.load_state_dict(state["fading"])
+        self.steps = state["steps"]
 
     def resume(self, net: nn.Module) -> None:
         """Find out again which entries of the store are in the network."""
-        if self.active:
+        if self.active and not self.settled:
             self.moves = Cut.of(self.store, self.graph, self.active).between(self.store, net)
+            if self.keep_momentum:
+                self.shifts.attach(net, self.moves)
 
 
 class Masked(Dormancy):
@@ -152,7 +189,13 @@ class Masked(Dormancy):
     def rest(self, trainer: Trainer, net: nn.Module, active: Kept) -> None:
         """See ``Dormancy``."""
         self.active = {name: list(positions) for name, positions in active.items()}
-        self.hold(net)
+        self.resume(net)
+        self.hold(trainer, net)
+
+    def resume(self, net: nn.Module) -> None:
+        """Find out which entries of the store are active."""
+        if self.active and not self.settled:
+            self.moves = narrow(copy.deepcopy(self.store), self.graph, self.active, rehearse=False)
 
     def difference(self, net: nn.Module, pictures: Tensor) -> float:
         """See ``Dormancy``."""
@@ -160,71 +203,18 @@ class Masked(Dormancy):
         narrow(narrowed, self.graph, self.active, rehearse=False)
         return verify(narrowed, net, pictures)
 
-    def hold(self, net: nn.Module) -> None:
+    def hold(self, trainer: Trainer, net: nn.Module) -> None:
         """See ``Dormancy``."""
-        if self.active:
-            mask(net, self.graph, self.active)
-
-
-class FadingMoments:
-    """The moments of optimizers for entries that are not trained: from step to step a constant share of them is left.
-
-    Attributes:
-        moments: by name of a parameter, by key of its state, the whole tensor when the channels fell dormant.
-        since: optimizer steps that had been done then.
-    """
-
-    def __init__(self) -> None:
-        self.moments: dict[str, dict[str, Tensor]] = {}
-        self.since = 0
-
-    def take(self, optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter], step: int) -> None:
-        """Remember the moments of the whole network, after so many optimizer steps."""
-        self.since = step
-        self.moments = {
-            name: {key: state[key].clone() for key in factors if isinstance(state.get(key), Tensor)}
-            for name, factors, state in _moments(optimizers, parameters)
-        }
-
-    def give_back(
-        self, optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter], moves: Moves, step: int
-    ) -> None:
-        """Write what is left of them, after so many optimizer steps, where the network has grown."""
-        for name, factors, state in _moments(optimizers, parameters):
-            for key, moment in self.moments.get(name, {}).items() if name in moves else ():
-                faded = moment.to(state[key]) * factors[key] ** (step - self.since)
-                state[key].copy_(torch.where(moves[name].mark().to(faded.device), state[key], faded))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data and tensors."""
-        return {"moments": self.moments, "since": self.since}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        self.moments, self.since = state["moments"], state["since"]
-
-
-def fading_factors(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, float]:
-    """By key of a state, the share of a moment that a step without gradient leaves; ValueError where nobody knows."""
-    if isinstance(optimizer, SGD):
-        return {"momentum_buffer": group["momentum"]}
-    if isinstance(optimizer, Adam):
-        return {"exp_avg": group["betas"][0], "exp_avg_sq": group["betas"][1], "max_exp_avg_sq": 1.0}
-    name = type(optimizer).__name__
-    raise ValueError(f"reentry_momentum=mirror knows how SGD and Adam forget, not {name}; choose reentry_momentum=zero")
-
-
-def _moments(
-    optimizers: Iterable[Optimizer], parameters: Mapping[str, nn.Parameter]
-) -> Iterator[tuple[str, dict[str, float], dict[str, Any]]]:
-    """Name, ``fading_factors`` and state of every parameter that an optimizer has."""
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            factors = fading_factors(optimizer, group)
-            for parameter in group["params"]:
-                if id(parameter) in names:
-                    yield names[id(parameter)], factors, optimizer.state.get(parameter, {})
+        if not self.active:
+            return
+        mask(net, self.graph, self.active)
+        if (
+            self.keep_momentum and not self.settled
+        ):  # scatters add the zeros that are there, so that shifts have their gradient
+            whole = self.store.state_dict()
+            for path, module in net.named_modules():
+                if has_scatter(module):
+                    net.state_dict()[f"{path}{SOURCE}"].copy_(whole[f"{path}{SOURCE}"])
 
 
 def _follow(trainer: Trainer, moves: Moves) -> None:

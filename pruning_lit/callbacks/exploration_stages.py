@@ -1,28 +1,29 @@
 """Stages of channel exploration: at scheduled moments channels are pruned, and others come back."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol, cast
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from pruning_lit.callbacks.agreement import require_same_on_all_ranks
 from pruning_lit.callbacks.carry import has_averages, rewrap, share_buffers
+from pruning_lit.callbacks.comeback import Comeback, RegrowInit
 from pruning_lit.callbacks.dormant import Dormancy, Masked, Narrowed
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
+from pruning_lit.callbacks.stage_record import TOLD, log_stage, stage_figures, stage_record
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, gone, trace
+from pruning_lit.channels.scatters import has_scatter
 from pruning_lit.criteria import ColumnSubset, Criterion
-from pruning_lit.sparsity import Dense, Sparsity
+from pruning_lit.sparsity import Dense, Macs, Sparsity
 from pruning_lit.sparsity.exploration import ChannelBudgets, ExplorationSchedule, RegrowSampling
-from pruning_lit.sparsity.stage import Explorer, Stage
+from pruning_lit.sparsity.stage import Explorer, Stage, mean_scales
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
 EXECUTIONS: dict[str, type[Dormancy]] = {"narrow": Narrowed, "mask": Masked}
-REGROW = ("mru", "zero", "random")
-TOLD = ("at", "share", "num_kept", "num_grown", "num_pruned", "survived", "macs", "widths")  # of a stage, in the report
 
 
 class Exploring(Protocol):
@@ -33,8 +34,8 @@ class Exploring(Protocol):
         graph: of the whole network, in which what is not explored is protected.
         groups: those that are explored.
         criterion: which channels matter.
-        removed: share of the channels that goes in the end.
-        allocation: ``gamma`` or ``uniform``, see ``ChannelBudgets``.
+        removed: share of the channels that goes in the end; where that is to be found out, if all groups lost alike.
+        budgets: how many channels of each group stay, and come back.
         sparsity: its limits hold.
     """
 
@@ -43,12 +44,16 @@ class Exploring(Protocol):
     groups: list[ChannelGroup]
     criterion: Criterion
     removed: float
-    allocation: Literal["gamma", "uniform"]
+    budgets: ChannelBudgets
     sparsity: Sparsity
     task: Classification
 
     def format_memory(self) -> None:
         """Put new parameters into the memory format of the phase."""
+
+    def share_by(self, scales: Mapping[str, Tensor]) -> float:
+        """Share of the channels that goes at a stage with these batch-norm scales, see ``mean_scales``."""
+        ...
 
     def fresh_values(self, whole: nn.Module) -> dict[str, Tensor]:
         """Tensors of a newly built network like ``whole``, by name."""
@@ -64,8 +69,7 @@ class ExplorationStages(Pruning):
         unit: ``epochs``, at whose start stages are; or optimizer ``steps``.
         decay: how the share falls: ``cosine``, ``linear``, ``constant``.
         regrow_allocation, sampling, residual_power: see ``ChannelBudgets`` and ``RegrowSampling``.
-        regrow_init: values with which channels come back: ``mru``: those they had when they were last used; ``zero``;
-            ``random``: those of a newly built network.
+        regrow_init, ema_decay: values with which channels come back, see ``Comeback``.
         reentry_momentum: ``zero``: they begin without momentum; ``mirror``: with what masks would have left.
         execution: ``narrow``: only what is active is there and computed; ``mask``: dormant channels are zero. With the
             same result.
@@ -87,22 +91,23 @@ class ExplorationStages(Pruning):
         regrow_allocation: Literal["per_layer", "global"] = "per_layer",
         sampling: Literal["projection", "uniform"] = "projection",
         residual_power: int = 1,
-        regrow_init: Literal["mru", "zero", "random"] = "mru",
+        regrow_init: RegrowInit = "mru",
+        ema_decay: float = 0.999,
         reentry_momentum: Literal["zero", "mirror"] = "zero",
         execution: Literal["narrow", "mask"] = "narrow",
         seed: int = 0,
     ) -> None:
         for name, value, known in (
             ("unit", unit, ("epochs", "steps")),
-            ("regrow_init", regrow_init, REGROW),
             ("reentry_momentum", reentry_momentum, ("zero", "mirror")),
             ("execution", execution, tuple(EXECUTIONS)),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
         self.init_regrow, self.interval, self.last_stage, self.decay = init_regrow, interval, last_stage, decay
-        self.unit, self.regrow_allocation, self.regrow_init = unit, regrow_allocation, regrow_init
+        self.unit, self.regrow_allocation = unit, regrow_allocation
         self.sampling = RegrowSampling(sampling, residual_power)
+        self.comeback = Comeback(regrow_init, ema_decay)
         self.reentry_momentum, self.execution, self.seed = reentry_momentum, execution, seed
         self.dormancy: Dormancy | None = None
         self.cuts = []
@@ -119,6 +124,7 @@ class ExplorationStages(Pruning):
         self.dense_macs = Dense.of(graph).macs
         if self.dormancy is None:
             self.dormancy = EXECUTIONS[self.execution](net, graph, self.reentry_momentum == "mirror")
+            self.comeback.begin(self.dormancy.store)
 
     @property
     def finished(self) -> bool:
@@ -130,6 +136,8 @@ class ExplorationStages(Pruning):
         module = cast(Exploring, pl_module)
         if self.execution == "mask" and has_averages(trainer):
             raise ValueError("averaged weights do not follow masks; explore with execution=narrow")
+        if self.execution == "narrow" and self.reentry_momentum == "mirror":
+            require_plain_gradients(trainer, module.net)
         if self.dormancy is not None:
             self.dormancy.to(next(module.net.parameters()))
             self.dormancy.resume(module.net)
@@ -156,14 +164,25 @@ class ExplorationStages(Pruning):
         """What is dormant stays so; add up what was computed."""
         module = cast(Exploring, pl_module)
         if self.dormancy is not None:
-            self.dormancy.hold(module.net)
+            self.dormancy.hold(trainer, module.net)
+            self.comeback.update(module.net, self.dormancy, trainer.global_step)
         self.spent["macs"] += self.stages[-1]["macs"]
         self.spent["dense_macs"] += self.dense_macs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What training has cost so far, for the report."""
+        """What training has cost so far, and the stage of this epoch, the last one if there were several."""
         if self.cuts:
-            self.cuts[-1]["exploration"]["share_of_training"] = self.spent["macs"] / max(1, self.spent["dense_macs"])
+            self.cuts[-1]["exploration"]["share_of_training"] = self.share_of_training
+        figures = {"training_macs": self.share_of_training}
+        if self.stages[-1]["epoch"] == trainer.current_epoch:
+            figures |= stage_figures(self.stages[-1], self.dense_macs)
+        for name, value in figures.items():  # loggers have had them at the stage; this is for the table of metrics
+            pl_module.log(f"stage/{name}", value, logger=False)
+
+    @property
+    def share_of_training(self) -> float:
+        """MACs of all batches so far, as a share of what the dense network would have taken."""
+        return self.spent["macs"] / max(1, self.spent["dense_macs"])
 
     def open(self, trainer: Trainer, module: Exploring) -> None:
         """Choose the channels that the network begins with."""
@@ -179,7 +198,7 @@ class ExplorationStages(Pruning):
         assert self.dormancy is not None
         share_buffers(module.net)  # the store of all ranks is that of one network
         schedule = self.schedule(module.removed)
-        masked = self.dormancy.wake(trainer, module.net, self._comeback(module))
+        masked = self.dormancy.wake(trainer, module.net, self.comeback.values(self.dormancy, module.fresh_values))
         data, scores = trainer.datamodule, None  # type: ignore[attr-defined]
         if not isinstance(module.criterion, ColumnSubset):
             scores = module.criterion.scores(masked, module.graph, module.groups, data)
@@ -188,7 +207,7 @@ class ExplorationStages(Pruning):
             masked,
             dict(module.net.named_parameters()),
             scores,
-            schedule.sparsity,
+            module.share_by(mean_scales(masked, module.groups)),
             schedule.share(now),
             torch.Generator().manual_seed(1_000_003 * self.seed + now),
         )
@@ -198,18 +217,8 @@ class ExplorationStages(Pruning):
         if now == schedule.last_stage:
             self._close(trainer, module, stage)
 
-    def _comeback(self, module: Exploring) -> dict[str, Tensor] | None:
-        """The values with which channels come back, where they are not those in the store."""
-        assert self.dormancy is not None
-        if self.regrow_init == "mru":
-            return None
-        if self.regrow_init == "random":
-            return module.fresh_values(self.dormancy.store)
-        return {name: torch.zeros_like(value) for name, value in self.dormancy.store.state_dict().items()}
-
     def _explorer(self, module: Exploring) -> Explorer:
-        budgets = ChannelBudgets(module.allocation, self.regrow_allocation, module.sparsity.limits.min_channels)
-        return Explorer(budgets, self.sampling, module.sparsity.limits, Dense.of(module.graph))
+        return Explorer(module.budgets, self.sampling, module.sparsity.limits, Dense.of(module.graph))
 
     def _apply(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
         assert self.dormancy is not None
@@ -220,38 +229,13 @@ class ExplorationStages(Pruning):
 
     def _remember(self, trainer: Trainer, module: Exploring, stage: Stage, now: int, share: float) -> None:
         """Tell, log and record a stage."""
-        widths = {name: len(positions) for name, positions in stage.active.items()}
         before = self.stages[-1] if self.stages else None
-        grown = {name: set(positions) for name, positions in (before or {}).get("grown", {}).items()}
-        came_back = sum(map(len, grown.values()))
-        stayed = sum(len(grown[name].intersection(stage.kept[name])) for name in grown)
-        old = {name: set(positions) for name, positions in (before or {}).get("active", {}).items()}
-        self.stages.append(
-            {
-                "at": now,
-                "share": share,
-                "active": stage.active,
-                "grown": stage.grown,
-                "num_kept": sum(map(len, stage.kept.values())),
-                "num_grown": sum(map(len, stage.grown.values())),
-                "num_pruned": sum(len(old[name] - {*stage.active[name]}) for name in old),
-                "survived": stayed / came_back if came_back else None,
-                "macs": cost_of_widths(module.graph, widths).macs,
-                "widths": widths,
-            }
-        )
+        widths = {name: len(positions) for name, positions in stage.active.items()}
+        macs = cost_of_widths(module.graph, widths).macs
+        record = stage_record(stage, now, trainer.current_epoch, share, macs, before)
+        self.stages.append(record)
         if before is not None:
             before["active"], before["grown"] = {}, {}  # of earlier stages their sizes are enough
-        record, dense = self.stages[-1], self.dense_macs
-        figures = {
-            "channels": float(sum(widths.values())),
-            "grown": float(record["num_grown"]),
-            "pruned": float(record["num_pruned"]),
-            "macs": record["macs"] / dense,
-            "training_macs": self.spent["macs"] / max(1, self.spent["dense_macs"]),
-        }
-        if record["survived"] is not None:
-            figures["survived"] = record["survived"]
         if trainer.is_global_zero:
             log.info(
                 "%s %d: %d channels stay, %d come back; %.1f %% of the dense network's MACs",
@@ -259,13 +243,11 @@ class ExplorationStages(Pruning):
                 now,
                 record["num_kept"],
                 record["num_grown"],
-                100 * record["macs"] / dense,
+                100 * macs / self.dense_macs,
             )
+            figures = stage_figures(record, self.dense_macs) | {"training_macs": self.share_of_training}
             for logger in trainer.loggers:
-                logger.log_metrics({f"stage/{name}": value for name, value in figures.items()}, trainer.global_step)
-                if isinstance(logger, TensorBoardLogger):
-                    for name, width in widths.items():
-                        logger.experiment.add_scalar(f"widths/{name}", width, trainer.global_step)
+                log_stage(logger, figures, widths, trainer.global_step)
 
     def _close(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
         """The network has its final width: record the cut."""
@@ -279,6 +261,8 @@ class ExplorationStages(Pruning):
             assert made == counted, f"the network that was cut has {made}, planned was {counted}"
         error = self.dormancy.difference(module.net, pictures_to_verify(data).to(example))
         accuracy = evaluate(module.net, data, module.task)["accuracy"] if trainer.is_global_zero else None
+        self.dormancy.settle()
+        self.comeback.end()
         total, stay = sum(group.size for group in module.groups), sum(map(len, stage.active.values()))
         self.cuts.append(
             {
@@ -294,7 +278,9 @@ class ExplorationStages(Pruning):
                 "error": error,
                 "exploration": {
                     "unit": self.unit,
-                    "sparsity": module.removed,
+                    "execution": self.execution,
+                    "regrow_init": self.comeback.init,
+                    **asked(module),
                     "dense_macs": self.dense_macs,
                     "stages": [{key: record[key] for key in TOLD} for record in self.stages],
                     "sizes": {group.name: group.size for group in module.groups},
@@ -311,6 +297,7 @@ class ExplorationStages(Pruning):
             "stages": self.stages,
             "spent": self.spent,
             "dormancy": self.dormancy.state_dict() if self.dormancy else None,
+            "comeback": self.comeback.state_dict(),
             "execution": {"cuts": [self.cuts[-1]["kept"]], "sources": {}} if masked else {},
         }
 
@@ -319,3 +306,25 @@ class ExplorationStages(Pruning):
         self.cuts, self.stages, self.spent = state_dict["cuts"], state_dict["stages"], state_dict["spent"]
         if self.dormancy is not None and state_dict["dormancy"] is not None:
             self.dormancy.load_state_dict(state_dict["dormancy"])
+        self.comeback.load_state_dict(state_dict["comeback"])
+
+
+def asked(module: Exploring) -> dict[str, float | int | None]:
+    """What was to be removed: a share ``sparsity`` of the channels, or all but ``target_macs``."""
+    budget = module.sparsity
+    if not isinstance(budget, Macs):
+        return {"sparsity": module.removed, "target_macs": None}
+    dense = Dense.of(module.graph).counted(budget.convention)
+    return {"sparsity": None, "target_macs": int(dense * (1 - budget.reduction))}
+
+
+def require_plain_gradients(trainer: Trainer, net: nn.Module) -> None:
+    """ValueError where the gradients of what is dormant on a shortcut would change the others, or are scaled."""
+    if not any(has_scatter(module) for module in net.modules()):
+        return
+    if trainer.gradient_clip_val or trainer.precision == "16-mixed":
+        setting = "trainer.gradient_clip_val" if trainer.gradient_clip_val else "trainer.precision=16-mixed"
+        raise ValueError(
+            f"reentry_momentum=mirror cannot tell what {setting} would do to shortcut channels that are not there; "
+            "choose reentry_momentum=zero or execution=mask"
+        )

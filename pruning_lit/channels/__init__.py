@@ -5,6 +5,7 @@ from pruning_lit.channels.branch import ResidualBranch
 from pruning_lit.channels.compactor import Compactor, Seat, attach_compactors, compactors, insert_compactors
 from pruning_lit.channels.cost import Cost, cost, cost_of_widths
 from pruning_lit.channels.cut import Move, Moves, Removal
+from pruning_lit.channels.filling import fill_scatters
 from pruning_lit.channels.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Maker, Tap
 from pruning_lit.channels.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
 from pruning_lit.channels.scatters import attach_scatters
@@ -48,6 +49,7 @@ __all__ = [
     "compactors",
     "cost",
     "cost_of_widths",
+    "fill_scatters",
     "gone",
     "insert_compactors",
     "insert_scatters",

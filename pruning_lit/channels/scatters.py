@@ -43,6 +43,22 @@ def has_scatter(module: nn.Module) -> bool:
     return _may_have_one(module) and isinstance(module._modules.get(SCATTER), ChannelScatter)
 
 
+def applies_scatter(module: nn.Module) -> bool:
+    """Whether this module, be it a norm folded into its convolution, writes through a scatter that was put behind it.
+
+    An architecture's own module called ``scatter``, which is called by somebody's ``forward``, is none.
+    """
+    hooked = scattered in module._forward_hooks.values()
+    return hooked and isinstance(module._modules.get(SCATTER), ChannelScatter)
+
+
+def remove_scatter(module: nn.Module) -> None:
+    """Take the scatter of a module out again; what it made goes on as it is."""
+    del module._modules[SCATTER]
+    for number in [number for number, hook in module._forward_hooks.items() if hook is scattered]:
+        del module._forward_hooks[number]
+
+
 def adopt_scatters(model: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -> None:
     """Insert the scatters that ``state`` has, with names that begin with ``prefix``, and ``model`` has not."""
     for name, module in list(model.named_modules()):

@@ -8,6 +8,7 @@ from pruning_lit.criteria.compactor_norm import CompactorNorm
 from pruning_lit.criteria.magnitude import Magnitude
 from pruning_lit.criteria.noise import Random
 from pruning_lit.criteria.redundancy import RedundancyGraph, RedundancyScores
+from pruning_lit.criteria.spatial_information import SpatialInformation
 
 __all__ = [
     "BatchNormScale",
@@ -21,6 +22,7 @@ __all__ = [
     "Random",
     "RedundancyGraph",
     "RedundancyScores",
+    "SpatialInformation",
     "channel_independence",
     "global_threshold",
 ]

@@ -80,9 +80,11 @@ def sums(
     Raises:
         ValueError: there are no pictures.
     """
-    device = next(net.parameters()).device
-    totals = {index: torch.zeros(shape, dtype=torch.float64, device=device) for index, shape in sorted(shapes.items())}
-    num_pictures = torch.zeros((), dtype=torch.int64, device=device)
+    like = next(net.parameters())  # device and precision
+    totals = {
+        index: torch.zeros(shape, dtype=torch.float64, device=like.device) for index, shape in sorted(shapes.items())
+    }
+    num_pictures = torch.zeros((), dtype=torch.int64, device=like.device)
 
     def listener(index: int) -> Callable[[Tensor], None]:
         def add(maps: Tensor) -> None:
@@ -92,7 +94,7 @@ def sums(
 
     listeners = {index: listener(index) for index in totals}
     for batch in batches:
-        observe(net, (batch.to(device),), listeners)
+        observe(net, (batch.to(like),), listeners)
         num_pictures += len(batch)
     if shared and dist.is_available() and dist.is_initialized():
         for total in (num_pictures, *totals.values()):  # in the order of the operations, the same on all ranks

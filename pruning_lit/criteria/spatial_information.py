@@ -1,8 +1,15 @@
 """Spatial information: how unevenly the edges of a channel's feature map are spread."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup
+from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.deciders import NO_CONVOLUTION, SELECTED, candidates
+from pruning_lit.criteria.gather import calibration_batches, mean_scores
 
 
 @torch.no_grad()
@@ -34,3 +41,55 @@ def spatial_information(maps: Tensor) -> Tensor:
     across = padded[..., :-2] / 2 + padded[..., 1:-1] + padded[..., 2:] / 2
     strength = torch.hypot(down[..., 2:] - down[..., :-2], across[:, :, 2:] - across[:, :, :-2])
     return strength.flatten(2).std(dim=2, correction=0).double()
+
+
+class SpatialInformation(Criterion):
+    """Mean spatial information of the maps that make a channel, over seeded training pictures.
+
+    The maps are the outputs of convolutions, before normalisation and activation; depthwise ones, which hand on what
+    they read, do not count. Where several maps make a channel their scores are added, which is an extension: those of
+    all convolutions that write into a residual stream, of all uses of one layer, and of all channels that leave
+    together. Groups without a two-dimensional convolution stay whole.
+
+    Args:
+        num_images: pictures looked at over all ranks; fewer where the data set has fewer.
+        batch_size: pictures per forward pass.
+        augment: crop and mirror them as in training, as the release's are.
+        seed: of their choice and augmentation.
+
+    Source: the release of Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression" (arXiv 2203.15794),
+    its part for detection, which looks at 100 batches of the training.
+    """
+
+    def __init__(self, num_images: int = 640, batch_size: int = 128, augment: bool = True, seed: int = 0) -> None:
+        for name, value in (("num_images", num_images), ("batch_size", batch_size)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"criterion.{name} must be a whole number of at least 1, got {value!r}")
+        self.num_images, self.batch_size, self.augment, self.seed = num_images, batch_size, augment, seed
+
+    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+        """Groups that no two-dimensional convolution makes."""
+        return {
+            group.name: NO_CONVOLUTION if group.makers else SELECTED
+            for group in graph.prunable
+            if not candidates(graph, group)
+        }
+
+    def scores(
+        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
+    ) -> dict[str, Tensor]:
+        """See ``Criterion``; ValueError for a group that no convolution makes, and where maps are not finite."""
+        made = [replace(group, taps=tuple(maker.output for maker in candidates(graph, group))) for group in groups]
+        for group in made:
+            if not group.taps:
+                raise ValueError(f"group {group.name!r} stays whole: {NO_CONVOLUTION}; leave it out (see unjudged)")
+        batches = calibration_batches(data, self.num_images, self.seed, self.augment, self.batch_size)
+        means = mean_scores(net, made, batches, spatial_information)
+        return {group.name: _added(group, means) for group in made}
+
+
+def _added(group: ChannelGroup, means: dict[int, Tensor]) -> Tensor:
+    total = torch.stack([means[tap.operation][tap.positions].sum(1) for tap in group.taps]).sum(0)
+    if not bool(total.isfinite().all()):
+        raise ValueError(f"group {group.name!r}: the maps of its channels are not finite; the training diverged")
+    return total

@@ -25,7 +25,7 @@ class Exploration:
 
     Attributes:
         unit: ``epochs`` or ``steps`` of the optimizer, at which stages were.
-        sparsity: share of the channels that was to go in the end.
+        sparsity: share of the channels that was to go in the end; None: a target of MACs was set.
         dense_macs: of the whole network.
         stages: what the network began with, then every stage: ``at``; ``share`` of the channels to come back;
             ``num_kept`` for their own sake, ``num_grown`` that came back, ``num_pruned`` that fell dormant;
@@ -35,15 +35,20 @@ class Exploration:
         spent: ``macs`` of all forward passes before the last stage, those of a batch counted for one picture of it, and
             ``dense_macs``, what the whole network would have taken.
         share_of_training: the ratio of the two over the whole training; None: not known.
+        target_macs: MACs that were to be left at most; None: a share of the channels was set.
+        execution, regrow_init: the settings of these names; None: not known.
     """
 
     unit: str
-    sparsity: float
+    sparsity: float | None
     dense_macs: int
     stages: Sequence[Mapping[str, Any]]
     sizes: Mapping[str, int]
     spent: Mapping[str, int]
     share_of_training: float | None = None
+    target_macs: int | None = None
+    execution: str | None = None
+    regrow_init: str | None = None
 
     @property
     def moments(self) -> list[int]:
@@ -78,7 +83,10 @@ class Exploration:
         widths = {name: [stage["widths"][name] for stage in self.stages] for name in self.sizes}
         return {
             "unit": self.unit,
+            "execution": self.execution,
+            "regrow_init": self.regrow_init,
             "sparsity": self.sparsity,
+            "target_macs": self.target_macs,
             "dense_macs": self.dense_macs,
             "stages": len(later),
             "first_stage": self.moments[1],

@@ -12,6 +12,16 @@ matter most; of all others, those just left out as well as those long *dormant*,
 next stage. The rest fell dormant or stayed so. The share that comes back falls by a schedule, and at the last stage it
 is nothing: since then the network has been final."""
 PICTURE = "active channels, MACs, and the channels that came and went, from stage to stage"
+EXECUTED = {
+    "narrow": "Between the stages only active channels were there and computed",
+    "mask": "Dormant channels were zero and computed all the same",
+}
+RETURNED = {
+    "mru": "with the values they last had",
+    "ema": "with moving averages of the values they had had",
+    "zero": "without effect at first: what read them had zeros",
+    "random": "with the values of a newly built network",
+}
 
 
 class ExploredGroup(TypedDict):
@@ -31,13 +41,18 @@ class ExploredRecord(TypedDict):
     At so many ``stages``, from ``first_stage`` to ``last_stage`` in ``unit``s (``epochs``, ``steps``), channels came
     back ``grown`` times, in ``woken`` of these from dormancy, and fell dormant ``pruned`` times; the share ``survived``
     of those that came back was kept for its own sake at the stage after (None: nothing came back). The share
-    ``sparsity`` of the channels was to go. The network began with ``first_macs`` and ended with ``final_macs`` of
+    ``sparsity`` of the channels was to go, or so many MACs that ``target_macs`` are left at most (None: the other). The
+    network began with ``first_macs`` and ended with ``final_macs`` of
     ``dense_macs``. Its forward passes, counted by active channels, took ``share_to_last_stage`` of the dense network's
-    until the last stage, and ``share_of_training`` in all; None: not known.
+    until the last stage, and ``share_of_training`` in all; None: not known. ``execution`` and ``regrow_init`` are the
+    settings of these names; None: not known.
     """
 
     unit: str
-    sparsity: float
+    execution: str | None
+    regrow_init: str | None
+    sparsity: float | None
+    target_macs: int | None
     dense_macs: int
     stages: int
     first_stage: int
@@ -88,7 +103,8 @@ def exploration_table(groups: Sequence[ExploredGroup]) -> str:
 
 def _totals(record: ExploredRecord) -> list[str]:
     """Sentences on stages, channels, MACs of the network, and MACs of its training."""
-    return [line for line in (_channels(record), _traffic(record), _network(record), _training(record)) if line]
+    tell = (_channels, _settings, _traffic, _network, _training)
+    return [line for line in (each(record) for each in tell) if line]
 
 
 def _channels(record: ExploredRecord) -> str:
@@ -96,8 +112,16 @@ def _channels(record: ExploredRecord) -> str:
     went = percent(1 - final / total, 1)
     return (
         f"{_stages(record)}. Of {total:,} channels {first:,} were there at the start and {final:,} are left: {went} "
-        f"went, {percent(record['sparsity'], 1)} were to go."
+        f"went{_wanted(record)}."
     )
+
+
+def _wanted(record: ExploredRecord) -> str:
+    if record["sparsity"] is not None:
+        return f", {percent(record['sparsity'], 1)} were to go"
+    if record["target_macs"] is None:
+        return ""
+    return f", as many as it took to be left with at most {amount(record['target_macs'])} MACs"
 
 
 def _stages(record: ExploredRecord) -> str:
@@ -131,6 +155,17 @@ def _network(record: ExploredRecord) -> str:
         for macs in (record["first_macs"], record["final_macs"])
     )
     return f"MACs of the network: {first} at the start, {final} in the end."
+
+
+def _settings(record: ExploredRecord) -> str:
+    """How it was done, where that is known."""
+    if record["execution"] is None or record["regrow_init"] is None:
+        return ""
+    done, back = (
+        f"{EXECUTED[record['execution']]} (execution={record['execution']})",
+        f"channels came back {RETURNED[record['regrow_init']]} (regrow_init={record['regrow_init']})",
+    )
+    return f"{done}; {back}."
 
 
 def _training(record: ExploredRecord) -> str:

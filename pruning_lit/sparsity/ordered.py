@@ -213,6 +213,11 @@ class Macs(_Ordered):
         self.convention = _convention(convention)
         self._set = scope, normalise
 
+    @property
+    def asked_scope(self) -> Scope | None:
+        """The scope that was set, whatever the criterion makes of it."""
+        return self._set[0]
+
     def suit(self, criterion: Criterion) -> None:
         """See ``Sparsity``; settles ``scope`` and ``normalise`` where they are not set."""
         super().suit(criterion)

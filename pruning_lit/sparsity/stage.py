@@ -92,6 +92,8 @@ class Explorer:
         weights, kept, grown = dict(masked.named_parameters()), {}, {}
         for group in groups:
             name, stays = group.name, counts[group.name]
+            if share <= 0:  # nothing is drawn any more; what a multiple or a floor asks for is chosen, too
+                stays = self.limits.fit(group, self.dense, stays)
             found = leverage(filters_of(group, weights), stays).cpu() if scores is None else scores[name]
             kept[name] = best(found, stays)
             others = sorted({*range(group.size)} - {*kept[name]})

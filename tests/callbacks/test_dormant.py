@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from pruning_lit.callbacks.dormant import Dormancy, Masked, Narrowed, fading_factors
+from pruning_lit.callbacks.dormant import Dormancy, Masked, Narrowed
+from pruning_lit.callbacks.fading import memories
 from pruning_lit.channels import ChannelGraph, Kept, adopt, insert_scatters, mask, narrow, trace
 
 EXAMPLE = torch.zeros(1, 3, 6, 6, dtype=torch.float64)
@@ -102,7 +103,7 @@ class Fit:
             self.optimizer.zero_grad()
             F.cross_entropy(self.net(pictures), torch.arange(8) % 4).backward()
             self.optimizer.step()
-            self.dormancy.hold(self.net)
+            self.dormancy.hold(self.trainer, self.net)
         return self
 
     def stage(self, active: Kept) -> "Fit":
@@ -167,9 +168,10 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 # the release
 
 
+@pytest.mark.parametrize("variant", ["clean", "official"])
 @each_kind
-def test_losses_logits_and_weights_are_those_of_the_released_training(kind):
-    """Variant ``clean``: momenta of what was dormant are zero when it comes back."""
+def test_losses_logits_and_weights_are_those_of_the_released_training(kind, variant):
+    """``clean``: what comes back has no momentum; ``official``: what masks leave, shifts of shortcuts included."""
     golden = Golden("trace")
     meta, net = golden.meta, golden.build("init").double()
     graph = golden.graph(net)
@@ -179,8 +181,9 @@ def test_losses_logits_and_weights_are_those_of_the_released_training(kind):
     ]
     optimizer = SGD(groups, lr=meta["lr"], momentum=meta["momentum"])
     trainer = SimpleNamespace(optimizers=[optimizer], callbacks=[], global_step=0)
-    dormancy, losses = kind(net, graph), []
-    for phase, active in enumerate(meta["active_clean"]):
+    dormancy, losses, actives = kind(net, graph, variant == "official"), [], meta["active_clean"]
+    assert meta["same_active_sets_in_both_variants"]
+    for phase, active in enumerate(actives):
         if phase:
             dormancy.wake(trainer, net)
         dormancy.rest(trainer, net, active)
@@ -190,17 +193,18 @@ def test_losses_logits_and_weights_are_those_of_the_released_training(kind):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            dormancy.hold(net)
+            trainer.global_step += 1
+            dormancy.hold(trainer, net)
             losses.append(loss.item())
-    assert losses == pytest.approx(meta["loss_clean"], abs=1e-6)
+    assert losses == pytest.approx(meta[f"loss_{variant}"], abs=1e-6)
     with torch.no_grad():
         logits = net.eval()(golden["x0"].double())
-    torch.testing.assert_close(logits, golden["clean_eval_logits"], rtol=0, atol=1e-6)
-    expected = golden.build("clean_final").double()
-    narrow(expected, graph, meta["active_clean"][-1])
+    torch.testing.assert_close(logits, golden[f"{variant}_eval_logits"], rtol=0, atol=1e-6)
+    expected = golden.build(f"{variant}_final").double()
+    narrow(expected, graph, actives[-1])
     if kind is Masked:
         dormancy.wake(SimpleNamespace(optimizers=[], callbacks=[], global_step=0), net)
-        narrow(net, graph, meta["active_clean"][-1])
+        narrow(net, graph, actives[-1])
     without = {name for name in net.state_dict() if name.endswith(COUNTER)}
     found, expected = (
         {name: tensor for name, tensor in each.state_dict().items() if name not in without} for each in (net, expected)
@@ -317,7 +321,8 @@ def test_mirrored_momenta_have_faded_step_by_step(kind, optimizer):
     fit.dormancy.rest(fit.trainer, fit.net, SECOND)
     back = fit.train().wake().moments()
     for name, away in marks.items():
-        for key, share in LEFT[optimizer].items() if "running" not in name else ():
+        unmoved = "running" not in name and name != "shortcut.1.bias"
+        for key, share in LEFT[optimizer].items() if unmoved else ():
             expected = went[name][key][away] * share**NUM_STEPS
             torch.testing.assert_close(back[name][key][away], expected, rtol=1e-12, atol=0)
     assert went["inner.0.weight"][next(iter(LEFT[optimizer]))][marks["inner.0.weight"]].any()
@@ -338,6 +343,21 @@ def test_both_executions_train_alike(optimizer, mirror):
     assert_close(narrowed.dormancy.store.state_dict(), masked.dormancy.store.state_dict(), 1e-9)
 
 
+@each_kind
+def test_the_shift_of_a_dormant_shortcut_has_the_momentum_of_the_sum_it_would_move(kind):
+    """By hand: one step, whose gradient is that of a vector added behind the shortcut."""
+    fit = Fit(kind, mirror=True).stage(FIRST)
+    other = copy.deepcopy(fit.net)
+    added = torch.zeros(1, 7, 1, 1, dtype=torch.float64, requires_grad=True)
+    other.shortcut.register_forward_hook(lambda module, args, output: output + added)
+    pictures = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    F.cross_entropy(other.train()(pictures), torch.arange(8) % 4).backward()
+    momentum = fit.train(1).wake().moments()["shortcut.1.bias"]["momentum_buffer"]
+    away = dormant(built(), fit.graph, FIRST)["shortcut.1.bias"]
+    torch.testing.assert_close(momentum[away], added.grad.flatten()[away], rtol=1e-9, atol=1e-12)
+    assert momentum[away].abs().min() > 1e-6
+
+
 def test_the_choice_between_zero_and_mirrored_momenta_matters():
     zero, mirrored = (Fit(Narrowed, "adam", mirror) for mirror in (False, True))
     for fit in (zero, mirrored):
@@ -350,7 +370,7 @@ def test_optimizers_of_which_nobody_knows_how_they_forget_are_refused():
     with pytest.raises(
         ValueError, match="mirror knows how SGD and Adam forget, not RMSprop; choose reentry_momentum=z"
     ):
-        fading_factors(optimizer, optimizer.param_groups[0])
+        memories(optimizer, optimizer.param_groups[0])
 
 
 def test_momentum_is_zero_with_any_other_optimizer(monkeypatch):

@@ -1,15 +1,20 @@
-"""Spatial information: the released numbers, hand-made maps, and half precision."""
+"""Spatial information: the released numbers, hand-made maps, half precision, and the scores of whole networks."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor, nn
 
 from pruning_lit.channels import trace
+from pruning_lit.criteria import SpatialInformation
+from pruning_lit.criteria.deciders import NO_CONVOLUTION, SELECTED
 from pruning_lit.criteria.gather import mean_scores
 from pruning_lit.criteria.spatial_information import spatial_information
+from pruning_lit.models import cifar_resnet, preresnet
 
 CASE = np.load(Path(__file__).parents[1] / "golden" / "chex" / "si.npz")
 BATCHES = [torch.from_numpy(CASE[f"batch{number}"]) for number in (0, 1)]
@@ -62,3 +67,170 @@ def test_half_precision_does_not_overflow(dtype):
 def test_other_tensors_are_refused(maps):
     with pytest.raises(ValueError, match=r"expected floating maps \(N, C, H, W\), got"):
         spatial_information(maps)
+
+
+# The criterion on networks
+
+
+class Given:
+    """Calibration data that are these pictures; every rank has its share."""
+
+    def __init__(self, pictures: Tensor) -> None:
+        self.pictures, self.num_training = pictures, len(pictures)
+
+    def calibration(self, num_images, seed, augment, rank, world_size, batch_size):
+        return iter(self.pictures[rank:num_images:world_size].split(batch_size))
+
+
+class Bundles(nn.Module):
+    """Halves of the first layer are multiplied, a layer is used twice, and a depthwise one hands on what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 2)
+        self.depthwise, self.pointwise = nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.first(x).relu_().chunk(2, dim=1)  # in place: the maps are gone behind it
+        x = self.depthwise(left * right).relu()
+        x = self.pointwise(x).relu()
+        x = self.again(x).relu()
+        return self.head(self.again(x).mean((2, 3)))
+
+
+def pictures(num: int, size: int = 32) -> Tensor:
+    return torch.randn(num, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def resnet() -> nn.Module:
+    torch.manual_seed(0)
+    return cifar_resnet(8, stem="tied", shortcut="conv").double()
+
+
+def bundles() -> nn.Module:
+    torch.manual_seed(0)
+    return Bundles().double()
+
+
+def scores_of(net: nn.Module, given: Tensor, batch_size: int = 128) -> dict[str, Tensor]:
+    criterion = SpatialInformation(batch_size=batch_size, num_images=len(given))
+    graph = trace(net, given[:1])
+    groups = list(graph.protect(criterion.unjudged(net, graph)).prunable)
+    found = criterion.scores(net, graph, groups, Given(given))
+    for group in groups:
+        assert (found[group.name].shape, found[group.name].dtype) == ((group.size,), torch.float64)
+    return found
+
+
+def means_by_hooks(net: nn.Module, given: Tensor) -> dict[str, list[Tensor]]:
+    """By convolution, for each of its uses, the mean over pictures of the function on what it returned."""
+    found: dict[str, list[Tensor]] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(
+                lambda _, __, maps, name=name: found.setdefault(name, []).append(spatial_information(maps).mean(0))
+            )
+    with torch.no_grad():
+        net.eval()(given)
+    return found
+
+
+def assert_same(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+def test_channels_of_one_convolution_have_the_means_of_its_outputs():
+    found, means = scores_of(resnet(), pictures(5)), means_by_hooks(resnet(), pictures(5))
+    for stage in (1, 2, 3):
+        (expected,) = means[f"layer{stage}.0.conv1"]
+        assert_same(found[f"layer{stage}.0.conv1"], expected)
+
+
+def test_in_a_tied_group_the_scores_of_all_convolutions_are_added():
+    found, means = scores_of(resnet(), pictures(5)), means_by_hooks(resnet(), pictures(5))
+    assert_same(found["conv1"], means["conv1"][0] + means["layer1.0.conv2"][0])
+    assert_same(found["layer2.0.conv2"], means["layer2.0.conv2"][0] + means["layer2.0.shortcut.conv"][0])
+
+
+def test_scores_of_channels_that_leave_together_are_added_and_depthwise_convolutions_do_not_count():
+    found, means = scores_of(bundles(), pictures(5, 8)), means_by_hooks(bundles(), pictures(5, 8))
+    (first,) = means["first"]
+    assert_same(found["first"], first[:4] + first[4:])
+
+
+def test_scores_of_all_uses_of_a_layer_are_added():
+    found, means = scores_of(bundles(), pictures(5, 8)), means_by_hooks(bundles(), pictures(5, 8))
+    assert len(means["again"]) == 2
+    assert_same(found["pointwise"], means["pointwise"][0] + sum(means["again"]))
+
+
+def test_scores_do_not_depend_on_how_pictures_are_batched():
+    together, split = (scores_of(resnet(), pictures(5), size) for size in (5, 2))
+    assert together.keys() == split.keys()
+    for name, scores in together.items():
+        torch.testing.assert_close(split[name], scores, rtol=1e-9, atol=1e-9)
+
+
+def of_one_rank(rank: int, folder: Path) -> None:
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
+    torch.save(scores_of(bundles(), pictures(5, 8)), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_with_unequal_shares_find_the_scores_of_one(tmp_path):
+    torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    for name, scores in scores_of(bundles(), pictures(5, 8)).items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], scores, rtol=1e-9, atol=1e-9)
+
+
+def test_groups_that_no_convolution_makes_stay_whole():
+    net = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double()
+    graph = trace(net, pictures(1, 8))
+    assert SpatialInformation().unjudged(net, graph) == {"2": NO_CONVOLUTION}
+    assert scores_of(net, pictures(2, 8)).keys() == {"0"}
+    with pytest.raises(ValueError, match="group '2' stays whole: no two-dimensional convolution"):
+        SpatialInformation().scores(net, graph, list(graph.prunable), Given(pictures(2, 8)))
+
+
+def test_channels_selected_from_a_stream_stay_whole():
+    net = preresnet(11)
+    graph = trace(net, torch.zeros(1, 3, 32, 32))
+    selected = {group.name for group in graph.prunable if group.name.endswith("select")}
+    assert SpatialInformation().unjudged(net, graph) == dict.fromkeys(selected, SELECTED)
+    assert {"layer1.0.select", "layer3.0.select"} <= selected < {group.name for group in graph.prunable}
+
+
+def test_maps_of_a_diverged_network_are_refused():
+    net = resnet()
+    with torch.no_grad():
+        net.layer2[0].conv1.weight[3] = float("nan")
+    with pytest.raises(ValueError, match=r"group 'layer2\.0\.conv1': the maps of its channels are not finite"):
+        scores_of(net, pictures(2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"num_images": 0}, r"criterion\.num_images must be a whole number of at least 1, got 0"),
+        ({"num_images": True}, r"criterion\.num_images must be a whole number of at least 1, got True"),
+        ({"batch_size": 1.5}, r"criterion\.batch_size must be a whole number of at least 1, got 1\.5"),
+        ({"batch_size": "many"}, r"criterion\.batch_size must be a whole number of at least 1, got 'many'"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(settings, told):
+    with pytest.raises(ValueError, match=told):
+        SpatialInformation(**settings)
+
+
+@pytest.mark.parametrize("method", ["chex", "chip", "magnitude"])
+def test_it_can_be_chosen_beside_a_method(method):
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        config = compose("config", overrides=[f"method={method}", "criterion=spatial_information", "seed=7"])
+        quick = compose("config", overrides=["criterion=spatial_information", "debug=quick"])
+    criterion = instantiate(config.criterion)
+    assert isinstance(criterion, SpatialInformation)
+    assert (criterion.num_images, criterion.batch_size, criterion.augment, criterion.seed) == (640, 128, True, 7)
+    assert instantiate(quick.criterion).num_images == 64

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, RMSprop
 
 from pruning_lit.callbacks import BestCheckpoint, ExplorationStages, finish_execution
-from pruning_lit.channels import ChannelGraph, adopt_on_load, cost, insert_scatters, trace
+from pruning_lit.callbacks.exploration_stages import require_plain_gradients
+from pruning_lit.channels import ChannelGraph, adopt_on_load, cost, cost_of_widths, insert_scatters, trace
 from pruning_lit.criteria import BatchNormScale, ColumnSubset, Magnitude
 from pruning_lit.data.in_memory import PicturesInMemory, whole
 from pruning_lit.data.parts import Parts
 from pruning_lit.models import start_afresh
 from pruning_lit.phases import Constant, Exploration
 from pruning_lit.phases.epoch_steps import EpochSteps
-from pruning_lit.sparsity import Global, Macs, Uniform
+from pruning_lit.sparsity import Global, Macs, Similarity, Uniform
 from pruning_lit.tasks import Classification
 
 SIZES = {"stem.0": 10, "inner.0": 6, "shortcut.0": 12}
@@ -175,6 +177,32 @@ def test_steps_are_those_of_the_optimizer():
         assert widths == module.stages.stages[min(batch // 4, 3)]["widths"]
 
 
+@pytest.mark.parametrize(
+    "budget", [Macs(0.5), Macs(0.6, scope="layer"), Macs(0.4, round_to=3), Macs(0.5, min_share=0.3)]
+)
+def test_a_target_of_macs_is_met_by_the_largest_network_that_does(budget):
+    """The network that is left costs no more; with one channel more that goes by the budget's order it would."""
+    module = fit(phase(sparsity=budget, stages={"init_regrow": 0.1}))
+    (cut,) = module.stages.cuts
+    dense = cut["exploration"]["dense_macs"]
+    target = float(1 - budget.reduction) * dense
+    assert cut["macs"] == cost(trace(module.net, torch.zeros(1, 3, 8, 8).double())).macs <= target
+    sizes = {name: len(each) for name, each in cut["kept"].items()}
+    wider = [
+        cost_of_widths(module.graph, sizes | {name: size + budget.limits.round_to}).macs for name, size in sizes.items()
+    ]
+    assert max(wider) > target
+    assert cut["exploration"]["sparsity"] is None
+    assert cut["exploration"]["target_macs"] == int(target)
+
+
+def test_more_than_a_target_of_macs_takes_away_cannot_come_back():
+    with pytest.raises(
+        ValueError, match=r"reduction=0.3 takes away 1\d\.\d % of the channels, and init_regrow=0.4 would"
+    ):
+        check(phase(sparsity=Macs(0.3)))
+
+
 def test_the_record_of_the_cut_is_that_of_the_network_that_is_left():
     module = fit(phase())
     (cut,) = module.stages.cuts
@@ -187,6 +215,15 @@ def test_the_record_of_the_cut_is_that_of_the_network_that_is_left():
     stages = module.stages.stages
     assert spent == {"macs": STEPS * sum(each["macs"] for each in stages[:-1]), "dense_macs": 3 * STEPS * dense}
     assert module.stages.spent["macs"] == spent["macs"] + 2 * STEPS * counted.macs
+
+
+@each_execution
+def test_behind_the_last_stage_nothing_is_kept_of_what_has_gone(execution):
+    module = fit(phase(stages={"execution": execution, "reentry_momentum": "mirror", "regrow_init": "ema"}))
+    kept = module.stages.state_dict()
+    assert kept["dormancy"]["store"] is None
+    assert kept["comeback"] == {}
+    assert kept["dormancy"].get("fading", {"moments": {}})["moments"] == {}
 
 
 def test_channels_come_back_with_what_they_last_had():
@@ -224,10 +261,17 @@ ALIKE: dict[str, dict[str, Any]] = {
     "rmsprop": {"optimizer": partial(RMSprop, lr=0.001, momentum=0.9)},
     "zero": {"stages": {"regrow_init": "zero"}},
     "random": {"stages": {"regrow_init": "random"}},
+    "ema": {"stages": {"regrow_init": "ema", "ema_decay": 0.5}},
+    "accumulated_ema": {
+        "trainer": {"accumulate_grad_batches": 2},
+        "stages": {"regrow_init": "ema", "ema_decay": 0.5},
+    },
     "drawn": {"stages": {"sampling": "uniform", "decay": "linear", "seed": 5}},
     "squares": {"stages": {"residual_power": 2, "decay": "constant"}},
     "magnitude": {"criterion": Magnitude()},
     "bn_scale": {"criterion": BatchNormScale()},
+    "macs": {"sparsity": Macs(0.5)},
+    "macs_alike": {"sparsity": Macs(0.5, scope="layer", round_to=2)},
     "streams": {"streams": True, "net": {"scatters": False}},
     "rounded": {"sparsity": Global(0.6, rule="reference", round_to=4)},
     "channels_last": {"channels_last": True},
@@ -295,7 +339,7 @@ def test_lower_precisions_are_explored_as_well(execution, precision):
 def test_settings_change_what_is_explored():
     """Else tests of both executions would compare the same run again and again."""
     ends = {}
-    for name in ("plain", "drawn", "squares", "zero", "magnitude", "global", "mirror"):
+    for name in ("plain", "drawn", "squares", "zero", "ema", "magnitude", "global", "mirror"):
         module = fit(phase(stages=ALIKE[name].get("stages"), **{k: v for k, v in ALIKE[name].items() if k != "stages"}))
         ends[name] = float(sum(tensor.double().abs().sum() for tensor in result(module).values()))
     assert len({*ends.values()}) == len(ends), ends
@@ -304,11 +348,12 @@ def test_settings_change_what_is_explored():
 # Resuming
 
 
-@pytest.fixture(scope="module", params=["narrow", "mask", "steps", "mirror"])
+@pytest.fixture(scope="module", params=["narrow", "mask", "steps", "mirror", "ema"])
 def uninterrupted(request, tmp_path_factory) -> tuple[Callable[[], Exploration], Exploration, Path]:
     """How a phase is made, the phase after its end, and its checkpoints after every step."""
     stages = {
         "narrow": {}, "mask": {"execution": "mask"}, "mirror": {"reentry_momentum": "mirror"},
+        "ema": {"regrow_init": "ema", "ema_decay": 0.5},
         "steps": {"unit": "steps", "interval": 3, "last_stage": 12, "execution": "mask"},
     }[request.param]  # fmt: skip
     make = partial(phase, stages=stages, sparsity=Global(0.6, rule="reference"))
@@ -436,7 +481,8 @@ def test_a_last_stage_behind_the_end_is_refused():
         ({"decay": "step"}, "decay must be one of"),
         ({"sampling": "random"}, "sampling must be one of"),
         ({"residual_power": 3}, "residual_power must be 1 or 2, got 3"),
-        ({"regrow_init": "ema"}, r"regrow_init must be one of \['mru', 'zero', 'random'\], got 'ema'"),
+        ({"regrow_init": "old"}, r"regrow_init must be one of \['mru', 'zero', 'random', 'ema'\], got 'old'"),
+        ({"regrow_init": "ema", "ema_decay": 1.0}, r"ema_decay is the share of an average that a step leaves, .* 1.0"),
         ({"reentry_momentum": "keep"}, r"reentry_momentum must be one of \['zero', 'mirror'\], got 'keep'"),
         ({"execution": "both"}, r"execution must be one of \['narrow', 'mask'\], got 'both'"),
     ],
@@ -469,10 +515,13 @@ def test_choices_that_do_not_fit_together_are_refused_before_any_training(stages
     ("options", "told"),
     [
         (
-            {"sparsity": Macs(0.5)},
-            "takes a share of channels, sparsity=global or sparsity=uniform, not Macs",
+            {"sparsity": Similarity(0.9)},
+            "takes sparsity=global, sparsity=uniform or sparsity=macs, not Similarity",
         ),
         ({"sparsity": Global(0.6, overrides={"stem*": 0.1})}, "sparsity.overrides sets rates of its own"),
+        ({"sparsity": Global(0.6, on_empty="remove")}, "on_empty=remove is not for exploration"),
+        ({"sparsity": Global(0.6, scope="layer")}, "one threshold on all batch-norm scales as they are; set sparsity"),
+        ({"sparsity": Global(0.6, rule="reference", normalise=True)}, "one threshold on all batch-norm scales"),
         ({"sparsity": Global(0.0)}, "sparsity must lie between 0 and 1, got 0"),
         ({"callbacks": {}}, "needs one callback pruning_lit.callbacks.ExplorationStages, got 0"),
         ({"callbacks": {"a": ExplorationStages(), "b": ExplorationStages()}}, "ExplorationStages, got 2"),
@@ -488,6 +537,20 @@ def test_a_network_in_which_nothing_can_go_is_refused_with_the_reasons():
         ValueError, match=r"nothing can be pruned: .*no batch norm scales its channels.*sparsity=uniform"
     ):
         check(phase(built(norm=lambda _: nn.Identity())))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "told"),
+    [
+        ({"gradient_clip_val": 0.1}, "trainer.gradient_clip_val would do to shortcut channels that are not there"),
+        ({"precision": "16-mixed"}, "trainer.precision=16-mixed would do to shortcut channels that are not there"),
+    ],
+)
+def test_mirrored_momenta_of_shortcuts_that_are_not_there_are_refused_where_gradients_are_changed(trainer, told):
+    settings = SimpleNamespace(**({"gradient_clip_val": None, "precision": "32-true"} | trainer))
+    with pytest.raises(ValueError, match=told):
+        require_plain_gradients(settings, built())
+    require_plain_gradients(settings, built(scatters=False))
 
 
 def by_groups(width: int) -> nn.Module:

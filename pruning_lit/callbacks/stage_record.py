@@ -1,0 +1,66 @@
+"""What is known of a stage of channel exploration, for the report, the log and TensorBoard."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+
+from pruning_lit.sparsity.stage import Stage
+
+TOLD = ("at", "share", "num_kept", "num_grown", "num_pruned", "survived", "macs", "widths")  # in the report
+
+
+def stage_record(
+    stage: Stage, at: int, epoch: int, share: float, macs: int, before: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Plain data on a stage.
+
+    Args:
+        stage: what it decided.
+        at: its epoch or optimizer step.
+        epoch: in which it happened.
+        share: of the channels that was to come back.
+        macs: of the network from now on.
+        before: the record of the stage before; None at the first.
+
+    Returns:
+        Of channels: ``num_kept`` for their own sake, ``num_grown`` that came back, ``num_pruned`` that fell dormant,
+        and ``survived``: of those that came back at the stage before, the share now kept for its own sake, None where
+        there were none. ``widths``, ``active`` and ``grown`` are by group.
+    """
+    grown = {name: set(positions) for name, positions in (before or {}).get("grown", {}).items()}
+    active = {name: set(positions) for name, positions in (before or {}).get("active", {}).items()}
+    came_back = sum(map(len, grown.values()))
+    stayed = sum(len(grown[name].intersection(stage.kept[name])) for name in grown)
+    return {
+        "at": at,
+        "epoch": epoch,
+        "share": share,
+        "active": stage.active,
+        "grown": stage.grown,
+        "num_kept": sum(map(len, stage.kept.values())),
+        "num_grown": sum(map(len, stage.grown.values())),
+        "num_pruned": sum(len(active[name] - {*stage.active[name]}) for name in active),
+        "survived": stayed / came_back if came_back else None,
+        "macs": macs,
+        "widths": {name: len(positions) for name, positions in stage.active.items()},
+    }
+
+
+def stage_figures(record: Mapping[str, Any], dense_macs: int) -> dict[str, float]:
+    """The numbers that are logged, by name: ``macs`` is a share of the dense network's."""
+    figures = {
+        "channels": float(sum(record["widths"].values())),
+        "grown": float(record["num_grown"]),
+        "pruned": float(record["num_pruned"]),
+        "macs": record["macs"] / dense_macs,
+    }
+    return figures if record["survived"] is None else figures | {"survived": record["survived"]}
+
+
+def log_stage(logger: Logger, figures: Mapping[str, float], widths: Mapping[str, int], step: int) -> None:
+    """Write the figures, and for TensorBoard the width of every group, too."""
+    logger.log_metrics({f"stage/{name}": value for name, value in figures.items()}, step)
+    if isinstance(logger, TensorBoardLogger):
+        for name, width in widths.items():
+            logger.experiment.add_scalar(f"widths/{name}", width, step)

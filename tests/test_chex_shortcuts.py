@@ -1,0 +1,84 @@
+"""Shortcuts of explored networks through the command line: narrow with scatters, or whole with zeros."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pruning_lit.channels import ChannelScatter, cost, load, trace
+from pruning_lit.channels.artefact import read
+from tests.conftest import read_report, run_command
+
+SHORT = (
+    "method=chex", "arch=resnet8", "arch.shortcut=option_b", "arch.norm_scale=0.5", "callbacks=quiet",
+    "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "trainer.limit_train_batches=2",
+    "trainer.log_every_n_steps=1", "dataset.batch_size=16", "latency.batch_size=1", "latency.repeats=1",
+    "explore.epochs=2", "explore.schedule.warmup_epochs=1", "explore.callbacks.stages.interval=1",
+    "explore.callbacks.stages.last_stage=1",
+)  # fmt: skip
+EXAMPLE = torch.zeros(1, 3, 32, 32)
+SHORTCUTS = ["layer2.0.shortcut", "layer3.0.shortcut"]
+
+
+def product(folder: Path) -> Path:
+    return folder / "pruned" / "model.safetensors"
+
+
+def trained(folder: Path) -> dict:
+    return torch.load(folder / "phases" / "1-explore" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    """The same training with narrow shortcuts in the product, and with whole ones."""
+    folders = {way: tmp_path_factory.mktemp("chex_shortcuts") / way for way in ("true", "masked")}
+    for way, folder in folders.items():
+        run_command(*SHORT, f"channel_scatter={way}", f"hydra.run.dir={folder}")
+    return folders
+
+
+@pytest.mark.slow
+def test_masked_shortcuts_are_trained_as_scattered_ones(runs):
+    narrow, masked = (trained(folder) for folder in runs.values())
+    assert narrow.keys() == masked.keys()
+    assert [key for key, tensor in narrow.items() if not torch.equal(tensor, masked[key])] == []
+    assert sum(key.endswith(".scatter.source") for key in masked) == len(SHORTCUTS)
+
+
+@pytest.mark.slow
+def test_the_network_with_masked_shortcuts_has_no_scatter_and_computes_the_same_with_more_macs(runs):
+    narrow, masked = (load(product(folder)) for folder in runs.values())
+    added = [f"{path}.bn.scatter" for path in SHORTCUTS]
+    own = {path for path, module in masked.named_modules() if isinstance(module, ChannelScatter)}
+    assert own == {path for path, module in narrow.named_modules() if isinstance(module, ChannelScatter)} - {*added}
+    assert not [key for key in read(product(runs["masked"]))[1] if ".scatter." in key]
+    assert [masked.get_submodule(path).conv.out_channels for path in SHORTCUTS] == [32, 64]
+    pictures = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(masked(pictures), narrow(pictures))
+    reports = {way: read_report(folder) for way, folder in runs.items()}
+    assert reports["masked"]["after"]["accuracy"] == reports["true"]["after"]["accuracy"]
+    counted = {"true": cost(trace(narrow, EXAMPLE)), "masked": cost(trace(masked, EXAMPLE))}
+    for way, report in reports.items():
+        assert (report["after"]["macs"], report["after"]["params"]) == (counted[way].macs, counted[way].params)
+    assert counted["true"].macs < counted["masked"].macs < reports["masked"]["before"]["macs"]
+    for key in ("macs", "params", "accuracy"):
+        assert reports["masked"]["before"][key] == reports["true"]["before"][key]
+
+
+@pytest.mark.slow
+def test_the_report_tells_what_whole_shortcuts_cost(runs):
+    narrow, masked = (read_report(folder) for folder in runs.values())
+    macs = masked["after"]["macs"]
+    (note,) = [note for note in masked["notes"] if note not in narrow["notes"]]
+    assert note.startswith("layer2.0.shortcut.bn, layer3.0.shortcut.bn have their full width again")
+    assert f"the network costs {macs:,} MACs, {macs - narrow['after']['macs']:,} more than with narrow" in note
+    assert note in (runs["masked"] / "report.md").read_text()
+
+
+@pytest.mark.parametrize("value", ["full", "scatter", "1", "null"])
+def test_another_way_of_treating_shortcuts_is_refused_in_one_sentence(cli, tmp_path, value):
+    code, printed = cli(*SHORT, f"channel_scatter={value}", f"hydra.run.dir={tmp_path}")
+    assert code == 1
+    assert "channel_scatter must be false, true or masked, got " in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "phases").exists()
