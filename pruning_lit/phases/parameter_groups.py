@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -17,8 +18,7 @@ class ParameterGroups:
     """Split the parameters of a network into groups of an optimizer, by the kind of layer they belong to.
 
     There are biases of all layers, the biases of norms (shifts) included; the weights of norms (scales); the kernels of
-    depthwise convolutions; and all other parameters, which keep the optimizer's settings. Names in the network play no
-    part.
+    depthwise convolutions; and all other parameters, which keep the optimizer's settings.
 
     Args:
         bias_lr: learning rate of the biases, as a multiple of the others'; schedules keep the ratio.
@@ -26,6 +26,8 @@ class ParameterGroups:
         decay_norms: whether it is on the weights of norms.
         decay_depthwise: whether it is on the kernels of depthwise convolutions.
         decay_shifts: whether it is on the biases of norms; None: as on the other biases.
+        exempt: patterns (``*.downsample.1.*``) of parameter names; these keep the optimizer's settings, whatever their
+            kind.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -38,6 +40,7 @@ class ParameterGroups:
         decay_norms: bool = True,
         decay_depthwise: bool = True,
         decay_shifts: bool | None = None,
+        exempt: Sequence[str] = (),
     ) -> None:
         if isinstance(bias_lr, bool) or not isinstance(bias_lr, int | float) or not 0 <= bias_lr < math.inf:
             raise ValueError(f"parameters.bias_lr is a multiple of the learning rate, at least 0, got {bias_lr!r}")
@@ -47,7 +50,10 @@ class ParameterGroups:
                 raise ValueError(f"parameters.{name} is true or false, got {value!r}")
         if not isinstance(decay_shifts, bool | None):
             raise ValueError(f"parameters.decay_shifts is true, false or null (as decay_biases), got {decay_shifts!r}")
+        if isinstance(exempt, str):
+            raise ValueError(f"parameters.exempt is a list of patterns such as ['*.downsample.1.*'], got {exempt!r}")
         self.bias_lr = float(bias_lr)
+        self.exempt = [str(pattern) for pattern in exempt]
         self.decay_biases, self.decay_norms, self.decay_depthwise = decay_biases, decay_norms, decay_depthwise
         self.decay_shifts = decay_biases if decay_shifts is None else decay_shifts
 
@@ -62,14 +68,19 @@ class ParameterGroups:
             Groups as optimizers take them, none empty, with what differs from the optimizer's settings:
             ``weight_decay`` and, for ``make``, ``lr_scale``. Kinds with equal settings are one group, in the order of
             ``net.parameters()``.
+
+        Raises:
+            ValueError: a pattern matches no parameter.
         """
+        self._require_known(net)
         seen = set(apart)
         groups: dict[tuple[tuple[str, float], ...], list[nn.Parameter]] = {(): []}
-        for module in net.modules():
+        for path, module in net.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter not in seen:
                     seen.add(parameter)
-                    groups.setdefault(tuple(self._settings(module, name).items()), []).append(parameter)
+                    settings = {} if self._exempts(f"{path}.{name}".lstrip(".")) else self._settings(module, name)
+                    groups.setdefault(tuple(settings.items()), []).append(parameter)
         return [{"params": members, **dict(settings)} for settings, members in groups.items() if members]
 
     def make(
@@ -94,6 +105,15 @@ class ParameterGroups:
                 group["lr"] = group["lr"] * scale  # a new one: a rate that is a tensor is shared by the groups
         _require_settings(made, further)
         return made
+
+    def _exempts(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.exempt)
+
+    def _require_known(self, net: nn.Module) -> None:
+        names = [name for name, _ in net.named_parameters()]
+        for pattern in self.exempt:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ValueError(f"parameters.exempt: no parameter is called {pattern!r}; some are {names[:5]}")
 
     def _settings(self, module: nn.Module, name: str) -> dict[str, float]:
         """What differs from the optimizer's settings for a module's own parameter, by its name there."""

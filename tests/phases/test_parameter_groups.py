@@ -336,6 +336,21 @@ def test_the_recipe_of_chex_on_imagenet_has_the_published_settings():
     assert "fc.bias" in names - norms
 
 
+def test_the_release_of_chex_decays_the_norms_of_shortcuts_too_which_a_pattern_says():
+    """It goes by "bn" in names, which torchvision's shortcuts have not."""
+    net = torchvision_model("resnet18", num_classes=10)
+    kept, norms = ParameterGroups(decay_norms=False, decay_shifts=False, exempt=["*.downsample.1.*"]).split(net)
+    assert named(net, norms) == {name for name, _ in net.named_parameters() if "bn" in name}
+    assert "weight_decay" not in kept
+
+
+def test_patterns_that_match_no_parameter_are_refused():
+    with pytest.raises(ValueError, match=r"parameters.exempt: no parameter is called 'downsample\*'; some are \['conv1.weight'"):
+        ParameterGroups(exempt=["downsample*"]).split(cifar_resnet(8, shortcut="option_b"))
+    with pytest.raises(ValueError, match="parameters.exempt is a list of patterns"):
+        ParameterGroups(exempt="fc.*")
+
+
 def test_the_recipe_of_chex_on_cifar_decays_the_same_parameters_and_has_no_mixup():
     module = from_recipe("chex", cifar_resnet(8, shortcut="option_b"))
     assert (module.epochs, module.task.label_smoothing, module.task.mixup) == (200, 0.0, 0.0)
