@@ -66,7 +66,9 @@ class Comeback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue."""
-        if self.averages is not None and "averages" in state:
+        if "averages" not in state:
+            self.end()
+        elif self.averages is not None:
             self.averages.load_state_dict(state["averages"])
 
     def end(self) -> None:

@@ -1,8 +1,11 @@
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
+from pruning_lit.callbacks.comeback import RegrowInit
+from pruning_lit.callbacks.exploration_stages import EXECUTIONS
 from pruning_lit.report import (
     Report,
     exploration_figure,
@@ -162,7 +165,10 @@ def test_the_numbers_are_in_the_json_and_are_read_from_it():
     assert json.loads(report.to_json())["explored"] == [
         {
             "unit": "epochs",
+            "execution": None,
+            "regrow_init": None,
             "sparsity": 0.5,
+            "target_macs": None,
             "dense_macs": 2000,
             "stages": 3,
             "first_stage": 2,
@@ -214,6 +220,20 @@ def test_the_share_of_the_whole_training_is_told_where_it_is_known():
 
 def test_an_exploration_without_steps_before_its_end_says_nothing_of_its_training():
     assert "training took" not in section(spent={"macs": 0, "dense_macs": 0})
+
+
+def test_a_target_of_macs_is_told_in_place_of_a_share_of_the_channels():
+    assert "50.0 % went, as many as it took to be left with at most 900 MACs." in section(
+        sparsity=None, target_macs=900
+    )
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("init", get_args(RegrowInit))
+def test_how_it_was_done_is_told_for_every_setting(execution, init):
+    told = section(execution=execution, regrow_init=init)
+    assert f"(execution={execution}); channels came back " in told
+    assert f"(regrow_init={init})." in told
 
 
 def test_stages_at_steps_are_told_in_steps():
