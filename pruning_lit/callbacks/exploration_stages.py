@@ -170,12 +170,10 @@ class ExplorationStages(Pruning):
         self.spent["dense_macs"] += self.dense_macs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What training has cost so far, and the stage of this epoch, the last one if there were several."""
+        """What training has cost so far, and the figures of the latest stage, in every epoch."""
         if self.cuts:
             self.cuts[-1]["exploration"]["share_of_training"] = self.share_of_training
-        figures = {"training_macs": self.share_of_training}
-        if self.stages[-1]["epoch"] == trainer.current_epoch:
-            figures |= stage_figures(self.stages[-1], self.dense_macs)
+        figures = stage_figures(self.stages[-1], self.dense_macs) | {"training_macs": self.share_of_training}
         for name, value in figures.items():  # loggers have had them at the stage; this is for the table of metrics
             pl_module.log(f"stage/{name}", value, logger=False)
 
@@ -232,7 +230,7 @@ class ExplorationStages(Pruning):
         before = self.stages[-1] if self.stages else None
         widths = {name: len(positions) for name, positions in stage.active.items()}
         macs = cost_of_widths(module.graph, widths).macs
-        record = stage_record(stage, now, trainer.current_epoch, share, macs, before)
+        record = stage_record(stage, now, share, macs, before)
         self.stages.append(record)
         if before is not None:
             before["active"], before["grown"] = {}, {}  # of earlier stages their sizes are enough

@@ -10,15 +10,12 @@ from pruning_lit.sparsity.stage import Stage
 TOLD = ("at", "share", "num_kept", "num_grown", "num_pruned", "survived", "macs", "widths")  # in the report
 
 
-def stage_record(
-    stage: Stage, at: int, epoch: int, share: float, macs: int, before: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def stage_record(stage: Stage, at: int, share: float, macs: int, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """Plain data on a stage.
 
     Args:
         stage: what it decided.
         at: its epoch or optimizer step.
-        epoch: in which it happened.
         share: of the channels that was to come back.
         macs: of the network from now on.
         before: the record of the stage before; None at the first.
@@ -34,7 +31,6 @@ def stage_record(
     stayed = sum(len(grown[name].intersection(stage.kept[name])) for name in grown)
     return {
         "at": at,
-        "epoch": epoch,
         "share": share,
         "active": stage.active,
         "grown": stage.grown,
