@@ -324,7 +324,12 @@ STAGES = "explore.callbacks.stages."
         ([f"{STAGES}regrow_init=old"], "regrow_init must be one of ['mru', 'zero', 'random', 'ema'], got 'old'"),
         (["sparsity.rate=0"], "sparsity must lie between 0 and 1, got 0"),
         (["sparsity.rate=1"], "sparsity.rate 1 lies outside"),
-        (["sparsity=macs_50"], "exploration takes a share of channels, sparsity=global or sparsity=uniform, not Macs"),
+        (
+            ["sparsity=layerwise", "sparsity.rates=[0.5]"],
+            "exploration takes sparsity=global, sparsity=uniform or sparsity=macs, not Layerwise",
+        ),
+        (["sparsity=macs_50", "sparsity.reduction=0.2"], "and init_regrow=0.3 would bring more back; set 0."),
+        (["sparsity=macs_50", "sparsity.reduction=0.999"], "sparsity.reduction=0.999 cannot be met"),
         (["sparsity.overrides={layer1.*: 0.2}"], "sparsity.overrides sets rates of its own"),
         (["sparsity.exclude=[layer9*]"], "no group is called 'layer9*'"),
         (["~explore.callbacks.stages"], "needs one callback pruning_lit.callbacks.ExplorationStages"),
@@ -379,7 +384,7 @@ def with_group_norms(cli, constructor: str, folder: Path, *options: str) -> tupl
 def test_group_norms_are_refused_where_dormant_channels_are_not_there(cli, tmp_path, group_norms):
     code, printed = with_group_norms(cli, group_norms, tmp_path / "run")
     assert code == 1
-    assert "'bn1' is a GroupNorm, which counts the zeros of dormant channels into its mean" in printed
+    assert "'layer1.0.bn1' is a GroupNorm, which counts the zeros of dormant channels into its mean" in printed
     assert "train with zeros (execution=mask), or use batch norms" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "run" / "phases").exists()
