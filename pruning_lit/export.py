@@ -13,8 +13,6 @@ does. Inputs are prepared (mean, standard deviation) as for the network itself.
 
 import importlib.util
 import io
-import json
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +24,9 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from pruning_lit.builder import build, own_call
 from pruning_lit.channels.artefact import load, read
 from pruning_lit.errors import described, sentence
+from pruning_lit.network_file import network_file, user_built
 from pruning_lit.own_network import import_from_current_folder
 from pruning_lit.report.atomic import replacing
 
@@ -65,9 +63,9 @@ def export(
     """
     formats = list(formats)
     _require_formats(formats)
-    file = _network_file(Path(path))
+    file = network_file(path)
     header, _ = read(file)
-    net = load(file, _dense(header.get("arch") or {}, arch, file))
+    net = load(file, user_built(header.get("arch") or {}, arch, file))
     shape = input_shape or (header.get("pictures") or {}).get("shape") or CIFAR
     _require_shape(shape)
     _require_packages(formats)
@@ -82,40 +80,6 @@ def export(
                     f"{str(target)!r} was not written: it differs by {differences[target]:.1e} of the output"
                 )
     return differences
-
-
-def _network_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    file = path / "pruned" / "model.safetensors"
-    if not file.is_file():
-        raise ValueError(f"{str(path)!r} is not the folder of a finished run: it has no pruned/model.safetensors")
-    return file
-
-
-def _dense(stated: Mapping[str, Any], given: Mapping[str, Any] | None, file: Path) -> nn.Module | None:
-    """The network to be filled, by the builder the user has named; None: the file names one that it may.
-
-    Args:
-        stated: what the file says of its builder; of an untrusted one nothing but the number of classes is used.
-        given: what the user says.
-        file: for the error.
-    """
-    if given is not None:
-        if not isinstance(given, Mapping) or "_target_" not in given:
-            raise ValueError("arch._target_=… has to name the builder of the network, such as arch._target_=mynet.Net")
-        num_classes = None if "num_classes" in given else stated.get("num_classes")
-        return build(OmegaConf.create(dict(given)), num_classes if isinstance(num_classes, int) else None)
-    if "_target_" not in stated:
-        raise ValueError(f"{str(file)!r} does not say how to build its network: add arch._target_=my.module.Net")
-    if own_call(dict(stated)):
-        values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in stated.items()}
-        options = shlex.join(f"arch.{key}={value}" for key, value in values.items())
-        raise ValueError(
-            f"{str(file)!r} wants to be built by {stated['_target_']}, and no file runs code of your own by itself: "
-            f"add {options}"
-        )
-    return None
 
 
 def _require_formats(formats: Sequence[str]) -> None:

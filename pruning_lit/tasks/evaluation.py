@@ -24,16 +24,20 @@ class TestPictures(Protocol):
 
 @torch.no_grad()
 def evaluate(net: nn.Module, data: TestPictures, task: Classification) -> dict[str, float]:
-    """All metrics of the task on the whole test part, in eval mode, in the precision of the weights.
+    """All metrics of the task, and its mean ``loss``, on the whole test part; eval mode, in the weights' precision.
 
     Every picture is looked at by this process, none twice; other ranks are not asked.
     """
     weights = next(net.parameters())
     metrics = task.metrics(over_ranks=False).to(weights.device)
+    loss, seen = torch.zeros((), dtype=torch.float64, device=weights.device), 0
     with evaluating(net):
         for pictures, target in _batches(data, weights):
-            metrics.update(net(pictures).float(), target)
-    return {name: float(value) for name, value in metrics.compute().items()}
+            logits = net(pictures).float()
+            metrics.update(logits, target)
+            loss += len(target) * task.loss(logits, target, training=False)
+            seen += len(target)
+    return {name: float(value) for name, value in metrics.compute().items()} | {"loss": float(loss / seen)}
 
 
 class Comparison(NamedTuple):

@@ -1,0 +1,185 @@
+"""``python -m pruning_lit.evaluate path=…``: finished networks on any pictures, one of them or several side by side."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+
+from pruning_lit.channels import Cost, cost, trace
+from pruning_lit.command import command
+from pruning_lit.data import Pictures
+from pruning_lit.experiment import open_data, require_fit
+from pruning_lit.own_network import NAMED, TARGET
+from pruning_lit.phases.runner import on_gpu
+from pruning_lit.report import hardware, versions
+from pruning_lit.report.console import open_console
+from pruning_lit.report.evaluation import Evaluated, Evaluation, evaluation_table, explanation
+from pruning_lit.report.forward_pass import ForwardPass, forward_passes
+from pruning_lit.report.memory import COUNTED
+from pruning_lit.stored_network import NetworkFile, PhaseCheckpoint, needs_builder, open_stored
+from pruning_lit.tasks import Classification, evaluate
+from pruning_lit.trained_on import Normalisation, TrainedOn
+
+Stored = NetworkFile | PhaseCheckpoint
+
+
+def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
+    """Measure the networks, print the table, and write ``evaluation.md`` and ``evaluation.json`` into ``folder``.
+
+    Args:
+        config: see ``conf/evaluate.yaml``.
+        folder: for the files.
+        typed: the command line as it was.
+
+    Raises:
+        ValueError, FileNotFoundError: one sentence on what a user can mend.
+    """
+    paths, device, stopwatch = named_paths(config.path), chosen_device(config.accelerator), instantiate(config.latency)
+    stored = [open_stored(path) for path in paths]
+    dataset = chosen_dataset(config, stored)
+    data = open_data(OmegaConf.create({"dataset": dataset}))
+    nets = [network(each, data, config.get("arch"), path) for path, each in zip(paths, stored, strict=True)]
+    ways, notes = normalisations(paths, [each.trained_on for each in stored], data, config.normalisation)
+    if config.get("arch") and not any(needs_builder(each.arch) for each in stored):
+        notes.append("arch was not used: every file names a builder that it may.")
+    costs = [cost(trace(net, data.example)) for net in nets]  # told before any measuring if it cannot be done
+    metrics = [measured(net, data, way, device) for net, way in zip(nets, ways, strict=True)]
+    passes = forward_passes(nets, data.example, stopwatch, device)
+    evaluation = Evaluation(
+        name=config.name,
+        networks=[_evaluated(*each) for each in zip(paths, metrics, costs, ways, passes, strict=True)],
+        pictures=described(data),
+        dataset=dataset,
+        memory=COUNTED[device.type],
+        threads=torch.get_num_threads(),
+        notes=notes,
+        command=f"python -m pruning_lit.evaluate {shlex.join(typed)}",
+        versions=versions(),
+        hardware=hardware(device),
+    )
+    evaluation.write(folder)
+    show(evaluation, folder)
+
+
+def named_paths(path: Any) -> list[str]:
+    """One path or several, as text."""
+    paths = [str(each) for each in path] if isinstance(path, ListConfig) else [str(path)]
+    if not paths or not all(paths):
+        raise ValueError(
+            "path= names the folder of a run, a network file or a checkpoint, or several: path=first,second"
+        )
+    return paths
+
+
+def chosen_device(accelerator: Any) -> torch.device:
+    """Where to measure; ValueError for what there is not."""
+    if accelerator not in ("auto", "cpu", "gpu"):
+        raise ValueError(f"accelerator is auto, cpu or gpu, got {accelerator!r}")
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("accelerator=gpu, but PyTorch finds no GPU here: leave it out, or choose accelerator=cpu")
+    return torch.device("cuda" if on_gpu(accelerator) else "cpu")
+
+
+def chosen_dataset(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
+    """The config of the pictures: the user's, or that of the first run there is, with what the user changes in it."""
+    given = OmegaConf.to_container(config.get("dataset") or OmegaConf.create(), resolve=True)
+    assert isinstance(given, dict)
+    if "_target_" in given:
+        return {str(key): value for key, value in given.items()}
+    for each in stored:
+        if (dataset := each.dataset()) is not None:
+            return {**dataset, **{str(key): value for key, value in given.items()}}
+    raise ValueError(
+        f"'{stored[0].file}' lies in no run's folder, so it has to be said on which pictures: add dataset=…"
+    )
+
+
+def network(stored: Stored, data: Pictures, arch: DictConfig | None, path: str) -> nn.Module:
+    """The network of ``path``, on the CPU; ValueError where it is not one for these pictures."""
+    stored.trained_on.require_alike(data, path)
+    net = stored.network(data, arch if needs_builder(stored.arch) else None).float()  # as pictures and clocks expect
+    require_fit(net, data)
+    return net
+
+
+def normalisations(
+    paths: Sequence[str], trained_on: Sequence[TrainedOn], data: Pictures, by: Any
+) -> tuple[list[Normalisation], list[str]]:
+    """How the pictures are normalised for each network, and notes on what a user may not have expected."""
+    if by not in ("stored", "dataset"):
+        raise ValueError(f"normalisation is stored or dataset, got {by!r}")
+    own, ways, notes = (data.mean, data.std), [], []
+    for path, known in zip(paths, trained_on, strict=True):
+        way, note = known.normalisation(data, path) if by == "stored" else (own, None)
+        ways.append(way)
+        notes += [known.note_on_names(data, path), note]
+    return ways, [note for note in notes if note]
+
+
+def measured(net: nn.Module, data: Pictures, way: Normalisation, device: torch.device) -> dict[str, float]:
+    """The metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards."""
+    data.mean, data.std = way
+    found = evaluate(net.to(device), data, Classification(data.num_classes))
+    net.cpu()
+    return found
+
+
+def _evaluated(
+    path: str, metrics: dict[str, float], counted: Cost, way: Normalisation, passes: list[ForwardPass]
+) -> Evaluated:
+    top1, top5 = metrics["accuracy"], metrics.get("accuracy_top5")
+    mean, std = (values.tolist() for values in way)
+    return Evaluated(path, top1, top5, metrics["loss"], counted.macs, counted.params, mean, std, passes)
+
+
+def described(data: Pictures) -> str:
+    """What the networks have looked at."""
+    size = "×".join(map(str, data.shape))
+    return f"{len(data.parts.test):,} test pictures of {type(data).__name__}, {size}, {data.num_classes} classes"
+
+
+def show(evaluation: Evaluation, folder: Path) -> None:
+    """Print table, what it means, and notes."""
+    console = open_console()
+    console.print(evaluation_table(evaluation))
+    for line in (*explanation(evaluation), *(f"Note: {note}" for note in evaluation.notes)):
+        console.print(line, soft_wrap=True)
+    console.print(f"written: {folder / 'evaluation.md'}, evaluation.json", soft_wrap=True)
+
+
+def in_hydras_words(words: list[str]) -> list[str]:
+    """What the command's own shorthands mean as overrides.
+
+    ``path=a,b`` is one evaluation of two networks, no sweep over them; ``dataset.root=…`` without ``dataset=…`` changes
+    what is not known yet, the data set of the run.
+    """
+    chosen = any(word.startswith(("dataset=", "+dataset=")) for word in words)
+    words = [f"++{word}" if word.startswith("dataset.") and not chosen else _paths(word) for word in words]
+    if any(TARGET.match(word) for word in words) and not any(NAMED.match(word) for word in words):
+        words.append("name=evaluation")  # else it would be named after the method of a run
+    return words
+
+
+def _paths(word: str) -> str:
+    """``path=a,b`` as a list, quoted: paths hold signs that Hydra takes for its own."""
+    key, _, value = word.partition("=")
+    if key != "path" or value[:1] in ("[", "'", '"'):
+        return word
+    quoted = [f"'{path}'" for path in value.replace("'", r"\'").split(",")]
+    return f"path=[{','.join(quoted)}]"
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    command("evaluate", partial(run, typed=sys.argv[1:]), in_hydras_words)
+
+
+if __name__ == "__main__":
+    main()

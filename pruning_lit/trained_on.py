@@ -1,0 +1,109 @@
+"""The pictures a network was trained on, as far as its file tells, and whether others can take their place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from pruning_lit.data import Pictures
+
+Normalisation = tuple[Tensor, Tensor]  # mean and standard deviation of each channel on the scale 0 … 1, (C,)
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a network knows of its training pictures; None: nothing.
+
+    Args:
+        mean, std: by which they were normalised, of each channel on the scale 0 … 1.
+        shape: of one picture, (C, H, W).
+        classes: their names, in the order of the network's outputs.
+        num_classes: how many there are, where their names are not known.
+    """
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    shape: Sequence[int] | None = None
+    classes: Sequence[str] | None = None
+    num_classes: int | None = None
+
+    @classmethod
+    def of_header(cls, header: dict[str, Any]) -> Self:
+        """From the ``pictures`` in the header of a network file; keys it does not know are ignored."""
+        pictures = header.get("pictures") or {}
+        return cls(**{key: pictures.get(key) for key in ("mean", "std", "shape", "classes")})
+
+    def require_alike(self, data: Pictures, path: str) -> None:
+        """ValueError where the network of ``path`` was made for pictures of another size or for other classes."""
+        if self.shape is not None and tuple(self.shape) != tuple(data.shape):
+            raise ValueError(
+                f"{path!r} was trained on pictures of {_size(self.shape)}, those of the data set are "
+                f"{_size(data.shape)}: bring them to that size, as dataset=image_folder does by dataset.size=…"
+            )
+        num_classes = self.num_classes if self.classes is None else len(self.classes)
+        if num_classes is not None and num_classes != data.num_classes:
+            raise ValueError(
+                f"{path!r} tells {num_classes} classes apart{_listed(self.classes)}, the data set has "
+                f"{data.num_classes}{_listed(data.classes)}: choose pictures of the classes it was trained on"
+            )
+
+    def note_on_names(self, data: Pictures, path: str) -> str | None:
+        """A sentence where as many classes have other names: which output means which class is then anybody's guess."""
+        if self.classes is None or list(self.classes) == list(data.classes):
+            return None
+        return (
+            f"The classes of {path!r} are called otherwise{_listed(self.classes)} than those of the data set"
+            f"{_listed(data.classes)}; they are taken for each other in this order."
+        )
+
+    def normalisation(self, data: Pictures, path: str) -> tuple[Normalisation, str | None]:
+        """How pictures are normalised for the network: as in its training, or as ``data`` does where that is not known.
+
+        Returns:
+            Also a sentence, unless it is the same.
+
+        Raises:
+            ValueError: what is known is no mean and standard deviation for these pictures.
+        """
+        own = data.mean, data.std
+        if self.mean is None or self.std is None:
+            note = "does not say how its pictures were normalised: it was done by dataset.mean and dataset.std."
+            return own, f"{path!r} {note}"
+        stored = _vector(self.mean), _vector(self.std)
+        if any(values.shape != data.mean.shape for values in stored) or not (stored[1] > 0).all():
+            raise ValueError(
+                f"{path!r} says that its pictures were normalised by mean {self.mean} and std {self.std}, expected "
+                f"{len(data.mean)} numbers each, the latter above 0: normalisation=dataset takes those of the data set"
+            )
+        if all(torch.allclose(one, other) for one, other in zip(stored, own, strict=True)):
+            return stored, None
+        (mean, std), (own_mean, own_std) = (map(_numbers, way) for way in (stored, own))
+        return stored, (
+            f"Pictures for {path!r} were normalised as in its training, by mean {mean} and std {std}, not by the data "
+            f"set's {own_mean} and {own_std}; normalisation=dataset takes these."
+        )
+
+
+def _vector(values: Sequence[float]) -> Tensor:
+    """Of any length, 0 for what are no numbers."""
+    try:
+        return torch.tensor(list(values), dtype=torch.float32)
+    except (TypeError, ValueError):
+        return torch.empty(0)
+
+
+def _numbers(values: Tensor) -> str:
+    return f"[{', '.join(f'{value:.4g}' for value in values.tolist())}]"
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _listed(classes: Sequence[str] | None, most: int = 3) -> str:
+    """`` (cat, dog, …)``, or nothing."""
+    if not classes:
+        return ""
+    return f" ({', '.join([*map(str, classes[:most]), *['…'] * (len(classes) > most)])})"

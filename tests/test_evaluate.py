@@ -1,0 +1,350 @@
+"""``python -m pruning_lit.evaluate``: what a run has measured, on any pictures, of one network or several."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from torch.nn import functional as F
+
+from pruning_lit.channels import load, save
+from pruning_lit.data import Digits
+from pruning_lit.models import cifar_resnet
+from tests.conftest import TINY, read_report, run_command
+
+QUICK = ("accelerator=cpu", "latency.batch_size=[1,2]", "latency.repeats=1", "latency.warmup=0")
+NORMALISED = {"mean": [0.3044] * 3, "std": [0.3233] * 3}  # conf/dataset/digits.yaml
+ARCH = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """One run; Hydra has a meaning of its own for some signs in its path."""
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    run_command(*TINY, "latency.batch_size=1", "latency.repeats=1", f"hydra.run.dir={folder}")
+    return folder.rename(folder.with_name("seed=1 ½ (it's)"))
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capfd, tmp_path):
+    """Run the command in this process, in an empty folder; its exit code, what it printed, and evaluation.json."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path / "here"))])
+
+    def call(*words: object) -> tuple[int, str, dict]:
+        from pruning_lit.evaluate import main
+
+        out = tmp_path / "out"
+        monkeypatch.setattr(sys, "argv", ["evaluate", *QUICK, f"hydra.run.dir={out}", *map(str, words)])
+        capfd.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        printed = "".join(capfd.readouterr())
+        if isinstance(code, str):
+            code, printed = 1, printed + code
+        file = out / "evaluation.json"
+        return int(code or 0), printed, json.loads(file.read_text()) if file.is_file() else {}  # type: ignore[call-overload]
+
+    return call
+
+
+def pictures(folder: Path, classes: int, size: int = 32) -> Path:
+    """An image folder with two pictures of every class in each part."""
+    for part in ("train", "test"):
+        for label in range(classes):
+            place = folder / part / f"class{label}"
+            place.mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGB", (size, size), (80 * number, 20 * label, 0)).save(place / f"{number}.png")
+    return folder
+
+
+def network(file: Path, num_classes: int = 10, arch: dict | None = None, **notes: object) -> Path:
+    """The file of a network that was not trained."""
+    torch.manual_seed(0)
+    save(cifar_resnet(8, num_classes), file, arch or {**ARCH, "num_classes": num_classes}, **notes)
+    return file
+
+
+# Figures
+
+
+@pytest.mark.parametrize("named", [".", "pruned/model.safetensors", "phases/2-finetune/last.ckpt"])
+def test_the_result_of_a_run_has_exactly_the_figures_of_its_report(evaluate, finished, named):
+    code, printed, found = evaluate(f"path={finished / named}")
+    assert code == 0, printed
+    (net,), after = found["networks"], read_report(finished)["after"]
+    assert {key: net[key] for key in ("accuracy", "macs", "params")} == {
+        key: after[key] for key in ("accuracy", "macs", "params")
+    }
+    assert found["notes"] == []
+
+
+def test_the_checkpoint_of_the_training_has_the_figures_of_the_dense_network(evaluate, finished):
+    code, printed, found = evaluate(f"path={finished / 'phases/1-train/last.ckpt'}")
+    assert code == 0, printed
+    (net,), before = found["networks"], read_report(finished)["before"]
+    assert {key: net[key] for key in ("accuracy", "macs", "params")} == {
+        key: before[key] for key in ("accuracy", "macs", "params")
+    }
+
+
+def test_loss_and_top_5_are_those_of_all_test_pictures_at_once(evaluate, finished):
+    _, _, found = evaluate(f"path={finished}", "dataset.batch_size=50")  # the last batch has 9
+    data = Digits(batch_size=359, **NORMALISED)
+    data.setup()
+    (batch,) = data.test_batches()
+    x, target = data.on_after_batch_transfer(batch, 0)
+    with torch.no_grad():
+        logits = load(finished / "pruned" / "model.safetensors")(x)
+    (net,) = found["networks"]
+    assert net["loss"] == pytest.approx(float(F.cross_entropy(logits, target)), rel=1e-5)
+    top5 = (logits.topk(5).indices == target[:, None]).any(1).float().mean()
+    assert net["accuracy_top5"] == pytest.approx(float(top5))
+
+
+def test_networks_stand_side_by_side_with_their_differences_from_the_first(evaluate, finished):
+    dense = finished / "phases" / "1-train" / "last.ckpt"
+    code, printed, found = evaluate(f"path={dense},{finished}")
+    assert code == 0, printed
+    first, second = found["networks"]
+    assert [first["path"], second["path"]] == [str(dense), str(finished)]
+    assert second["macs"] < first["macs"]
+    for key in ("macs", "params"):
+        assert f"({100 * (second[key] / first[key] - 1):+.1f} %)" in printed
+    assert f"({100 * (second['accuracy'] - first['accuracy']):+.2f} points)" in printed
+    assert [each["batch_size"] for each in second["passes"]] == [1, 2]
+    for one, other in zip(first["passes"], second["passes"], strict=True):
+        assert other["peak_memory"] < one["peak_memory"]
+        assert other["throughput"] == pytest.approx(1e3 * other["batch_size"] / other["timing"]["median_ms"])
+
+
+def test_what_was_measured_is_written_with_all_that_repeats_it(evaluate, finished, tmp_path):
+    _, _, found = evaluate(f"path={finished}", "name=a title")
+    text = (tmp_path / "out" / "evaluation.md").read_text()
+    assert text.startswith("# a title\n")
+    assert found["command"].startswith("python -m pruning_lit.evaluate accelerator=cpu ")
+    assert found["command"].endswith(shlex.join([f"path={finished}", "name=a title"]))
+    assert found["command"] in text
+    assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert found["dataset"]["_target_"] == "pruning_lit.data.Digits"
+    assert "359 test pictures of Digits, 3×32×32, 10 classes" in text
+    assert found["hardware"] in text
+
+
+def test_fewer_than_six_classes_have_no_top_5(evaluate, tmp_path):
+    file = network(tmp_path / "net.safetensors", 3)
+    root = pictures(tmp_path / "pictures", 3)
+    code, printed, found = evaluate(f"path={file}", "dataset=image_folder", f"dataset.root={root}")
+    assert code == 0, printed
+    assert found["networks"][0]["accuracy_top5"] is None
+    assert "top-5 accuracy │ - │" in " ".join(printed.split())
+
+
+# Pictures
+
+
+def test_stored_normalisation_wins_and_that_is_told(evaluate, finished):
+    other = ("dataset=digits", "dataset.mean=[0.5,0.5,0.5]", "dataset.std=[0.1,0.1,0.1]")
+    _, _, wanted = evaluate(f"path={finished}")
+    code, printed, found = evaluate(f"path={finished}", *other)
+    assert code == 0
+    assert found["networks"][0]["loss"] == pytest.approx(wanted["networks"][0]["loss"], rel=1e-6)
+    assert found["networks"][0]["mean"] == pytest.approx(NORMALISED["mean"])
+    (note,) = found["notes"]
+    assert (
+        "by mean [0.3044, 0.3044, 0.3044] and std [0.3233, 0.3233, 0.3233], not by the data set's [0.5, 0.5, 0" in note
+    )
+    assert f"Note: {note}" in printed
+    _, _, found = evaluate(f"path={finished}", *other, "normalisation=dataset")
+    assert found["networks"][0]["loss"] != pytest.approx(wanted["networks"][0]["loss"], rel=1e-3)
+    assert found["networks"][0]["mean"] == [0.5] * 3
+    assert found["notes"] == []
+
+
+def test_without_a_data_set_that_of_the_run_can_be_changed(evaluate, finished):
+    code, printed, found = evaluate(f"path={finished}", "dataset.batch_size=7", "dataset.pad=1")
+    assert code == 0, printed
+    assert (found["dataset"]["batch_size"], found["dataset"]["pad"]) == (7, 1)
+    assert found["dataset"]["_target_"] == "pruning_lit.data.Digits"
+
+
+def test_what_a_file_does_not_say_of_its_pictures_is_told(evaluate, tmp_path):
+    file = network(tmp_path / "net.safetensors")
+    code, printed, found = evaluate(f"path={file}", "dataset=digits")
+    assert code == 0, printed
+    assert found["notes"] == [
+        f"{str(file)!r} does not say how its pictures were normalised: it was done by dataset.mean and dataset.std."
+    ]
+
+
+def test_classes_of_other_names_are_told(evaluate, tmp_path):
+    names = {"classes": [f"digit {number}" for number in range(10)]}
+    file = network(tmp_path / "net.safetensors", pictures={**NORMALISED, **names})
+    code, printed, found = evaluate(f"path={file}", "dataset=digits")
+    assert code == 0, printed
+    assert (
+        "called otherwise (digit 0, digit 1, digit 2, …) than those of the data set (0, 1, 2, …)" in found["notes"][0]
+    )
+
+
+@pytest.mark.parametrize("named", [".", "phases/1-train/last.ckpt"])
+@pytest.mark.parametrize(
+    ("classes", "size", "expected"),
+    [
+        (3, 32, "tells 10 classes apart"),
+        (10, 24, "was trained on pictures of 3×32×32, those of the data set are 3×24×24"),
+    ],
+)
+def test_pictures_of_other_classes_or_sizes_are_refused(evaluate, finished, tmp_path, named, classes, size, expected):
+    root = pictures(tmp_path / "pictures", classes, size)
+    refused(evaluate(f"path={finished / named}", "dataset=image_folder", f"dataset.root={root}"), expected)
+
+
+def test_a_network_that_tells_other_classes_apart_than_its_file_says_is_refused(evaluate, tmp_path):
+    file = network(tmp_path / "net.safetensors", 3)
+    refused(evaluate(f"path={file}", "dataset=digits"), "the network tells 3 classes apart, the data have 10")
+
+
+# What a user can mend
+
+
+def refused(answer: tuple[int, str, dict], expected: str) -> None:
+    code, printed, found = answer
+    *progress, told = printed.strip().splitlines()
+    assert all("[INFO]" in line for line in progress), printed
+    assert (code, found) == (1, {})
+    assert expected in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "a value has to be given: path=…"),
+        (["path="], "path= names the folder of a run, a network file or a checkpoint, or several"),
+        (["path=nowhere"], "there is no file 'nowhere'"),
+        (["path=nowhere.ckpt"], "there is no file 'nowhere.ckpt'"),
+        (["path=."], "'.' is not the folder of a finished run: it has no pruned/model.safetensors"),
+        (["path=junk.safetensors"], "'junk.safetensors' is not a readable network file"),
+        (["path=junk.ckpt"], "the checkpoint 'junk.ckpt' is damaged"),
+        (["path=short.ckpt"], "the checkpoint 'short.ckpt' is damaged"),
+        (["path=other.ckpt"], "'other.ckpt' was not written by a phase of a run"),
+        (["path=net.safetensors"], "'net.safetensors' lies in no run's folder, so it has to be said on which pictures"),
+        (["path=net.safetensors", "dataset=nothing"], "there is no dataset called 'nothing'"),
+        (["path=net.safetensors", "dataset=image_folder"], "a value has to be given: dataset.root=…"),
+        (["path=net.safetensors", "dataset=digits", "dataset.batsh_size=3"], "dataset.batsh_size"),
+        (["path=net.safetensors", "dataset.batch_size=3"], "add dataset=…"),
+        (["path=net.safetensors", "dataset=digits", "sparsity=macs_50"], "sparsity"),
+        (["path=net.safetensors", "dataset=digits", "colour=red"], "Could not override 'colour'"),
+        (["path=net.safetensors", "accelerator=abacus"], "accelerator is auto, cpu or gpu, got 'abacus'"),
+        (
+            ["path=net.safetensors", "dataset=digits", "normalisation=no"],
+            "normalisation is stored or dataset, got 'no'",
+        ),
+        (["path=net.safetensors", "latency.batch_size=0"], "latency.batch_size is 0"),
+        (["path=crooked.safetensors", "dataset=digits"], "mean three and std [1, 1, 0], expected 3 numbers each"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_sentence(evaluate, finished, words, expected):
+    for name in ("junk.ckpt", "junk.safetensors"):
+        Path(name).write_text("no network")
+    Path("short.ckpt").write_bytes((finished / "phases" / "1-train" / "last.ckpt").read_bytes()[:3000])
+    torch.save({"state_dict": {}}, "other.ckpt")
+    network(Path("net.safetensors"))
+    network(Path("crooked.safetensors"), pictures={"mean": "three", "std": [1, 1, 0]})
+    refused(evaluate(*words), expected)
+
+
+# Code of others
+
+
+OWN = """
+    from torch import nn
+
+
+    class Net(nn.Sequential):
+        def __init__(self, width=16, num_classes=10):
+            super().__init__(nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.append(nn.Linear(width, num_classes))
+"""
+
+
+@pytest.fixture
+def own(evaluate, monkeypatch) -> Path:
+    """The file of a network of the user's own, and its code in the current folder."""
+    Path("own_for_evaluate.py").write_text(dedent(OWN))
+    monkeypatch.delitem(sys.modules, "own_for_evaluate", raising=False)
+    scope: dict = {}
+    exec(dedent(OWN), scope)
+    arch = {"_target_": "own_for_evaluate.Net", "width": 8, "num_classes": 10}
+    save(scope["Net"](8), "own.safetensors", arch, pictures=NORMALISED)
+    return Path("own.safetensors")
+
+
+def test_a_network_of_ones_own_is_built_only_by_the_builder_that_the_user_names(evaluate, own):
+    words = (f"path={own}", "dataset=digits")
+    answer = evaluate(*words)
+    refused(
+        answer, "wants to be built by own_for_evaluate.Net, and no file runs code of your own by itself: add arch._t"
+    )
+    assert "own_for_evaluate" not in sys.modules
+    code, printed, found = evaluate(*words, *answer[1].split()[-3:])
+    assert code == 0, printed
+    assert found["networks"][0]["params"] == 8 * 3 * 9 + 8 + 8 * 10 + 10
+    assert found["name"] == "evaluation"
+
+
+def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
+    trusted = network(tmp_path / "net.safetensors", pictures=NORMALISED)
+    builder = ("arch._target_=own_for_evaluate.Net", "arch.width=8")
+    code, printed, found = evaluate(f"path={own},{trusted}", "dataset=digits", *builder)
+    assert (code, found["notes"]) == (0, []), printed
+    code, printed, found = evaluate(f"path={trusted}", "dataset=digits", *builder)
+    assert (code, found["notes"]) == (0, ["arch was not used: every file names a builder that it may."])
+
+
+def test_the_config_of_a_run_executes_nothing(evaluate, finished, tmp_path):
+    file = network(tmp_path / "run" / "pruned" / "model.safetensors", pictures=NORMALISED)
+    config = tmp_path / "run" / ".hydra" / "config.yaml"
+    config.parent.mkdir()
+    call = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "executed")]}
+    for dataset in (call, {"_target_": "pruning_lit.data.Digits", **NORMALISED, "batch_size": call}):
+        OmegaConf.save(OmegaConf.create({"dataset": dataset}), config)
+        refused(
+            evaluate(f"path={tmp_path / 'run'}"), f"wants its pictures to be read by {dataset['_target_']}, and no file"
+        )
+    config.write_text("dataset: {")
+    refused(evaluate(f"path={tmp_path / 'run'}"), "config.yaml' cannot be read (ParserError): add dataset=…")
+    assert not (tmp_path / "executed").exists()
+    assert evaluate(f"path={file}", "dataset=digits")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "target", ["pathlib.Path.touch", "pruning_lit.models.weights.Path.touch", "torchvision.models.resnet.partial"]
+)
+def test_the_settings_in_a_checkpoint_execute_nothing(evaluate, finished, tmp_path, target):
+    checkpoint = torch.load(finished / "phases" / "1-train" / "last.ckpt", weights_only=True)
+    checkpoint["pruning_lit"]["arch"] = {"_target_": target, "self": str(tmp_path / "executed")}
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    refused(evaluate(f"path={tmp_path / 'last.ckpt'}"), "last.ckpt' wants to be built by")
+    checkpoint["pruning_lit"]["arch"] = {**ARCH, "depth": {"_target_": target, "self": str(tmp_path / "executed")}}
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    refused(evaluate(f"path={tmp_path / 'last.ckpt'}"), "cannot be built by 'pruning_lit.models.cifar_resnet'")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_help_names_the_keys(evaluate):
+    code, printed, _ = evaluate("--help")
+    assert code == 0
+    for word in ("path=", "dataset=", "normalisation=", "arch._target_=", "image_folder", "evaluation.json"):
+        assert word in printed
