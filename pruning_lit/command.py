@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from pruning_lit.configs import CONF
 from pruning_lit.errors import sentence
 from pruning_lit.own_network import import_from_current_folder, with_own_network
+from pruning_lit.preemption import Preempted, leaving_on_signal
 
 log = logging.getLogger("pruning_lit")
 
@@ -34,7 +35,12 @@ def command(
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def job(config: DictConfig) -> None:
         try:
-            work(config, Path(HydraConfig.get().runtime.output_dir))
+            with leaving_on_signal():
+                work(config, Path(HydraConfig.get().runtime.output_dir))
+        except Preempted:
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                log.warning("stopped as asked; this goes on: python -m pruning_lit resume=%s", _begun_in())
+            sys.exit(0)
         except Exception as error:
             told = sentence(error)
             if told is None:
@@ -58,3 +64,11 @@ def command(
         if told is None:
             raise
         sys.exit(f"error: {told}")
+
+
+def _begun_in() -> Path:
+    """The folder of the run, or of the sweep that it belongs to."""
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return Path(hydra.runtime.cwd) / hydra.sweep.dir
+    return Path(hydra.runtime.output_dir)

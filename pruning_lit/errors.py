@@ -22,8 +22,20 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.partition("/")
         return f"there is no {group} called {name!r}; there are {', '.join(choices(group))}"
-    if isinstance(error, ValueError | FileNotFoundError | OmegaConfBaseException | HydraException):
+    if isinstance(error, ValueError | OSError | OmegaConfBaseException | HydraException):
         return _one_line(error)
+    return _of_a_process(error)
+
+
+def _of_a_process(error: BaseException) -> str | None:
+    """What one of several processes, or a worker of the data, has died of."""
+    kind, text = type(error).__name__, str(error)  # by name: these classes are torch's, which takes seconds to load
+    if kind == "ProcessRaisedException":  # somebody else's traceback; its last line is the error
+        last = text.strip().splitlines()[-1]
+        raised, _, message = last.partition(": ")
+        return message if raised in ("ValueError", "FileNotFoundError", "OSError") else None
+    if kind == "ProcessExitedException" or "worker (pid" in text:
+        return f"{' '.join(text.split())}; the others were ended, and resume=<folder> goes on from the last checkpoint"
     return None
 
 
@@ -54,8 +66,8 @@ def _short(key: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     text = str(error)
-    if isinstance(error, FileNotFoundError) and error.strerror is not None:
-        text = f"{error.strerror}: {error.filename}"
+    if isinstance(error, OSError) and error.strerror is not None:
+        text = f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
     return " ".join(text.split())
 
 

@@ -1,6 +1,8 @@
 """What is saved when: the last state for resuming, and the best epoch among those that count."""
 
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from pruning_lit.callbacks.pruning import Pruning
+
+LAST = "last.ckpt"
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -23,7 +27,7 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, folder: Path, steps: int | None = None) -> None:
         timing: dict[str, Any] = {"every_n_train_steps": steps} if steps else {"save_on_train_epoch_end": True}
         super().__init__(folder, filename="last", auto_insert_metric_name=False, enable_version_counter=False, **timing)
-        self.path = folder / "last.ckpt"
+        self.path = folder / LAST
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -59,11 +63,54 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the checkpoint and renames, so that a kill at any moment leaves a whole file."""
+    """Writes beside the checkpoint and renames, so that a kill at any moment leaves a whole file.
+
+    The checkpoint before is kept beside it, see ``previous``, should a disk lose the new one.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Replace ``path`` in one step."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(f"{path}.part")
-        torch.save(checkpoint, draft)
+        """Replace ``path`` in one step.
+
+        Raises:
+            OSError: it cannot be written; what was there is still there.
+        """
+        path = Path(path)
+        draft = path.with_name(f"{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(checkpoint, draft)
+        except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise unwritable(path, error) from error
+        if path.name == LAST and path.is_file():
+            _keep(path)
         os.replace(draft, path)
+
+
+def _keep(path: Path) -> None:
+    """Give the checkpoint its second name first, so that at no moment there is none."""
+    second = path.with_name(f"{previous(path).name}.part")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(path, second)
+        os.replace(second, previous(path))
+    except OSError:  # a file system without second names
+        os.replace(path, previous(path))
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before this one is kept."""
+    return path.with_name("previous.ckpt")
+
+
+def unwritable(path: Path, error: Exception) -> OSError:
+    """That a checkpoint cannot be written, in one sentence."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else _reason(path)
+    return OSError(f"the checkpoint {str(path)!r} cannot be written: {reason}; the one before it is still there")
+
+
+def _reason(path: Path) -> str:
+    """Why torch could not write: a full disk is the usual cause, and its message does not say so."""
+    free = shutil.disk_usage(path.parent).free
+    return f"{free // 2**20} MiB are free on this disk"

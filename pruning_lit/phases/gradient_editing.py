@@ -46,9 +46,10 @@ class GradientEditing(Training):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip, then edit: Lightning calls this once in front of every optimizer step, also without clipping."""
+        """Clip, then edit."""
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        self.edit_gradients(self._loss_scale(optimizer))
+        if not self.step_left_out:
+            self.edit_gradients(self._loss_scale(optimizer))
 
     def _loss_scale(self, optimizer: Optimizer) -> float:
         """By what the gradients are too large here: fused optimizers take the loss scale off within their step."""

@@ -18,12 +18,15 @@ from pruning_lit.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
     LastCheckpoint,
+    LeaveOnSignal,
     MetricsFile,
+    NonFinite,
     RunIdentity,
     StatelessRandomness,
     finish_execution,
     require_same_settings,
 )
+from pruning_lit.callbacks.checkpoints import previous
 from pruning_lit.channels.conversion import Conversion
 from pruning_lit.data import Pictures
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
@@ -31,7 +34,7 @@ from pruning_lit.phases.training import Training
 
 log = logging.getLogger(__name__)
 
-NOT_PART_OF_THE_RESULT = ("trainer", "logger", "callbacks", "checkpoint", "name", "latency")
+NOT_PART_OF_THE_RESULT = ("trainer", "logger", "callbacks", "checkpoint", "name", "latency", "on_nonfinite")
 
 
 @dataclass(frozen=True)
@@ -76,33 +79,56 @@ class PhaseRunner:
         The result is always read back from the folder, so that it does not matter which process, when, has trained.
         """
         data.stream = self.number
-        if self.last.is_file():
-            self._require_same_experiment()
+        begun = self._begun()
+        if begun is not None:
+            require_same_settings(read_checkpoint(begun), self._settings(), begun)
         if self.finished.is_file():
             log.info("phase %s is finished, going on with its result", self.name)
         else:
-            self._fit(module, data)
+            self._fit(module, data, begun)
         return self._result(module, data)
 
-    def _fit(self, module: Training, data: Pictures) -> None:
-        trainer = self._trainer(module, data)
+    def _begun(self) -> Path | None:
+        """The checkpoint to go on from: the last one that can be read, or None; ValueError where none can.
+
+        It is put in the place of a damaged one, so that all who look there find the same.
+        """
+        before = previous(self.last)
+        if not self.last.is_file() and not before.is_file():
+            return None
+        try:
+            read_checkpoint(self.last)
+        except (ValueError, FileNotFoundError) as damage:
+            if not before.is_file():
+                raise
+            step = read_checkpoint(before)["global_step"]
+            log.warning("%s; going on from the one before it, of optimizer step %d", damage, step)
+            self.finished.unlink(missing_ok=True)
+            return before
+        return self.last
+
+    def _fit(self, module: Training, data: Pictures, begun: Path | None) -> None:
+        leave = LeaveOnSignal(self.last)
+        trainer = self._trainer(module, data, leave)
         if trainer.is_global_zero:
             each, processes = data.batch_size, trainer.world_size
             log.info("phase %s: %d epochs, batches of %d x %d process(es)", self.name, module.epochs, each, processes)
-        trainer.fit(module, datamodule=data, ckpt_path=self.last if self.last.is_file() else None, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        with leave.forwarded(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
+            if trainer.interrupted:
+                raise KeyboardInterrupt
         if trainer.is_global_zero:
             self.finished.write_text(json.dumps({"epochs": module.epochs}) + "\n")
         trainer.strategy.barrier()
 
-    def _trainer(self, module: Training, data: Pictures) -> pl.Trainer:
+    def _trainer(self, module: Training, data: Pictures, leave: LeaveOnSignal) -> pl.Trainer:
         logger = self._logger()
         callbacks = [
             *self._extras(with_logger=logger is not None),
             StatelessRandomness(self.config.seed, self.number),
             MetricsFile(self.folder / "metrics.csv", self.name),
             RunIdentity(self._settings()),
+            NonFinite(self.config.on_nonfinite, self.name),
             Timer(),
         ]
         if data.has_validation:  # ahead of the others, which write down what it has found
@@ -110,6 +136,7 @@ class PhaseRunner:
         callbacks.append(LastCheckpoint(self.place))
         if self.config.checkpoint.every_n_steps:
             callbacks.append(LastCheckpoint(self.place, self.config.checkpoint.every_n_steps))
+        callbacks.append(leave)
         options: dict[str, Any] = {
             "limit_val_batches": 1.0 if data.has_validation else 0,
             "use_distributed_sampler": False,
@@ -144,9 +171,6 @@ class PhaseRunner:
         settings = OmegaConf.to_container(self.config, resolve=True)
         assert isinstance(settings, dict)
         return {str(key): value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
-
-    def _require_same_experiment(self) -> None:
-        require_same_settings(read_checkpoint(self.last), self._settings(), self.last)
 
     def _result(self, module: Training, data: Pictures) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)

@@ -70,6 +70,7 @@ class Training(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.callbacks = dict(callbacks or {})
         self.init, self.renew = init, renew
+        self.step_left_out = False  # of the optimizer, the one that is about to be done
         self.train_metrics = self.task.metrics("train/")
         self.val_metrics = self.task.metrics("val/")
 
@@ -105,6 +106,21 @@ class Training(LightningModule):
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits ``(N, classes)`` of pictures ``(N, C, H, W)``."""
         return self.net(pictures.contiguous(memory_format=self.memory_format))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning calls this once in front of every optimizer step, also without clipping.
+
+        A step that is left out has no gradients: optimizers then change neither parameters nor their own state.
+        """
+        if self.step_left_out:
+            optimizer.zero_grad(set_to_none=True)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_fit_start(self) -> None:
         """Put the weights into the memory format."""

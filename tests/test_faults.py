@@ -1,0 +1,150 @@
+"""What happens when things break: signals, damaged checkpoints, losses that are no numbers, dead processes."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import TINY, read_report, run_command, start
+
+EVERY = "checkpoint.every_n_steps=1"
+TWO = ("trainer=ddp_fork", "dataset.batch_size=8", "trainer.accelerator=cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """One uninterrupted run."""
+    folder = tmp_path_factory.mktemp("faults") / "run"
+    run_command(*TINY, f"hydra.run.dir={folder}", EVERY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished_by_two(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("faults_of_two") / "run"
+    run_command(*TINY, *TWO, f"hydra.run.dir={folder}", EVERY)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "pruned" / "model.safetensors")
+
+
+def assert_same_end(folder: Path, expected: Path) -> None:
+    found, wanted = weights(folder), weights(expected)
+    assert [name for name, tensor in wanted.items() if not torch.equal(found[name], tensor)] == []
+    assert found.keys() == wanted.keys()
+    assert read_report(folder)["after"]["accuracy"] == read_report(expected)["after"]["accuracy"]
+
+
+def wait_for(process: subprocess.Popen, path: Path, seconds: float = 120) -> None:
+    """Until a file is there."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None and not path.is_file():
+        time.sleep(0.005)
+    assert path.is_file(), f"{path.name} has not appeared: {process.stdout.read()[-3000:] if process.poll() else ''}"
+
+
+# Signals
+
+
+@pytest.mark.parametrize("phase", ["1-train", "2-finetune"])
+def test_a_run_that_is_asked_to_leave_saves_and_says_how_to_go_on(finished, tmp_path, phase):
+    folder = tmp_path / "run"
+    process = start(*TINY, f"hydra.run.dir={folder}", EVERY)
+    wait_for(process, folder / "phases" / phase / "last.ckpt")
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed[-3000:]
+    assert f"resume={folder}" in printed
+    assert "Traceback" not in printed
+    assert not (folder / "report.json").exists(), "asked too late to prove anything"
+    run_command(f"resume={folder}")
+    assert_same_end(folder, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_two_processes_leave_together(finished_by_two, tmp_path, number):
+    folder = tmp_path / "run"
+    process = start(*TINY, *TWO, f"hydra.run.dir={folder}", EVERY)
+    wait_for(process, folder / "phases" / "1-train" / "last.ckpt")
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed[-3000:]
+    assert printed.count(f"resume={folder}") == 1
+    assert "Traceback" not in printed
+    assert not (folder / "report.json").exists(), "asked too late to prove anything"
+    run_command(f"resume={folder}")
+    assert_same_end(folder, finished_by_two)
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("left", [0, 5000])
+def test_of_a_damaged_checkpoint_the_one_before_is_used(finished, tmp_path, left):
+    folder = tmp_path / "run"
+    process = start(*TINY, f"hydra.run.dir={folder}", EVERY)
+    wait_for(process, folder / "phases" / "1-train" / "previous.ckpt")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    last = folder / "phases" / "1-train" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:left])
+    printed = run_command(f"resume={folder}")
+    assert re.search(r"last.ckpt' is damaged \(\w+\).*going on from the one before it, of optimizer step \d", printed)
+    assert_same_end(folder, finished)
+
+
+# Numbers
+
+
+DIVERGING = ("train.optimizer.lr=1e30", "phases=[train,finetune]")
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_phase(cli, tmp_path):
+    code, printed = cli(*TINY, *DIVERGING, f"hydra.run.dir={tmp_path}")
+    assert code == 1
+    assert re.search(r"phase train, epoch 0, after \d optimizer steps: the (loss|gradients)", printed)
+    assert "lower the learning rate (train.optimizer.lr)" in printed
+    assert "Traceback" not in printed
+
+
+def test_steps_without_numbers_can_be_left_out(cli, tmp_path):
+    code, printed = cli(*TINY, *DIVERGING, "on_nonfinite=skip", "train.epochs=9", f"hydra.run.dir={tmp_path}")
+    assert code == 1  # after as many in a row as it takes to see that nothing comes of it
+    assert printed.count("the step is left out") == 20
+    assert "(21 steps in a row)" in printed
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_where_the_loss_is_no_number(tmp_path):
+    process = start(*TINY, *TWO, *DIVERGING, f"hydra.run.dir={tmp_path}")
+    printed, _ = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "phase train, epoch 0, after" in printed
+    assert "Traceback" not in printed
+
+
+# Processes
+
+
+@pytest.mark.slow
+def test_where_a_process_dies_the_others_end_and_nothing_is_lost(finished_by_two, tmp_path):
+    folder = tmp_path / "run"
+    process = start(*TINY, *TWO, f"hydra.run.dir={folder}", EVERY)
+    wait_for(process, folder / "phases" / "1-train" / "last.ckpt")
+    children = [int(pid) for pid in subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True).split()]
+    os.kill(children[-1], signal.SIGKILL)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "terminated with signal SIGKILL" in printed
+    assert "Traceback" not in printed
+    run_command(f"resume={folder}")
+    assert_same_end(folder, finished_by_two)
