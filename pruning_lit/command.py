@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.configs import CONF
-from pruning_lit.errors import sentence
+from pruning_lit.errors import described, sentence
 from pruning_lit.own_network import import_from_current_folder, with_own_network
 from pruning_lit.preemption import Preempted, leaving_on_signal
 
@@ -34,15 +34,20 @@ def command(
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def job(config: DictConfig) -> None:
+        from pruning_lit.report.failure import forget_failure, note_failure  # late: --help need not load torch
+
+        folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             with leaving_on_signal():
-                work(config, Path(HydraConfig.get().runtime.output_dir))
+                work(config, folder)
+            forget_failure(folder)
         except Preempted:
             if os.environ.get("LOCAL_RANK", "0") == "0":
                 log.warning("stopped as asked; this goes on: python -m pruning_lit resume=%s", _begun_in())
             sys.exit(0)
         except Exception as error:
             told = sentence(error)
+            note_failure(folder, told or described(error))
             if told is None:
                 raise
             log.debug("where it was raised", exc_info=True)

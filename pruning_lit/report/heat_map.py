@@ -54,7 +54,7 @@ def heat_map_figure(drawn: HeatMap, below: Sequence[float]) -> tuple[Figure, lis
     heights = [max(0.8, ROW * len(drawn.names)), *below]  # inches
     figure = Figure(figsize=(9, 1.4 + sum(heights)), dpi=100, layout="constrained")
     above, *panels = figure.subplots(len(heights), height_ratios=heights, sharex=True)
-    mesh = _draw(above, drawn)
+    mesh = draw(above, drawn)
     gap = 0.08 / heights[0]  # of the height beside the bar
     bar = figure.colorbar(mesh, ax=above, location="top", aspect=40, shrink=0.5, pad=gap, format=PERCENT)
     bar.set_label(drawn.label, fontsize=8)
@@ -77,8 +77,8 @@ def prepare_time(axes: Axes, edges: Sequence[int], unit: str) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def _draw(axes: Axes, drawn: HeatMap) -> QuadMesh:
-    """Layers from top to bottom, one unit each; the mesh."""
+def draw(axes: Axes, drawn: HeatMap) -> QuadMesh:
+    """Draw layers from top to bottom, one unit each; the mesh."""
     count = len(drawn.names)
     limits = np.arange(count + 1) - 0.5
     mesh = axes.pcolormesh(drawn.edges, limits, drawn.shares, cmap=SHARES, vmin=0, vmax=1, rasterized=True)

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from pruning_lit.report.jobs import CHOICES, FINISHED, Row
+from pruning_lit.report.jobs import CHOICES, FINISHED, Row, settings_of
 
-KEY = (*CHOICES, "settings")
+BUDGETS = tuple(f"sparsity.{each}" for each in ("reduction", "rate", "rates", "threshold"))
+TELLS_NOTHING = ("name", "logger", "callbacks", "checkpoint", "latency")  # of the result
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,33 @@ class Spread:
 
 @dataclass(frozen=True)
 class Combination:
-    """What was asked for (``key``: the choices and settings), and its finished jobs, one per seed."""
+    """What was asked for, and its finished jobs, one per seed.
+
+    Attributes:
+        key: the choices; the criterion is empty unless it tells combinations apart.
+        settings: further overrides: those that tell combinations of one place apart, and the budget.
+        rows: the jobs.
+    """
 
     key: dict[str, str]
+    settings: tuple[str, ...]
     rows: list[Row]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Network and data set; accuracies of two places do not compare."""
+        return self.key["arch"], self.key["dataset"]
 
     @property
     def method(self) -> str:
         """The method, with its criterion where that tells combinations apart."""
         criterion = self.key["criterion"]
         return f"{self.key['method']} ({criterion})" if criterion else self.key["method"]
+
+    @property
+    def line(self) -> frozenset[str]:
+        """The settings but those of the sparsity, which moves along a line of a picture."""
+        return frozenset(each for each in self.settings if not each.startswith("sparsity."))
 
     @property
     def seeds(self) -> list[int]:
@@ -49,26 +67,65 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(fmean(known), stdev(known) if len(known) > 1 else None, len(known))
 
 
-def combine(rows: Iterable[Row]) -> list[Combination]:
-    """The finished rows grouped by choices and settings; of a method, the lightest cut first.
+def dense_spread(combinations: Iterable[Combination], column: str) -> Spread | None:
+    """Mean and deviation of the dense networks; jobs share these, so what a seed has several times counts once.
 
-    What tells nothing apart is left out of the keys: settings that all jobs share, the only criterion of a method.
+    Args:
+        combinations: of one place.
+        column: one that ends in ``_before``.
     """
-    finished = [row for row in rows if row["status"] == FINISHED]
-    shared = set.intersection(*(set(row["settings"].split()) for row in finished)) if finished else set()
+    runs = {(row["seed"], row[column]) for each in combinations for row in each.rows}
+    return spread(value for _, value in runs)
+
+
+def combine(rows: Iterable[Row]) -> list[Combination]:
+    """The finished rows grouped by choices and settings; of what differs in its sparsity alone, the lightest cut first.
+
+    Methods are sorted by name, their settings as they come.
+    """
+    groups: dict[tuple[tuple[str, ...], frozenset[str]], Combination] = {}
+    for job in apart(rows):
+        if job.rows[0]["status"] == FINISHED:
+            same = (tuple(job.key.values()), frozenset(job.settings))
+            groups.setdefault(same, Combination(job.key, job.settings, [])).rows.extend(job.rows)
+    lines = {each.line: number for number, each in reversed(list(enumerate(groups.values())))}
+    return sorted(groups.values(), key=lambda each: (_names(each), lines[each.line], _depth(each)))
+
+
+def apart(rows: Iterable[Row]) -> list[Combination]:
+    """Every job by itself, finished or not.
+
+    What tells nothing apart is left out: settings that all jobs of a place share, and the only criterion of a method.
+    """
+    rows = list(rows)
+    shared: dict[tuple[str, str], set[str]] = {}
     criteria: dict[str, set[str]] = {}
-    for row in finished:
+    for row in rows:
+        words = set(settings_of(row))
+        shared[_place(row)] = shared.get(_place(row), words) & words
         criteria.setdefault(row["method"], set()).add(row["criterion"])
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in finished:
-        settings = " ".join(each for each in row["settings"].split() if each not in shared)
-        named = row | {"settings": settings} | ({} if len(criteria[row["method"]]) > 1 else {"criterion": ""})
-        groups.setdefault(tuple(named[name] or "" for name in KEY), []).append(row)
-    found = [Combination(dict(zip(KEY, values, strict=True)), members) for values, members in groups.items()]
-    return sorted(found, key=_rank)
+    jobs = []
+    for row in rows:
+        named = row | ({} if len(criteria[row["method"]]) > 1 else {"criterion": ""})
+        settings = tuple(word for word in settings_of(row) if _tells_apart(word, shared[_place(row)]))
+        jobs.append(Combination({name: named[name] or "" for name in CHOICES}, settings, [row]))
+    return jobs
 
 
-def _rank(combination: Combination) -> tuple[tuple[str, ...], float]:
+def _place(row: Row) -> tuple[str, str]:
+    return row["arch"], row["dataset"]
+
+
+def _tells_apart(word: str, shared: set[str]) -> bool:
+    """Whether a setting has to be told; a budget always, as it takes the place of the choice's."""
+    name = word.split("=")[0]
+    return name in BUDGETS or (word not in shared and name.split(".")[0] not in TELLS_NOTHING)
+
+
+def _names(combination: Combination) -> tuple[str, ...]:
+    return tuple(combination.key[name] for name in ("arch", "dataset", "method", "criterion"))
+
+
+def _depth(combination: Combination) -> float:
     gone = combination.spread("macs_reduction")
-    names = tuple(combination.key[name] for name in ("arch", "dataset", "method", "criterion"))
-    return names, gone.mean if gone else 0.0
+    return gone.mean if gone else 0.0

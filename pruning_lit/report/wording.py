@@ -1,5 +1,7 @@
 """How numbers are written for people: percentages, points, counts, spreads."""
 
+from textwrap import wrap
+
 UNKNOWN = "-"
 
 
@@ -29,6 +31,11 @@ def amount(value: float | None, unit: str = "") -> str:
 def difference(before: float | None, after: float | None) -> float | None:
     """``after - before``, or None when one of them is unknown."""
     return None if before is None or after is None else after - before
+
+
+def wrapped(text: str, width: int, lines: int = 2) -> str:
+    """A label of a picture on at most so many lines of ``width`` letters; what does not fit is cut off."""
+    return "\n".join(wrap(text, width, max_lines=lines, placeholder=" …"))
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -1,0 +1,111 @@
+"""``python -m pruning_lit.report``: summaries of any runs, at any time."""
+
+import csv
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pruning_lit.report import Figures, Report
+from pruning_lit.report.__main__ import main
+from tests.conftest import environment
+
+CHOICES = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half"}
+
+
+def run_of(folder, seed, accuracy):
+    Report("e", seed, Figures(100, 100, 0.9, 4.0), Figures(60, 50, accuracy, 3.0), choices=CHOICES).write(folder)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder; its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["report", *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        printed = capsys.readouterr().out
+        return (1, printed + code) if isinstance(code, str) else (code, printed)
+
+    return run
+
+
+def test_a_sweep_is_summarised_in_its_own_folder(call, tmp_path):
+    for seed, accuracy in enumerate((0.80, 0.84)):
+        run_of(tmp_path / "sweep" / str(seed), seed, accuracy)
+    code, printed = call("path=sweep")
+    assert code == 0
+    assert "82.00 ± 2.83" in printed  # by hand: |80 - 84| over the root of 2
+    assert "summary: sweep/summary.md" in printed
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {
+        "0", "1", "summary.csv", "summary.md", "pareto.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["path=a,b"], ["path=[a,b]"], ["path=a,b", "out=both"]])
+def test_several_folders_are_summarised_in_one_of_their_own(call, tmp_path, words):
+    run_of(tmp_path / "a" / "0", 1, 0.8)
+    run_of(tmp_path / "b", 2, 0.8)
+    code, printed = call(*words)
+    assert code == 0
+    place = re.search(r"summary: (.*)/summary\.md", printed).group(1)
+    assert place == "both" if "out=both" in words else re.fullmatch(r"outputs/report/[\d-]+_[\d-]+", place)
+    with (tmp_path / place / "summary.csv").open() as file:
+        assert [row["job"] for row in csv.DictReader(file)] == ["a/0", "b"]
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"report.json", "report.md"}
+
+
+def test_a_single_run_keeps_its_folder(call, tmp_path):
+    run_of(tmp_path / "run", 1, 0.8)
+    code, printed = call("path=run")
+    assert code == 0
+    assert "summary: outputs/report/" in printed
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"report.json", "report.md"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "has to be given: path="),
+        (["path="], "has to be given: path="),
+        (["path=nowhere"], "no folder 'nowhere'"),
+        (["path=empty"], "no runs in 'empty'"),
+        (["path=run,empty"], "no runs in 'empty'"),
+        (["path=run", "out=run"], "'run' is the folder of a run, and keeps its own pictures"),
+        (["path=run", "out=a,b"], "out takes one folder, got a, b"),
+        (["paths=run"], "there is no option 'paths'; there are path, out"),
+    ],
+)
+def test_bad_input_is_answered_in_one_sentence(call, tmp_path, words, told):
+    run_of(tmp_path / "run", 1, 0.8)
+    (tmp_path / "empty").mkdir()
+    code, printed = call(*words)
+    assert code == 1
+    assert printed.startswith("error: ")
+    assert told in printed
+    assert "\n" not in printed
+
+
+def test_help_tells_how_it_is_used(call):
+    code, printed = call("--help")
+    assert code == 0
+    assert "path=" in printed
+    assert "out=" in printed
+
+
+@pytest.mark.slow
+def test_the_package_can_be_run(tmp_path):
+    run_of(tmp_path / "0", 1, 0.8)
+    done = subprocess.run(
+        [sys.executable, "-m", "pruning_lit.report", f"path={tmp_path}"],
+        capture_output=True, text=True, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert (tmp_path / "summary.md").is_file()

@@ -1,0 +1,149 @@
+"""A sweep that was killed and continued ends like an uninterrupted one; TensorBoard compares its jobs."""
+
+import csv
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from pruning_lit.resume import with_resume
+from tests.conftest import TINY, run_command, start
+
+SWEEP = (
+    "-m", *(word for word in TINY if not word.startswith("criterion.")), "train.epochs=1", "finetune.epochs=1",
+    "latency.repeats=2", "latency.batch_size=1", "method=magnitude,random", "seed=1,2", "checkpoint.every_n_steps=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    """The folder of four jobs."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "sweep"
+    run_command(*SWEEP, f"hydra.sweep.dir={folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    """The same, but killed while the third job trained."""
+    folder = tmp_path_factory.mktemp("killed") / "sweep"
+    process = start(*SWEEP, f"hydra.sweep.dir={folder}")
+    kill_when(process, folder / "2" / "phases" / "1-train" / "last.ckpt")
+    assert (folder / "1" / "report.json").is_file()
+    assert not (folder / "2" / "report.json").exists(), "killed too late to prove anything"
+    return folder
+
+
+def kill_when(process, path):
+    """SIGKILL as soon as the file has appeared."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None and not path.is_file():
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def figures(folder):
+    """The lines of summary.csv, without what is measured in time."""
+    with (folder / "summary.csv").open(newline="") as file:
+        timed = ("latency", "throughput")
+        return [{key: cell for key, cell in row.items() if not key.startswith(timed)} for row in csv.DictReader(file)]
+
+
+def written(folder):
+    """When every file of a job was last written to, but those of Hydra, which it writes for every job anew."""
+    own = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.log" and path.suffix != ".yaml"]
+    return {path: path.stat().st_mtime_ns for path in own}
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_is_continued_to_the_same_summary(uninterrupted, killed):
+    before = {job: written(killed / job) for job in "01"}
+    printed = run_command(f"resume={killed}")
+    assert [f"job {job} is finished, not run again" in printed for job in range(4)] == [True, True, False, False]
+    assert "phase train is finished" in printed or "phase train: 1 epochs" in printed  # of the third job
+    assert {job: written(killed / job) for job in "01"} == before
+    assert figures(killed) == figures(uninterrupted)
+    assert [row["status"] for row in figures(killed)] == 4 * ["finished"]
+
+
+@pytest.mark.slow
+def test_finished_jobs_of_other_settings_are_not_taken_for_these(uninterrupted, tmp_path, cli):
+    sweep = shutil.copytree(uninterrupted, tmp_path / "sweep")
+    before, rows = written(sweep / "0"), figures(sweep)
+    code, printed = cli(f"resume={sweep}", "finetune.epochs=2", "method=magnitude", "seed=1")
+    assert code == 1
+    assert "different experiment: finetune.epochs was 1 and is 2" in printed
+    after = written(sweep / "0")
+    after.pop(sweep / "0" / "failed.txt")
+    assert after == before
+    assert figures(sweep) == rows  # the table says what the reports were made with
+
+
+@pytest.mark.slow
+def test_what_does_not_change_the_result_may_be_changed_when_a_sweep_is_continued(uninterrupted, tmp_path, cli):
+    sweep = shutil.copytree(uninterrupted, tmp_path / "sweep")
+    code, printed = cli(f"resume={sweep}", "trainer.log_every_n_steps=2", "latency.repeats=9")
+    assert code == 0
+    assert printed.count("is finished, not run again") == 4
+
+
+@pytest.mark.slow
+def test_tensorboard_compares_the_jobs(uninterrupted):
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+    events = EventMultiplexer().AddRunsFromDirectory(str(uninterrupted)).Reload()
+    provider = MultiplexerDataProvider(events, str(uninterrupted))
+    backend = backend_context.Context(SimpleNamespace(data_provider=provider))
+    asked = api_pb2.ListSessionGroupsRequest(slice_size=99, allowed_statuses=api_pb2.Status.values())
+    for tag in ("result/accuracy", "result/macs"):
+        asked.col_params.add().metric.tag = tag
+    shown = list_session_groups.Handler(RequestContext(), backend, "", asked).run().session_groups
+    assert sorted(session.name for group in shown for session in group.sessions) == [
+        f"{job}/tensorboard/result" for job in range(4)
+    ]
+    rows = {f"{row['job']}/tensorboard/result": row for row in figures(uninterrupted)}
+    for group in shown:
+        row = rows[group.sessions[0].name]
+        settings, metrics = group.hparams, {value.name.tag: value.value for value in group.metric_values}
+        assert settings["method"].string_value == row["method"]
+        assert settings["seed"].number_value == int(row["seed"])
+        assert metrics["result/macs"] == int(row["macs"])
+        assert metrics["result/accuracy"] == pytest.approx(float(row["accuracy"]))
+
+
+def begun(folder, task, hydra=()):
+    folder.mkdir()
+    overrides = {"task": list(task), "hydra": [*hydra, f"hydra.sweep.dir={folder}", "hydra.mode=MULTIRUN"]}
+    (folder / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": overrides}}))
+
+
+def test_a_sweep_is_begun_again_with_its_overrides_its_launcher_and_what_is_added(tmp_path):
+    folder = tmp_path / "sweep"
+    begun(folder, ["seed=1,2", "name=${method}"], ["hydra/launcher=joblib", "+hydra.sweep.more=1"])
+    words = with_resume([f"resume={folder}", "trainer=cpu"])
+    assert words == [
+        "-m", "seed=1,2", "name=${method}", "hydra/launcher=joblib", "+hydra.sweep.more=1", "trainer=cpu",
+        f"hydra.sweep.dir={folder}",
+    ]  # fmt: skip
+    assert with_resume(["-m", f"resume={folder}"])[0] == "-m"
+    assert with_resume(["-m", f"resume={folder}"]).count("-m") == 1
+
+
+def test_a_folder_with_signs_of_the_command_line_in_its_name_is_quoted(tmp_path):
+    folder = tmp_path / "lr=0.1, it's a try"
+    begun(folder, ["seed=1,2"])
+    assert with_resume([f"resume={folder}"])[-1] == f"hydra.sweep.dir='{tmp_path}/lr=0.1, it\\'s a try'"
+
+
+def test_what_is_neither_run_nor_sweep_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="not the folder of a run or a sweep"):
+        with_resume([f"resume={tmp_path}"])
