@@ -224,6 +224,12 @@ def _choices(config: DictConfig) -> dict[str, str]:
     return {key: str(chosen[key]) for key in ("method", "criterion", "sparsity", "arch", "dataset") if key in chosen}
 
 
+def _overrides() -> dict[str, str]:
+    """What the command line set, by key, so that jobs of a sweep can be told apart."""
+    words = (word.lstrip("+").partition("=") for word in HydraConfig.get().overrides.task if not word.startswith("~"))
+    return {key: value for key, _, value in words}
+
+
 def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: dict[str, Figure]) -> None:
     """The hyper-parameters with the final figures, and the pictures."""
     if not config.logger:
@@ -236,7 +242,7 @@ def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: 
         "macs": report.after.macs,
     }
     figures |= {"params": report.after.params, "latency_ms": report.after.latency_ms}
-    settings = {**report.choices, "seed": report.seed, "experiment": report.experiment}
+    settings = {**_overrides(), **report.choices, "seed": report.seed, "experiment": report.experiment}
     with SummaryWriter(folder / "tensorboard" / "result") as writer:
         for name, picture in pictures.items():
             writer.add_image(name, figure_to_image(picture), dataformats="HWC")

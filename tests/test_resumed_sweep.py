@@ -116,6 +116,7 @@ def test_tensorboard_compares_the_jobs(uninterrupted):
         settings, metrics = group.hparams, {value.name.tag: value.value for value in group.metric_values}
         assert settings["method"].string_value == row["method"]
         assert settings["seed"].number_value == int(row["seed"])
+        assert "train.epochs" in settings  # all that the command line has set
         assert metrics["result/macs"] == int(row["macs"])
         assert metrics["result/accuracy"] == pytest.approx(float(row["accuracy"]))
 
