@@ -30,6 +30,8 @@ def sentence(error: BaseException) -> str | None:
 def _of_a_process(error: BaseException) -> str | None:
     """What one of several processes, or a worker of the data, has died of."""
     kind, text = type(error).__name__, str(error)  # by name: these classes are torch's, which takes seconds to load
+    if kind == "MisconfigurationException":  # of Lightning: the trainer's settings
+        return f"trainer: {' '.join(text.split())}"
     if kind == "ProcessRaisedException":  # somebody else's traceback; its last line is the error
         last = text.strip().splitlines()[-1]
         raised, _, message = last.partition(": ")

@@ -21,6 +21,7 @@ from pruning_lit.criteria import Criterion, Magnitude, NotYet
 from pruning_lit.experiment import forward_once
 from pruning_lit.input_shape import expected_input
 from pruning_lit.models import load_weights
+from pruning_lit.phases.exploration import alike, explored
 from pruning_lit.report import save, widths_figure
 from pruning_lit.report.console import open_console
 from pruning_lit.report.groups import (
@@ -32,7 +33,7 @@ from pruning_lit.report.groups import (
     planned_groups,
     prediction_table,
 )
-from pruning_lit.sparsity import Plan, Sparsity
+from pruning_lit.sparsity import Plan, Sparsity, Uniform
 
 
 def run(config: DictConfig, folder: Path) -> None:
@@ -59,6 +60,9 @@ def run(config: DictConfig, folder: Path) -> None:
     if sparsity is not None or named & {"criterion", "method"}:
         graph = graph.protect(instantiate(config.criterion).unjudged(net, graph))
     plan, scored_by, refused = None, "", None
+    if recipe := exploration(config):
+        graph = explored(net, graph, instantiate(config.criterion), recipe.streams, not isinstance(sparsity, Uniform))
+        sparsity = alike(sparsity) if sparsity is not None else None
     if sparsity is not None:
         try:
             plan, scored_by = make_plan(config, sparsity, net, graph)
@@ -80,11 +84,18 @@ def run(config: DictConfig, folder: Path) -> None:
     if plan is not None:
         console.print(prediction_table(plan.dense, plan.cost))
         source = f"of {weights}" if weights is not None else "fresh; weights=<file> takes trained ones"
-        for line in (f"Scores: {scored_by}. Weights: {source}.", *plan.notes):
+        even = ["All layers lose the same share here; which lose more is found out in training."] if recipe else []
+        for line in (f"Scores: {scored_by}. Weights: {source}.", *even, *plan.notes):
             console.print(line)
     console.print(f"widths: {folder / 'widths.png'}", soft_wrap=True)
     if refused is not None:
         raise refused
+
+
+def exploration(config: DictConfig) -> DictConfig | None:
+    """The recipe of a phase that explores channels, where the method has one."""
+    recipes = (config.get(name) for name in config.phases)
+    return next((each for each in recipes if each is not None and each._target_.endswith(".Exploration")), None)
 
 
 def groups_named() -> set[str]:

@@ -315,14 +315,14 @@ STAGES = "explore.callbacks.stages."
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ([f"{STAGES}init_regrow=0.6"], "init_regrow must not exceed sparsity=0.5, got 0.6"),
+        ([f"{STAGES}init_regrow=0.6"], "init_regrow must not exceed sparsity.rate=0.5, got 0.6"),
         ([f"{STAGES}init_regrow=-0.1"], "init_regrow -0.1 lies outside"),
         ([f"{STAGES}interval=2"], "last_stage must be a multiple of interval=2, got 3"),
         ([f"{STAGES}last_stage=5"], "last_stage=5 lies beyond the training, whose epochs are 0 to 4"),
         ([f"{STAGES}unit=steps", f"{STAGES}last_stage=25"], "last_stage=25 lies beyond the training"),
         ([f"{STAGES}execution=both"], "execution must be one of ['narrow', 'mask'], got 'both'"),
         ([f"{STAGES}regrow_init=old"], "regrow_init must be one of ['mru', 'zero', 'random', 'ema'], got 'old'"),
-        (["sparsity.rate=0"], "sparsity must lie between 0 and 1, got 0"),
+        (["sparsity.rate=0"], "sparsity.rate must lie between 0 and 1, got 0"),
         (["sparsity.rate=1"], "sparsity.rate 1 lies outside"),
         (
             ["sparsity=layerwise", "sparsity.rates=[0.5]"],
@@ -334,7 +334,7 @@ STAGES = "explore.callbacks.stages."
         (["sparsity.exclude=[layer9*]"], "no group is called 'layer9*'"),
         (["~explore.callbacks.stages"], "needs one callback pruning_lit.callbacks.ExplorationStages"),
         ([f"{STAGES}regrow_allocation=all"], "regrow_allocation must be one of ['per_layer', 'global'], got 'all'"),
-        (["sparsity=uniform", f"{STAGES}regrow_allocation=global"], "allocation=uniform has none; set regrow_alloc"),
+        (["sparsity=uniform", f"{STAGES}regrow_allocation=global"], "sparsity=uniform has none; set regrow_alloc"),
         (
             ["explore.optimizer._target_=torch.optim.RMSprop", "~explore.optimizer.nesterov",
              f"{STAGES}reentry_momentum=mirror"], "how SGD and Adam forget, not RMSprop",

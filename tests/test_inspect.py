@@ -1,13 +1,14 @@
 """``python -m pruning_lit.inspect``: look before you prune."""
 
 import inspect
+import re
 import sys
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from pruning_lit.channels import cost, cost_of_widths, narrow, trace
+from pruning_lit.channels import cost, cost_of_widths, insert_scatters, narrow, trace
 from pruning_lit.configs import CONF
 from pruning_lit.criteria import Magnitude
 from pruning_lit.data import Digits
@@ -80,6 +81,21 @@ def test_with_a_sparsity_the_prediction_is_what_the_cut_will_give(look):
     assert "Scores: Magnitude" in text
     for name, positions in kept.items():
         assert f" {name} {graph[name].size} {len(positions)} " in text
+
+
+@pytest.mark.parametrize("sparsity", ["channels_50", "macs_50"])
+def test_an_exploration_is_predicted_with_what_it_leaves_whole_and_all_layers_alike(look, sparsity):
+    code, printed = look("method=chex", "arch=resnet8", "arch.shortcut=option_b", f"sparsity={sparsity}")
+    assert code == 0, printed
+    assert "several layers make its channels" in " ".join(printed.split())
+    assert "All layers lose the same share here; which lose more is found out in training." in printed
+    after = int(re.search(r"MACs +([\d,]+) +([\d,]+)", printed).group(2).replace(",", ""))
+    net = cifar_resnet(8, shortcut="option_b")
+    insert_scatters(net, torch.zeros(1, 3, 32, 32))
+    graph = trace(net, torch.zeros(1, 3, 32, 32))
+    explored = ["conv1", *(f"layer{n}.0.conv1" for n in (1, 2, 3)), "layer2.0.shortcut.conv", "layer3.0.shortcut.conv"]
+    halved = cost_of_widths(graph, {name: graph[name].size // 2 for name in explored}).macs
+    assert after == halved if sparsity == "channels_50" else after <= cost(graph).macs / 2
 
 
 def test_a_criterion_that_needs_pictures_is_replaced_and_that_is_said(look):

@@ -166,6 +166,10 @@ class Narrowed(Dormancy):
 class Masked(Dormancy):
     """Dormant channels are zero, in layers of full size."""
 
+    def __init__(self, net: nn.Module, graph: ChannelGraph, keep_momentum: bool = False) -> None:
+        super().__init__(net, graph, keep_momentum)
+        self.open: dict[str, Tensor] = {}
+
     def wake(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
         """See ``Dormancy``."""
         masked, restored = copy.deepcopy(net), copy.deepcopy(net)
@@ -196,6 +200,17 @@ class Masked(Dormancy):
         """Find out which entries of the store are active."""
         if self.active and not self.settled:
             self.moves = narrow(copy.deepcopy(self.store), self.graph, self.active, rehearse=False)
+            self.open = self._open_scatters()
+
+    def _open_scatters(self) -> dict[str, Tensor]:
+        """The wiring of the scatters that adds dormant channels' zeros to active ones of the stream, by name."""
+        whole, wiring = self.store.state_dict(), {}
+        stays = Cut.of(self.store, self.graph, self.active).stays
+        for name in (f"{path}{SOURCE}" for path, module in self.store.named_modules() if has_scatter(module)):
+            source = whole[name]
+            stream = stays.get(name, {}).get(0)
+            wiring[name] = source.clone() if stream is None else source.where(stream.to(source.device), -1)
+        return wiring
 
     def difference(self, net: nn.Module, pictures: Tensor) -> float:
         """See ``Dormancy``."""
@@ -211,10 +226,9 @@ class Masked(Dormancy):
         if (
             self.keep_momentum and not self.settled
         ):  # scatters add the zeros that are there, so that shifts have their gradient
-            whole = self.store.state_dict()
-            for path, module in net.named_modules():
-                if has_scatter(module):
-                    net.state_dict()[f"{path}{SOURCE}"].copy_(whole[f"{path}{SOURCE}"])
+            tensors = net.state_dict()
+            for name, source in self.open.items():
+                tensors[name].copy_(source)
 
 
 def _follow(trainer: Trainer, moves: Moves) -> None:

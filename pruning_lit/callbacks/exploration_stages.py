@@ -117,7 +117,7 @@ class ExplorationStages(Pruning):
 
     def schedule(self, removed: float) -> ExplorationSchedule:
         """The schedule by which so large a share of the channels is removed in the end; ValueError where none is."""
-        return ExplorationSchedule(removed, self.init_regrow, self.interval, self.last_stage, self.decay)
+        return ExplorationSchedule(removed, self.init_regrow, self.interval, self.last_stage, self.decay, self.unit)
 
     def begin(self, net: nn.Module, graph: ChannelGraph) -> None:
         """Called before training, and before a checkpoint is loaded, with the whole network."""
@@ -228,24 +228,20 @@ class ExplorationStages(Pruning):
     def _remember(self, trainer: Trainer, module: Exploring, stage: Stage, now: int, share: float) -> None:
         """Tell, log and record a stage."""
         before = self.stages[-1] if self.stages else None
-        widths = {name: len(positions) for name, positions in stage.active.items()}
-        macs = cost_of_widths(module.graph, widths).macs
-        record = stage_record(stage, now, share, macs, before)
+        macs = cost_of_widths(module.graph, {name: len(each) for name, each in stage.active.items()}).macs
+        together = {group.name: group.multiplicity for group in module.groups}
+        record = stage_record(stage, now, share, macs, before, together)
         self.stages.append(record)
         if before is not None:
             before["active"], before["grown"] = {}, {}  # of earlier stages their sizes are enough
         if trainer.is_global_zero:
-            log.info(
-                "%s %d: %d channels stay, %d come back; %.1f %% of the dense network's MACs",
-                self.unit.removesuffix("s"),
-                now,
-                record["num_kept"],
-                record["num_grown"],
-                100 * macs / self.dense_macs,
-            )
-            figures = stage_figures(record, self.dense_macs) | {"training_macs": self.share_of_training}
+            figures = stage_figures(record, self.dense_macs)
+            moment = f"{self.unit.removesuffix('s')} {now}" if before is not None else "the network begins"
+            told = "%s: %d channels stay, %d come back; %.1f %% of the dense network's MACs"
+            log.info(told, moment, record["num_kept"], record["num_grown"], 100 * figures["macs"])
             for logger in trainer.loggers:
-                log_stage(logger, figures, widths, trainer.global_step)
+                all_figures = figures | {"training_macs": self.share_of_training}
+                log_stage(logger, all_figures, record["widths"], trainer.global_step)
 
     def _close(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
         """The network has its final width: record the cut."""
@@ -261,7 +257,6 @@ class ExplorationStages(Pruning):
         accuracy = evaluate(module.net, data, module.task)["accuracy"] if trainer.is_global_zero else None
         self.dormancy.settle()
         self.comeback.end()
-        total, stay = sum(group.size for group in module.groups), sum(map(len, stage.active.values()))
         self.cuts.append(
             {
                 "epoch": trainer.current_epoch,
@@ -272,7 +267,7 @@ class ExplorationStages(Pruning):
                 "accuracy_after": accuracy,
                 "macs": counted.macs,
                 "params": counted.params,
-                "notes": [f"Of {total:,} channels that were explored {stay:,} stay ({100 * stay / total:.2f} %)."],
+                "notes": notes_on_widths(module, stage),
                 "error": error,
                 "exploration": {
                     "unit": self.unit,
@@ -281,7 +276,7 @@ class ExplorationStages(Pruning):
                     **asked(module),
                     "dense_macs": self.dense_macs,
                     "stages": [{key: record[key] for key in TOLD} for record in self.stages],
-                    "sizes": {group.name: group.size for group in module.groups},
+                    "sizes": {group.name: group.size * group.multiplicity for group in module.groups},
                     "spent": dict(self.spent),
                 },
             }
@@ -305,6 +300,18 @@ class ExplorationStages(Pruning):
         if self.dormancy is not None and state_dict["dormancy"] is not None:
             self.dormancy.load_state_dict(state_dict["dormancy"])
         self.comeback.load_state_dict(state_dict["comeback"])
+
+
+def notes_on_widths(module: Exploring, stage: Stage) -> list[str]:
+    """How many channels are left of those that were explored, and why more than were asked for."""
+    total = sum(group.size * group.multiplicity for group in module.groups)
+    stay = sum(len(stage.active[group.name]) * group.multiplicity for group in module.groups)
+    notes = [f"Of {total:,} channels that were explored {stay:,} stay ({100 * stay / total:.2f} %)."]
+    if stage.beyond:
+        notes.append(f"{stage.beyond:,} of these stay for the limits of widths alone ({module.sparsity.limits}).")
+    if single := [name for name, positions in stage.active.items() if len(positions) == 1]:
+        notes.append(f"One channel is left of {', '.join(single)} (sparsity.min_channels=… keeps more).")
+    return notes
 
 
 def asked(module: Exploring) -> dict[str, float | int | None]:

@@ -1,6 +1,6 @@
 """What is known of a stage of channel exploration, for the report, the log and TensorBoard."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -10,7 +10,9 @@ from pruning_lit.sparsity.stage import Stage
 TOLD = ("at", "share", "num_kept", "num_grown", "num_pruned", "survived", "macs", "widths")  # in the report
 
 
-def stage_record(stage: Stage, at: int, share: float, macs: int, before: Mapping[str, Any] | None) -> dict[str, Any]:
+def stage_record(
+    stage: Stage, at: int, share: float, macs: int, before: Mapping[str, Any] | None, together: Mapping[str, int]
+) -> dict[str, Any]:
     """Plain data on a stage.
 
     Args:
@@ -19,28 +21,33 @@ def stage_record(stage: Stage, at: int, share: float, macs: int, before: Mapping
         share: of the channels that was to come back.
         macs: of the network from now on.
         before: the record of the stage before; None at the first.
+        together: by group, output channels that can only leave together, see ``ChannelGroup.multiplicity``.
 
     Returns:
-        Of channels: ``num_kept`` for their own sake, ``num_grown`` that came back, ``num_pruned`` that fell dormant,
-        and ``survived``: of those that came back at the stage before, the share now kept for its own sake, None where
-        there were none. ``widths``, ``active`` and ``grown`` are by group.
+        Of output channels: ``num_kept`` for their own sake, ``num_grown`` that came back, ``num_pruned`` that fell
+        dormant, and ``survived``: of those that came back at the stage before, the share now kept for its own sake,
+        None where there were none. ``widths``, ``active`` and ``grown`` are by group.
     """
     grown = {name: set(positions) for name, positions in (before or {}).get("grown", {}).items()}
     active = {name: set(positions) for name, positions in (before or {}).get("active", {}).items()}
-    came_back = sum(map(len, grown.values()))
-    stayed = sum(len(grown[name].intersection(stage.kept[name])) for name in grown)
+    came_back = _count(grown, together)
+    stayed = _count({name: each.intersection(stage.kept[name]) for name, each in grown.items()}, together)
     return {
         "at": at,
         "share": share,
         "active": stage.active,
         "grown": stage.grown,
-        "num_kept": sum(map(len, stage.kept.values())),
-        "num_grown": sum(map(len, stage.grown.values())),
-        "num_pruned": sum(len(active[name] - {*stage.active[name]}) for name in active),
+        "num_kept": _count(stage.kept, together),
+        "num_grown": _count(stage.grown, together),
+        "num_pruned": _count({name: each - {*stage.active[name]} for name, each in active.items()}, together),
         "survived": stayed / came_back if came_back else None,
         "macs": macs,
-        "widths": {name: len(positions) for name, positions in stage.active.items()},
+        "widths": {name: len(positions) * together[name] for name, positions in stage.active.items()},
     }
+
+
+def _count(positions: Mapping[str, Collection[int]], together: Mapping[str, int]) -> int:
+    return sum(len(each) * together[name] for name, each in positions.items())
 
 
 def stage_figures(record: Mapping[str, Any], dense_macs: int) -> dict[str, float]:

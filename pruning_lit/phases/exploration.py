@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pruning_lit.callbacks.exploration_stages import ExplorationStages
 from pruning_lit.callbacks.fading import memories
 from pruning_lit.channels import ChannelGraph, ChannelGroup, trace
-from pruning_lit.criteria import Criterion
+from pruning_lit.criteria import CompactorNorm, Criterion
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.criteria.makers import made_by_several
 from pruning_lit.phases.epoch_steps import EpochSteps
@@ -47,6 +47,10 @@ class Exploration(Training):
             name = type(sparsity).__name__
             raise ValueError(f"exploration takes sparsity=global, sparsity=uniform or sparsity=macs, not {name}")
         require_plain(sparsity)
+        if not isinstance(streams, bool):  # "no" would be true
+            raise ValueError(f"streams is true or false, got {streams!r}")
+        if isinstance(criterion, CompactorNorm):
+            raise ValueError("criterion=compactor_norm goes by matrices that only method=resrep trains; choose another")
         self.criterion, self.sparsity, self.streams = criterion, sparsity, streams
         self.removed = float(sparsity.reduction if isinstance(sparsity, Macs) else sparsity.rate)
         alike = isinstance(sparsity, Uniform) or (isinstance(sparsity, Macs) and sparsity.asked_scope == "layer")
@@ -85,13 +89,7 @@ class Exploration(Training):
 
     def explored(self, net: nn.Module, graph: ChannelGraph) -> ChannelGraph:
         """The graph in which all is protected that is not explored."""
-        names, reasons = scale_names(net), dict(self.criterion.unjudged(net, graph))
-        for group in graph.prunable:
-            if not self.streams and made_by_several(graph, group):
-                reasons[group.name] = "several layers make its channels; streams=true explores them together"
-            elif self.allocation == "gamma" and not scales_of(group, names):
-                reasons[group.name] = NO_SCALES
-        return graph.protect(reasons)
+        return explored(net, graph, self.criterion, self.streams, self.allocation == "gamma")
 
     def setup(self, stage: str) -> None:
         """Find out what is explored, before a checkpoint makes the network narrower."""
@@ -126,6 +124,40 @@ class Exploration(Training):
         assert self.renew is not None
         self.renew(fresh)
         return fresh.state_dict()
+
+
+def explored(net: nn.Module, graph: ChannelGraph, criterion: Criterion, streams: bool, by_scales: bool) -> ChannelGraph:
+    """The graph in which all is protected that is not explored.
+
+    Args:
+        net: the whole network.
+        graph: of it.
+        criterion: leaves whole what it cannot judge.
+        streams: whether channels that several layers make together are explored.
+        by_scales: whether batch-norm scales decide how many channels a group gets.
+    """
+    names, reasons = scale_names(net), dict(criterion.unjudged(net, graph))
+    for group in graph.prunable:
+        if not streams and made_by_several(graph, group):
+            reasons[group.name] = "several layers make its channels; streams=true explores them together"
+        elif by_scales and not scales_of(group, names):
+            reasons[group.name] = NO_SCALES
+    return graph.protect(reasons)
+
+
+def alike(sparsity: Sparsity) -> Sparsity:
+    """A budget as it would be met if all groups lost the same share: only training tells who loses more.
+
+    Args:
+        sparsity: of an exploration.
+    """
+    even: Sparsity = sparsity
+    if isinstance(sparsity, Global):
+        even = Uniform(float(sparsity.rate))
+    elif isinstance(sparsity, Macs):
+        even = Macs(float(sparsity.reduction), scope="layer", convention=sparsity.convention)
+    even.limits = sparsity.limits
+    return even
 
 
 def require_plain(sparsity: Global | Uniform | Macs) -> None:

@@ -152,7 +152,8 @@ def _use(report: "Report") -> str:
 def _along_the_way(report: "Report") -> str:
     lines = []
     if report.accuracy_after_cut is not None and not report.compacted:  # nothing is trained after a conversion
-        lines.append(f"- Right after the cut, before any further training: {percent(report.accuracy_after_cut)}.")
+        when = "At the last stage, from which on the network is final" if report.explored else "Right after the cut"
+        lines.append(f"- {when}, before any further training: {percent(report.accuracy_after_cut)}.")
     if report.cut_error is not None:
         other = "the one with compactors" if report.compacted else "the masked one"
         lines.append(

@@ -172,6 +172,10 @@ def _training(record: ExploredRecord) -> str:
     """What was computed, where it is known for all epochs; else as far as it is."""
     whole, part = record["share_of_training"], record["share_to_last_stage"]
     counted = "counted by the channels that were active, without the stages themselves"
+    if record["execution"] == "mask":
+        share = whole if whole is not None else part
+        saved = "" if share is None else f" (without the dormant ones it would have been {percent(share, 1)})"
+        return f"The training took all MACs of a dense one, since dormant channels were computed, too{saved}."
     if whole is not None:
         return f"The training took {percent(whole, 1)} of the MACs of a dense one, {counted}."
     if part is None:

@@ -32,6 +32,7 @@ class ExplorationSchedule:
         interval: epochs from one stage to the next; the first is at the start of epoch ``interval``, counted from 0.
         last_stage: epoch of the last stage, a multiple of ``interval``; it only prunes.
         decay: how the share that comes back falls, see ``regrow_share``.
+        unit: what is counted: ``epochs``, or optimizer ``steps``.
 
     Raises:
         ValueError: a value is outside its range, or the last stage is no multiple of the interval, so that the last
@@ -43,33 +44,34 @@ class ExplorationSchedule:
     interval: int
     last_stage: int
     decay: Decay = "cosine"
+    unit: str = "epochs"
 
     def __post_init__(self) -> None:
         removed = parse_share(self.sparsity, "sparsity", "the share of the channels that is removed in the end")
         if not removed:
-            raise ValueError("sparsity must lie between 0 and 1, got 0: nothing would be removed")
+            raise ValueError("sparsity.rate must lie between 0 and 1, got 0: nothing would be removed")
         if not 0 <= parse_share(self.init_regrow, "init_regrow", "the share that comes back at first") <= removed:
             raise ValueError(
-                f"init_regrow must not exceed sparsity={self.sparsity}, got {self.init_regrow}: no more channels can "
-                "come back than are removed"
+                f"init_regrow must not exceed sparsity.rate={self.sparsity}, got {self.init_regrow}: no more channels "
+                "can come back than are removed"
             )
         require_choice("decay", self.decay, Decay)
         require_count("interval", self.interval)
         require_count("last_stage", self.last_stage)
         if self.last_stage % self.interval:
             last = self.last_stage // self.interval * self.interval
-            problem = f"the stage at epoch {last} would be the last and still regrow channels"
+            problem = f"the stage at {self.unit.removesuffix('s')} {last} would be the last and still regrow channels"
             raise ValueError(
                 f"last_stage must be a multiple of interval={self.interval}, got {self.last_stage}: "
-                f"{problem if last else 'it comes before the first stage'}; set last_stage={last + self.interval}"
+                f"{problem if last else 'it comes before the first stage'}; set last_stage={last or self.interval}"
             )
 
     def require_epochs(self, num_epochs: int) -> None:
         """ValueError unless the last stage is at the start of one of so many epochs."""
         if self.last_stage >= num_epochs:
             raise ValueError(
-                f"last_stage={self.last_stage} lies beyond the training, whose epochs are 0 to {num_epochs - 1}: the "
-                "network would never reach its budget; set an earlier last_stage or train for more epochs"
+                f"last_stage={self.last_stage} lies beyond the training, whose {self.unit} are 0 to {num_epochs - 1}: "
+                "the network would never reach its budget; set an earlier last_stage or train for more epochs"
             )
 
     @property
@@ -128,7 +130,7 @@ class ChannelBudgets:
         require_count("min_channels", self.min_channels)
         if (self.allocation, self.regrow_allocation) == ("uniform", "global"):
             raise ValueError(
-                "regrow_allocation=global lowers the threshold of allocation=gamma, and allocation=uniform has none; "
+                "regrow_allocation=global lowers the one threshold on all scales, and sparsity=uniform has none; "
                 "set regrow_allocation=per_layer"
             )
 

@@ -22,10 +22,12 @@ class Stage:
     Attributes:
         kept: by group, the channels that stay because they matter most.
         grown: by group, those of the others that come back.
+        beyond: channels that stay because of floors and multiples, beyond what the budget asks for.
     """
 
     kept: dict[str, list[int]]
     grown: dict[str, list[int]] = field(default_factory=dict)
+    beyond: int = 0
 
     @property
     def active(self) -> dict[str, list[int]]:
@@ -89,11 +91,12 @@ class Explorer:
         scales = mean_scales(masked, groups)
         counts = self.budgets.kept(scales, sparsity)
         comebacks = self.budgets.regrown(scales, counts, sparsity, share)
-        weights, kept, grown = dict(masked.named_parameters()), {}, {}
+        weights, kept, grown, beyond = dict(masked.named_parameters()), {}, {}, 0
         for group in groups:
             name, stays = group.name, counts[group.name]
             if share <= 0:  # nothing is drawn any more; what a multiple or a floor asks for is chosen, too
                 stays = self.limits.fit(group, self.dense, stays)
+                beyond += stays - counts[name]
             found = leverage(filters_of(group, weights), stays).cpu() if scores is None else scores[name]
             kept[name] = best(found, stays)
             others = sorted({*range(group.size)} - {*kept[name]})
@@ -101,7 +104,7 @@ class Explorer:
             width = self.limits.fit(group, self.dense, stays + comebacks[name])
             drawn = self.sampling.draw(residuals, width - stays, generator)
             grown[name] = [others[number] for number in drawn]
-        return Stage(kept, grown)
+        return Stage(kept, grown, beyond)
 
 
 def mean_scales(net: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch.optim import SGD, AdamW, RMSprop
 from pruning_lit.callbacks import BestCheckpoint, ExplorationStages, finish_execution
 from pruning_lit.callbacks.exploration_stages import require_plain_gradients
 from pruning_lit.channels import ChannelGraph, adopt_on_load, cost, cost_of_widths, insert_scatters, trace
-from pruning_lit.criteria import BatchNormScale, ColumnSubset, Magnitude
+from pruning_lit.criteria import BatchNormScale, ColumnSubset, CompactorNorm, Magnitude
 from pruning_lit.data.in_memory import PicturesInMemory, whole
 from pruning_lit.data.parts import Parts
 from pruning_lit.models import start_afresh
@@ -275,6 +275,7 @@ ALIKE: dict[str, dict[str, Any]] = {
     "bn_scale": {"criterion": BatchNormScale()},
     "macs": {"sparsity": Macs(0.5), "stages": {"init_regrow": 0.3}},
     "macs_alike": {"sparsity": Macs(0.5, scope="layer", round_to=2)},
+    "streams_and_scatters": {"streams": True, "stages": {"reentry_momentum": "mirror"}},
     "streams": {"streams": True, "net": {"scatters": False}},
     "rounded": {"sparsity": Global(0.6, rule="reference", round_to=4)},
     "channels_last": {"channels_last": True},
@@ -477,7 +478,7 @@ def test_a_last_stage_behind_the_end_is_refused():
 @pytest.mark.parametrize(
     ("stages", "told"),
     [
-        ({"init_regrow": 0.7}, "init_regrow must not exceed sparsity=0.6, got 0.7"),
+        ({"init_regrow": 0.7}, "init_regrow must not exceed sparsity.rate=0.6, got 0.7"),
         ({"init_regrow": -0.1}, "init_regrow -0.1 lies outside"),
         ({"interval": 2}, "last_stage must be a multiple of interval=2, got 3"),
         ({"unit": "batches"}, r"unit must be one of \['epochs', 'steps'\], got 'batches'"),
@@ -502,7 +503,7 @@ def test_stages_that_cannot_be_are_refused_when_the_phase_is_built(stages, told)
             {"regrow_allocation": "all"}, {}, "regrow_allocation must be one of",
         ),
         pytest.param(
-            {"regrow_allocation": "global"}, {"sparsity": Uniform(0.6)}, "allocation=uniform has none",
+            {"regrow_allocation": "global"}, {"sparsity": Uniform(0.6)}, "sparsity=uniform has none",
         ),
         pytest.param(
             {"reentry_momentum": "mirror"}, {"optimizer": partial(RMSprop, lr=0.01)}, "not RMSprop",
@@ -522,10 +523,12 @@ def test_choices_that_do_not_fit_together_are_refused_before_any_training(stages
             "takes sparsity=global, sparsity=uniform or sparsity=macs, not Similarity",
         ),
         ({"sparsity": Global(0.6, overrides={"stem*": 0.1})}, "sparsity.overrides sets rates of its own"),
+        ({"streams": "fales"}, "streams is true or false, got 'fales'"),
+        ({"criterion": CompactorNorm()}, "matrices that only method=resrep trains"),
         ({"sparsity": Global(0.6, on_empty="remove")}, "on_empty=remove is not for exploration"),
         ({"sparsity": Global(0.6, scope="layer")}, "one threshold on all batch-norm scales as they are; set sparsity"),
         ({"sparsity": Global(0.6, rule="reference", normalise=True)}, "one threshold on all batch-norm scales"),
-        ({"sparsity": Global(0.0)}, "sparsity must lie between 0 and 1, got 0"),
+        ({"sparsity": Global(0.0)}, "sparsity.rate must lie between 0 and 1, got 0"),
         ({"callbacks": {}}, "needs one callback pruning_lit.callbacks.ExplorationStages, got 0"),
         ({"callbacks": {"a": ExplorationStages(), "b": ExplorationStages()}}, "ExplorationStages, got 2"),
     ],

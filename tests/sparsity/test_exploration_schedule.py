@@ -87,17 +87,20 @@ def test_decays_differ_half_way():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"sparsity": 0}, "sparsity must lie between 0 and 1, got 0: nothing would be removed"),
+        ({"sparsity": 0}, "sparsity.rate must lie between 0 and 1, got 0: nothing would be removed"),
         ({"sparsity": 1}, r"sparsity 1 lies outside \[0, 1\): it is the share of the channels that is removed"),
         ({"sparsity": 1.2}, r"sparsity 1.2 lies outside \[0, 1\)"),
         ({"sparsity": -0.1}, r"sparsity -0.1 lies outside \[0, 1\)"),
         ({"sparsity": float("nan")}, "sparsity nan is not a number"),
-        ({"init_regrow": 0.8}, "init_regrow must not exceed sparsity=0.7, got 0.8: no more channels can come back"),
+        (
+            {"init_regrow": 0.8},
+            "init_regrow must not exceed sparsity.rate=0.7, got 0.8: no more channels can come back",
+        ),
         ({"init_regrow": -0.1}, r"init_regrow -0.1 lies outside \[0, 1\): it is the share that comes back at first"),
         ({"interval": 0}, "interval must be a whole number of at least 1, got 0"),
         ({"interval": 1.5}, "interval must be a whole number of at least 1, got 1.5"),
         ({"last_stage": 0}, "last_stage must be a whole number of at least 1, got 0"),
-        ({"last_stage": 181}, "multiple of interval=2, got 181: the stage at epoch 180 .*; set last_stage=182"),
+        ({"last_stage": 181}, "multiple of interval=2, got 181: the stage at epoch 180 .*; set last_stage=180"),
         ({"interval": 200}, "multiple of interval=200, got 180: it comes before the first stage; set last_stage=200"),
         ({"decay": "step"}, r"decay must be one of \['cosine', 'linear', 'constant'\], got 'step'"),
     ],
@@ -237,7 +240,7 @@ def test_nothing_comes_back_at_the_last_stage(budgets):
         ({"allocation": "learned"}, r"allocation must be one of \['gamma', 'uniform'\], got 'learned'"),
         ({"regrow_allocation": "all"}, r"regrow_allocation must be one of \['per_layer', 'global'\], got 'all'"),
         ({"min_channels": 0}, "min_channels must be a whole number of at least 1, got 0"),
-        ({"allocation": "uniform", "regrow_allocation": "global"}, "allocation=uniform has none; set regrow_alloc"),
+        ({"allocation": "uniform", "regrow_allocation": "global"}, "sparsity=uniform has none; set regrow_alloc"),
     ],
 )
 def test_other_budgets_are_refused(wrong, sentence):
