@@ -20,7 +20,8 @@ class NonFinite(Callback):
     loss is looked at.
 
     Args:
-        policy: ``stop`` the training; or ``skip`` the step, with a warning, up to ``MOST_SKIPPED`` in a row.
+        policy: ``stop`` the training; or ``skip`` the step, with a warning, up to ``MOST_SKIPPED`` in a row. Statistics
+            of batch norms are then as they were before it, too.
         phase: its name, for the error.
 
     Raises:
@@ -33,6 +34,12 @@ class NonFinite(Callback):
         self.policy, self.phase = policy, phase
         self.loss: Tensor | None = None
         self.skipped = 0  # in a row
+        self.buffers: dict[str, Tensor] = {}  # before the step
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Remember the statistics, before the first of the batches that make a step."""
+        if self.policy == "skip" and self.loss is None:
+            self.buffers = {name: buffer.clone() for name, buffer in pl_module.named_buffers()}
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Remember the loss; of accumulated batches one that is no number is enough."""
@@ -56,6 +63,9 @@ class NonFinite(Callback):
                 f"{where}: {told}{often}; lower the learning rate ({self.phase}.optimizer.lr), or leave such steps out "
                 "(on_nonfinite=skip): the checkpoint of the last epoch is from before it"
             )
+        for name, buffer in pl_module.named_buffers():
+            if name in self.buffers and buffer.shape == self.buffers[name].shape:
+                buffer.copy_(self.buffers[name])
         log.warning("%s: %s; the step is left out", where, told)
 
     def _told(self, trainer: Trainer, pl_module: LightningModule) -> str | None:

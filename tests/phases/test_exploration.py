@@ -190,6 +190,16 @@ def test_a_target_of_macs_is_met_and_would_not_be_with_one_channel_more(budget):
     assert cut["exploration"]["target_macs"] == int(target)
 
 
+def test_channels_that_stay_for_a_multiple_alone_are_told():
+    """11 of 28 stay by the budget, see above; of multiples of 5 at least as many as it takes."""
+    module = fit(phase(sparsity=Global(0.6, rule="reference", round_to=5)))
+    (cut,) = module.stages.cuts
+    stay = sum(map(len, cut["kept"].values()))
+    assert stay > 11
+    assert cut["notes"][0] == f"Of 28 channels that were explored {stay} stay ({100 * stay / 28:.2f} %)."
+    assert cut["notes"][1] == f"{stay - 11} of these stay for the limits of widths alone (min_channels=1, round_to=5)."
+
+
 def test_a_target_of_macs_is_met_by_the_smallest_share_of_every_group():
     module = fit(phase(sparsity=Macs(0.6, scope="layer"), stages={"init_regrow": 0.1}))
     (cut,) = module.stages.cuts
