@@ -69,6 +69,19 @@ def test_a_run_that_is_asked_to_leave_saves_and_says_how_to_go_on(finished, tmp_
     assert_same_end(folder, finished)
 
 
+def test_what_is_saved_on_leaving_is_the_state_in_the_middle_of_an_epoch(tmp_path):
+    """The checkpoint that the epoch's end would have left is still far away."""
+    one_by_one = ("trainer.limit_train_batches=1000", "dataset.batch_size=1", "train.epochs=1")
+    process = start(*TINY, *one_by_one, f"hydra.run.dir={tmp_path}")
+    wait_for(process, tmp_path / "tensorboard" / "1-train" / "hparams.yaml")  # training is about to begin
+    time.sleep(4)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed[-3000:]
+    checkpoint = torch.load(tmp_path / "phases" / "1-train" / "last.ckpt", weights_only=True)
+    assert 0 < checkpoint["global_step"] < 1000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_two_processes_leave_together(finished_by_two, tmp_path, number):
