@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.configs import CONF
-from pruning_lit.errors import described, sentence
+from pruning_lit.errors import described, ending_in_a_sentence, sentence
 from pruning_lit.own_network import import_from_current_folder, with_own_network
 from pruning_lit.preemption import Preempted, leaving_on_signal
 
@@ -59,16 +59,12 @@ def command(
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
     import_from_current_folder()
     try:
-        sys.argv[1:] = with_own_network(rewrite(sys.argv[1:]))
-        job()
-        sys.stdout.flush()
+        with ending_in_a_sentence():
+            sys.argv[1:] = with_own_network(rewrite(sys.argv[1:]))
+            job()
+            sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
-    except Exception as error:
-        told = sentence(error)
-        if told is None:
-            raise
-        sys.exit(f"error: {told}")
 
 
 def _begun_in() -> Path:

@@ -1,8 +1,11 @@
 """From an exception to the one sentence that a user needs."""
 
 import re
+import sys
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
@@ -22,6 +25,8 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.partition("/")
         return f"there is no {group} called {name!r}; there are {', '.join(choices(group))}"
+    if isinstance(error, BrokenPipeError):  # nobody listens any more: no error of the user's
+        return None
     if isinstance(error, ValueError | OSError | OmegaConfBaseException | HydraException):
         return _one_line(error)
     return _of_a_process(error)
@@ -39,6 +44,18 @@ def _of_a_process(error: BaseException) -> str | None:
     if kind == "ProcessExitedException" or "worker (pid" in text:
         return f"{' '.join(text.split())}; the others were ended, and resume=<folder> goes on from the last checkpoint"
     return None
+
+
+@contextmanager
+def ending_in_a_sentence() -> Iterator[None]:
+    """The command ends with exit code 1 and the sentence on what a user can mend; all else is raised on."""
+    try:
+        yield
+    except Exception as error:
+        told = sentence(error)
+        if told is None:
+            raise
+        sys.exit(f"error: {told}")
 
 
 def described(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from pruning_lit.channels.artefact import load, read
-from pruning_lit.errors import described, sentence
+from pruning_lit.errors import described, ending_in_a_sentence
 from pruning_lit.network_file import network_file, user_built
 from pruning_lit.own_network import import_from_current_folder
 from pruning_lit.report.atomic import replacing
@@ -178,16 +178,11 @@ def main() -> None:
         print(__doc__)
         return
     import_from_current_folder()
-    try:
+    with ending_in_a_sentence():
         for file, difference in export(**_arguments(sys.argv[1:])).items():
             sizes = " and ".join(map(str, BATCHES))
             kilobytes = file.stat().st_size // 1000
             print(f"{file}: {kilobytes} kB, differs by {difference:.1e} of the largest output (batches of {sizes})")
-    except Exception as error:
-        told = sentence(error)
-        if told is None:
-            raise
-        sys.exit(f"error: {told}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from pruning_lit.errors import sentence
+from pruning_lit.errors import ending_in_a_sentence
 from pruning_lit.report.jobs import collect
 from pruning_lit.report.record import JSON_NAME
 from pruning_lit.report.sweep import print_rows, write_rows
@@ -71,13 +71,8 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
-    try:
+    with ending_in_a_sentence():
         report(*_arguments(sys.argv[1:]))
-    except Exception as error:
-        told = sentence(error)
-        if told is None:
-            raise
-        sys.exit(f"error: {told}")
 
 
 if __name__ == "__main__":
