@@ -2,11 +2,10 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pruning_lit.command import command
 from pruning_lit.resume import with_resume
@@ -17,24 +16,16 @@ log = logging.getLogger("pruning_lit")
 def _run(config: DictConfig, folder: Path) -> None:
     """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued."""
     from pruning_lit.experiment import run  # late: --help and shell completion need not load torch
+    from pruning_lit.phases.runner import decisive_settings
     from pruning_lit.report.finished import finished_with, is_finished, note_finished
 
     hydra = HydraConfig.get()
     finished_before = hydra.mode == RunMode.MULTIRUN and finished_with(folder) is not None
-    if finished_before and is_finished(folder, _decisive(config)):
+    if finished_before and is_finished(folder, decisive_settings(config)):
         log.info("job %s is finished, not run again", hydra.job.num)
         return
     run(config, folder)
-    note_finished(folder, _decisive(config), hydra.overrides.task)
-
-
-def _decisive(config: DictConfig) -> dict[str, Any]:
-    """The settings that decide a result."""
-    from pruning_lit.phases.runner import NOT_PART_OF_THE_RESULT
-
-    settings = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
+    note_finished(folder, decisive_settings(config), hydra.overrides.task)
 
 
 def main() -> None:

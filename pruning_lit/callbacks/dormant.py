@@ -168,7 +168,7 @@ class Masked(Dormancy):
 
     def __init__(self, net: nn.Module, graph: ChannelGraph, keep_momentum: bool = False) -> None:
         super().__init__(net, graph, keep_momentum)
-        self.open: dict[str, Tensor] = {}
+        self.wiring: dict[str, Tensor] = {}
 
     def wake(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
         """See ``Dormancy``."""
@@ -200,9 +200,9 @@ class Masked(Dormancy):
         """Find out which entries of the store are active."""
         if self.active and not self.settled:
             self.moves = narrow(copy.deepcopy(self.store), self.graph, self.active, rehearse=False)
-            self.open = self._open_scatters()
+            self.wiring = self._open_wiring()
 
-    def _open_scatters(self) -> dict[str, Tensor]:
+    def _open_wiring(self) -> dict[str, Tensor]:
         """The wiring of the scatters that adds dormant channels' zeros to active ones of the stream, by name."""
         whole, wiring = self.store.state_dict(), {}
         stays = Cut.of(self.store, self.graph, self.active).stays
@@ -227,7 +227,7 @@ class Masked(Dormancy):
             self.keep_momentum and not self.settled
         ):  # scatters add the zeros that are there, so that shifts have their gradient
             tensors = net.state_dict()
-            for name, source in self.open.items():
+            for name, source in self.wiring.items():
                 tensors[name].copy_(source)
 
 

@@ -40,16 +40,9 @@ class GradientEditing(Training):
                 self.trainer.precision_plugin.precision,
             )
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip, then edit."""
-        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        if not self.step_left_out:
-            self.edit_gradients(self._loss_scale(optimizer))
+    def after_clipping(self, optimizer: Optimizer) -> None:
+        """See ``Training``."""
+        self.edit_gradients(self._loss_scale(optimizer))
 
     def _loss_scale(self, optimizer: Optimizer) -> float:
         """By what the gradients are too large here: fused optimizers take the loss scale off within their step."""

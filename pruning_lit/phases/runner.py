@@ -37,6 +37,13 @@ log = logging.getLogger(__name__)
 NOT_PART_OF_THE_RESULT = ("trainer", "logger", "callbacks", "checkpoint", "name", "latency", "on_nonfinite")
 
 
+def decisive_settings(config: DictConfig) -> dict[str, Any]:
+    """The settings of an experiment that decide its result, as plain nested data."""
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
+
+
 @dataclass(frozen=True)
 class PhaseOutcome:
     """What a finished phase left in its folder.
@@ -81,7 +88,7 @@ class PhaseRunner:
         data.stream = self.number
         begun = self._begun()
         if begun is not None:
-            require_same_settings(read_checkpoint(begun), self._settings(), begun)
+            require_same_settings(read_checkpoint(begun), decisive_settings(self.config), begun)
         if self.finished.is_file():
             log.info("phase %s is finished, going on with its result", self.name)
         else:
@@ -127,7 +134,7 @@ class PhaseRunner:
             *self._extras(with_logger=logger is not None),
             StatelessRandomness(self.config.seed, self.number),
             MetricsFile(self.folder / "metrics.csv", self.name),
-            RunIdentity(self._settings()),
+            RunIdentity(decisive_settings(self.config)),
             NonFinite(self.config.on_nonfinite, self.name),
             Timer(),
         ]
@@ -166,11 +173,6 @@ class PhaseRunner:
             return None
         make = instantiate(self.config.logger, _partial_=True)
         return make(save_dir=self.folder, name="tensorboard", version=f"{self.number}-{self.name}")
-
-    def _settings(self) -> dict[str, Any]:
-        settings = OmegaConf.to_container(self.config, resolve=True)
-        assert isinstance(settings, dict)
-        return {str(key): value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
 
     def _result(self, module: Training, data: Pictures) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)

@@ -121,6 +121,10 @@ class Training(LightningModule):
             optimizer.zero_grad(set_to_none=True)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            self.after_clipping(optimizer)
+
+    def after_clipping(self, optimizer: Optimizer) -> None:
+        """Called in front of every optimizer step that is done, when gradients are exchanged, unscaled and clipped."""
 
     def on_fit_start(self) -> None:
         """Put the weights into the memory format."""
