@@ -1,12 +1,19 @@
 """What several rooms' tests need: the command line, in this process and in another, on tiny settings."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+# One thread: tiny networks gain nothing from more, tests run side by side, and a process that is forked from one whose
+# OpenMP has threads waits for them for ever.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 #: A run of every part in seconds: digits, a ResNet-8, a few steps.
 TINY = (
@@ -56,6 +63,16 @@ def run_command(*overrides: str, timeout: float = 240) -> str:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays():
+    """What a failed or timed-out test has left running would disturb the next one, and be waited for at the end."""
+    before = set(multiprocessing.active_children())
+    yield
+    for process in set(multiprocessing.active_children()) - before:
+        process.kill()
+        process.join(10)
 
 
 @pytest.fixture
