@@ -16,7 +16,7 @@ log = logging.getLogger("pruning_lit")
 def _run(config: DictConfig, folder: Path) -> None:
     """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued."""
     from pruning_lit.experiment import run  # late: --help and shell completion need not load torch
-    from pruning_lit.phases.runner import decisive_settings
+    from pruning_lit.phases.decisive import decisive_settings
     from pruning_lit.report.finished import finished_with, is_finished, note_finished
 
     hydra = HydraConfig.get()

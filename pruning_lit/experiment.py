@@ -22,6 +22,7 @@ from pruning_lit.data import Pictures
 from pruning_lit.errors import described
 from pruning_lit.models import load_weights, start_afresh
 from pruning_lit.phases import Training
+from pruning_lit.phases.decisive import is_recipe
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
 from pruning_lit.report import Stopwatch
@@ -47,8 +48,8 @@ def run(config: DictConfig, folder: Path) -> None:
     check(phases, dense, data, epoch_steps(config, data))
     stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
-    for number, (name, module) in enumerate(phases.items(), start=1):
-        outcomes.append(PhaseRunner(config, folder, number, name).run(module, data))
+    for number, module in enumerate(phases.values(), start=1):
+        outcomes.append(PhaseRunner(config, folder, number, phase_names(config)).run(module, data))
     if _rank() == 0:
         remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
         leave_behind(config, folder, dense, net, data, outcomes, stopwatch, remarks)
@@ -141,7 +142,7 @@ def phase_names(config: DictConfig) -> dict[str, str]:
     names = [name for name in asked if config.weights is None or name != "train"]
     nodes = OmegaConf.to_container(config, resolve=False)
     assert isinstance(nodes, dict)
-    described = [key for key, node in nodes.items() if isinstance(node, dict) and {"_target_", "epochs"} <= node.keys()]
+    described = [key for key, node in nodes.items() if is_recipe(node)]
     if unknown := [name for name in names if name not in described]:
         raise ValueError(f"phases={asked}: this method does not describe a phase called {unknown}, but {described}")
     if not names or len({*names}) < len(names):

@@ -4,7 +4,6 @@ import copy
 import logging
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pruning_lit.builder import own_call, recipe
 from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.data import Pictures
 from pruning_lit.own_network import as_typed
+from pruning_lit.phases.decisive import plain_data
 from pruning_lit.phases.runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
 from pruning_lit.report import (
     Best,
@@ -28,6 +28,7 @@ from pruning_lit.report import (
     PhaseRecord,
     Report,
     Stopwatch,
+    commits,
     compaction_figure,
     compactions,
     console_table,
@@ -94,8 +95,10 @@ def leave_behind(
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
         notes=[*notes_on(cuts), *_published_count(narrowed), *remarks],
-        command=f"python -m pruning_lit {shlex.join(as_typed(sys.argv[1:]))}",
+        command=f"python -m pruning_lit {shlex.join(as_typed(HydraConfig.get().overrides.task))}",
         versions=versions(),
+        commits=commits(),
+        config=plain_data(config),
         hardware=hardware(device),
         phases=[_phase(each, accuracy) for each, accuracy in zip(outcomes, accuracies, strict=True)],
         choices=_choices(config),
@@ -160,6 +163,8 @@ def _phase(outcome: PhaseOutcome, accuracy: float) -> PhaseRecord:
         "seconds": outcome.seconds,
         "accuracy_after_cut": outcome.cuts[-1]["accuracy_after"] if outcome.cuts else None,
         "accuracy": accuracy,
+        "batch": outcome.batch,
+        "taken_over_from": outcome.taken_over_from,
     }
 
 

@@ -23,10 +23,14 @@ class RunIdentity(Callback):
 
 
 def require_same_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Any) -> None:
-    """ValueError, naming the first settings that differ, if the checkpoint was written by a different experiment."""
+    """ValueError, naming the first settings that differ, if the checkpoint was written by a different experiment.
+
+    What only the checkpoint has, group by group, belongs to later phases, and is not compared.
+    """
     if KEY not in checkpoint:
         raise ValueError(f"{str(path)!r} was not written by an experiment of this kind; it cannot be continued")
-    then, now = _flat(checkpoint[KEY]), _flat(settings)
+    then = _flat({key: value for key, value in checkpoint[KEY].items() if key in settings})
+    now = _flat(settings)
     differing = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
     if differing:
         told = ", ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])

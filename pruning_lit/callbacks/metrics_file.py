@@ -29,17 +29,32 @@ class MetricsFile(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs before the network is saved: an epoch that is not trained again has its lines."""
         lines = [
-            line for line in self._lines() if not (line[0] == self.phase and int(line[1]) >= trainer.current_epoch)
+            line for line in _read(self.path) if not (line[0] == self.phase and int(line[1]) >= trainer.current_epoch)
         ]
         for name, value in sorted(trainer.callback_metrics.items()):
             lines.append([self.phase, str(trainer.current_epoch), str(trainer.global_step), name, repr(float(value))])
-        draft = self.path.with_name(f"{self.path.name}.part")  # a kill while writing leaves the old lines
-        with draft.open("w", newline="") as file:
-            csv.writer(file).writerows([self.HEADER, *lines])
-        os.replace(draft, self.path)
+        _write(self.path, lines)
 
-    def _lines(self) -> list[list[str]]:
-        if not self.path.is_file():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.reader(file))[1:]
+
+def lines_of(path: Path, phase: str) -> list[list[str]]:
+    """What the table says of one phase."""
+    return [line for line in _read(path) if line[0] == phase]
+
+
+def replace_lines(path: Path, phase: str, lines: list[list[str]]) -> None:
+    """Put these lines in the place of what the table says of the phase."""
+    _write(path, [*(line for line in _read(path) if line[0] != phase), *lines])
+
+
+def _read(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def _write(path: Path, lines: list[list[str]]) -> None:
+    draft = path.with_name(f"{path.name}.part")  # a kill while writing leaves the old lines
+    with draft.open("w", newline="") as file:
+        csv.writer(file).writerows([MetricsFile.HEADER, *lines])
+    os.replace(draft, path)

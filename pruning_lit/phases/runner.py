@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar, Timer
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor
@@ -29,19 +30,14 @@ from pruning_lit.callbacks import (
 from pruning_lit.callbacks.checkpoints import previous
 from pruning_lit.channels.conversion import Conversion
 from pruning_lit.data import Pictures
+from pruning_lit.phases.decisive import everything, phase_settings
+from pruning_lit.phases.shared import SharedPhase, shared_root
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
+from pruning_lit.report.atomic import write_text
+from pruning_lit.report.batch import Batch, in_words
 
 log = logging.getLogger(__name__)
-
-NOT_PART_OF_THE_RESULT = ("trainer", "logger", "callbacks", "checkpoint", "name", "latency", "on_nonfinite")
-
-
-def decisive_settings(config: DictConfig) -> dict[str, Any]:
-    """The settings of an experiment that decide its result, as plain nested data."""
-    settings = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,8 @@ class PhaseOutcome:
         last: the checkpoint of the last epoch.
         cuts: what the pruning callback recorded, cut by cut.
         best: the best checkpoint and its validation accuracy, where there is one.
+        batch: pictures per optimizer step, and what makes them up; None where an earlier version has trained.
+        taken_over_from: the run that has trained it, where that was another one.
     """
 
     name: str
@@ -62,6 +60,8 @@ class PhaseOutcome:
     last: Path
     cuts: list[dict[str, Any]] = field(default_factory=list)
     best: tuple[Path, float] | None = None
+    batch: Batch | None = None
+    taken_over_from: str | None = None
 
 
 class PhaseRunner:
@@ -71,14 +71,19 @@ class PhaseRunner:
         config: of the whole experiment.
         folder: of the run.
         number: position of the phase, from 1.
-        name: of the phase.
+        phases: name of every phase of the experiment, in order, to the key of its recipe.
     """
 
-    def __init__(self, config: DictConfig, folder: Path, number: int, name: str) -> None:
-        self.config, self.folder, self.number, self.name = config, folder, number, name
-        self.place = folder / "phases" / f"{number}-{name}"
+    def __init__(self, config: DictConfig, folder: Path, number: int, phases: Mapping[str, str]) -> None:
+        self.config, self.folder, self.number = config, folder, number
+        self.name, keys = list(phases)[number - 1], list(phases.values())[:number]
+        self.place = folder / "phases" / f"{number}-{self.name}"
         self.last = self.place / "last.ckpt"
         self.finished = self.place / "finished.json"
+        self.metrics = folder / "metrics.csv"
+        self.settings = phase_settings(config, keys)
+        root = shared_root(config) if number < len(phases) else None  # what the last one leads to is the run's alone
+        self.shared = SharedPhase(root, self.name, everything(config, keys)) if root else None
 
     def run(self, module: Training, data: Pictures) -> PhaseOutcome:
         """Train to the end of the phase, unless that has been done, and leave the result in ``module.net``.
@@ -88,12 +93,20 @@ class PhaseRunner:
         data.stream = self.number
         begun = self._begun()
         if begun is not None:
-            require_same_settings(read_checkpoint(begun), decisive_settings(self.config), begun)
+            require_same_settings(read_checkpoint(begun), self.settings, begun)
         if self.finished.is_file():
             log.info("phase %s is finished, going on with its result", self.name)
-        else:
+        elif self.shared is None:
             self._fit(module, data, begun)
+        else:
+            self._fit_or_take_over(self.shared, module, data, begun)
         return self._result(module, data)
+
+    def _fit_or_take_over(self, shared: SharedPhase, module: Training, data: Pictures, begun: Path | None) -> None:
+        with shared.reserved():
+            if not shared.take_over(self.place, self.metrics):
+                self._fit(module, data, begun)
+                shared.publish(self.place, self.metrics, self.folder)
 
     def _begun(self) -> Path | None:
         """The checkpoint to go on from: the last one that can be read, or None; ValueError where none can.
@@ -117,15 +130,15 @@ class PhaseRunner:
     def _fit(self, module: Training, data: Pictures, begun: Path | None) -> None:
         leave = LeaveOnSignal(self.last)
         trainer = self._trainer(module, data, leave)
+        batch = batch_of(trainer, data)
         if trainer.is_global_zero:
-            each, processes = data.batch_size, trainer.world_size
-            log.info("phase %s: %d epochs, batches of %d x %d process(es)", self.name, module.epochs, each, processes)
+            log.info("phase %s: %d epochs, pictures per step: %s", self.name, module.epochs, in_words(batch))
         with leave.forwarded(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
             if trainer.interrupted:
                 raise KeyboardInterrupt
         if trainer.is_global_zero:
-            self.finished.write_text(json.dumps({"epochs": module.epochs}) + "\n")
+            write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
         trainer.strategy.barrier()
 
     def _trainer(self, module: Training, data: Pictures, leave: LeaveOnSignal) -> pl.Trainer:
@@ -133,8 +146,8 @@ class PhaseRunner:
         callbacks = [
             *self._extras(with_logger=logger is not None),
             StatelessRandomness(self.config.seed, self.number),
-            MetricsFile(self.folder / "metrics.csv", self.name),
-            RunIdentity(decisive_settings(self.config)),
+            MetricsFile(self.metrics, self.name),
+            RunIdentity(self.settings),
             NonFinite(self.config.on_nonfinite, self.name),
             Timer(),
         ]
@@ -181,6 +194,7 @@ class PhaseRunner:
         states, pruning = checkpoint["callbacks"], pruning_state(checkpoint)
         best: dict[str, Any] = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})
         path = self.place / "best.ckpt"
+        noted = json.loads(self.finished.read_text())
         return PhaseOutcome(
             name=self.name,
             epochs=module.epochs,
@@ -188,7 +202,16 @@ class PhaseRunner:
             last=self.last,
             cuts=pruning.get("cuts", []),
             best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
+            batch=noted.get("batch"),
+            taken_over_from=noted.get("run"),
         )
+
+
+def batch_of(trainer: pl.Trainer, data: Pictures) -> Batch:
+    """What a trainer makes of the batch size of the data, which is that of one process; the learning rate stays."""
+    each, processes, accumulated = data.batch_size, trainer.world_size, trainer.accumulate_grad_batches
+    pictures = each * processes * accumulated
+    return Batch(pictures=pictures, per_process=each, processes=processes, accumulated=accumulated)
 
 
 def on_gpu(accelerator: str) -> bool:

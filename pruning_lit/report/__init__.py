@@ -1,5 +1,6 @@
 """What a run and a sweep say about themselves: measurements, records, tables, pictures."""
 
+from pruning_lit.report.commits import commits
 from pruning_lit.report.compaction import Compaction, compaction_figure, compactions
 from pruning_lit.report.cuts import group_records, notes_on, threshold_cuts
 from pruning_lit.report.document import console_table, markdown, redundancy_table
@@ -45,6 +46,7 @@ __all__ = [
     "ThresholdCut",
     "Timing",
     "collect",
+    "commits",
     "compaction_figure",
     "compaction_table",
     "compactions",

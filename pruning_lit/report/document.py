@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pruning_lit.report.batch import in_words
 from pruning_lit.report.explored import explored
 from pruning_lit.report.forgotten import forgotten
 from pruning_lit.report.latency import Latency, Timing
@@ -208,8 +209,11 @@ def _origin(report: "Report") -> str:
         "hardware": report.hardware,
         "latency": _measured(report) if report.latency else UNKNOWN,
         "versions": ", ".join(f"{library} {version}" for library, version in report.versions.items()),
+        "commit": ", ".join(f"{name} {commit}" for name, commit in report.commits.items()),
         "date": report.date,
     }
+    if report.config:
+        facts["configuration"] = "all of it, resolved, under `config` in report.json"
     lines = [f"- {name}: {value or UNKNOWN}" for name, value in facts.items()]
     command = f"```\n{report.command}\n```\n\n" if report.command else ""
     return f"## How this was made\n\n{command}" + "\n".join(lines) + _phases(report)
@@ -219,6 +223,9 @@ def _phases(report: "Report") -> str:
     rows = []
     for phase in report.phases:
         accuracies = [percent(phase.get("accuracy_after_cut")), percent(phase.get("accuracy"))]
-        rows.append([phase["name"], str(phase["epochs"]), f"{phase['seconds']:.1f}", *accuracies])
-    headings = ["phase", "epochs", "seconds", "accuracy after a cut", "accuracy"]
+        batch, origin = phase.get("batch"), phase.get("taken_over_from")
+        name = f"{phase['name']} (taken over from {origin})" if origin else phase["name"]
+        pictures = in_words(batch) if batch else UNKNOWN
+        rows.append([name, str(phase["epochs"]), pictures, f"{phase['seconds']:.1f}", *accuracies])
+    headings = ["phase", "epochs", "pictures per step", "seconds", "accuracy after a cut", "accuracy"]
     return "\n\n" + "\n".join(markdown_table(headings, rows)) if rows else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
 from pruning_lit.report.atomic import write_text
+from pruning_lit.report.batch import Batch
 from pruning_lit.report.document import markdown
 from pruning_lit.report.explored import ExploredRecord
 from pruning_lit.report.latency import Latency
@@ -127,10 +128,11 @@ class CompactedRecord(TypedDict):
 
 
 class PhaseRecord(TypedDict):
-    """One phase of training: its name, number of epochs and wall time in seconds.
+    """One phase of training: its name, number of epochs, pictures per optimizer step and wall time in seconds.
 
     Accuracies are those on the test pictures, 0 to 1, or None: ``accuracy_after_cut`` right after the last cut in the
-    phase, ``accuracy`` as its last epoch left the network. Reports of earlier versions do not have them.
+    phase, ``accuracy`` as its last epoch left the network. ``taken_over_from`` names the run that has trained the phase
+    where that was another one. Reports of earlier versions do not have all of these.
     """
 
     name: str
@@ -138,6 +140,8 @@ class PhaseRecord(TypedDict):
     seconds: float
     accuracy_after_cut: NotRequired[float | None]
     accuracy: NotRequired[float | None]
+    batch: NotRequired[Batch | None]
+    taken_over_from: NotRequired[str | None]
 
 
 class Best(TypedDict):
@@ -174,6 +178,8 @@ class Report:
         notes: sentences a reader has to know, such as a target that was not met.
         command: the command line that repeats the run.
         versions: library to version.
+        commits: checkout to commit, of this package and of the folder the run was started in.
+        config: all settings, resolved, as plain nested data; empty in reports of earlier versions.
         hardware: where the run comes from.
         phases: what was trained, in order.
         choices: names of the chosen configurations: ``method``, ``sparsity``, ``arch``, ``dataset``, ``criterion``.
@@ -200,6 +206,8 @@ class Report:
     notes: list[str] = field(default_factory=list)
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     hardware: str = ""
     phases: list[PhaseRecord] = field(default_factory=list)
     choices: dict[str, str] = field(default_factory=dict)

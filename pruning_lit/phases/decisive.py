@@ -1,0 +1,56 @@
+"""Which settings decide what a run, or one of its phases, leads to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+NOT_PART_OF_THE_RESULT = (
+    "trainer",
+    "deterministic",
+    "logger",
+    "callbacks",
+    "checkpoint",
+    "name",
+    "latency",
+    "on_nonfinite",
+    "shared",
+)
+ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are resolved in the recipe of the phase
+
+
+def decisive_settings(config: DictConfig) -> dict[str, Any]:
+    """The settings of an experiment that decide its result, as plain nested data."""
+    settings = plain_data(config)
+    return {key: value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
+
+
+def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+    """Those of them that decide what the last of these phases leads to: jobs in which they are equal can share it.
+
+    Args:
+        config: of the experiment.
+        keys: of the phases' recipes, from the first phase to the one in question.
+    """
+    settings = decisive_settings(config)
+    later = [key for key, value in settings.items() if is_recipe(value) and key not in keys]
+    others = (*later, *ONLY_READ_BY_RECIPES, "passes")
+    return {key: value for key, value in settings.items() if key not in others} | {"phases": list(keys)}
+
+
+def everything(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+    """The same, and what ought not to matter but might to the last bit: devices, precision, callbacks."""
+    settings = plain_data(config)
+    return phase_settings(config, keys) | {key: settings.get(key) for key in ("trainer", "callbacks", "on_nonfinite")}
+
+
+def is_recipe(value: Any) -> bool:
+    """Whether a part of the config describes a phase."""
+    return isinstance(value, dict) and {"_target_", "epochs"} <= value.keys()
+
+
+def plain_data(config: DictConfig) -> dict[str, Any]:
+    """The whole config, resolved."""
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}

@@ -1,0 +1,21 @@
+"""How many pictures an optimizer step sees, and in how many processes."""
+
+from typing import TypedDict
+
+
+class Batch(TypedDict):
+    """``pictures`` per optimizer step: ``accumulated`` batches of ``per_process`` in each of so many ``processes``."""
+
+    pictures: int
+    per_process: int
+    processes: int
+    accumulated: int
+
+
+def in_words(batch: Batch) -> str:
+    """One number where there is one process and one batch, else how it comes about."""
+    if batch["pictures"] == batch["per_process"]:
+        return str(batch["pictures"])
+    factors = [f"{batch['per_process']} in each of {batch['processes']} processes"] * (batch["processes"] > 1)
+    factors += [f"{batch['accumulated']} batches accumulated"] * (batch["accumulated"] > 1)
+    return f"{batch['pictures']} ({', '.join(factors)})"
