@@ -16,6 +16,7 @@ log = logging.getLogger("pruning_lit")
 def _run(config: DictConfig, folder: Path) -> None:
     """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued."""
     from pruning_lit.experiment import run  # late: --help and shell completion need not load torch
+    from pruning_lit.own_process import run_alone, starts_processes_by_its_command
     from pruning_lit.phases.decisive import decisive_settings
     from pruning_lit.report.finished import finished_with, is_finished, note_finished
 
@@ -24,7 +25,10 @@ def _run(config: DictConfig, folder: Path) -> None:
     if finished_before and is_finished(folder, decisive_settings(config)):
         log.info("job %s is finished, not run again", hydra.job.num)
         return
-    run(config, folder)
+    if hydra.mode == RunMode.MULTIRUN and starts_processes_by_its_command(config):
+        run_alone(config, folder)
+    else:
+        run(config, folder)
     note_finished(folder, decisive_settings(config), hydra.overrides.task)
 
 

@@ -15,6 +15,7 @@ from pruning_lit.configs import CONF
 from pruning_lit.errors import described, ending_in_a_sentence, sentence
 from pruning_lit.own_network import import_from_current_folder, with_own_network
 from pruning_lit.preemption import Preempted, leaving_on_signal
+from pruning_lit.ranks import in_one_folder
 
 log = logging.getLogger("pruning_lit")
 
@@ -60,7 +61,7 @@ def command(
     import_from_current_folder()
     try:
         with ending_in_a_sentence():
-            sys.argv[1:] = with_own_network(rewrite(sys.argv[1:]))
+            sys.argv[1:] = in_one_folder(with_own_network(rewrite(sys.argv[1:])))
             job()
             sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough

@@ -25,10 +25,10 @@ def with_resume(arguments: list[str]) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"resume={folder}: there is no such folder")
     if (run := folder / ".hydra" / "overrides.yaml").is_file():
-        return [*_listed(run), *rest, f"hydra.run.dir={_quoted(folder)}"]
+        return [*_listed(run), *rest, f"hydra.run.dir={quoted(folder)}"]
     if (sweep := folder / "multirun.yaml").is_file():
         further = [word for word in rest if word not in MULTIRUN]
-        return ["-m", *_begun_with(sweep), *further, f"hydra.sweep.dir={_quoted(folder)}"]
+        return ["-m", *_begun_with(sweep), *further, f"hydra.sweep.dir={quoted(folder)}"]
     raise ValueError(
         f"resume={folder} is not the folder of a run or a sweep: it has no .hydra/overrides.yaml and no multirun.yaml"
     )
@@ -48,7 +48,7 @@ def _listed(path: Path, key: str | None = None) -> list[str]:
     return [str(word) for word in listed]
 
 
-def _quoted(folder: Path) -> str:
+def quoted(folder: Path) -> str:
     """The folder as the value of an override: quoted where its name has signs that mean something there."""
     text = str(folder)
     return text if re.fullmatch(r"[\w./:+%@~-]+", text) else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

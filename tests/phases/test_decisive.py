@@ -1,0 +1,61 @@
+"""Which settings make two phases the same one."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from pruning_lit.configs import CONF
+from pruning_lit.phases.decisive import decisive_settings, everything, phase_settings
+
+
+def composed(*overrides):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=["name=try", *overrides])
+    return config
+
+
+def same_training(*overrides, before=()):
+    keys = ["train"]
+    return everything(composed(*before), keys) == everything(composed(*before, *overrides), keys)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["sparsity=macs_30", "criterion=random", "method=random", "finetune.epochs=3", "passes=2", "latency.repeats=5",
+     "checkpoint.every_n_steps=5", "logger=none", "name=other", "phases=[train]"],
+)  # fmt: skip
+def test_dense_training_does_not_depend_on(override):
+    assert same_training(override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=2", "arch=resnet56", "dataset=cifar10", "dataset.batch_size=7", "train.epochs=3", "train.optimizer.lr=0.3",
+     "channel_selection=true", "channel_scatter=true", "trainer.precision=bf16-mixed", "trainer.devices=2",
+     "trainer.limit_train_batches=3", "deterministic=true", "weights=some.pt", "on_nonfinite=skip", "+more=1"],
+)  # fmt: skip
+def test_dense_training_depends_on(override):
+    assert not same_training(override)
+
+
+def test_a_pruning_phase_depends_on_criterion_and_sparsity():
+    settings = [phase_settings(composed(*words), ["train", "finetune"]) for words in ([], ["sparsity=macs_30"])]
+    assert settings[0] != settings[1]
+    settings = [
+        phase_settings(composed("method=magnitude", *words), ["train", "finetune"])
+        for words in ([], ["criterion=random"])
+    ]
+    assert settings[0] != settings[1]
+
+
+def test_the_penalised_scales_depend_on_the_sparsity_and_so_does_sparsity_training():
+    words = ("method=network_slimming", "sparsity=global")
+    keys = ["train", "sparsify"]
+    first, second = (everything(composed(*words, f"sparsity.rate={rate}"), keys) for rate in (0.4, 0.6))
+    assert first != second
+    assert everything(composed(*words), ["train"]) == everything(composed(*words, "sparsity.rate=0.9"), ["train"])
+
+
+def test_settings_of_the_machine_do_not_belong_to_the_result():
+    assert decisive_settings(composed()) == decisive_settings(composed("trainer=ddp_fork", "deterministic=true"))
