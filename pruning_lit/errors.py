@@ -13,6 +13,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pruning_lit.configs import choices
 
+LAUNCHERS = 'pip install "pruning_lit[sweeps]"'
+
 
 def sentence(error: BaseException) -> str | None:
     """What a user can mend, in one sentence; None for what only we can have broken (that deserves its traceback)."""
@@ -23,6 +25,9 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, MissingMandatoryValue):
         return f"a value has to be given: {_short(str(error.full_key))}=…"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        if error.missing_cfg_file.startswith("hydra/launcher/"):
+            name = error.missing_cfg_file.removeprefix("hydra/launcher/")
+            return f"there is no launcher called {name!r}; joblib's and submitit's come by {LAUNCHERS}"
         group, _, name = error.missing_cfg_file.partition("/")
         return f"there is no {group} called {name!r}; there are {', '.join(choices(group))}"
     if isinstance(error, BrokenPipeError):  # nobody listens any more: no error of the user's

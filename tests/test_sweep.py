@@ -2,7 +2,10 @@
 
 import csv
 
-from tests.conftest import TINY, run_command
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import TINY, read_report, run_command
 
 
 def test_four_jobs_leave_a_summary_with_spreads_over_seeds(tmp_path):
@@ -19,6 +22,32 @@ def test_four_jobs_leave_a_summary_with_spreads_over_seeds(tmp_path):
     summary = (tmp_path / "sweep/summary.md").read_text()
     assert "macs_30 | 2 (1, 2)" in summary
     assert "summary" in printed
+    assert printed.count("phase train: 1 epochs") == 2  # once for each seed
+    assert [f"phase train is not trained again: taken over from {job}" in printed for job in range(4)] == [
+        True, True, False, False
+    ]  # fmt: skip
+    (phase, _) = read_report(tmp_path / "sweep/2")["phases"]
+    assert (phase["name"], phase["taken_over_from"]) == ("train", "0")
+    assert read_metrics(tmp_path / "sweep/2", "train") == read_metrics(tmp_path / "sweep/0", "train") != []
+
+
+def test_a_run_that_takes_a_phase_over_ends_like_one_that_trains_it(tmp_path):
+    same = (*TINY, "train.epochs=1", "finetune.epochs=1", "finetune.schedule.warmup_epochs=0", "latency.repeats=2")
+    taking = (*same, f"shared={tmp_path / 'kept'}")
+    run_command(*taking, "sparsity=macs_30", f"hydra.run.dir={tmp_path / 'first'}")
+    printed = run_command(*taking, f"hydra.run.dir={tmp_path / 'second'}")
+    run_command(*same, f"hydra.run.dir={tmp_path / 'alone'}")
+    assert "phase train is not trained again: taken over from first" in printed
+    second, alone = (load_file(tmp_path / name / "pruned/model.safetensors") for name in ("second", "alone"))
+    assert [name for name, tensor in alone.items() if not torch.equal(second[name], tensor)] == []
+    assert (
+        read_report(tmp_path / "second")["before"]["accuracy"] == read_report(tmp_path / "alone")["before"]["accuracy"]
+    )
+
+
+def read_metrics(folder, phase):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["phase"] == phase]
 
 
 def test_a_job_that_fails_does_not_stop_the_others(tmp_path, cli):

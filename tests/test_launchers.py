@@ -1,0 +1,83 @@
+"""Sweeps whose jobs run elsewhere: side by side, by submitit, each in several processes."""
+
+import csv
+import re
+
+import pytest
+
+from tests.conftest import TINY, read_report, run_command
+
+SWEEP = (
+    "-m", *TINY, "train.epochs=1", "finetune.epochs=1", "finetune.schedule.warmup_epochs=0", "latency.repeats=2",
+    "latency.batch_size=1", "method=magnitude,random",
+)  # fmt: skip
+
+
+def statuses(folder):
+    with (folder / "summary.csv").open(newline="") as file:
+        return [(row["method"], row["status"]) for row in csv.DictReader(file)]
+
+
+def commands(folder):
+    return [read_report(folder / job)["command"] for job in "01"]
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory):
+    """The same jobs, one after the other in one process."""
+    folder = tmp_path_factory.mktemp("one_by_one") / "sweep"
+    run_command(*SWEEP, f"hydra.sweep.dir={folder}")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["parallel", "submitit_local"], ids=["joblib's", "submitit's, on this machine"])
+def test_a_launcher_leads_to_the_same_results(one_by_one, tmp_path, launcher):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    folder = tmp_path / "sweep"
+    run_command(*SWEEP, f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}")
+    assert statuses(folder) == [("magnitude", "finished"), ("random", "finished")]
+    for job in "01":
+        told, expected = read_report(folder / job), read_report(one_by_one / job)
+        assert told["after"]["accuracy"] == expected["after"]["accuracy"]
+        assert told["groups"] == expected["groups"]
+    assert commands(folder) == commands(one_by_one)  # each tells how to repeat that job, whoever has started it
+    assert [told["phases"][0].get("taken_over_from") for told in map(read_report, (folder / "0", folder / "1"))].count(
+        None
+    ) == 1  # dense training was done once, by the one that came first
+    assert "method=magnitude" in commands(folder)[0]
+
+
+@pytest.mark.slow
+def test_in_a_sweep_of_several_processes_each_job_is_run_once(tmp_path):
+    """Lightning repeats the command for every process of `ddp`; the command of a sweep would be the whole sweep."""
+    folder = tmp_path / "sweep"
+    printed = run_command(
+        *SWEEP, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "dataset.batch_size=8",
+        f"hydra.sweep.dir={folder}",
+    )  # fmt: skip
+    assert statuses(folder) == [("magnitude", "finished"), ("random", "finished")]
+    assert printed.count("pictures per step: 16 (8 in each of 2 processes)") == 3  # two fine-tunings, one dense phase
+    assert len(re.findall(r"taken over from 0", printed)) == 1
+    logs = [path.name for path in (folder / "1").glob("*.log")]
+    assert sorted(logs) == ["run.log", "train_ddp_process_1.log"]
+    assert not list(folder.glob("[2-9]"))
+
+
+@pytest.mark.slow
+def test_a_failing_job_in_a_process_of_its_own_is_listed_with_its_sentence(tmp_path, cli):
+    folder = tmp_path / "sweep"
+    code, printed = cli(
+        *SWEEP, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "sparsity.reduction=0.999",
+        "method=magnitude", "seed=1,2", f"hydra.sweep.dir={folder}",
+    )  # fmt: skip
+    assert code == 1
+    assert "Traceback" not in printed
+    with (folder / "summary.csv").open(newline="") as file:
+        assert ["cannot be met" in row["error"] for row in csv.DictReader(file)] == [True, True]
+
+
+def test_without_the_launchers_the_sentence_says_how_to_get_them(cli):
+    code, printed = cli("-m", "hydra/launcher=no_such_launcher", "seed=1,2")
+    assert code == 1
+    assert 'pip install "pruning_lit[sweeps]"' in printed
