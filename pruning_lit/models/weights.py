@@ -7,12 +7,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelRelabel, adopt
+from pruning_lit.channels.plain_data import WantsToRunCode, read_plain, refuse_code
 from pruning_lit.models.published import published_weights
 from pruning_lit.models.slimming_checkpoint import adopt_widths, clash_of_widths, is_released_form, translated
 
@@ -22,6 +22,7 @@ WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.comp
 PROFILER_KEYS = ("total_ops", "total_params")  # left behind by thop
 PUBLISHED = re.compile(r"\w+_Weights\.\w+")  # the name of one of torchvision's weights
 MAX_NAMED = 5
+INSTEAD = "save the state dict alone with torch.save(model.state_dict(), path)"
 
 
 def load_weights(model: nn.Module, source: str | Path) -> None:
@@ -86,21 +87,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
+        refuse_code(path, INSTEAD)
         raise ValueError(f"'{path}' is no safetensors file, or a damaged one: {error}") from error
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Unpickle with torch's restricted reader and unwrap the state dict."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
+        content = read_plain(path, INSTEAD)
+    except (PermissionError, WantsToRunCode):
         raise
     except Exception as error:  # the bytes of a damaged file can raise anything
-        if unsafe := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
-            raise ValueError(
-                f"'{path}' holds a pickled {unsafe[1]}, and only plain data are loaded, since unpickling can run code; "
-                "save the state dict alone with torch.save(model.state_dict(), path)"
-            ) from error
         raise ValueError(
             f"'{path}' is no checkpoint that torch.load reads with weights_only=True: it is damaged, incomplete or "
             "of another kind; get it again, or save the state dict with torch.save(model.state_dict(), path)"

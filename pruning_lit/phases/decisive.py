@@ -15,6 +15,7 @@ NOT_PART_OF_THE_RESULT = (
     "latency",
     "on_nonfinite",
     "shared",
+    "allow_targets",
 )
 ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are resolved in the recipe of the phase
 

@@ -29,6 +29,7 @@ from pruning_lit.callbacks import (
 )
 from pruning_lit.callbacks.checkpoints import previous
 from pruning_lit.channels.conversion import Conversion
+from pruning_lit.channels.plain_data import WantsToRunCode, read_plain
 from pruning_lit.data import Pictures
 from pruning_lit.phases.decisive import everything, phase_settings
 from pruning_lit.phases.shared import SharedPhase, shared_root
@@ -118,6 +119,8 @@ class PhaseRunner:
             return None
         try:
             read_checkpoint(self.last)
+        except WantsToRunCode:  # no damage: somebody has put it there
+            raise
         except (ValueError, FileNotFoundError) as damage:
             if not before.is_file():
                 raise
@@ -225,9 +228,11 @@ def layer_sync(accelerator: str) -> LayerSync:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint as plain data; ValueError if it cannot be read."""
+    """A checkpoint as plain data; ValueError if it cannot be read, WantsToRunCode if that is no accident."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_plain(path, "no run has written it so: get it again from whom you trust, or delete it")
+    except WantsToRunCode:
+        raise
     except Exception as error:  # torch raises whatever the damage leads to
         raise ValueError(
             f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); delete it to begin the phase again"
