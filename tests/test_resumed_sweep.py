@@ -129,10 +129,10 @@ def begun(folder, task, hydra=()):
 
 def test_a_sweep_is_begun_again_with_its_overrides_its_launcher_and_what_is_added(tmp_path):
     folder = tmp_path / "sweep"
-    begun(folder, ["seed=1,2", "name=${method}"], ["hydra/launcher=joblib", "+hydra.sweep.more=1"])
+    begun(folder, ["seed=1,2", "name=${method}"], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
     words = with_resume([f"resume={folder}", "trainer=cpu"])
     assert words == [
-        "-m", "seed=1,2", "name=${method}", "hydra/launcher=joblib", "+hydra.sweep.more=1", "trainer=cpu",
+        "-m", "seed=1,2", "name=${method}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer=cpu",
         f"hydra.sweep.dir={folder}",
     ]  # fmt: skip
     assert with_resume(["-m", f"resume={folder}"])[0] == "-m"
