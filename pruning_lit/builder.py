@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from pruning_lit.channels.artefact import TRUSTED_BUILDERS
+from pruning_lit.channels.trusted import trusted_builder
 from pruning_lit.errors import described
 
 
@@ -57,7 +57,7 @@ def build(arch: DictConfig, num_classes: int | None) -> nn.Module:
 
 def own_call(arch: dict[str, Any]) -> str:
     """The call that builds a network of the user's own, ``mynet.Net(width=32)``; empty for those a file may name."""
-    return "" if str(arch["_target_"]).startswith(TRUSTED_BUILDERS) else _call(arch)
+    return _call(arch) if trusted_builder(str(arch["_target_"])) is None else ""
 
 
 def _call(arch: Mapping[str, Any]) -> str:

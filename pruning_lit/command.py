@@ -36,15 +36,19 @@ def command(
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def job(config: DictConfig) -> None:
         from pruning_lit.report.failure import forget_failure, note_failure  # late: --help need not load torch
+        from pruning_lit.targets import names_allowed, require_allowed, typed
 
         folder = Path(HydraConfig.get().runtime.output_dir)
+        allowing = typed(HydraConfig.get().overrides.task)
         try:
             with leaving_on_signal():
+                require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
                 work(config, folder)
             forget_failure(folder)
         except Preempted:
             if os.environ.get("LOCAL_RANK", "0") == "0":
-                log.warning("stopped as asked; this goes on: python -m pruning_lit resume=%s", _begun_in())
+                words = " ".join([f"resume={_begun_in()}", *allowing])  # what is allowed has to be typed every time
+                log.warning("stopped as asked; this goes on: python -m pruning_lit %s", words)
             sys.exit(0)
         except Exception as error:
             told = sentence(error)

@@ -3,9 +3,9 @@
     path=         folder of a run, or a network file such as pruned/model.safetensors
     format=       onnx, pt2 (a torch.export program), or both, as by default: format=onnx,pt2
     input_shape=  of one input, without the batch, such as [3,32,32]; a run's file knows its own
-    arch._target_=mynet.Net arch.width=32
-                  the builder of a network of your own, in the current folder or installed, with its arguments:
-                  no file runs such code by itself
+    arch._target_=mynet.Net arch.width=32 allow_targets=[mynet]
+                  the builder of a network of your own, in the current folder or installed, with its arguments, and
+                  that its package may be run: no file runs such code by itself
 
 The files are written beside the network, take batches of any size, and are there only if they compute what the network
 does. Inputs are prepared (mean, standard deviation) as for the network itself.
@@ -29,8 +29,9 @@ from pruning_lit.errors import described, ending_in_a_sentence
 from pruning_lit.network_file import network_file, user_built
 from pruning_lit.own_network import import_from_current_folder
 from pruning_lit.report.atomic import replacing
+from pruning_lit.targets import names_allowed, require_allowed
 
-OPTIONS = ("path", "format", "input_shape")  # and those of arch
+OPTIONS = ("path", "format", "input_shape", "allow_targets")  # and those of arch
 CIFAR = (3, 32, 32)
 BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
 TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
@@ -168,6 +169,7 @@ def _arguments(words: Sequence[str]) -> dict[str, Any]:
         raise ValueError(
             f"the folder of a run or a network file has to be given: path=…{'' if path is None else f', not {path}'}"
         )
+    require_allowed(own, names_allowed(given.get("allow_targets")))
     formats = given["format"] if isinstance(given["format"], list) else [given["format"]]
     return {"path": path, "formats": formats, "input_shape": given["input_shape"], "arch": own.get("arch")}
 

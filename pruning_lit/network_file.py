@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from pruning_lit.builder import build, own_call
+from pruning_lit.targets import permission
 
 
 def network_file(path: str | Path) -> Path:
@@ -40,16 +41,21 @@ def user_built(stated: Mapping[str, Any], given: Mapping[str, Any] | None, file:
     """
     if given is not None:
         if not isinstance(given, Mapping) or "_target_" not in given:
-            raise ValueError("arch._target_=… has to name the builder of the network, such as arch._target_=mynet.Net")
+            raise ValueError(
+                "arch._target_=… has to name the builder of the network, such as "
+                "arch._target_=mynet.Net allow_targets=[mynet]"
+            )
         num_classes = None if "num_classes" in given else stated.get("num_classes")
         return build(OmegaConf.create(dict(given)), num_classes if isinstance(num_classes, int) else None)
     if "_target_" not in stated:
-        raise ValueError(f"{str(file)!r} does not say how to build its network: add arch._target_=my.module.Net")
+        raise ValueError(
+            f"{str(file)!r} does not say how to build its network: add arch._target_=my.module.Net allow_targets=[my]"
+        )
     if own_call(dict(stated)):
         values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in stated.items()}
         options = shlex.join(f"arch.{key}={value}" for key, value in values.items())
         raise ValueError(
             f"{str(file)!r} wants to be built by {stated['_target_']}, and no file runs code of your own by itself: "
-            f"add {options}"
+            f"add {options}{permission(str(stated['_target_']))}"
         )
     return None

@@ -16,6 +16,7 @@ from pruning_lit.data import Pictures
 from pruning_lit.input_shape import DATASETS
 from pruning_lit.network_file import network_file, user_built
 from pruning_lit.phases.runner import load_network, read_checkpoint
+from pruning_lit.targets import permission
 from pruning_lit.trained_on import TrainedOn
 
 Arch = Mapping[str, Any]
@@ -95,7 +96,7 @@ class PhaseCheckpoint:
         """The network, see ``NetworkFile``, without what is masked or compacted there."""
         net = user_built({**self.arch, "num_classes": data.num_classes}, builder, self.file)
         if net is None:
-            net = artefact._build(recipe(OmegaConf.create(dict(self.arch)), data.num_classes), self.file)
+            net = artefact.build(recipe(OmegaConf.create(dict(self.arch)), data.num_classes), self.file)
         adopt_on_load(net)
         try:
             load_network(net, self.checkpoint, data.example)
@@ -121,12 +122,15 @@ def trusted_dataset(config: Any, file: Path) -> dict[str, Any]:
     """The config of a data set as a file has it; ValueError where it names other code than the data sets in here."""
     settings = dict(config)
     package, _, name = str(settings.get("_target_")).rpartition(".")
-    others = {key: value for key, value in settings.items() if key != "_target_"}
-    if package != pruning_lit.data.__name__ or name not in pruning_lit.data.__all__ or "_target_" in str(others):
+    others = str({key: value for key, value in settings.items() if key != "_target_"})
+    if package != pruning_lit.data.__name__ or name not in pruning_lit.data.__all__ or "_target_" in others:
+        target = str(settings.get("_target_"))
         raise ValueError(
-            f"{str(file)!r} wants its pictures to be read by {settings.get('_target_')}, and no file runs code of your "
-            "own by itself: add dataset=…, or dataset._target_=… with all its keys"
+            f"{str(file)!r} wants its pictures to be read by {target}, and no file runs code of your own by itself: "
+            f"add dataset=…, or dataset._target_=… with all its keys and {permission(target).strip()}"
         )
+    if "${" in others:  # a file's config is resolved already; resolved once more, text can become a target
+        raise ValueError(f"{str(file)!r} describes its pictures by interpolations, not by values: add dataset=…")
     return settings
 
 

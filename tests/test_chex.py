@@ -375,7 +375,8 @@ def group_norms(tmp_path, monkeypatch) -> str:
 def with_group_norms(cli, constructor: str, folder: Path, *options: str) -> tuple[int, str]:
     settings = [each for each in TINY_CHEX if not each.startswith("arch")]
     return cli(
-        *settings, f"arch._target_={constructor}", "sparsity=uniform", *options, f"hydra.run.dir={folder}",
+        *settings, f"arch._target_={constructor}", f"allow_targets=[{constructor}]",
+        "sparsity=uniform", *options, f"hydra.run.dir={folder}",
         "explore.epochs=2", "dataset.batch_size=4", "trainer.limit_train_batches=1",
         "explore.callbacks.stages.last_stage=1",
     )  # fmt: skip

@@ -298,7 +298,7 @@ def test_a_network_of_ones_own_is_built_only_by_the_builder_that_the_user_names(
         answer, "wants to be built by own_for_evaluate.Net, and no file runs code of your own by itself: add arch._t"
     )
     assert "own_for_evaluate" not in sys.modules
-    code, printed, found = evaluate(*words, *answer[1].split()[-3:])
+    code, printed, found = evaluate(*words, *answer[1].split()[-4:])
     assert code == 0, printed
     assert found["networks"][0]["params"] == 8 * 3 * 9 + 8 + 8 * 10 + 10
     assert found["name"] == "evaluation"
@@ -306,7 +306,7 @@ def test_a_network_of_ones_own_is_built_only_by_the_builder_that_the_user_names(
 
 def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
     trusted = network(tmp_path / "net.safetensors", pictures=NORMALISED)
-    builder = ("arch._target_=own_for_evaluate.Net", "arch.width=8")
+    builder = ("arch._target_=own_for_evaluate.Net", "arch.width=8", "allow_targets=[own_for_evaluate]")
     code, printed, found = evaluate(f"path={own},{trusted}", "dataset=digits", *builder)
     assert (code, found["notes"]) == (0, []), printed
     code, printed, found = evaluate(f"path={trusted}", "dataset=digits", *builder)

@@ -164,7 +164,7 @@ def test_the_command_writes_both_formats_and_says_how_exact_they_are(tmp_path, m
         (["path=run", "input_shape=[1,32,32]", "format=pt2"], "does not take inputs of shape [1, 32, 32]"),
         (
             ["path=run", "shape=[3,32,32]"],
-            "there is no option 'shape'; there are path, format, input_shape, arch._target_",
+            "there is no option 'shape'; there are path, format, input_shape, allow_targets, arch._target_",
         ),
         (["run"], "missing EQUAL"),
     ],
@@ -213,8 +213,11 @@ def own(tmp_path, monkeypatch):
     return net
 
 
+ALLOWED = "allow_targets=[own_for_export]"
+
+
 def test_a_network_of_ones_own_is_exported_with_the_builder_that_the_user_names(own, monkeypatch, capsys):
-    words = ["path=run", "format=pt2", "arch._target_=own_for_export.SplitCat", "arch.width=8"]
+    words = ["path=run", "format=pt2", "arch._target_=own_for_export.SplitCat", "arch.width=8", ALLOWED]
     code, told = called(monkeypatch, capsys, *words)
     assert (code, "model.pt2: " in told) == (0, True)
     x = torch.randn(3, 3, 32, 32)
@@ -224,18 +227,18 @@ def test_a_network_of_ones_own_is_exported_with_the_builder_that_the_user_names(
 def test_a_file_does_not_run_the_code_it_names_but_says_what_to_add(own, monkeypatch, capsys):
     code, told = called(monkeypatch, capsys, "path=run", "format=pt2")
     assert code != 0
-    assert told.endswith("add arch._target_=own_for_export.SplitCat arch.width=8 arch.num_classes=7")
+    assert told.endswith(f"add arch._target_=own_for_export.SplitCat arch.width=8 arch.num_classes=7 {ALLOWED}")
     assert "own_for_export" not in sys.modules
-    assert called(monkeypatch, capsys, "path=run", "format=pt2", *told.split()[-3:])[0] == 0
+    assert called(monkeypatch, capsys, "path=run", "format=pt2", *told.split()[-4:])[0] == 0
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["arch.width=8"], "arch._target_=… has to name the builder"),
-        (["arch._target_=own_for_export"], "is a module; expected a constructor in it"),
+        (["arch._target_=own_for_export", ALLOWED], "is a module; expected a constructor in it"),
         (
-            ["arch._target_=own_for_export.SplitCat", "arch.width=x"],
+            ["arch._target_=own_for_export.SplitCat", "arch.width=x", ALLOWED],
             "SplitCat(width='x', num_classes=7) cannot be built",
         ),
         (["arch._target_=torch.nn.Flatten"], "does not fit"),

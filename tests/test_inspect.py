@@ -129,7 +129,7 @@ def test_the_title_names_the_network_as_it_was_typed(look, tmp_path):
     (tmp_path / "mine.py").write_text("from pruning_lit.models.cifar_resnet import cifar_resnet as Net\n")
     assert (
         "\nmine.Net for pictures of"
-        in "\n" + look("arch._target_=mine.Net", "arch.depth=8", "input_shape=[3,32,32]")[1]
+        in "\n" + look("arch._target_=mine.Net", "allow_targets=[mine]", "arch.depth=8", "input_shape=[3,32,32]")[1]
     )
 
 
@@ -179,7 +179,7 @@ def test_what_is_known_of_a_data_set_is_what_it_has():
     ("overrides", "told"),
     [
         (["arch=resnet9"], "there is no arch called 'resnet9'"),
-        (["arch._target_=nowhere.Net"], "arch._target_=nowhere.Net cannot be imported"),
+        (["arch._target_=nowhere.Net", "allow_targets=[nowhere]"], "arch._target_=nowhere.Net cannot be imported"),
         (["input_shape=32"], "input_shape is 32, expected positive whole numbers such as [3,224,224]"),
         (["input_shape=[1,32,32]"], "does not take pictures of shape (1, 32, 32)"),
         (["dataset=image_folder"], "give it as input_shape=[3,H,W]"),

@@ -238,7 +238,9 @@ def test_a_network_without_batch_norm(cli, tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     options = [word for word in SLIM if not word.startswith("arch")]
-    code, printed = cli(*options, "arch._target_=plain_net.net", f"hydra.run.dir={tmp_path / 'run'}")
+    code, printed = cli(
+        *options, "arch._target_=plain_net.net", "allow_targets=[plain_net]", f"hydra.run.dir={tmp_path / 'run'}"
+    )
     assert code == 1, printed
     assert "no batch norm with a scale" in printed
     assert "Traceback" not in printed

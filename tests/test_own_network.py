@@ -100,7 +100,11 @@ def test_what_is_no_network_is_refused_by_name(target, told):
 
 def test_a_network_for_other_classes_is_refused_before_any_training(cli, module, tmp_path):
     code, printed = cli(
-        *TINY[1:], f"arch._target_={module}.Net", "++arch.nonsense=1", f"hydra.run.dir={tmp_path / 'x'}"
+        *TINY[1:],
+        f"arch._target_={module}.Net",
+        "++arch.nonsense=1",
+        f"allow_targets=[{module}]",
+        f"hydra.run.dir={tmp_path / 'x'}",
     )
     assert code == 1
     assert "unexpected keyword argument 'nonsense'" in printed
@@ -195,11 +199,16 @@ def test_whatever_forward_raises_is_told_in_one_sentence(broken, answer, told):
     ],
 )
 def test_a_network_that_does_not_classify_is_refused_before_any_training(cli, broken, answer, told):
-    assert told in refused(cli, f"arch._target_={broken}", f"arch.answer='{answer}'")
+    assert told in refused(cli, f"arch._target_={broken}", f"allow_targets=[{broken}]", f"arch.answer='{answer}'")
 
 
 def test_a_network_that_answers_otherwise_while_training_is_refused_at_its_first_step(cli, broken):
-    words = (f"arch._target_={broken}", "arch.answer='a tuple while training'", "method=dense")
+    words = (
+        f"arch._target_={broken}",
+        f"allow_targets=[{broken}]",
+        "arch.answer='a tuple while training'",
+        "method=dense",
+    )
     code, printed = cli(*[word for word in TINY[1:] if not re.match("criterion|finetune", word)], *words)
     assert code == 1
     assert "the network returns a tuple" in printed
@@ -251,7 +260,8 @@ def test_a_module_in_the_place_of_a_constructor_is_answered_with_a_network_in_it
 @pytest.mark.slow
 def test_a_network_from_the_current_folder_is_pruned_and_reported(module, tmp_path):
     folder = tmp_path / "run"
-    given = [f"arch._target_={module}.Net", "arch.width=8", "method=magnitude", "latency.batch_size=4"]
+    allowed = f"allow_targets=[{module}]"
+    given = [f"arch._target_={module}.Net", "arch.width=8", "method=magnitude", "latency.batch_size=4", allowed]
     few = [word for word in TINY[1:] if not word.startswith("criterion")]
     run_command(*few, *given, "latency.repeats=3", f"hydra.run.dir={folder}")
     report = read_report(folder)
@@ -266,4 +276,4 @@ def test_a_network_from_the_current_folder_is_pruned_and_reported(module, tmp_pa
     assert (
         f'load("pruned/model.safetensors", {module}.Net(width=8, num_classes=10))' in (folder / "report.md").read_text()
     )
-    assert "is finished" in run_command(f"resume={folder}")
+    assert "is finished" in run_command(f"resume={folder}", allowed)

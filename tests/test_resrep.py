@@ -176,7 +176,7 @@ def test_two_processes_have_the_masks_and_weights_of_one(tmp_path, monkeypatch, 
         "gradient_reset.pull=0.8",
         "gradient_reset.callbacks.masks.granularity=1",
     )
-    same = (*SHORT, "arch._target_=small_net_for_tests.net", *gentle, *options)
+    same = (*SHORT, "arch._target_=small_net_for_tests.net", "allow_targets=[small_net_for_tests]", *gentle, *options)
     run_command(*same, f"hydra.run.dir={tmp_path / 'one'}")
     run_command(*same, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (checkpoint(tmp_path / name)["state_dict"] for name in ("one", "two"))
@@ -320,6 +320,8 @@ def test_a_network_without_convolutions_has_nowhere_to_put_compactors(cli, tmp_p
         "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 8), nn.ReLU(), nn.Linear(8, num_classes))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    told = refused(cli, tmp_path, *SHORT, "arch._target_=linear_net_for_tests.net")
+    told = refused(
+        cli, tmp_path, *SHORT, "arch._target_=linear_net_for_tests.net", "allow_targets=[linear_net_for_tests]"
+    )
     assert "nothing can be pruned" in told
     assert "no convolution" in told

@@ -1,8 +1,7 @@
 """A network in a file: safetensors weights, with the recipe to build it and its widths as JSON text inside."""
 
-import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pruning_lit.channels.compactor import COMPACTOR
+from pruning_lit.channels.plain_data import refuse_code
+from pruning_lit.channels.trusted import trusted_builder
 from pruning_lit.channels.widths import adopt
 
 FORMAT = "pruning_lit/1"
-TRUSTED_BUILDERS = ("pruning_lit.models.", "torchvision.models.", "timm.create_model")  # a file may name these only
-TRUSTED_PACKAGES = ("pruning_lit.models.", "torchvision.models.", "timm.models.")  # and they must be written there
 START_WEIGHTS = ("weights", "pretrained", "checkpoint")  # arguments by which builders would fetch weights
 
 
@@ -50,55 +49,55 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     header, weights = read(path)
     if model is None:
-        model = _build(header.get("arch"), path)
+        model = build(header.get("arch"), path)
     adopt(model, weights)
     _fill(model, weights, path)
     return model.eval()
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header and the tensors of a file written by ``save``."""
+    """The header and the tensors of a file written by ``save``; errors are those of ``load``."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("pruning_lit", "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
+        refuse_code(path, "expected a network file, such as pruned/model.safetensors in the folder of a run")
         raise ValueError(f"{str(path)!r} is not a readable network file: {error}") from error
+    parts = (header, *(header.get(key) or {} for key in ("arch", "pictures"))) if isinstance(header, dict) else ()
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"{str(path)!r} is not a readable network file: its header does not describe a network")
     return header, weights
 
 
-def _build(arch: dict[str, Any] | None, path: str | Path) -> nn.Module:
+def build(arch: Mapping[str, Any] | None, path: str | Path) -> nn.Module:
+    """The dense network that a file describes.
+
+    Args:
+        arch: ``_target_`` and arguments, as plain data.
+        path: the file, for errors.
+
+    Raises:
+        ValueError: the builder is missing, or none that a file may name, or it fails, or makes no network.
+    """
     if not arch or "_target_" not in arch:
         raise ValueError(f"{str(path)!r} does not say how to build its network; pass the dense model to load")
     arguments = dict(arch)
     target = str(arguments.pop("_target_"))
-    if (builder := _trusted(target)) is None:
+    if (builder := trusted_builder(target)) is None:
         raise ValueError(
             f"{str(path)!r} wants to be built by {target!r}, which is not trusted; pass the dense model to load"
         )
     arguments = {key: None if key.startswith(START_WEIGHTS) else value for key, value in arguments.items()}
     try:
         model = builder(**arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # arguments from anywhere lead a builder to anything
         raise ValueError(f"{str(path)!r} cannot be built by {target!r} with {arguments}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{str(path)!r} wants to be built by {target!r}, which makes no network")
     return model
-
-
-def _trusted(target: str) -> Callable[..., Any] | None:
-    """The builder of that name, if it is one; not whatever else (a downloader, say) its module happens to import."""
-    if not target.startswith(TRUSTED_BUILDERS):
-        return None
-    module, _, name = target.rpartition(".")
-    try:
-        builder = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        return None
-    written_in = f"{getattr(builder, '__module__', '')}."
-    return builder if callable(builder) and written_in.startswith(TRUSTED_PACKAGES) else None
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:

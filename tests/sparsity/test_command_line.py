@@ -66,7 +66,10 @@ def test_the_report_counts_output_channels_and_tells_what_was_excluded(tmp_path,
     (tmp_path / "mine_in_halves.py").write_text(NETWORK)
     monkeypatch.syspath_prepend(tmp_path)
     run = tmp_path / "run"
-    own = [word for word in TINY if not word.startswith("arch")] + ["arch._target_=mine_in_halves.Net"]
+    own = [word for word in TINY if not word.startswith("arch")] + [
+        "arch._target_=mine_in_halves.Net",
+        "allow_targets=[mine_in_halves]",
+    ]
     settings = ["phases=[finetune]", "sparsity=uniform", "sparsity.rate=0.25", "sparsity.exclude=[tail]"]
     code, printed = cli(*own, *settings, f"hydra.run.dir={run}")
     assert code == 0, printed

@@ -1,0 +1,126 @@
+"""What a config may call: every ``_target_`` is looked at before anything is imported or built.
+
+A config comes from many hands (experiments, folders of runs, pasted commands), so it may only name what cannot do harm;
+code of one's own is allowed by name, on the command line: ``allow_targets=[mynet]``.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pruning_lit.channels.trusted import trusted, within
+
+KEY = "allow_targets"
+TYPED = re.compile(rf"\+{{0,2}}{KEY}=")
+ROOMS = (
+    "pruning_lit.callbacks",
+    "pruning_lit.criteria",
+    "pruning_lit.data",
+    "pruning_lit.models",
+    "pruning_lit.phases",
+    "pruning_lit.sparsity",
+    "pruning_lit.tasks",
+)
+LIGHTNING = (
+    "pytorch_lightning.callbacks",
+    "pytorch_lightning.loggers",
+    "pytorch_lightning.plugins",
+    "pytorch_lightning.profilers",
+    "pytorch_lightning.strategies",
+)
+NAMES = (
+    *ROOMS,
+    "pruning_lit.report.Stopwatch",  # not all of the room: parts of it write files wherever they are told to
+    "torch.nn",
+    "torch.optim",
+    "torchvision.models",
+    "timm.create_model",
+    "pytorch_lightning.Trainer",
+    *LIGHTNING,
+)
+WRITTEN_IN = (
+    *ROOMS,
+    "pruning_lit.report.measure",
+    "torch.nn",
+    "torch.optim",
+    "torchvision.models",
+    "timm.models",
+    "pytorch_lightning.trainer",
+    *LIGHTNING,
+    "lightning_fabric.plugins",
+)
+NOT_ONES_OWN = {name.partition(".")[0] for name in (*NAMES, *WRITTEN_IN)} | {"hydra", "omegaconf", "numpy", "scipy"}
+MAY = "pruning_lit, torch.nn, torch.optim, torchvision.models, timm.create_model and Lightning's trainer and its parts"
+
+
+def require_allowed(config: DictConfig, allowed: Sequence[str] = ()) -> None:
+    """Refuse a config that names a class or function which it may not.
+
+    Args:
+        config: composed; interpolations are followed, and what is missing is left to whom it is missed by.
+        allowed: packages, modules, or dotted names in full, which the user allows, see ``names_allowed``.
+
+    Raises:
+        ValueError: naming keys and targets, and what has to be typed to allow them.
+    """
+    keys: dict[str, str] = {}  # by target: the shortest of the keys that lead to it
+    for key, target in _targets(config):
+        if not within(target, allowed) and len(key) < len(keys.get(target, key + ".")):
+            keys[target] = key
+    refused = [target for target in keys if not within(target, NAMES)]
+    if not refused:  # only now, as this imports the packages
+        refused = [target for target in keys if trusted(target, NAMES, WRITTEN_IN) is None]
+    if refused:
+        told = ", ".join(f"{keys[target]}={target}" for target in refused)
+        needed = dict.fromkeys([*allowed, *map(_to_allow, refused)])
+        raise ValueError(
+            f"{told}: a config may by itself name only classes and functions that are written in {MAY}; correct the "
+            f"name, or, if you trust what it names, add {KEY}=[{','.join(needed)}]"
+        )
+
+
+def names_allowed(value: Any) -> list[str]:
+    """The value of ``allow_targets`` as a list; ValueError unless these are dotted names."""
+    names = list(value) if isinstance(value, list | tuple | ListConfig) else [value] if value is not None else []
+    for name in names:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{KEY} lists packages, modules, classes or functions, as in {KEY}=[mynet]; got {name!r}")
+    return names
+
+
+def typed(words: Iterable[str]) -> list[str]:
+    """The words of a command line that allow targets; only these count, whatever files say."""
+    return [word for word in words if TYPED.match(word)]
+
+
+def permission(target: str) -> str:
+    """`` allow_targets=[mynet]``, to be added to a command that names this target; empty where none is needed."""
+    return "" if trusted(target, NAMES, WRITTEN_IN) else f" {KEY}=[{_to_allow(target)}]"
+
+
+def _to_allow(target: str) -> str:
+    """The user's own package; the whole name where that would allow half of Python."""
+    root = target.partition(".")[0]
+    return target if root in NOT_ONES_OWN or root in sys.stdlib_module_names else root
+
+
+def _targets(node: Container, at: str = "") -> Iterator[tuple[str, str]]:
+    """Key and value of every ``_target_``, however deep."""
+    for key in range(len(node)) if isinstance(node, ListConfig) else node:
+        place = f"{at}.{key}" if at else str(key)
+        try:
+            value = None if OmegaConf.is_missing(node, key) else node[key]
+        except OmegaConfBaseException:  # leads to what is missing; told where it is used
+            continue
+        if isinstance(value, dict | list):  # made by a resolver, such as oc.decode
+            value = OmegaConf.create(value)
+        if isinstance(value, DictConfig | ListConfig):
+            yield from _targets(value, place)
+        elif isinstance(value, str) and "${" in value:  # escaped; what builds resolves once more, to whatever it likes
+            raise ValueError(f"{place} is the text {value!r}: a config's text may not contain ${{")
+        elif key == "_target_" and isinstance(value, str):
+            yield place, value
