@@ -82,7 +82,7 @@ class PhaseCheckpoint:
         self.file = file
         self.checkpoint = read_checkpoint(file)
         settings = self.checkpoint.get(KEY) if isinstance(self.checkpoint, dict) else None
-        if not isinstance(settings, dict) or not {"arch", "dataset"} <= settings.keys():
+        if not isinstance(settings, dict) or not all(isinstance(settings.get(k), dict) for k in ("arch", "dataset")):
             raise ValueError(f"{str(file)!r} was not written by a phase of a run; give the folder of a run, or a file")
         self.arch: Arch = settings["arch"]
         self._dataset: dict[str, Any] = settings["dataset"]

@@ -2,8 +2,8 @@
 
 import pickletools
 import re
+import warnings
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,8 @@ PLAIN = re.compile(
     r"|torch\.nn\.parameter\.\w+|torch\.serialization\._get_layout|collections\.(OrderedDict|Counter|defaultdict)"
     r"|(builtins|__builtin__)\.(set|frozenset|bytearray|complex|list|dict|int|float)|_codecs\.encode"
 )
-STRINGS = ("UNICODE", "STRING")  # ends of the names of opcodes that put a text on the stack
+MOST = 16  # pickles behind each other; torch writes five
+NAME = re.compile(r"\w+(\.\w+)+")
 
 
 class WantsToRunCode(ValueError):
@@ -35,7 +36,9 @@ def read_plain(path: str | Path, instead: str) -> Any:
         Exception: whatever torch raises for a damaged file.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # said below, where it matters
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception:
@@ -72,31 +75,37 @@ def code_in(path: str | Path) -> str | None:
 
 
 def _in_pickles(file: IO[bytes]) -> str | None:
-    """The first name that is not plain, in one pickle or in several behind each other."""
-    with suppress(Exception):  # bytes that are no pickle, or no longer, can lead to anything
-        while True:
-            names, texts, begun = [], ["?", "?"], False
-            try:
-                for opcode, argument, _ in pickletools.genops(file):
-                    begun = begun or opcode.name == "PROTO"
-                    if opcode.name.endswith(STRINGS):
-                        texts.append(str(argument))
-                    names += _named(opcode.name, argument, texts)
-            except Exception:
-                if not begun:  # text that begins like a pickle: any letter is some opcode
-                    return None
-                return next(_foreign(names), None)
-            if found := next(_foreign(names), None):
-                return found
+    """The first name that is not plain, in one pickle or in several behind each other, in words."""
+    for _ in range(MOST):
+        names, whole = _names(file)
+        if foreign := [name for name in names if NAME.fullmatch(name) and not PLAIN.fullmatch(name)]:
+            return f"a pickled {foreign[0]}"
+        if not whole:
+            break
     return None
 
 
-def _named(opcode: str, argument: Any, texts: list[str]) -> list[str]:
-    """The dotted name that an opcode imports, if it does."""
-    if opcode in ("GLOBAL", "INST"):
-        return [str(argument).replace(" ", ".")]
-    return [".".join(texts[-2:])] if opcode == "STACK_GLOBAL" else []
-
-
-def _foreign(names: list[str]) -> Iterator[str]:
-    return (f"a pickled {name}" for name in names if not PLAIN.fullmatch(name))
+def _names(file: IO[bytes]) -> tuple[list[str], bool]:
+    """The dotted names that a pickle imports, and whether it could be read to its end."""
+    names: list[str] = []
+    texts: list[str] = ["?", "?"]  # that were put on the stack
+    memo: dict[Any, str | None] = {}
+    top: str | None = None
+    begun = False
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            begun = begun or opcode.name == "PROTO"
+            if opcode.name in ("GLOBAL", "INST"):
+                names.append(str(argument).replace(" ", "."))
+            elif opcode.name == "STACK_GLOBAL":
+                names.append(".".join(texts[-2:]))
+            if opcode.name == "MEMOIZE" or opcode.name.endswith("PUT"):
+                memo[len(memo) if argument is None else argument] = top
+                continue
+            top = memo.get(argument) if opcode.name.endswith("GET") else argument if "UNICODE" in opcode.name else None
+            texts += [] if top is None else [top]
+    except (
+        Exception
+    ):  # bytes that are no pickle, or no longer; most letters are an opcode, so that texts can begin well
+        return names if begun else [], False
+    return names, True
