@@ -12,10 +12,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.configs import CONF
+from pruning_lit.disk import keep_threads_quiet
 from pruning_lit.errors import described, ending_in_a_sentence, sentence
+from pruning_lit.outputs import telling_of_outputs
 from pruning_lit.own_network import import_from_current_folder, with_own_network
 from pruning_lit.preemption import Preempted, leaving_on_signal
 from pruning_lit.ranks import in_one_folder
+from pruning_lit.way_on import way_on
 
 log = logging.getLogger("pruning_lit")
 
@@ -52,21 +55,25 @@ def command(
             sys.exit(0)
         except Exception as error:
             told = sentence(error)
+            if getattr(error, "by_itself", False):  # a process of this run that has told it all
+                sys.exit(1)
             note_failure(folder, told or described(error))
             if told is None:
                 raise
             log.debug("where it was raised", exc_info=True)
-            log.error(told)
+            log.error(told + way_on(error, folder, _begun_in()))
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # Hydra goes on with the other jobs, and ends with this one's failure
             sys.exit(1)
 
+    keep_threads_quiet()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
     import_from_current_folder()
     try:
         with ending_in_a_sentence():
             sys.argv[1:] = in_one_folder(with_own_network(rewrite(sys.argv[1:])))
-            job()
+            with telling_of_outputs(work):
+                job()
             sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit

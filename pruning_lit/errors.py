@@ -1,5 +1,6 @@
 """From an exception to the one sentence that a user needs."""
 
+import builtins
 import re
 import sys
 import sysconfig
@@ -32,23 +33,70 @@ def sentence(error: BaseException) -> str | None:
         return f"there is no {group} called {name!r}; there are {', '.join(choices(group))}"
     if isinstance(error, BrokenPipeError):  # nobody listens any more: no error of the user's
         return None
-    if isinstance(error, ValueError | OSError | OmegaConfBaseException | HydraException):
+    if isinstance(error, ValueError | OSError | OmegaConfBaseException | HydraException | LostProcess):
         return _one_line(error)
     return _of_a_process(error)
 
 
+class LostProcess(Exception):
+    """A process of the run has died; which, in one sentence.
+
+    Args:
+        told: the sentence.
+        by_itself: the process has said why, before it ended.
+    """
+
+    def __init__(self, told: str, by_itself: bool = False) -> None:
+        super().__init__(told)
+        self.by_itself = by_itself
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether a process could not reach another one any more, as when that one has died."""
+    kind, text = _raised(error)
+    return kind.startswith("Dist") or (kind == "RuntimeError" and ("gloo" in text or "closed by peer" in text))
+
+
+def from_outside(error: BaseException) -> bool:
+    """Whether the run has failed for a disk, data, or a process, so that it can go on as it is once that is mended."""
+    kind, text = _raised(error)
+    return (
+        issubclass(getattr(builtins, kind, type(error)), OSError | LostProcess)
+        or kind in ("UnreadablePicture", "ProcessExitedException")
+        or _is_dead_worker(text)
+        or is_lost_connection(error)
+    )
+
+
 def _of_a_process(error: BaseException) -> str | None:
     """What one of several processes, or a worker of the data, has died of."""
-    kind, text = type(error).__name__, str(error)  # by name: these classes are torch's, which takes seconds to load
+    kind, text = _raised(error)
     if kind == "MisconfigurationException":  # of Lightning: the trainer's settings
         return f"trainer: {' '.join(text.split())}"
-    if kind == "ProcessRaisedException":  # somebody else's traceback; its last line is the error
-        last = text.strip().splitlines()[-1]
-        raised, _, message = last.partition(": ")
-        return message if raised in ("ValueError", "FileNotFoundError", "OSError") else None
-    if kind == "ProcessExitedException" or "worker (pid" in text:
-        return f"{' '.join(text.split())}; the others were ended, and resume=<folder> goes on from the last checkpoint"
-    return None
+    if _is_dead_worker(text):
+        return f"a process that prepares pictures has died, for want of memory perhaps ({text.strip().rstrip('.')})"
+    if kind == "ProcessExitedException":
+        return f"{' '.join(text.split())}; the others were ended"
+    if is_lost_connection(error):
+        return "another process of this run has died, and this one was ended: look at the messages of the others"
+    mendable = kind == "UnreadablePicture" or issubclass(getattr(builtins, kind, Exception), ValueError | OSError)
+    return text if mendable else None
+
+
+def _raised(error: BaseException) -> tuple[str, str]:
+    """Name and message of an error; of a process' traceback those in its last line.
+
+    By name: these classes are torch's and the data's, which take seconds to load.
+    """
+    kind, text = type(error).__name__, str(error)
+    if kind != "ProcessRaisedException":
+        return kind, text
+    raised, _, message = text.strip().splitlines()[-1].partition(": ")
+    return raised.rpartition(".")[2], message
+
+
+def _is_dead_worker(text: str) -> bool:
+    return text.startswith("DataLoader worker (pid")
 
 
 @contextmanager
@@ -92,6 +140,8 @@ def _one_line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.strerror is not None:
         text = f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
+    if "Original Traceback" in text:  # from a process that prepares data; the last line is the error
+        text = text.strip().splitlines()[-1].partition(": ")[2]
     return " ".join(text.split())
 
 

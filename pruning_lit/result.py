@@ -18,6 +18,7 @@ from torch import nn
 from pruning_lit.builder import own_call, recipe
 from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.data import Pictures
+from pruning_lit.disk import naming
 from pruning_lit.own_network import as_typed
 from pruning_lit.phases.decisive import plain_data
 from pruning_lit.phases.runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
@@ -248,7 +249,8 @@ def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: 
     }
     figures |= {"params": report.after.params, "latency_ms": report.after.latency_ms}
     settings = {**_overrides(), **report.choices, "seed": report.seed, "experiment": report.experiment}
-    with SummaryWriter(folder / "tensorboard" / "result") as writer:
+    place = folder / "tensorboard" / "result"
+    with naming(place), SummaryWriter(place) as writer:
         for name, picture in pictures.items():
             writer.add_image(name, figure_to_image(picture), dataformats="HWC")
         known = {f"result/{name}": value for name, value in figures.items() if value is not None}

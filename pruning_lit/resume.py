@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pruning_lit.configs import CONF
+from pruning_lit.disk import require_room
 
 MULTIRUN = ("-m", "--multirun")
 ALLOWING = re.compile(r"[+~]*allow_targets\b")  # a folder cannot allow anything; who resumes types it again
@@ -34,6 +35,7 @@ def with_resume(arguments: list[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such folder.
+        OSError: nothing can be written there.
         ValueError: it is neither the folder of a run nor that of a sweep, or its overrides are not to be trusted.
     """
     folders = [Path(word.removeprefix("resume=")) for word in arguments if word.startswith("resume=")]
@@ -43,6 +45,7 @@ def with_resume(arguments: list[str]) -> list[str]:
     rest = [word for word in arguments if not word.startswith("resume=")]
     if not folder.is_dir():
         raise FileNotFoundError(f"resume={folder}: there is no such folder")
+    require_room(folder)  # before Hydra begins to write anew what says how the run was begun
     if (run := folder / ".hydra" / "overrides.yaml").is_file():
         return [*_harmless(_listed(run), rest, folder), *rest, f"hydra.run.dir={quoted(folder)}"]
     if (sweep := folder / "multirun.yaml").is_file():

@@ -1,7 +1,6 @@
 """What is saved when: the last state for resuming, and the best epoch among those that count."""
 
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from pruning_lit.callbacks.pruning import Pruning
+from pruning_lit.disk import why
 
 LAST = "last.ckpt"
 
@@ -80,9 +80,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(checkpoint, draft)
         except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
+            told = unwritable(path, error)
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
-            raise unwritable(path, error) from error
+            raise told from error
         if path.name == LAST and path.is_file():
             _keep(path)
         os.replace(draft, path)
@@ -105,12 +106,6 @@ def previous(path: Path) -> Path:
 
 
 def unwritable(path: Path, error: Exception) -> OSError:
-    """That a checkpoint cannot be written, in one sentence."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else _reason(path)
-    return OSError(f"the checkpoint {str(path)!r} cannot be written: {reason}; the one before it is still there")
-
-
-def _reason(path: Path) -> str:
-    """Why torch could not write: a full disk is the usual cause, and its message does not say so."""
-    free = shutil.disk_usage(path.parent).free
-    return f"{free // 2**20} MiB are free on this disk"
+    """That a checkpoint cannot be written, in one sentence; while its draft is still there."""
+    before = "; the one before it is still there" if path.is_file() else ""
+    return OSError(f"the checkpoint {str(path)!r} cannot be written: {why(path.parent, error)}{before}")

@@ -1,12 +1,13 @@
 """Every epoch's figures in one table for all phases."""
 
 import csv
-import os
 from pathlib import Path
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_only
+
+from pruning_lit.atomic import replacing
 
 
 class MetricsFile(Checkpoint):
@@ -54,7 +55,5 @@ def _read(path: Path) -> list[list[str]]:
 
 
 def _write(path: Path, lines: list[list[str]]) -> None:
-    draft = path.with_name(f"{path.name}.part")  # a kill while writing leaves the old lines
-    with draft.open("w", newline="") as file:
+    with replacing(path) as draft, draft.open("w", newline="") as file:
         csv.writer(file).writerows([MetricsFile.HEADER, *lines])
-    os.replace(draft, path)

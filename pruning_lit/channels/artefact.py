@@ -9,10 +9,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pruning_lit.atomic import replacing
 from pruning_lit.channels.compactor import COMPACTOR
 from pruning_lit.channels.plain_data import refuse_code
 from pruning_lit.channels.trusted import trusted_builder
 from pruning_lit.channels.widths import adopt
+from pruning_lit.disk import why
 
 FORMAT = "pruning_lit/1"
 START_WEIGHTS = ("weights", "pretrained", "checkpoint")  # arguments by which builders would fetch weights
@@ -27,10 +29,16 @@ def save(model: nn.Module, path: str | Path, arch: Mapping[str, Any] | None = No
         arch: ``_target_`` (dotted name of the builder) and its keyword arguments. Without it, ``load`` needs the dense
             model.
         notes: further plain data to keep in the file's header (accuracy, kept positions, …).
+
+    Raises:
+        OSError: it cannot be written; what was there is still there.
     """
     header = {"format": FORMAT, "arch": dict(arch) if arch else None, "widths": _widths(model), **notes}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(_unshared(model), path, metadata={"pruning_lit": json.dumps(header)})
+    with replacing(path) as draft:
+        try:
+            save_file(_unshared(model), draft, metadata={"pruning_lit": json.dumps(header)})
+        except SafetensorError as error:  # a full disk, too
+            raise OSError(f"the network {str(path)!r} cannot be written: {why(draft.parent, error)}") from error
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:

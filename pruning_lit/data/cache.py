@@ -1,12 +1,13 @@
 """Decoded pictures kept in a file, for as long as the pictures they came from do not change."""
 
 import logging
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from pruning_lit.atomic import replacing
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,15 @@ def read_cache(path: Path, digest: str) -> dict[str, Tensor] | None:
 
 
 def write_cache(path: Path, digest: str, tensors: dict[str, Tensor]) -> None:
-    """Write a cache file, whole or not at all.
+    """Write a cache file, whole or not at all; with a line in the log where that cannot be done.
 
     Args:
         path: the file, replaced in one step; missing folders are made.
         digest: of what the tensors were made from.
         tensors: what to keep.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, unfinished, metadata={"digest": digest})
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        with replacing(path) as draft:
+            save_file(tensors, draft, metadata={"digest": digest})
+    except (SafetensorError, OSError) as error:
+        log.warning("the cache '%s' cannot be written (%s): the next run decodes the pictures again", path, error)

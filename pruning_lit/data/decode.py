@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 FILES_PER_JOB = 64  # small pictures take 0.05 ms each; a job per file would cost as much again
 
 
+class UnreadablePicture(ValueError):
+    """A file that is no readable picture, in one sentence."""
+
+
 def decode(paths: Sequence[Path], size: int | None, name: str) -> Tensor:
     """Decode picture files as RGB, on several threads (the decoders release Python's lock).
 
@@ -65,10 +69,10 @@ def open_picture(path: str | Path) -> Image.Image:
     """A picture file as RGB.
 
     Raises:
-        ValueError: the file is no readable picture.
+        UnreadablePicture: the file is no readable picture.
     """
     try:
         with Image.open(path) as file:
             return file.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises all of them
-        raise ValueError(f"'{path}' is not a readable picture ({error}): replace or remove it") from error
+    except Exception as error:  # Pillow's decoders raise whatever the damage leads to
+        raise UnreadablePicture(f"'{path}' is not a readable picture ({error}): replace or remove it") from error

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from pruning_lit.data.decode import open_picture
+from pruning_lit.data.decode import UnreadablePicture, open_picture
 from pruning_lit.data.parts import Batch, Part, PlannedBatch
 
 CARRIED_OUT = torch.empty(0, 1, dtype=torch.int64)  # no draws are left for the device
@@ -74,7 +74,7 @@ class Decoder(Dataset):
         """
         try:
             pictures = torch.stack([self._picture(order) for order in orders])
-        except ValueError as error:
+        except UnreadablePicture as error:
             return str(error)
         return pictures, torch.tensor([order.target for order in orders])
 
@@ -102,7 +102,7 @@ class FilePart(Part):
         """Decode and prepare the pictures, some batches ahead of time.
 
         Raises:
-            ValueError: a file is no readable picture.
+            UnreadablePicture: a file is no readable picture.
         """
         loader = DataLoader(
             Decoder(self.preparation),
@@ -114,7 +114,7 @@ class FilePart(Part):
         )
         for prepared in loader:
             if isinstance(prepared, str):
-                raise ValueError(prepared)
+                raise UnreadablePicture(prepared)
             yield *prepared, CARRIED_OUT
 
     def _orders(self, positions: Tensor, draws: Tensor) -> list[Order]:

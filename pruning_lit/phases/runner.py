@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar, Timer
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor
 
+from pruning_lit.atomic import write_text
 from pruning_lit.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -31,12 +32,14 @@ from pruning_lit.callbacks.checkpoints import previous
 from pruning_lit.channels.conversion import Conversion
 from pruning_lit.channels.plain_data import WantsToRunCode, read_plain
 from pruning_lit.data import Pictures
+from pruning_lit.errors import LostProcess
 from pruning_lit.phases.decisive import everything, phase_settings
 from pruning_lit.phases.shared import SharedPhase, shared_root
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
-from pruning_lit.report.atomic import write_text
+from pruning_lit.processes import ending_together
 from pruning_lit.report.batch import Batch, in_words
+from pruning_lit.way_on import way_on
 
 log = logging.getLogger(__name__)
 
@@ -136,13 +139,16 @@ class PhaseRunner:
         batch = batch_of(trainer, data)
         if trainer.is_global_zero:
             log.info("phase %s: %d epochs, pictures per step: %s", self.name, module.epochs, in_words(batch))
-        with leave.forwarded(trainer):
+        with leave.forwarded(trainer), ending_together(trainer.strategy.launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
             if trainer.interrupted:
                 raise KeyboardInterrupt
         if trainer.is_global_zero:
             write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
         trainer.strategy.barrier()
+
+    def _tell(self, loss: LostProcess) -> None:
+        log.error("%s%s", loss, way_on(loss, self.folder, self.folder))
 
     def _trainer(self, module: Training, data: Pictures, leave: LeaveOnSignal) -> pl.Trainer:
         logger = self._logger()

@@ -1,0 +1,30 @@
+"""Hydra makes the folder for outputs, and writes the configuration into it, before the work begins."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def telling_of_outputs(work: Callable[..., Any]) -> Iterator[None]:
+    """Meanwhile an error of the disk that did not come out of ``work`` says that it was the folder for outputs.
+
+    Raises:
+        OSError: in one sentence.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.__cause__ is not None or _came_out_of(work, error):
+            raise
+        place = f" {str(error.filename)!r}" if error.filename is not None else ""
+        raise OSError(
+            f"the folder for outputs{place} cannot be written ({error.strerror or error}): mend that, or name another "
+            "one, hydra.run.dir=… (of a sweep hydra.sweep.dir=…)"
+        ) from error
+
+
+def _came_out_of(work: Callable[..., Any], error: BaseException) -> bool:
+    code = work.__code__
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
