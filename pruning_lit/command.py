@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.configs import CONF
-from pruning_lit.disk import keep_threads_quiet
+from pruning_lit.disk import quiet_threads
 from pruning_lit.errors import described, ending_in_a_sentence, sentence
 from pruning_lit.outputs import telling_of_outputs
 from pruning_lit.own_network import import_from_current_folder, with_own_network
@@ -66,13 +66,12 @@ def command(
                 raise  # Hydra goes on with the other jobs, and ends with this one's failure
             sys.exit(1)
 
-    keep_threads_quiet()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
     import_from_current_folder()
     try:
         with ending_in_a_sentence():
             sys.argv[1:] = in_one_folder(with_own_network(rewrite(sys.argv[1:])))
-            with telling_of_outputs(work):
+            with quiet_threads(), telling_of_outputs(work):
                 job()
             sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough

@@ -50,8 +50,9 @@ def why(folder: Path, error: Exception) -> str:
     return os.strerror(ENOSPC) if free < LITTLE else f"{' '.join(str(error).split())} ({free // 2**20} MiB are free)"
 
 
-def keep_threads_quiet() -> None:
-    """From now on a thread that ends on a full disk prints no traceback: it is told by those who wait for it."""
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Meanwhile a thread that ends on a full disk prints no traceback: those who wait for it tell."""
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
@@ -59,3 +60,7 @@ def keep_threads_quiet() -> None:
             before(arguments)
 
     threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
