@@ -57,13 +57,18 @@ def is_lost_connection(error: BaseException) -> bool:
     return kind.startswith("Dist") or (kind == "RuntimeError" and ("gloo" in text or "closed by peer" in text))
 
 
+def is_dead_worker(error: BaseException) -> bool:
+    """Whether a process that prepares data has died; torch raises it from a signal, in the middle of anything."""
+    return _raised(error)[1].startswith("DataLoader worker (pid")
+
+
 def from_outside(error: BaseException) -> bool:
     """Whether the run has failed for a disk, data, or a process, so that it can go on as it is once that is mended."""
-    kind, text = _raised(error)
+    kind, _ = _raised(error)
     return (
         issubclass(getattr(builtins, kind, type(error)), OSError | LostProcess)
         or kind in ("UnreadablePicture", "ProcessExitedException")
-        or _is_dead_worker(text)
+        or is_dead_worker(error)
         or is_lost_connection(error)
     )
 
@@ -73,7 +78,7 @@ def _of_a_process(error: BaseException) -> str | None:
     kind, text = _raised(error)
     if kind == "MisconfigurationException":  # of Lightning: the trainer's settings
         return f"trainer: {' '.join(text.split())}"
-    if _is_dead_worker(text):
+    if is_dead_worker(error):
         return f"a process that prepares pictures has died, for want of memory perhaps ({text.strip().rstrip('.')})"
     if kind == "ProcessExitedException":
         return f"{' '.join(text.split())}; the others were ended"
@@ -93,10 +98,6 @@ def _raised(error: BaseException) -> tuple[str, str]:
         return kind, text
     raised, _, message = text.strip().splitlines()[-1].partition(": ")
     return raised.rpartition(".")[2], message
-
-
-def _is_dead_worker(text: str) -> bool:
-    return text.startswith("DataLoader worker (pid")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from pruning_lit.disk import naming
+from pruning_lit.errors import is_dead_worker
 
 
 class EventFiles(TensorBoardLogger):
@@ -19,14 +20,15 @@ class EventFiles(TensorBoardLogger):
             return super().experiment
 
     def log_metrics(self, *arguments: Any, **named: Any) -> None:
-        """See Lightning, which takes a full disk for a value that cannot be logged."""
+        """See Lightning, which takes whatever happens meanwhile for a value that cannot be logged."""
         try:
             super().log_metrics(*arguments, **named)
         except ValueError as error:
-            if not isinstance(error.__cause__, OSError):
+            cause = error.__cause__
+            if cause is None or not (isinstance(cause, OSError) or is_dead_worker(cause)):
                 raise
             with naming(self.log_dir):
-                raise error.__cause__ from None
+                raise cause from None
 
     def save(self) -> None:
         """See Lightning."""

@@ -21,7 +21,9 @@ from pruning_lit.preemption import Preempted
 MAIN = "PRUNING_LIT_MAIN_PROCESS"  # its number, for those that it starts
 OBSERVER = "child-process-observer"  # Lightning's thread
 LOOK = 0.5  # seconds between two looks at the other processes
+SHORT = 2.0  # seconds within which the system tells that a process is gone
 GRACE = 10.0  # seconds that a process has to find out by itself, and to say, what has gone wrong
+MAIN_IS_GONE = "the process that has started this one has died"
 
 _started: list[subprocess.Popen] = []  # by this process, in the first phase of a run, for all phases
 
@@ -49,6 +51,8 @@ def ending_together(launcher: Any, tell: Callable[[LostProcess], None]) -> Itera
     except Preempted:  # as all others
         raise
     except Exception as error:
+        watch.stop()
+        watch.take_over()  # of processes that were only just started
         lost = _loss(error)
         _end_all()
         if lost is not None:
@@ -70,12 +74,12 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(LOOK):
-            self._take_over()
+            self.take_over()
             if not _is_alone() and all(process.poll() in (None, 0) for process in _started):
                 continue
             if self.over.wait(GRACE):
                 return
-            self.tell(_dead_ones() or LostProcess(TOLD_OF_MAIN))
+            self.tell(_dead_ones() or LostProcess(MAIN_IS_GONE))
             _end_all()
             os._exit(1)  # a process that waits for another in torch's C++ hears nothing else
 
@@ -83,7 +87,7 @@ class _Watch(threading.Thread):
         self.over.set()
         self.join()
 
-    def _take_over(self) -> None:
+    def take_over(self) -> None:
         """From Lightning's observer, which ends with a list that is empty."""
         if not any(thread.name == OBSERVER for thread in threading.enumerate()):
             return
@@ -94,20 +98,17 @@ class _Watch(threading.Thread):
             observed.clear()
 
 
-TOLD_OF_MAIN = "the process that has started this one has died"
-
-
 def _loss(error: Exception) -> LostProcess | None:
     """The death of another process that an error comes from; None where the error is this one's own."""
     if not is_lost_connection(error):
         return None
     if _started:
-        _wait(lambda: all(process.poll() is not None for process in _started))
+        _wait(lambda: all(process.poll() is not None for process in _started), GRACE)
         return _dead_ones()
     if os.environ[MAIN] == str(os.getpid()):  # processes that somebody else has started
         return None
-    _wait(_is_alone)
-    return LostProcess(TOLD_OF_MAIN, by_itself=not _is_alone())  # while the main process lives, it is its to tell
+    _wait(_is_alone, SHORT)
+    return LostProcess(MAIN_IS_GONE, by_itself=not _is_alone())  # while the main process lives, it is its to tell
 
 
 def _dead_ones() -> LostProcess | None:
@@ -134,7 +135,7 @@ def _end_all() -> None:
     _started.clear()
 
 
-def _wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + GRACE
+def _wait(until: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not until():
         time.sleep(0.05)

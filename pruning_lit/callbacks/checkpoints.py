@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.disk import why
+from pruning_lit.errors import is_dead_worker
 
 LAST = "last.ckpt"
 
@@ -83,6 +84,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             told = unwritable(path, error)
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
+            if is_dead_worker(error):
+                raise
             raise told from error
         if path.name == LAST and path.is_file():
             _keep(path)

@@ -37,3 +37,15 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_one_before(tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         io.save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
+
+
+def test_a_worker_that_dies_while_a_checkpoint_is_written_is_not_taken_for_a_full_disk(tmp_path, monkeypatch):
+    """Torch raises its death from a signal, in the middle of anything."""
+
+    def interrupted(content, draft):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(RuntimeError, match="worker"):
+        AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    assert [*tmp_path.iterdir()] == []
