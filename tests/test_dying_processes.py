@@ -123,7 +123,7 @@ def test_where_a_worker_of_the_data_dies_the_run_ends_and_nothing_is_lost(pictur
     wait_for(process, folder / "phases" / "1-train" / "last.ckpt")
     [worker] = children(process)
     os.kill(worker, signal.SIGKILL)
-    assert_told(process, rf"a process that prepares pictures has died.*pid.* {worker}\b.* resume={folder}\n")
+    assert_told(process, rf"a process that prepares pictures has died.* resume={folder}\n")
     run_command(f"resume={folder}")
     assert_same_end(folder, finished)
 

@@ -1,6 +1,7 @@
 """Pictures that stay in their files until they are asked for, decoded and augmented by worker processes."""
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,7 @@ class FilePart(Part):
 
         Raises:
             UnreadablePicture: a file is no readable picture.
+            RuntimeError: a worker has died.
         """
         loader = DataLoader(
             Decoder(self.preparation),
@@ -112,7 +114,7 @@ class FilePart(Part):
             pin_memory=torch.cuda.is_available(),
             generator=Generator(),  # else it would draw from the run's random state
         )
-        for prepared in loader:
+        for prepared in _told_by_signal(loader):
             if isinstance(prepared, str):
                 raise UnreadablePicture(prepared)
             yield *prepared, CARRIED_OUT
@@ -129,6 +131,22 @@ class FilePart(Part):
 def num_processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _told_by_signal(loader: DataLoader) -> Iterator[Any]:
+    """What the workers hand over.
+
+    Of one that is killed while it does so the connection breaks first; torch says what has happened when the system's
+    signal comes, right after.
+
+    Raises:
+        RuntimeError: a worker has died.
+    """
+    try:
+        yield from loader
+    except (ConnectionError, EOFError, FileNotFoundError) as error:
+        time.sleep(1)
+        raise RuntimeError(f"DataLoader worker (pid unknown) cannot be reached: {error}") from error
 
 
 def _as_it_is(batch: Any) -> Any:
