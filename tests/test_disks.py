@@ -27,6 +27,7 @@ from pruning_lit.resume import with_resume
 from tests.conftest import TINY, run_command, start
 from tests.test_faults import assert_same_end, wait_for
 
+pytestmark = pytest.mark.timeout(600)  # a run, another one and its continuation, on a machine that has other work
 FULL, READ_ONLY = os.strerror(ENOSPC), os.strerror(EROFS)
 
 
@@ -212,6 +213,15 @@ def test_a_file_in_the_place_of_a_folder_for_outputs_is_refused_at_once(tmp_path
     told = assert_one_sentence(*cli(*sweep, *NO_DATA, f"{setting}{file}{below}"))
     assert f"the folder for outputs '{file}{below}'" in told
     assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize("setting", ["hydra.run.dir=", "hydra.sweep.dir="])
+def test_of_data_that_are_missing_the_folder_for_outputs_is_not_accused(tmp_path, cli, setting):
+    sweep = ("-m", "seed=1,2") if "sweep" in setting else ()
+    code, printed = cli(*sweep, *NO_DATA, f"{setting}{tmp_path}")
+    assert code == 1
+    assert "/there/is/no/such/folder" in printed
+    assert "the folder for outputs" not in printed
 
 
 # Full disks: a run

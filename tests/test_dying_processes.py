@@ -17,6 +17,7 @@ from pruning_lit.data.sampler import EpochBatches
 from tests.conftest import TINY, environment, run_command, start
 from tests.test_faults import EVERY, TWO, assert_same_end, wait_for
 
+pytestmark = pytest.mark.timeout(600)  # a run, another one and its continuation, on a machine that has other work
 POPEN = (*TWO, "trainer=ddp", "trainer.devices=2")  # two commands in place of two forks
 ONE_BY_ONE = (EVERY, "trainer.limit_train_batches=1.0", "dataset.batch_size=4")
 MINUTE = 60
