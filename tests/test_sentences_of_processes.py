@@ -34,7 +34,7 @@ def of_a_fork(last_line: str) -> ProcessRaisedException:
             OSError(
                 f"Caught OSError in DataLoader worker process 0.\nOriginal {TRACEBACK}OSError: Too many open files"
             ),
-            "Too many files",
+            "Too many open files",
         ),
     ],
 )
