@@ -163,7 +163,7 @@ def test_on_a_full_disk_a_run_is_not_continued_and_its_beginning_is_not_written_
 
 def test_a_run_that_could_not_write_down_how_it_was_begun_is_not_continued(tmp_path):
     write_text(tmp_path / ".hydra" / "overrides.yaml", "")
-    with pytest.raises(ValueError, match=r"overrides.yaml' does not say how the run was begun: begin it again"):
+    with pytest.raises(ValueError, match=r"overrides.yaml' does not list the overrides of a command: it is damaged"):
         with_resume([f"resume={tmp_path}"])
 
 
