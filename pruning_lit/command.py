@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
@@ -50,8 +50,7 @@ def command(
             forget_failure(folder)
         except Preempted:
             if os.environ.get("LOCAL_RANK", "0") == "0":
-                words = " ".join([f"resume={_begun_in()}", *allowing])  # what is allowed has to be typed every time
-                log.warning("stopped as asked; this goes on: python -m pruning_lit %s", words)
+                log.warning("stopped as asked; this goes on: %s", _going_on(allowing))
             sys.exit(0)
         except Exception as error:
             told = sentence(error)
@@ -61,7 +60,7 @@ def command(
             if told is None:
                 raise
             log.debug("where it was raised", exc_info=True)
-            log.error(told + way_on(error, folder, _begun_in()))
+            log.error(told + way_on(error, folder, _going_on(allowing)))
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # Hydra goes on with the other jobs, and ends with this one's failure
             sys.exit(1)
@@ -76,6 +75,11 @@ def command(
             sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
+
+
+def _going_on(allowing: Sequence[str]) -> str:
+    """The command that continues; what is allowed has to be typed every time."""
+    return " ".join(["python -m pruning_lit", f"resume={_begun_in()}", *allowing])
 
 
 def _begun_in() -> Path:

@@ -5,14 +5,14 @@ from pathlib import Path
 from pruning_lit.errors import from_outside
 
 
-def way_on(error: BaseException, folder: Path, begun_in: Path) -> str:
+def way_on(error: BaseException, folder: Path, command: str) -> str:
     """The end of the sentence on an error; empty where the run itself has to change, or nothing was to be saved yet.
 
     Args:
         error: what has ended the run.
         folder: of the run.
-        begun_in: the same, or that of the sweep.
+        command: that continues the run, or the sweep that it belongs to.
     """
     if not from_outside(error) or not (folder / "phases").is_dir():
         return ""
-    return f"; once that is mended, go on with: python -m pruning_lit resume={begun_in}"
+    return f"; once that is mended, go on with: {command}"

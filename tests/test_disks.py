@@ -18,9 +18,9 @@ from torch import nn
 from pruning_lit import channels
 from pruning_lit.atomic import write_text
 from pruning_lit.callbacks import AtomicCheckpointIO
+from pruning_lit.callbacks.event_files import EventFiles
 from pruning_lit.data.cache import write_cache
 from pruning_lit.disk import quiet_threads
-from pruning_lit.event_files import EventFiles
 from pruning_lit.log_file import LogFile
 from pruning_lit.report.plots import save as save_figure
 from pruning_lit.resume import with_resume

@@ -148,7 +148,7 @@ class PhaseRunner:
         trainer.strategy.barrier()
 
     def _tell(self, loss: LostProcess) -> None:
-        log.error("%s%s", loss, way_on(loss, self.folder, self.folder))
+        log.error("%s%s", loss, way_on(loss, self.folder, f"python -m pruning_lit resume={self.folder}"))
 
     def _trainer(self, module: Training, data: Pictures, leave: LeaveOnSignal) -> pl.Trainer:
         logger = self._logger()
