@@ -44,7 +44,7 @@ def names(group: str) -> list[str]:
     return sorted(path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml"))
 
 
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 EXPERIMENTS = names("experiment")
 CHIP = [name for name in EXPERIMENTS if name.startswith("chip/")]
 BY_SIMILARITY = ("similarity", "similarity_macs")  # need that criterion

@@ -4,7 +4,9 @@ import csv
 import re
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from pruning_lit.configs import CONF
 from tests.conftest import TINY, read_report, run_command
 
 SWEEP = (
@@ -75,6 +77,14 @@ def test_a_failing_job_in_a_process_of_its_own_is_listed_with_its_sentence(tmp_p
     assert "Traceback" not in printed
     with (folder / "summary.csv").open(newline="") as file:
         assert ["cannot be met" in row["error"] for row in csv.DictReader(file)] == [True, True]
+
+
+def test_a_job_of_slurm_has_the_processes_of_its_trainer():
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["hydra/launcher=slurm", "trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "name=try"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        launcher = compose("config", overrides=words, return_hydra_config=True).hydra.launcher
+    assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 4, 4)
 
 
 def test_without_the_launchers_the_sentence_says_how_to_get_them(cli):

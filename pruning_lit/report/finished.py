@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pruning_lit.report.atomic import write_text
+from pruning_lit.atomic import write_text
 from pruning_lit.report.record import JSON_NAME
 
 FINISHED_NAME = "finished.json"  # in .hydra

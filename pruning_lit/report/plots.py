@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pruning_lit.report.atomic import replacing
+from pruning_lit.atomic import replacing
 from pruning_lit.report.record import GroupRecord
 
 # Okabe and Ito's palette: told apart by colour-blind readers, too

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
-from pruning_lit.report.atomic import write_text
+from pruning_lit.atomic import write_text
 from pruning_lit.report.batch import Batch
 from pruning_lit.report.document import markdown
 from pruning_lit.report.explored import ExploredRecord

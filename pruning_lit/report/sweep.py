@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pruning_lit.report.atomic import replacing, write_text
+from pruning_lit.atomic import replacing, write_text
 from pruning_lit.report.console import open_console
 from pruning_lit.report.jobs import COLUMNS, Row, collect
 from pruning_lit.report.pareto import pareto_figure
