@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hydra.errors import HydraException  # one of them, on a config that is missing, is an OSError
+
 
 @contextmanager
 def telling_of_outputs(work: Callable[..., Any]) -> Iterator[None]:
@@ -16,7 +18,11 @@ def telling_of_outputs(work: Callable[..., Any]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, BrokenPipeError) or error.__cause__ is not None or _came_out_of(work, error):
+        if (
+            isinstance(error, BrokenPipeError | HydraException)
+            or error.__cause__ is not None
+            or _came_out_of(work, error)
+        ):
             raise
         place = f" {str(error.filename)!r}" if error.filename is not None else ""
         raise OSError(
