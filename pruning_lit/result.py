@@ -20,6 +20,7 @@ from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.data import Pictures
 from pruning_lit.disk import naming
 from pruning_lit.own_network import as_typed
+from pruning_lit.phases.batch import in_words
 from pruning_lit.phases.decisive import plain_data
 from pruning_lit.phases.runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
 from pruning_lit.report import (
@@ -165,6 +166,7 @@ def _phase(outcome: PhaseOutcome, accuracy: float) -> PhaseRecord:
         "accuracy_after_cut": outcome.cuts[-1]["accuracy_after"] if outcome.cuts else None,
         "accuracy": accuracy,
         "batch": outcome.batch,
+        "pictures_per_step": outcome.batch and in_words(outcome.batch),
         "taken_over_from": outcome.taken_over_from,
     }
 

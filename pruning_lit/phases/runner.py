@@ -33,12 +33,12 @@ from pruning_lit.channels.conversion import Conversion
 from pruning_lit.channels.plain_data import WantsToRunCode, read_plain
 from pruning_lit.data import Pictures
 from pruning_lit.errors import LostProcess
+from pruning_lit.phases.batch import Batch, in_words
 from pruning_lit.phases.decisive import everything, phase_settings
 from pruning_lit.phases.shared import SharedPhase, shared_root
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
 from pruning_lit.processes import ending_together
-from pruning_lit.report.batch import Batch, in_words
 from pruning_lit.way_on import way_on
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from pruning_lit.report.batch import in_words
 from pruning_lit.report.explored import explored
 from pruning_lit.report.forgotten import forgotten
 from pruning_lit.report.latency import Latency, Timing
@@ -223,9 +222,9 @@ def _phases(report: "Report") -> str:
     rows = []
     for phase in report.phases:
         accuracies = [percent(phase.get("accuracy_after_cut")), percent(phase.get("accuracy"))]
-        batch, origin = phase.get("batch"), phase.get("taken_over_from")
+        origin = phase.get("taken_over_from")
         name = f"{phase['name']} (taken over from {origin})" if origin else phase["name"]
-        pictures = in_words(batch) if batch else UNKNOWN
+        pictures = phase.get("pictures_per_step") or UNKNOWN
         rows.append([name, str(phase["epochs"]), pictures, f"{phase['seconds']:.1f}", *accuracies])
     headings = ["phase", "epochs", "pictures per step", "seconds", "accuracy after a cut", "accuracy"]
     return "\n\n" + "\n".join(markdown_table(headings, rows)) if rows else ""

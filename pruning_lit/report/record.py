@@ -2,13 +2,13 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
 from pruning_lit.atomic import write_text
-from pruning_lit.report.batch import Batch
 from pruning_lit.report.document import markdown
 from pruning_lit.report.explored import ExploredRecord
 from pruning_lit.report.latency import Latency
@@ -128,11 +128,12 @@ class CompactedRecord(TypedDict):
 
 
 class PhaseRecord(TypedDict):
-    """One phase of training: its name, number of epochs, pictures per optimizer step and wall time in seconds.
+    """One phase of training: its name, number of epochs and wall time in seconds.
 
     Accuracies are those on the test pictures, 0 to 1, or None: ``accuracy_after_cut`` right after the last cut in the
     phase, ``accuracy`` as its last epoch left the network. ``taken_over_from`` names the run that has trained the phase
-    where that was another one. Reports of earlier versions do not have all of these.
+    where that was another one, ``pictures_per_step`` says in words how many pictures an optimizer step saw, ``batch`` in
+    numbers. Reports of earlier versions do not have all of these.
     """
 
     name: str
@@ -140,7 +141,8 @@ class PhaseRecord(TypedDict):
     seconds: float
     accuracy_after_cut: NotRequired[float | None]
     accuracy: NotRequired[float | None]
-    batch: NotRequired[Batch | None]
+    batch: NotRequired[Mapping[str, object] | None]
+    pictures_per_step: NotRequired[str | None]
     taken_over_from: NotRequired[str | None]
 
 
