@@ -132,8 +132,8 @@ class PhaseRecord(TypedDict):
 
     Accuracies are those on the test pictures, 0 to 1, or None: ``accuracy_after_cut`` right after the last cut in the
     phase, ``accuracy`` as its last epoch left the network. ``taken_over_from`` names the run that has trained the phase
-    where that was another one, ``pictures_per_step`` says in words how many pictures an optimizer step saw, ``batch`` in
-    numbers. Reports of earlier versions do not have all of these.
+    where that was another one, ``pictures_per_step`` says in words how many pictures an optimizer step saw, ``batch``
+    in numbers. Reports of earlier versions do not have all of these.
     """
 
     name: str
