@@ -5,17 +5,21 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.configs import CONF
 from pruning_lit.errors import described, ending_in_a_sentence, sentence
+from pruning_lit.kinds import require_kinds
 from pruning_lit.own_network import import_from_current_folder, with_own_network
 from pruning_lit.preemption import Preempted, leaving_on_signal
 from pruning_lit.ranks import in_one_folder
+from pruning_lit.resume import MULTIRUN
 
 log = logging.getLogger("pruning_lit")
 
@@ -41,6 +45,7 @@ def command(
         folder = Path(HydraConfig.get().runtime.output_dir)
         allowing = typed(HydraConfig.get().overrides.task)
         try:
+            require_kinds(config)
             with leaving_on_signal():
                 require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
                 work(config, folder)
@@ -65,11 +70,29 @@ def command(
     import_from_current_folder()
     try:
         with ending_in_a_sentence():
-            sys.argv[1:] = in_one_folder(with_own_network(rewrite(sys.argv[1:])))
+            sys.argv[1:] = in_one_folder(options_first(with_own_network(rewrite(sys.argv[1:]))))
             job()
             sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
+
+
+def options_first(words: list[str]) -> list[str]:
+    """The command line with ``-m`` in front of all settings, where Hydra looks for it.
+
+    Raises:
+        ValueError: there is an option that Hydra does not have.
+    """
+    several = [word for word in words if word in MULTIRUN]
+    words = [*several[:1], *(word for word in words if word not in MULTIRUN)]
+    options = get_args_parser()
+    options.error = _refuse  # type: ignore[method-assign]  # its own prints how to use all of them, and exits
+    options.parse_args(words)
+    return words
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(f"{message}; settings are written key=value, and --help tells which options there are")
 
 
 def _begun_in() -> Path:
