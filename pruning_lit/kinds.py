@@ -143,16 +143,13 @@ def _misfits(node: DictConfig, above: str, kinds: Mapping[str, Any]) -> Iterator
         except OmegaConfBaseException:  # told where it is used
             continue
         if not fits(value, kind):
-            yield (
-                OmegaConf.is_interpolation(node, key),
-                f"{above}{key} must be {in_words(kind)}, got {_as_typed(value)}",
-            )
+            yield OmegaConf.is_interpolation(node, key), _told(f"{above}{key}", value, kind)
 
 
 def _told(name: str, value: Any, kind: Any) -> str:
     """The sentence; of a mapping only the entry that does not fit."""
     if get_origin(kind) in (dict, Mapping) and isinstance(value, dict) and (parts := get_args(kind)):
-        key = next(key for key, each in value.items() if not fits(each, parts[1]))
+        key = next(key for key, each in value.items() if each is not None and not fits(each, parts[1]))
         return _told(f"{name}.{key}", value[key], parts[1])
     return f"{name} must be {in_words(kind)}, got {_as_typed(value)}"
 
