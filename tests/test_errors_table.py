@@ -7,11 +7,16 @@ from time import perf_counter
 
 import pytest
 
-from tests.bad_inputs import CASES, make_files, row, sentences
+from tests.bad_inputs import CASES, BadInput, make_files, row, sentences
 
 TABLE = Path(__file__).parents[1] / "docs" / "errors.md"
 MODULES = {"pruning_lit": "pruning_lit.__main__", "pruning_lit.report": "pruning_lit.report.__main__"}
 MOST_SECONDS = 20.0
+SLOW = ("more processes than pictures",)  # nine are begun
+
+
+def marked(case: BadInput):
+    return pytest.param(case, marks=pytest.mark.slow) if case.wrong in SLOW else case
 
 
 def run_main(module: str, *words: str) -> int:
@@ -40,7 +45,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.wrong)
+@pytest.mark.parametrize("case", [marked(case) for case in CASES], ids=lambda case: case.wrong)
 def test_a_bad_input_is_refused_in_the_sentence_of_the_table(case, folder, monkeypatch, capfd):
     from pruning_lit.phases import Training
 
