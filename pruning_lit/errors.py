@@ -14,7 +14,6 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pruning_lit.composition import of_the_command_line
 
 
-
 def sentence(error: BaseException) -> str | None:
     """What a user can mend, in one sentence; None for what only we can have broken (that deserves its traceback)."""
     if isinstance(error, InstantiationException):
