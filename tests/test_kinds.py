@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -92,9 +93,8 @@ def test_kinds_are_told_in_words(kind, words):
     ],
 )
 def test_a_setting_is_refused_by_the_name_that_sets_it(change, told):
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
         require_kinds(OmegaConf.create({"seed": 1, "dataset": DIGITS, **change}))
-    assert str(refusal.value) == told
 
 
 def test_the_source_of_what_is_copied_is_named():

@@ -35,5 +35,5 @@ def test_what_lightning_takes_is_left_to_it(devices, limit):
 
 
 def test_checkpoints_within_an_epoch_are_a_step_apart_at_least():
-    with pytest.raises(ValueError, match="checkpoint.every_n_steps must be at least 1"):
+    with pytest.raises(ValueError, match=r"checkpoint\.every_n_steps must be at least 1"):
         require_trainer(OmegaConf.create({}), 0)
