@@ -93,7 +93,7 @@ def test_resuming_a_folder_that_is_no_run(cli, tmp_path):
 
 def test_a_resume_that_is_refused_leaves_on_record_what_the_run_was_begun_with(cli, tmp_path):
     run = tmp_path / "run"
-    assert cli(*TINY, "method=dense", "train.epochs=1", f"hydra.run.dir={run}")[0] == 0
+    assert cli(*TINY, "train.epochs=1", "finetune.epochs=1", f"hydra.run.dir={run}")[0] == 0
     before = (run / ".hydra" / "overrides.yaml").read_text()
     code, printed = cli(f"resume={run}", "seed=2")
     assert (code, "seed was 1 and is 2" in printed) == (1, True), printed
