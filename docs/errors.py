@@ -28,8 +28,9 @@ AT_A_TIME = 2
 HEADING = """# What the commands refuse
 
 Each of these commands was run as a process of its own, in a folder with the files that they name
-([tests/bad_inputs.py](../tests/bad_inputs.py) makes them). All were refused before any training, in one sentence and
-with an exit code other than 0. `python docs/errors.py` writes this table; `tests/test_errors_table.py` keeps it true.
+([tests/bad_inputs.py](../tests/bad_inputs.py) makes them). All were refused before any training, in one sentence (a
+sweep: one for each job) and with an exit code other than 0. `python docs/errors.py` writes this table;
+`tests/test_errors_table.py` keeps it true.
 """
 COLUMNS = "| what is wrong | command | sentence | exit code |\n|---|---|---|---|"
 
