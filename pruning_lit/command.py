@@ -45,9 +45,9 @@ def command(
         folder = Path(HydraConfig.get().runtime.output_dir)
         allowing = typed(HydraConfig.get().overrides.task)
         try:
-            require_kinds(config)
             with leaving_on_signal():
                 require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
+                require_kinds(config)
                 work(config, folder)
             forget_failure(folder)
         except Preempted:

@@ -35,8 +35,8 @@ def with_resume(arguments: list[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it is neither the folder of a run nor that of a sweep, a single run is to be a sweep, or its overrides
-            are not to be trusted.
+        ValueError: it is neither the folder of a run nor that of a sweep, a single run is to be a sweep, or its
+            overrides are not to be trusted.
     """
     folders = [Path(word.removeprefix("resume=")) for word in arguments if word.startswith("resume=")]
     if not folders:
