@@ -5,8 +5,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -14,10 +16,12 @@ from omegaconf import DictConfig
 from pruning_lit.configs import CONF
 from pruning_lit.disk import quiet_threads
 from pruning_lit.errors import described, ending_in_a_sentence, sentence
+from pruning_lit.kinds import require_kinds
 from pruning_lit.outputs import telling_of_outputs
 from pruning_lit.own_network import import_from_current_folder, with_own_network
 from pruning_lit.preemption import Preempted, leaving_on_signal
 from pruning_lit.ranks import in_one_folder
+from pruning_lit.resume import MULTIRUN
 from pruning_lit.way_on import way_on
 
 log = logging.getLogger("pruning_lit")
@@ -46,6 +50,7 @@ def command(
         try:
             with leaving_on_signal():
                 require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
+                require_kinds(config)
                 work(config, folder)
             forget_failure(folder)
         except Preempted:
@@ -69,12 +74,30 @@ def command(
     import_from_current_folder()
     try:
         with ending_in_a_sentence():
-            sys.argv[1:] = in_one_folder(with_own_network(rewrite(sys.argv[1:])))
+            sys.argv[1:] = in_one_folder(options_first(with_own_network(rewrite(sys.argv[1:]))))
             with quiet_threads(), telling_of_outputs(work):
                 job()
             sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
+
+
+def options_first(words: list[str]) -> list[str]:
+    """The command line with ``-m`` in front of all settings, where Hydra looks for it.
+
+    Raises:
+        ValueError: there is an option that Hydra does not have.
+    """
+    several = [word for word in words if word in MULTIRUN]
+    words = [*several[:1], *(word for word in words if word not in MULTIRUN)]
+    options = get_args_parser()
+    options.error = _refuse  # type: ignore[method-assign]  # its own prints how to use all of them, and exits
+    options.parse_args(words)
+    return words
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(f"{message}; settings are written key=value, and --help tells which options there are")
 
 
 def _going_on(allowing: Sequence[str]) -> str:

@@ -9,28 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from pruning_lit.configs import choices
-
-LAUNCHERS = 'pip install "pruning_lit[sweeps]"'
+from pruning_lit.composition import of_the_command_line
 
 
 def sentence(error: BaseException) -> str | None:
     """What a user can mend, in one sentence; None for what only we can have broken (that deserves its traceback)."""
     if isinstance(error, InstantiationException):
+        if found := re.match(r"Error locating target '([^']*)'", str(error)):
+            return f"{found[1]} cannot be imported; expected the dotted name of a class or a function{_where(error)}"
         if isinstance(error.__cause__, TypeError):  # a key that the constructor does not have, or lacks
             return f"the configuration does not fit: {_one_line(error.__cause__)}{_where(error)}"
         return sentence(error.__cause__) if error.__cause__ else _one_line(error)
     if isinstance(error, MissingMandatoryValue):
         return f"a value has to be given: {_short(str(error.full_key))}=…"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        if error.missing_cfg_file.startswith("hydra/launcher/"):
-            name = error.missing_cfg_file.removeprefix("hydra/launcher/")
-            return f"there is no launcher called {name!r}; joblib's and submitit's come by {LAUNCHERS}"
-        group, _, name = error.missing_cfg_file.partition("/")
-        return f"there is no {group} called {name!r}; there are {', '.join(choices(group))}"
+    if told := of_the_command_line(error):
+        return told
     if isinstance(error, BrokenPipeError):  # nobody listens any more: no error of the user's
         return None
     if isinstance(error, ValueError | OSError | OmegaConfBaseException | HydraException | LostProcess):

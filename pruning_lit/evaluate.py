@@ -16,6 +16,7 @@ from pruning_lit.channels import Cost, cost, trace
 from pruning_lit.command import command
 from pruning_lit.data import Pictures
 from pruning_lit.experiment import open_data, require_fit
+from pruning_lit.kinds import require_kinds
 from pruning_lit.own_network import NAMED, TARGET
 from pruning_lit.phases.runner import on_gpu
 from pruning_lit.report import hardware, versions
@@ -44,6 +45,7 @@ def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
     paths, device, stopwatch = named_paths(config.path), chosen_device(config.accelerator), instantiate(config.latency)
     stored = [open_stored(path) for path in paths]
     dataset = chosen_dataset(config, stored)
+    require_kinds(OmegaConf.create({"dataset": dataset}))  # the run's own is not in the config
     data = open_data(OmegaConf.create({"dataset": dataset}))
     nets = [network(each, data, config.get("arch"), path) for path, each in zip(paths, stored, strict=True)]
     ways, notes = normalisations(paths, [each.trained_on for each in stored], data, config.normalisation)

@@ -28,8 +28,10 @@ from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
 from pruning_lit.report import Stopwatch
 from pruning_lit.result import leave_behind, note_on_filled
 from pruning_lit.tasks import require_logits
+from pruning_lit.trainer_options import require_trainer
 
 log = logging.getLogger(__name__)
+ORDER = ("train", "sparsify", "gradient_reset", "explore", "finetune")  # of the methods' phases; others come anywhere
 
 
 def run(config: DictConfig, folder: Path) -> None:
@@ -40,6 +42,8 @@ def run(config: DictConfig, folder: Path) -> None:
             before any training.
     """
     require_scatter(config.channel_scatter)
+    require_seed(config.seed)
+    require_trainer(config.trainer, config.checkpoint.every_n_steps)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = open_data(config)
     net = build_network(config, data)
@@ -59,6 +63,12 @@ def require_scatter(value: Any) -> None:
     """ValueError for a way of treating shortcuts that there is not."""
     if not isinstance(value, bool) and value != "masked":
         raise ValueError(f"channel_scatter must be false, true or masked, got {value!r}")
+
+
+def require_seed(value: Any) -> None:
+    """ValueError for what is no seed, by numpy's range."""
+    if not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {value!r}")
 
 
 def _rank() -> int:
@@ -124,7 +134,7 @@ def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str
     """
     phases: dict[str, Training] = {}
     for name, key in phase_names(config).items():
-        module = build_phase(config[key], net, data, partial(renew, config=config, data=data))
+        module = build_phase(name, config[key], net, data, partial(renew, config=config, data=data))
         if not phases and not any(isinstance(each, ScheduledPruning) for each in module.callbacks.values()):
             module.init = "inherited"
         phases[name] = module
@@ -147,18 +157,24 @@ def phase_names(config: DictConfig) -> dict[str, str]:
         raise ValueError(f"phases={asked}: this method does not describe a phase called {unknown}, but {described}")
     if not names or len({*names}) < len(names):
         raise ValueError(f"phases={asked} must name phases of this method, {described}, each once")
+    if (known := [name for name in names if name in ORDER]) != sorted(known, key=ORDER.index):
+        raise ValueError(f"phases={asked} cannot come in this order: {', '.join(sorted(known, key=ORDER.index))}")
     again = [name for name in names if name != "train"]
     later = {f"{name}-{number}": name for number in range(2, config.passes + 1) for name in again}
     return {name: name for name in names} | later
 
 
-def build_phase(recipe: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]) -> Training:
-    """One phase as its recipe describes it."""
+def build_phase(
+    name: str, recipe: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]
+) -> Training:
+    """One phase as its recipe describes it; ValueError, with its name, for settings that it refuses."""
     make = instantiate(recipe, _partial_=True)
     try:
         return make(net=net, num_classes=data.num_classes, renew=renew)
     except TypeError as error:  # a recipe of another kind of phase, say
         raise ValueError(f"{recipe._target_} cannot be built from its recipe: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"phase {name}: {error}") from error
 
 
 def renew(net: nn.Module, config: DictConfig, data: Pictures) -> None:

@@ -40,8 +40,10 @@ def expected_input(config: DictConfig, dataset_named: bool) -> Input:
         dataset_named: whether the user has chosen the data set; otherwise the network's own size goes first.
 
     Raises:
-        ValueError: the shape is not known, or is none.
+        ValueError: the shape is not known, or is none; or there are fewer than two classes.
     """
+    if config.num_classes is not None and config.num_classes < 2:
+        raise ValueError(f"num_classes is {config.num_classes}, but at least 2 are told apart")
     own = next((shape for name, shape in NETWORKS.items() if str(config.arch._target_).startswith(name)), None)
     shape, num_classes = _of_dataset(config.dataset)
     source = f"those of {config.dataset._target_.rpartition('.')[2]}"

@@ -18,7 +18,7 @@ from pruning_lit.builder import build
 from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_selections, trace
 from pruning_lit.command import command
 from pruning_lit.criteria import Criterion, Magnitude, NotYet
-from pruning_lit.experiment import forward_once
+from pruning_lit.experiment import forward_once, require_scatter, require_seed
 from pruning_lit.input_shape import expected_input
 from pruning_lit.models import load_weights
 from pruning_lit.phases.exploration import alike, explored
@@ -42,6 +42,8 @@ def run(config: DictConfig, folder: Path) -> None:
     Raises:
         ValueError, FileNotFoundError: one sentence on what a user can mend.
     """
+    require_scatter(config.channel_scatter)
+    require_seed(config.seed)
     named = groups_named()
     torch.manual_seed(config.seed)
     pictures = expected_input(config, "dataset" in named)

@@ -13,6 +13,7 @@ from yaml import YAMLError
 from pruning_lit.configs import CONF
 from pruning_lit.disk import require_room
 
+KEPT = "hydra.output_subdir=null"  # what the run was begun with stays on record, whatever is tried beside resume=
 MULTIRUN = ("-m", "--multirun")
 ALLOWING = re.compile(r"[+~]*allow_targets\b")  # a folder cannot allow anything; who resumes types it again
 #: What a folder may tell Hydra: which launcher, plain numbers and words for it, and where jobs go. All the rest
@@ -36,7 +37,8 @@ def with_resume(arguments: list[str]) -> list[str]:
     Raises:
         FileNotFoundError: there is no such folder.
         OSError: nothing can be written there.
-        ValueError: it is neither the folder of a run nor that of a sweep, or its overrides are not to be trusted.
+        ValueError: it is neither the folder of a run nor that of a sweep, a single run is to be a sweep, or its
+            overrides are not to be trusted.
     """
     folders = [Path(word.removeprefix("resume=")) for word in arguments if word.startswith("resume=")]
     if not folders:
@@ -47,7 +49,9 @@ def with_resume(arguments: list[str]) -> list[str]:
         raise FileNotFoundError(f"resume={folder}: there is no such folder")
     require_room(folder)  # before Hydra begins to write anew what says how the run was begun
     if (run := folder / ".hydra" / "overrides.yaml").is_file():
-        return [*_harmless(_listed(run), rest, folder), *rest, f"hydra.run.dir={quoted(folder)}"]
+        if {*MULTIRUN} & {*rest}:
+            raise ValueError(f"resume={folder} is a single run, and -m begins a sweep: leave one of the two out")
+        return [*_harmless(_listed(run), rest, folder), *rest, f"hydra.run.dir={quoted(folder)}", KEPT]
     if (sweep := folder / "multirun.yaml").is_file():
         further = [word for word in rest if word not in MULTIRUN]
         return ["-m", *_harmless(_begun_with(sweep), rest, folder), *further, f"hydra.sweep.dir={quoted(folder)}"]

@@ -91,6 +91,16 @@ def test_resuming_a_folder_that_is_no_run(cli, tmp_path):
     assert "is not the folder of a run" in refused(cli, tmp_path, f"resume={tmp_path}")
 
 
+def test_a_resume_that_is_refused_leaves_on_record_what_the_run_was_begun_with(cli, tmp_path):
+    run = tmp_path / "run"
+    assert cli(*TINY, "train.epochs=1", "finetune.epochs=1", f"hydra.run.dir={run}")[0] == 0
+    before = (run / ".hydra" / "overrides.yaml").read_text()
+    code, printed = cli(f"resume={run}", "seed=2")
+    assert (code, "seed was 1 and is 2" in printed) == (1, True), printed
+    assert (run / ".hydra" / "overrides.yaml").read_text() == before
+    assert cli(f"resume={run}")[0] == 0
+
+
 def test_resuming_a_folder_that_does_not_exist(cli, tmp_path):
     assert "there is no such folder" in refused(cli, tmp_path, f"resume={tmp_path / 'nowhere'}")
 
@@ -106,8 +116,8 @@ def test_pruning_that_would_never_happen(cli, tmp_path):
 
 
 def test_a_key_that_nobody_knows(cli, tmp_path):
-    assert "unexpected keyword argument 'power'" in refused(cli, tmp_path, "+criterion.power=2")
-    assert "Could not override 'criterion.power'" in refused(cli, tmp_path, "criterion.power=2")
+    assert "there is no setting criterion.power; there are" in refused(cli, tmp_path, "+criterion.power=2")
+    assert "there is no setting criterion.power in what has been" in refused(cli, tmp_path, "criterion.power=2")
 
 
 def test_a_phase_that_nobody_knows(cli, tmp_path):

@@ -245,7 +245,10 @@ def refused(answer: tuple[int, str, dict], expected: str) -> None:
         (["path=net.safetensors", "dataset=digits", "dataset.batsh_size=3"], "dataset.batsh_size"),
         (["path=net.safetensors", "dataset.batch_size=3"], "add dataset=…"),
         (["path=net.safetensors", "dataset=digits", "sparsity=macs_50"], "sparsity"),
-        (["path=net.safetensors", "dataset=digits", "colour=red"], "Could not override 'colour'"),
+        (
+            ["path=net.safetensors", "dataset=digits", "colour=red"],
+            "there is no setting colour in what has been chosen",
+        ),
         (["path=net.safetensors", "accelerator=abacus"], "accelerator is auto, cpu or gpu, got 'abacus'"),
         (
             ["path=net.safetensors", "dataset=digits", "normalisation=no"],

@@ -166,7 +166,7 @@ def test_the_command_writes_both_formats_and_says_how_exact_they_are(tmp_path, m
             ["path=run", "shape=[3,32,32]"],
             "there is no option 'shape'; there are path, format, input_shape, allow_targets, arch._target_",
         ),
-        (["run"], "missing EQUAL"),
+        (["run"], "cannot read 'run': settings are written key=value"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_sentence(tmp_path, monkeypatch, capsys, words, expected):

@@ -73,7 +73,10 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         refuse_code(path, "expected a network file, such as pruned/model.safetensors in the folder of a run")
-        raise ValueError(f"{str(path)!r} is not a readable network file: {error}") from error
+        raise ValueError(
+            f"{str(path)!r} is not a readable network file ({error}); "
+            "expected one such as pruned/model.safetensors in the folder of a run"
+        ) from error
     parts = (header, *(header.get(key) or {} for key in ("arch", "pictures"))) if isinstance(header, dict) else ()
     if not parts or not all(isinstance(part, dict) for part in parts):
         raise ValueError(f"{str(path)!r} is not a readable network file: its header does not describe a network")

@@ -18,9 +18,13 @@ def read_cache(path: Path, digest: str) -> dict[str, Tensor] | None:
     Args:
         path: the file; it need not exist.
         digest: of what the tensors were made from.
+
+    Raises:
+        ValueError: the file is of another kind; it would be overwritten.
     """
     if not path.exists():
         return None
+    _require_cache(path)
     try:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("digest") == digest:
@@ -30,6 +34,16 @@ def read_cache(path: Path, digest: str) -> dict[str, Tensor] | None:
         return None
     log.info("the pictures, or dataset.size, have changed since '%s' was written: it is made anew", path)
     return None
+
+
+def _require_cache(path: Path) -> None:
+    """ValueError for what was never a cache; a damaged one still begins like one."""
+    with path.open("rb") as file:
+        begin = file.read(4096)[8:]  # behind the length of the header
+    if begin and b'"digest"' not in begin:
+        raise ValueError(
+            f"dataset.cache names '{path}', which is no cache of pictures and would be lost: name another file"
+        )
 
 
 def write_cache(path: Path, digest: str, tensors: dict[str, Tensor]) -> None:

@@ -101,6 +101,8 @@ class Pictures(LightningDataModule):
         if self._parts is not None:
             return
         parts = self.read()
+        if len(parts.classes) < 2:
+            raise ValueError(f"all pictures are of the class {parts.classes[0]!r}, but at least 2 are told apart")
         num_channels = parts.train.shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != num_channels:

@@ -33,9 +33,14 @@ def batch_norm_scales(model: nn.Module, scale: float) -> None:
         scale: the value; Network Slimming starts at 0.5, so that scales can leave for 0 without a long way, and so does
             CHEX.
 
+    Raises:
+        ValueError: the value is not above 0; from 0 on a network hardly learns.
+
     Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 4.3; Hou et
     al. 2022, "CHEX: CHannel EXploration for CNN Model Compression", as released.
     """
+    if not scale > 0:
+        raise ValueError(f"norm_scale must be above 0, where batch norms let something through, got {scale}")
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.affine:
             nn.init.constant_(module.weight, scale)

@@ -133,12 +133,19 @@ class MultiStep(Schedule):
         if any(not 0 < milestone < 1 for milestone in milestones):
             raise ValueError(f"milestones are shares of the epochs, in (0, 1), got {list(milestones)}")
         self.milestones = [Fraction(str(share)) for share in milestones]  # as floats 0.55 of 100 epochs is above 55
-        self.gamma = gamma
+        self.gamma = require_factor(gamma)
 
     def base(self, epoch: int, num_epochs: int) -> float:
         """``gamma`` to the number of milestones reached, each at the whole epoch below its share: 49 and 74 of 99."""
         reached = [max(1, math.floor(milestone * num_epochs)) for milestone in self.milestones]
         return self.gamma ** sum(epoch >= first for first in reached)
+
+
+def require_factor(gamma: float) -> float:
+    """``gamma``; ValueError where it would turn the rate negative, or to nothing."""
+    if not gamma > 0:
+        raise ValueError(f"schedule.gamma is the factor on the rate, above 0, got {gamma}")
+    return gamma
 
 
 class Exponential(Schedule):
@@ -151,7 +158,7 @@ class Exponential(Schedule):
 
     def __init__(self, gamma: float = 0.96, warmup_epochs: int = 0, warmup: Literal["step", "epoch"] = "step") -> None:
         super().__init__(warmup_epochs, warmup)
-        self.gamma = gamma
+        self.gamma = require_factor(gamma)
 
     def base(self, epoch: int, num_epochs: int) -> float:
         """``gamma ** epoch``."""

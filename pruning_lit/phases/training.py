@@ -99,9 +99,12 @@ class Training(LightningModule):
     def require_optimizer(self, name: str) -> None:
         """ValueError where the optimizer refuses its settings or groups; it is built for good once the phase begins."""
         try:
-            self.build_optimizer()
+            optimizer = self.build_optimizer()
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}.optimizer: {error}") from error
+        for group in optimizer.param_groups:
+            if group.get("momentum", 0) >= 1:
+                raise ValueError(f"{name}.optimizer: momentum must be below 1, got {group['momentum']}")
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits ``(N, classes)`` of pictures ``(N, C, H, W)``."""

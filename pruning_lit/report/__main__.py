@@ -63,6 +63,8 @@ def _arguments(words: Sequence[str]) -> tuple[list[Path], Path | None]:
         raise ValueError("the folder of a sweep, or one with runs in it, has to be given: path=…")
     if len(out) > 1:
         raise ValueError(f"out takes one folder, got {', '.join(out)}")
+    if out and Path(out[0]).is_file():
+        raise ValueError(f"out={out[0]} is a file; the summary needs a folder")
     return [Path(each) for each in folders], Path(out[0]) if out else None
 
 

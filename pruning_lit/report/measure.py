@@ -45,6 +45,8 @@ class Stopwatch:
                 f"latency.repeats is {repeats} and latency.warmup {warmup}, "
                 "but measuring takes at least 1 timed pass and no less than 0 before it"
             )
+        if max_seconds < 0:
+            raise ValueError(f"latency.max_seconds is {max_seconds}, but a time is not negative")
         self.repeats, self.warmup, self.max_seconds = repeats, warmup, max_seconds
 
     def compare(self, before: nn.Module, after: nn.Module, example: Tensor) -> list[Latency]:

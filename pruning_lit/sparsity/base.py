@@ -23,7 +23,7 @@ Scores = Mapping[
 ]  # a group's name to one score per position, shape (size,), larger means more worth keeping
 
 
-TOLD = 10  # groups in a sentence
+TOLD = 3  # groups in a sentence
 
 
 class Ranking(NamedTuple):
@@ -74,15 +74,23 @@ class Sparsity(ABC):
     def check(self, graph: ChannelGraph) -> None:
         """ValueError if this budget cannot be met by the dense network; called before any training."""
         if not self.population(graph):
-            reasons = {group.name: self.limits.why_whole(group) for group in graph.groups}
-            first = dict(list(reasons.items())[:TOLD])
-            others = f" and {len(reasons) - TOLD} others" if len(reasons) > TOLD else ""
-            raise ValueError(f"nothing can be pruned: {first}{others}")
+            raise ValueError(f"nothing can be pruned: {self._why_nothing(graph)}")
         self.limits.rates(graph)
         dense = Dense.of(graph)
         if all(self.limits.fit(group, dense, 0) == group.size for group in self.population(graph)):
             sizes = {group.name: group.size * group.multiplicity for group in self.population(graph)}
             raise ValueError(f"nothing can be pruned with {self.limits}: the groups have {sizes} channels")
+
+    def _why_nothing(self, graph: ChannelGraph) -> str:
+        """Each reason once, with the groups that it holds for."""
+        groups: dict[str, list[str]] = {}
+        for group in graph.groups:
+            groups.setdefault(str(self.limits.why_whole(group)), []).append(group.name)
+        told = {reason: ", ".join(names[:TOLD]) for reason, names in groups.items()}
+        others = {reason: f" and {len(names) - TOLD} others" for reason, names in groups.items() if len(names) > TOLD}
+        return "; ".join(f"{names}{others.get(reason, '')}: {reason}" for reason, names in told.items()) or (
+            "there is no convolution or linear layer in the network"
+        )
 
     @abstractmethod
     def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:

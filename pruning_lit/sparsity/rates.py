@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+MOST = 10_000  # entries of a term; no network has as many layers
 _TERM = re.compile(r"\[\s*([0-9]*\.?[0-9]*)\s*\]\s*(?:\*\s*([0-9]+))?")
 
 
@@ -18,7 +19,7 @@ def parse_rates(text: str | Sequence[float | str]) -> list[Fraction]:
         One share of removed channels per entry, each in [0, 1).
 
     Raises:
-        ValueError: a term is malformed, a rate lies outside [0, 1), or a count is 0.
+        ValueError: a term is malformed, a rate lies outside [0, 1), or a count outside 1…10,000.
 
     Source: the sparsity argument of Sui et al. 2021 (CHIP), as released.
     """
@@ -32,8 +33,8 @@ def parse_rates(text: str | Sequence[float | str]) -> list[Fraction]:
                 f"sparsity rates {text!r}: cannot read the term {term.strip()!r}, expected [rate] or [rate]*count"
             )
         count = int(match[2] or 1)
-        if count < 1:
-            raise ValueError(f"sparsity rates {text!r}: the count in {term.strip()!r} must be at least 1")
+        if not 1 <= count <= MOST:
+            raise ValueError(f"sparsity rates {text!r}: the count in {term.strip()!r} must be 1 to {MOST:,}")
         rates += [parse_rate(match[1])] * count
     return rates
 

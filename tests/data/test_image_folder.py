@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from small_pictures import STATISTICS, write_pictures
 from torchvision.transforms import functional
 
@@ -115,13 +116,23 @@ def test_a_stale_cache_is_made_anew(make_folder, tmp_path, caplog, change):
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a cache", "half"])
-def test_a_damaged_cache_is_made_anew(make_folder, tmp_path, caplog, damage):
+@pytest.mark.parametrize("left", [0, 60, -100])
+def test_a_damaged_cache_is_made_anew(make_folder, tmp_path, caplog, left):
     root, cache = make_folder(), tmp_path / "pictures.safetensors"
     expected = folder(root, cache=cache).parts.train.pictures.clone()
-    cache.write_bytes(cache.read_bytes()[:-100] if damage == "half" else damage)
+    cache.write_bytes(cache.read_bytes()[:left])
     assert torch.equal(folder(root, cache=cache).parts.train.pictures, expected)
     assert "cannot be read" in caplog.text
+
+
+def test_a_file_of_another_kind_is_not_overwritten_by_a_cache(make_folder, tmp_path):
+    for name, tensors in (("weights.safetensors", True), ("notes.txt", False)):
+        path = tmp_path / name
+        save_file({"weight": torch.zeros(3)}, path) if tensors else path.write_text("what I had in mind")
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=r"dataset.cache names .* which is no cache of pictures"):
+            folder(make_folder(), cache=path)
+        assert path.read_bytes() == before
 
 
 def test_a_missing_folder_is_named(tmp_path):

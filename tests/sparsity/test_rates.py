@@ -63,7 +63,7 @@ def test_a_malformed_term_is_named(text, term):
 
 
 def test_a_count_of_zero_is_refused():
-    with pytest.raises(ValueError, match=r"the count in '\[0.5\]\*0' must be at least 1"):
+    with pytest.raises(ValueError, match=r"the count in '\[0.5\]\*0' must be 1 to 10,000"):
         parse_rates("[0.1]+[0.5]*0")
 
 

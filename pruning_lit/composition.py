@@ -1,0 +1,69 @@
+"""What Hydra cannot make of a command line, in one sentence of our own."""
+
+import re
+from difflib import get_close_matches
+
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from pruning_lit.configs import choices
+
+LAUNCHERS = 'pip install "pruning_lit[sweeps]"'
+TYPES = {"NoneType": "null", "int": "a number", "float": "a number", "bool": "true or false", "dict": "a mapping"}
+
+
+def of_the_command_line(error: BaseException) -> str | None:
+    """The sentence, for errors of reading the words and of composing the configs that they name; None for others."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        if error.missing_cfg_file.startswith("hydra/launcher/"):
+            name = error.missing_cfg_file.removeprefix("hydra/launcher/")
+            return f"there is no launcher called {name!r}; joblib's and submitit's come by {LAUNCHERS}"
+        group, _, name = error.missing_cfg_file.partition("/")
+        if not name:
+            return f"there is no configuration called {group!r} among those of the package: leave --config-name out"
+        return f"there is no {group} called {name!r}; there are {_listed(choices(group), name)}"
+    text = " ".join(str(error).split())
+    if isinstance(error, OverrideParseException):
+        return (
+            f"cannot read {error.override!r}: settings are written key=value without blanks around the sign, and "
+            "values with brackets, braces, quotes or blanks in quotes for the shell, as in 'phases=[train,finetune]'"
+        )
+    if found := re.search(r"Could not override '([^']*)'", text):
+        return _unknown(found[1], error.__cause__)
+    if found := re.search(r"Ambiguous value for argument '(.*?)' 1\.|Sweep parameters '(.*)' requires", text):
+        word = found[1] or found[2]
+        key, _, values = word.partition("=")
+        return f"{word} has several values: put -m in front for a run with each, or write one list as {key}=[{values}]"
+    if found := re.search(r"Config group override must be a string or a list. Got (\w+)", text):
+        got = TYPES.get(found[1], found[1])
+        return (
+            f"a group (dataset, arch, method, …) takes the name of one of its choices, got {got}"
+            "; a single setting has a key of its own, as in sparsity.reduction=0.5"
+        )
+    if found := re.search(r"Error merging override (.*)", text):
+        return f"{found[1]} puts one kind in the place of another: settings with names, a list or a single value"
+    if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return f"{text}: {' '.join(str(error.__cause__).split('full_key')[0].split())}"
+    return None
+
+
+def _listed(names: list[str], missed: str) -> str:
+    """All choices of a group; of many in folders those in the folder that was named, or the folders."""
+    folders = [name.rpartition("/")[0] for name in names]
+    within = [name for name, folder in zip(names, folders, strict=True) if folder and missed.startswith(folder)]
+    tops = [f"{folder}/…" if folder else name for name, folder in zip(names, folders, strict=True)]
+    return ", ".join(within or dict.fromkeys(tops))
+
+
+def _unknown(key: str, cause: BaseException | None) -> str:
+    """That there is no such setting, and those that it might be."""
+    parent, missed = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", None) or key)
+    names = [str(each) for each in parent or {} if each != "_target_"]
+    above, _, last = missed.rpartition(".")
+    return f"there is no setting {key} in what has been chosen; {perhaps(last, names, f'{above}.' if above else '')}"
+
+
+def perhaps(name: str, names: list[str], above: str = "") -> str:
+    """Which of ``names``, below ``above``, may have been meant; else which there are."""
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"perhaps {' or '.join(above + each for each in close)}" if close else f"there are {', '.join(names)}"

@@ -1,0 +1,185 @@
+"""Settings of the wrong kind, a word where a number belongs, or that nobody takes, are refused before all else."""
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from pkgutil import resolve_name
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pruning_lit.composition import perhaps
+
+#: Constructors of others say nothing reliable about what they take, or are code that is only imported when it is used.
+PACKAGES = ("pruning_lit.", "torch.", "pytorch_lightning.")
+#: Settings that belong to no constructor.
+OF_THE_RUN: dict[str, Any] = {
+    "name": str | int | float,
+    "seed": int,
+    "weights": str | None,
+    "passes": int,
+    "phases": str | Sequence[str],
+    "channel_selection": bool,
+    "channel_scatter": bool | str,
+    "on_nonfinite": str,
+    "deterministic": bool,
+    "shared": str | None,
+    "callbacks": Mapping[str, Mapping],
+    "calibration_images": int,
+    "checkpoint": Mapping,
+    "latency": Mapping,
+    "trainer": Mapping,
+    "num_classes": int | None,
+    "input_shape": Sequence[int] | None,
+}
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    NoneType: "null",
+    Path: "a path",
+    Any: "anything",
+}
+BUILT = "a configuration with a _target_"
+HANDED_ON = {"pytorch_lightning.loggers.TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter"}  # other keywords
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+PLAIN = str | int | float | bool | Sequence
+
+
+def require_kinds(config: DictConfig) -> None:
+    """Hold every setting against the annotation of the parameter that it is for.
+
+    Args:
+        config: composed; what has no value yet is not looked at.
+
+    Raises:
+        ValueError: a setting is of another kind; named as the user would set it, so that what others are copied from
+            comes before them.
+    """
+    run = [told for _, told in _misfits(config, "", OF_THE_RUN)]
+    if not run and "checkpoint" in config:
+        run = [told for _, told in _misfits(config.checkpoint, "checkpoint.", {"every_n_steps": int | None})]
+    if wrong := run or [told for _, told in sorted(_below(config, ""), key=lambda each: each[0])]:
+        raise ValueError(wrong[0])
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a plain value can be meant for a parameter with the annotation ``kind``; undecided means yes.
+
+    Whole numbers are numbers, true and false are not. Of literals only the kind is compared: constructors know better
+    how to name them.
+    """
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return any(type(value) is type(part) for part in parts)
+    if origin in (NoneType, None):
+        return value is None
+    if origin is float:
+        return type(value) in (int, float) and not math.isnan(value)
+    if origin in (int, bool, str):
+        return type(value) is origin
+    if not isinstance(origin, type):
+        return True
+    if issubclass(origin, Sequence | set):
+        return isinstance(value, list) and all(fits(each, parts[0]) for each in value if parts)
+    if issubclass(origin, Mapping):
+        return isinstance(value, dict) and all(each is None or fits(each, parts[1]) for each in value.values() if parts)
+    return origin is object or (value is not None and not isinstance(value, PLAIN))  # what is built comes as a mapping
+
+
+def in_words(kind: Any) -> str:
+    """What a parameter takes, such as ``a whole number or null``."""
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin in (Union, UnionType):
+        words = list(dict.fromkeys(in_words(part) for part in parts))
+        plain = [word for word in words if word != BUILT and (word != WORDS[int] or WORDS[float] not in words)]
+        plain = plain if set(plain) - {WORDS[NoneType]} else words
+        return " or ".join(sorted(plain, key=lambda word: ", each" in word))  # lists last: null is none of their parts
+    if origin is Literal:
+        return " or ".join(_as_typed(part) for part in parts)
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        NoneType: "null",
+        Path: "a path",
+    }
+    if origin in names:
+        return names[origin]
+    if isinstance(origin, type) and issubclass(origin, Sequence | set):
+        return f"a list, each {in_words(parts[0])}" if parts else "a list"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"a mapping {{name: value}}, each value {in_words(parts[1])}" if parts else "a mapping {name: value}"
+    return BUILT
+
+
+def _below(node: DictConfig, above: str) -> Iterator[tuple[bool, str]]:
+    """The misfits of a node and of all that it holds itself."""
+    kinds, all_of_them = _parameters(str(node.get("_target_", "")))
+    unknown = [str(key) for key in node if str(key) not in kinds and not str(key).startswith("_")]
+    for key in unknown if all_of_them else []:
+        yield False, f"there is no setting {above}{key}; {perhaps(key, list(kinds), above)}"
+    yield from _misfits(node, above, kinds)
+    for name, inner in node.items_ex(resolve=False):
+        if isinstance(inner, DictConfig) and not inner._is_interpolation() and not inner._is_none():
+            yield from _below(inner, f"{above}{name!s}.")
+
+
+def _misfits(node: DictConfig, above: str, kinds: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
+    """Of each setting that is of another kind, whether it is copied from elsewhere, and the sentence."""
+    for key, kind in kinds.items():
+        if key not in node or OmegaConf.is_missing(node, key):
+            continue
+        try:
+            value = node[key]
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except OmegaConfBaseException:  # told where it is used
+            continue
+        if not fits(value, kind):
+            yield OmegaConf.is_interpolation(node, key), _told(f"{above}{key}", value, kind)
+
+
+def _told(name: str, value: Any, kind: Any) -> str:
+    """The sentence; of a mapping only the entry that does not fit."""
+    if get_origin(kind) in (dict, Mapping) and isinstance(value, dict) and (parts := get_args(kind)):
+        key = next(key for key, each in value.items() if each is not None and not fits(each, parts[1]))
+        return _told(f"{name}.{key}", value[key], parts[1])
+    return f"{name} must be {in_words(kind)}, got {_as_typed(value)}"
+
+
+def _parameters(target: str) -> tuple[dict[str, Any], bool]:
+    """Name and annotation of a constructor's parameters, as far as they are known; and whether these are all."""
+    if not target.startswith(PACKAGES):
+        return {}, False
+    named: dict[str, Any] = {}
+    try:
+        package, _, name = target.rpartition(".")  # a function may be called like the module it is in
+        constructor = getattr(resolve_name(package), name)
+        for function in _inits(constructor) if isinstance(constructor, type) else [constructor]:
+            hints, parameters = get_type_hints(function), list(inspect.signature(function).parameters.values())
+            taken = [each.name for each in parameters if each.kind not in VARIABLE and each.name != "self"]
+            named = {each: hints.get(each, Any) for each in taken} | named
+            if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+                return named, True
+        if target in HANDED_ON:
+            return named | _parameters(HANDED_ON[target])[0], True
+    except (ImportError, AttributeError, NameError, TypeError, ValueError):  # told where it is built
+        pass
+    return named, False
+
+
+def _inits(constructor: type) -> list[Any]:
+    """The ``__init__`` of a class, and those that it hands further keywords to, up the line."""
+    return [vars(each)["__init__"] for each in constructor.__mro__ if "__init__" in vars(each)]
+
+
+def _as_typed(value: Any) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)

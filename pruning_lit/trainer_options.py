@@ -1,0 +1,63 @@
+"""The trainer's settings that would be refused late, in words of others, or not at all."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+from pytorch_lightning.strategies import StrategyRegistry
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+#: What the phases and the group callbacks say themselves.
+SAID_ELSEWHERE = {
+    "max_epochs": "the phases have epochs of their own, such as train.epochs",
+    "min_epochs": "the phases have epochs of their own, such as train.epochs",
+    "max_steps": "the phases have epochs, such as train.epochs; trainer.limit_train_batches makes them shorter",
+    "callbacks": "the group callbacks has them, as in +callbacks.mine._target_=…",
+    "logger": "the group logger has it: logger=tensorboard or logger=none",
+    "plugins": "the run has its own, which write the checkpoints",
+    "default_root_dir": "hydra.run.dir=… says where a run goes",
+    "use_distributed_sampler": "the data are shared among processes by the data module",
+    "limit_val_batches": "all validation pictures are looked at, for the best epoch is chosen by them",
+}
+
+
+def require_trainer(trainer: DictConfig, every_n_steps: Any = None) -> None:
+    """Refuse, before the data are read, what no training can go by.
+
+    Args:
+        trainer: the group ``trainer``, of the right kinds.
+        every_n_steps: optimizer steps between two checkpoints within an epoch; None: none.
+
+    Raises:
+        ValueError: a number is out of its range, or something is said here that is said elsewhere.
+    """
+    for key, reason in SAID_ELSEWHERE.items():
+        if key in trainer:
+            raise ValueError(f"trainer.{key} has no effect here: {reason}")
+    for key in ("num_nodes", "accumulate_grad_batches"):
+        if trainer.get(key) is not None and trainer[key] < 1:
+            raise ValueError(f"trainer.{key} must be at least 1, got {trainer[key]}")
+    for key in ("gradient_clip_val", "log_every_n_steps"):
+        if trainer.get(key) is not None and trainer[key] < 0:
+            raise ValueError(f"trainer.{key} must not be negative, got {trainer[key]}")
+    limit = trainer.get("limit_train_batches")
+    if limit is not None and not (limit >= 1 if isinstance(limit, int) else 0 < limit <= 1):
+        raise ValueError(
+            f"trainer.limit_train_batches is a number of batches from 1, or a share in (0, 1], got {limit}"
+        )
+    if trainer.get("deterministic") not in (True, False, None, "warn"):
+        raise ValueError(f"trainer.deterministic is true, false or warn, got {trainer.deterministic!r}")
+    if isinstance(name := trainer.get("accelerator"), str) and name not in ACCELERATORS:
+        raise ValueError(f"trainer.accelerator is one of {', '.join(ACCELERATORS)}, got {name!r}")
+    strategies = [*StrategyRegistry.available_strategies(), "auto"]
+    if isinstance(name := trainer.get("strategy"), str) and name not in strategies:
+        raise ValueError(f"trainer.strategy is auto, ddp, ddp_fork or another of Lightning's, got {name!r}")
+    _require_devices(trainer.get("devices"))
+    if every_n_steps is not None and every_n_steps < 1:
+        raise ValueError(f"checkpoint.every_n_steps must be at least 1, or null for none, got {every_n_steps}")
+
+
+def _require_devices(devices: Any) -> None:
+    if isinstance(devices, str) and (devices == "auto" or all(each.strip().isdigit() for each in devices.split(","))):
+        return
+    if isinstance(devices, str) or devices in (0, []) or (isinstance(devices, int) and devices < -1):
+        raise ValueError(f"trainer.devices is a number from 1, a list of their numbers, -1 or auto, got {devices!r}")

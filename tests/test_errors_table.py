@@ -1,0 +1,67 @@
+"""Every bad input is refused as ``docs/errors.md`` says; ``python docs/errors.py`` writes that table anew."""
+
+import importlib
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from tests.bad_inputs import CASES, BadInput, make_files, row, sentences
+
+TABLE = Path(__file__).parents[1] / "docs" / "errors.md"
+MODULES = {"pruning_lit": "pruning_lit.__main__", "pruning_lit.report": "pruning_lit.report.__main__"}
+MOST_SECONDS = 20.0
+SLOW = ("more processes than pictures",)  # nine are begun
+
+
+def marked(case: BadInput):
+    return pytest.param(case, marks=pytest.mark.slow) if case.wrong in SLOW else case
+
+
+def run_main(module: str, *words: str) -> int:
+    """The command in this process; its exit code."""
+    before = sys.argv
+    sys.argv = [module, *words]
+    try:
+        importlib.import_module(MODULES.get(module, module)).main()
+    except SystemExit as stop:
+        if isinstance(stop.code, str):  # what Python would do
+            print(stop.code, file=sys.stderr)
+            return 1
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the files that the cases name."""
+    folder = tmp_path_factory.mktemp("bad_inputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_files(folder, run_main)
+    return folder
+
+
+@pytest.mark.parametrize("case", [marked(case) for case in CASES], ids=lambda case: case.wrong)
+def test_a_bad_input_is_refused_in_the_sentence_of_the_table(case, folder, monkeypatch, capfd):
+    from pruning_lit.phases import Training
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    monkeypatch.setattr(Training, "training_step", lambda *_: pytest.fail("training had begun"))
+    begun = perf_counter()
+    code = run_main(*case.words)
+    seconds, printed = perf_counter() - begun, "".join(capfd.readouterr())
+    assert code != 0
+    assert "Traceback" not in printed
+    assert seconds < MOST_SECONDS
+    told = sentences(printed, folder)
+    assert len(told) == case.jobs, printed
+    assert row(case, told, code) in TABLE.read_text()
+
+
+def test_every_case_is_told_apart_by_what_is_wrong_with_it():
+    assert len({case.wrong for case in CASES}) == len(CASES)

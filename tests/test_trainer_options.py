@@ -1,0 +1,39 @@
+import pytest
+from omegaconf import OmegaConf
+
+from pruning_lit.trainer_options import require_trainer
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"num_nodes": 0}, "trainer.num_nodes must be at least 1, got 0"),
+        ({"accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches must be at least 1, got 0"),
+        ({"gradient_clip_val": -1}, "trainer.gradient_clip_val must not be negative, got -1"),
+        ({"limit_train_batches": 0}, r"a number of batches from 1, or a share in \(0, 1\], got 0"),
+        ({"limit_train_batches": 0.0}, r"a number of batches from 1, or a share in \(0, 1\], got 0.0"),
+        ({"limit_train_batches": 1.5}, r"a number of batches from 1, or a share in \(0, 1\], got 1.5"),
+        ({"devices": 0}, "trainer.devices is a number from 1.* got 0"),
+        ({"devices": -2}, "trainer.devices is a number from 1.* got -2"),
+        ({"devices": []}, r"trainer.devices is a number from 1.* got \[\]"),
+        ({"devices": "two"}, "trainer.devices is a number from 1.* got 'two'"),
+        ({"deterministic": "maybe"}, "trainer.deterministic is true, false or warn, got 'maybe'"),
+        ({"accelerator": "abacus"}, "trainer.accelerator is one of auto, .* got 'abacus'"),
+        ({"strategy": "fast"}, "trainer.strategy is auto, ddp, .* got 'fast'"),
+        ({"max_epochs": 3}, "trainer.max_epochs has no effect here: the phases have epochs of their own"),
+    ],
+)
+def test_what_no_training_can_go_by_is_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        require_trainer(OmegaConf.create(settings))
+
+
+@pytest.mark.parametrize("devices", [1, -1, "auto", "2", "0,1", [0, 1]])
+@pytest.mark.parametrize("limit", [1, 1.0, 0.1, 3])
+def test_what_lightning_takes_is_left_to_it(devices, limit):
+    require_trainer(OmegaConf.create({"devices": devices, "limit_train_batches": limit, "strategy": "ddp_fork"}), 1)
+
+
+def test_checkpoints_within_an_epoch_are_a_step_apart_at_least():
+    with pytest.raises(ValueError, match=r"checkpoint\.every_n_steps must be at least 1"):
+        require_trainer(OmegaConf.create({}), 0)
