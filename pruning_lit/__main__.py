@@ -7,16 +7,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pruning_lit.command import command
-from pruning_lit.resume import with_resume
+from pruning_lit.command_line.command import command
+from pruning_lit.command_line.resume import with_resume
 
 log = logging.getLogger("pruning_lit")
 
 
 def _run(config: DictConfig, folder: Path) -> None:
     """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued."""
+    from pruning_lit.command_line.own_process import run_alone, starts_processes_by_its_command
     from pruning_lit.experiment import run  # late: --help and shell completion need not load torch
-    from pruning_lit.own_process import run_alone, starts_processes_by_its_command
     from pruning_lit.phases.decisive import decisive_settings
     from pruning_lit.report.finished import finished_with, is_finished, note_finished
 

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from pruning_lit.channels.trusted import trusted_builder
-from pruning_lit.errors import described
+from pruning_lit.system.described import described
 
 
 def recipe(arch: DictConfig, num_classes: int | None) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from pruning_lit.channels import Cost, cost, trace
-from pruning_lit.command import command
+from pruning_lit.command_line.command import command
+from pruning_lit.command_line.kinds import require_kinds
+from pruning_lit.command_line.own_network import NAMED, TARGET
 from pruning_lit.data import Pictures
 from pruning_lit.experiment import open_data, require_fit
-from pruning_lit.kinds import require_kinds
-from pruning_lit.own_network import NAMED, TARGET
 from pruning_lit.phases.runner import on_gpu
 from pruning_lit.report import hardware, versions
 from pruning_lit.report.console import open_console

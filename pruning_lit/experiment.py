@@ -18,8 +18,8 @@ from pruning_lit.builder import build
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, cost, fill_scatters, insert_scatters, insert_selections, trace
 from pruning_lit.channels.stream import evaluating
+from pruning_lit.command_line.trainer_options import require_trainer
 from pruning_lit.data import Pictures
-from pruning_lit.errors import described
 from pruning_lit.models import load_weights, start_afresh
 from pruning_lit.phases import Training
 from pruning_lit.phases.decisive import is_recipe
@@ -27,8 +27,8 @@ from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
 from pruning_lit.report import Stopwatch
 from pruning_lit.result import leave_behind, note_on_filled
+from pruning_lit.system.described import described
 from pruning_lit.tasks import require_logits
-from pruning_lit.trainer_options import require_trainer
 
 log = logging.getLogger(__name__)
 ORDER = ("train", "sparsify", "gradient_reset", "explore", "finetune")  # of the methods' phases; others come anywhere

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pruning_lit.builder import build
 from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_selections, trace
-from pruning_lit.command import command
+from pruning_lit.command_line.command import command
 from pruning_lit.criteria import Criterion, Magnitude, NotYet
 from pruning_lit.experiment import forward_once, require_scatter, require_seed
 from pruning_lit.input_shape import expected_input

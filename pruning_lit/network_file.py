@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from pruning_lit.builder import build, own_call
-from pruning_lit.targets import permission
+from pruning_lit.command_line.targets import permission
 
 
 def network_file(path: str | Path) -> Path:

@@ -17,9 +17,8 @@ from torch import nn
 
 from pruning_lit.builder import own_call, recipe
 from pruning_lit.channels import ChannelGraph, cost, save, trace
+from pruning_lit.command_line.own_network import as_typed
 from pruning_lit.data import Pictures
-from pruning_lit.disk import naming
-from pruning_lit.own_network import as_typed
 from pruning_lit.phases.batch import in_words
 from pruning_lit.phases.decisive import plain_data
 from pruning_lit.phases.runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
@@ -51,6 +50,7 @@ from pruning_lit.report import (
 from pruning_lit.report import (
     save as save_figure,
 )
+from pruning_lit.system.disk import naming
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ import pruning_lit.data
 from pruning_lit.builder import own_call, recipe
 from pruning_lit.callbacks.identity import KEY
 from pruning_lit.channels import adopt_on_load, artefact
+from pruning_lit.command_line.targets import permission
 from pruning_lit.data import Pictures
 from pruning_lit.input_shape import DATASETS
 from pruning_lit.network_file import network_file, user_built
 from pruning_lit.phases.runner import load_network, read_checkpoint
-from pruning_lit.targets import permission
 from pruning_lit.trained_on import TrainedOn
 
 Arch = Mapping[str, Any]

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from pruning_lit import evaluate, export, inspect
 from pruning_lit.channels import save
 from pruning_lit.channels.trusted import trusted, within
+from pruning_lit.command_line.resume import with_resume
+from pruning_lit.command_line.targets import NAMES, WRITTEN_IN, names_allowed, permission, require_allowed
 from pruning_lit.configs import CONF
-from pruning_lit.preemption import Preempted
-from pruning_lit.resume import with_resume
-from pruning_lit.targets import NAMES, WRITTEN_IN, names_allowed, permission, require_allowed
+from pruning_lit.system.preemption import Preempted
 from tests.conftest import TINY
 
 ONES_OWN = """
@@ -100,7 +100,7 @@ def test_what_people_put_into_configs_needs_no_permission(target):
         "pruning_lit.builder.build",  # resolves any name it is given
         "pruning_lit.builder._constructor",
         "pruning_lit.phases.runner.instantiate",
-        "pruning_lit.atomic.write_text",  # writes any file
+        "pruning_lit.system.atomic.write_text",  # writes any file
         "pytorch_lightning.loggers.csv_logs.save_hparams_to_yaml",
         "pytorch_lightning.callbacks.ModelCheckpoint.load_state_dict",  # no class or function of a module
         "pruning_lit.models",

@@ -16,14 +16,14 @@ from safetensors import safe_open
 from torch import nn
 
 from pruning_lit import channels
-from pruning_lit.atomic import write_text
 from pruning_lit.callbacks import AtomicCheckpointIO
 from pruning_lit.callbacks.event_files import EventFiles
+from pruning_lit.command_line.resume import with_resume
 from pruning_lit.data.cache import write_cache
-from pruning_lit.disk import quiet_threads
-from pruning_lit.log_file import LogFile
 from pruning_lit.report.plots import save as save_figure
-from pruning_lit.resume import with_resume
+from pruning_lit.system.atomic import write_text
+from pruning_lit.system.disk import quiet_threads
+from pruning_lit.system.log_file import LogFile
 from tests.conftest import TINY, run_command, start
 from tests.test_faults import assert_same_end, wait_for
 

@@ -174,7 +174,7 @@ def test_a_process_that_hangs_when_another_has_died_is_ended_with_a_sentence(tmp
         from lightning_fabric.plugins.environments import LightningEnvironment
         from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
         from pytorch_lightning.strategies.launchers.subprocess_script import _launch_process_observer
-        from pruning_lit import processes
+        from pruning_lit.system import processes
 
         processes.GRACE = 7  # longer than Lightning's five seconds
         launcher = _SubprocessScriptLauncher(LightningEnvironment(), 3, 1)

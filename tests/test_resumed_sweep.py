@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from pruning_lit.resume import with_resume
+from pruning_lit.command_line.resume import with_resume
 from tests.conftest import TINY, run_command, start
 
 SWEEP = (

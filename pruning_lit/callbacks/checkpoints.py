@@ -11,8 +11,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from pruning_lit.callbacks.pruning import Pruning
-from pruning_lit.disk import why
-from pruning_lit.errors import is_dead_worker
+from pruning_lit.system.deaths import is_dead_worker
+from pruning_lit.system.disk import why
 
 LAST = "last.ckpt"
 

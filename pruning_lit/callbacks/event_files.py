@@ -6,8 +6,8 @@ from typing import Any
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from pruning_lit.disk import naming
-from pruning_lit.errors import is_dead_worker
+from pruning_lit.system.deaths import is_dead_worker
+from pruning_lit.system.disk import naming
 
 
 class EventFiles(TensorBoardLogger):

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from pruning_lit.preemption import Preempted, listen, listening
+from pruning_lit.system.preemption import Preempted, listen, listening
 
 
 class LeaveOnSignal(Checkpoint):

@@ -7,7 +7,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_only
 
-from pruning_lit.atomic import replacing
+from pruning_lit.system.atomic import replacing
 
 
 class MetricsFile(Checkpoint):

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pruning_lit.atomic import replacing
+from pruning_lit.system.atomic import replacing
 
 log = logging.getLogger(__name__)
 

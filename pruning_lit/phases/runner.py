@@ -15,7 +15,6 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar, Timer
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor
 
-from pruning_lit.atomic import write_text
 from pruning_lit.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -31,15 +30,16 @@ from pruning_lit.callbacks import (
 from pruning_lit.callbacks.checkpoints import previous
 from pruning_lit.channels.conversion import Conversion
 from pruning_lit.channels.plain_data import WantsToRunCode, read_plain
+from pruning_lit.command_line.way_on import way_on
 from pruning_lit.data import Pictures
-from pruning_lit.errors import LostProcess
 from pruning_lit.phases.batch import Batch, in_words
 from pruning_lit.phases.decisive import everything, phase_settings
 from pruning_lit.phases.shared import SharedPhase, shared_root
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
-from pruning_lit.processes import ending_together
-from pruning_lit.way_on import way_on
+from pruning_lit.system.atomic import write_text
+from pruning_lit.system.deaths import LostProcess
+from pruning_lit.system.processes import ending_together
 
 log = logging.getLogger(__name__)
 

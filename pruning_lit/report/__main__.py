@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from pruning_lit.errors import ending_in_a_sentence
+from pruning_lit.command_line.errors import ending_in_a_sentence
 from pruning_lit.report.jobs import collect
 from pruning_lit.report.record import JSON_NAME
 from pruning_lit.report.sweep import print_rows, write_rows

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from rich.table import Table
 
-from pruning_lit.atomic import write_text
 from pruning_lit.report.forward_pass import ForwardPass
 from pruning_lit.report.latency import Timing
 from pruning_lit.report.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
+from pruning_lit.system.atomic import write_text
 
 JSON_NAME = "evaluation.json"
 MARKDOWN_NAME = "evaluation.md"

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from pruning_lit.atomic import write_text
+from pruning_lit.system.atomic import write_text
 
 FAILED_NAME = "failed.txt"
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pruning_lit.atomic import write_text
 from pruning_lit.report.record import JSON_NAME
+from pruning_lit.system.atomic import write_text
 
 FINISHED_NAME = "finished.json"  # in .hydra
 

@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pruning_lit.atomic import replacing
 from pruning_lit.report.record import GroupRecord
+from pruning_lit.system.atomic import replacing
 
 # Okabe and Ito's palette: told apart by colour-blind readers, too
 KEPT, REMOVED, PROTECTED, BEFORE = "#0072B2", "#D55E00", "#7F7F7F", "#DDDDDD"

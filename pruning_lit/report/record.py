@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
-from pruning_lit.atomic import write_text
 from pruning_lit.report.document import markdown
 from pruning_lit.report.explored import ExploredRecord
 from pruning_lit.report.latency import Latency
+from pruning_lit.system.atomic import write_text
 
 JSON_NAME = "report.json"
 MARKDOWN_NAME = "report.md"

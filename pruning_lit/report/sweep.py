@@ -10,7 +10,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pruning_lit.atomic import replacing, write_text
 from pruning_lit.report.console import open_console
 from pruning_lit.report.jobs import COLUMNS, Row, collect
 from pruning_lit.report.pareto import pareto_figure
@@ -19,6 +18,7 @@ from pruning_lit.report.record import JSON_NAME, WIDTHS_NAME
 from pruning_lit.report.side_by_side import comparable, side_by_side_figure
 from pruning_lit.report.spread import Combination, combine
 from pruning_lit.report.summary import console_tables, markdown, without_figures
+from pruning_lit.system.atomic import replacing, write_text
 
 PARETO_NAME = "pareto.png"
 

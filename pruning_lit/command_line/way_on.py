@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pruning_lit.errors import from_outside
+from pruning_lit.system.deaths import from_outside
 
 
 def way_on(error: BaseException, folder: Path, command: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pruning_lit.ranks import in_one_folder
+from pruning_lit.command_line.ranks import in_one_folder
 
 TYPED = ["trainer=ddp", "hydra.run.dir=outputs/one"]
 

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pruning_lit.configs import CONF
-from pruning_lit.disk import require_room
+from pruning_lit.system.disk import require_room
 
 KEPT = "hydra.output_subdir=null"  # what the run was begun with stays on record, whatever is tried beside resume=
 MULTIRUN = ("-m", "--multirun")

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from pruning_lit.kinds import fits, in_words, require_kinds
+from pruning_lit.command_line.kinds import fits, in_words, require_kinds
 
 DIGITS = {"_target_": "pruning_lit.data.Digits", "batch_size": 64, "mean": [0.3] * 3, "std": [0.3] * 3}
 

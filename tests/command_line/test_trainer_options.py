@@ -1,7 +1,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from pruning_lit.trainer_options import require_trainer
+from pruning_lit.command_line.trainer_options import require_trainer
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from typing import Any
 
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-from pruning_lit.errors import LostProcess, is_lost_connection
-from pruning_lit.preemption import Preempted
+from pruning_lit.system.deaths import LostProcess, is_lost_connection
+from pruning_lit.system.preemption import Preempted
 
 MAIN = "PRUNING_LIT_MAIN_PROCESS"  # its number, for those that it starts
 OBSERVER = "child-process-observer"  # Lightning's thread

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pruning_lit.composition import perhaps
+from pruning_lit.command_line.composition import perhaps
 
 #: Constructors of others say nothing reliable about what they take, or are code that is only imported when it is used.
 PACKAGES = ("pruning_lit.", "torch.", "pytorch_lightning.")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pruning_lit.disk import naming
+from pruning_lit.system.disk import naming
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from pruning_lit.command_line.resume import quoted
 from pruning_lit.phases.shared import shared_root
-from pruning_lit.preemption import Preempted
 from pruning_lit.report.failure import noted_failure
 from pruning_lit.report.record import JSON_NAME
-from pruning_lit.resume import quoted
+from pruning_lit.system.preemption import Preempted
 
 log = logging.getLogger(__name__)
 

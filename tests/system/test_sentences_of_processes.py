@@ -3,9 +3,10 @@
 import pytest
 from torch.multiprocessing import ProcessRaisedException
 
+from pruning_lit.command_line.errors import sentence
+from pruning_lit.command_line.way_on import way_on
 from pruning_lit.data.decode import UnreadablePicture
-from pruning_lit.errors import from_outside, sentence
-from pruning_lit.way_on import way_on
+from pruning_lit.system.deaths import from_outside
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "worker.py", line 1, in <module>\n'
 WORKER = "DataLoader worker (pid 7) is killed by signal: Killed. "

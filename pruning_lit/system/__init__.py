@@ -1,0 +1,1 @@
+"""What a run lives among: disks that fill up, signals, other processes."""

@@ -1,0 +1,65 @@
+"""What one of several processes has died of, as another one hears of it."""
+
+import builtins
+
+
+class LostProcess(Exception):
+    """A process of the run has died; which, in one sentence.
+
+    Args:
+        told: the sentence.
+        by_itself: the process has said why, before it ended.
+    """
+
+    def __init__(self, told: str, by_itself: bool = False) -> None:
+        super().__init__(told)
+        self.by_itself = by_itself
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether a process could not reach another one any more, as when that one has died."""
+    kind, text = _raised(error)
+    return kind.startswith("Dist") or (kind == "RuntimeError" and ("gloo" in text or "closed by peer" in text))
+
+
+def is_dead_worker(error: BaseException) -> bool:
+    """Whether a process that prepares data has died; torch raises it from a signal, in the middle of anything."""
+    return _raised(error)[1].startswith("DataLoader worker (pid")
+
+
+def from_outside(error: BaseException) -> bool:
+    """Whether the run has failed for a disk, data, or a process, so that it can go on as it is once that is mended."""
+    kind, _ = _raised(error)
+    return (
+        issubclass(getattr(builtins, kind, type(error)), OSError | LostProcess)
+        or kind in ("UnreadablePicture", "ProcessExitedException")
+        or is_dead_worker(error)
+        or is_lost_connection(error)
+    )
+
+
+def of_a_process(error: BaseException) -> str | None:
+    """What one of several processes, or a worker of the data, has died of."""
+    kind, text = _raised(error)
+    if kind == "MisconfigurationException":  # of Lightning: the trainer's settings
+        return f"trainer: {' '.join(text.split())}"
+    if is_dead_worker(error):
+        return f"a process that prepares pictures has died, for want of memory perhaps ({text.strip().rstrip('.')})"
+    if kind == "ProcessExitedException":
+        return f"{' '.join(text.split())}; the others were ended"
+    if is_lost_connection(error):
+        return "another process of this run has died, and this one was ended: look at the messages of the others"
+    mendable = kind == "UnreadablePicture" or issubclass(getattr(builtins, kind, Exception), ValueError | OSError)
+    return text if mendable else None
+
+
+def _raised(error: BaseException) -> tuple[str, str]:
+    """Name and message of an error; of a process' traceback those in its last line.
+
+    By name: these classes are torch's and the data's, which take seconds to load.
+    """
+    kind, text = type(error).__name__, str(error)
+    if kind != "ProcessRaisedException":
+        return kind, text
+    raised, _, message = text.strip().splitlines()[-1].partition(": ")
+    return raised.rpartition(".")[2], message
