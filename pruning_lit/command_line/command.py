@@ -67,9 +67,8 @@ def command(
                 raise
             log.debug("where it was raised", exc_info=True)
             log.error(told + way_on(error, folder, _going_on(allowing)))
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise  # Hydra goes on with the other jobs, and ends with this one's failure
-            sys.exit(1)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                sys.exit(1)  # in a sweep the other jobs go on; its summary tells, in the end, that this one has failed
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
     import_from_current_folder()

@@ -23,7 +23,7 @@ COLUMNS = (
     *("accuracy_after_cut", "accuracy_change", *(f"{each}_reduction" for each in REDUCTIONS)),
     *(column for each in FIGURES for column in (f"{each}_before", each)),
 )
-FINISHED = "finished"
+FINISHED, FAILED = "finished", "failed"
 RUN = "config"  # the primary config of `python -m pruning_lit`; other commands leave no figures
 
 Row = dict[str, Any]
@@ -99,7 +99,7 @@ def _ending(folder: Path, error: Exception) -> Row:
     if not isinstance(error, FileNotFoundError):
         return {"status": f"damaged {JSON_NAME}"}
     told = noted_failure(folder)
-    return {"status": "unfinished" if told is None else "failed", "error": told}
+    return {"status": "unfinished" if told is None else FAILED, "error": told}
 
 
 def _begun_with(hydra: Path) -> list[str]:

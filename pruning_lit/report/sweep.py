@@ -1,6 +1,7 @@
 """What a sweep leaves behind: ``summary.csv``, ``summary.md``, ``pareto.png`` and ``widths.png``."""
 
 import csv
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.report.console import open_console
-from pruning_lit.report.jobs import COLUMNS, Row, collect
+from pruning_lit.report.failure import noted_failure
+from pruning_lit.report.jobs import COLUMNS, FAILED, Row, collect
 from pruning_lit.report.pareto import pareto_figure
 from pruning_lit.report.plots import save
 from pruning_lit.report.record import JSON_NAME, WIDTHS_NAME
@@ -74,22 +76,25 @@ def print_rows(rows: Sequence[Row], path: Path) -> None:
 
 
 class SweepSummary(Callback):
-    """Summarise a multirun: after every job, so that a failing one does not take the summary along, and at the end."""
+    """Summarise a multirun: after every job, so that nothing takes the summary along, and at the end."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Bring the summary up to date; Hydra skips :meth:`on_multirun_end` when a job has failed."""
+        """Bring the summary up to date; Hydra skips :meth:`on_multirun_end` where an error of our own ends a job."""
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         path = write_summary(_sweep_folder(config))
-        if job_return.status == JobStatus.FAILED:
+        if job_return.status == JobStatus.FAILED or noted_failure(Path(config.hydra.runtime.output_dir)):
             text = f"job {config.hydra.job.num} has failed, the others are run all the same; summary: {path}"
             open_console().print(text, soft_wrap=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the summary and print it with its place."""
+        """Write the summary and print it with its place; exit code 1 if a job has failed."""
         folder = _sweep_folder(config)
         rows = collect(folder)
         print_rows(rows, write_rows(rows, folder))
+        if failed := sum(row["status"] == FAILED for row in rows):
+            open_console().print(f"{failed} of {len(rows)} jobs have failed")
+            sys.exit(1)
 
 
 def _sweep_folder(config: DictConfig) -> Path:
