@@ -2,17 +2,20 @@
 
 import csv
 import re
+import signal
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from pruning_lit.configs import CONF
-from tests.conftest import TINY, read_report, run_command
+from tests.conftest import TINY, read_report, run_command, start
+from tests.test_faults import EVERY, wait_for
 
-SWEEP = (
-    "-m", *TINY, "train.epochs=1", "finetune.epochs=1", "finetune.schedule.warmup_epochs=0", "latency.repeats=2",
-    "latency.batch_size=1", "method=magnitude,random",
+SHORT = (
+    "-m", *(word for word in TINY if not word.startswith("criterion.")), "train.epochs=1", "finetune.epochs=1",
+    "finetune.schedule.warmup_epochs=0", "latency.repeats=2", "latency.batch_size=1",
 )  # fmt: skip
+SWEEP = (*SHORT, "method=magnitude,random")
 
 
 def statuses(folder):
@@ -70,7 +73,7 @@ def test_in_a_sweep_of_several_processes_each_job_is_run_once(tmp_path):
 def test_a_failing_job_in_a_process_of_its_own_is_listed_with_its_sentence(tmp_path, cli):
     folder = tmp_path / "sweep"
     code, printed = cli(
-        *SWEEP, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "sparsity.reduction=0.999",
+        *SHORT, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "sparsity.reduction=0.999",
         "method=magnitude", "seed=1,2", f"hydra.sweep.dir={folder}",
     )  # fmt: skip
     assert code == 1
@@ -91,3 +94,21 @@ def test_without_the_launchers_the_sentence_says_how_to_get_them(cli):
     code, printed = cli("-m", "hydra/launcher=no_such_launcher", "seed=1,2")
     assert code == 1
     assert 'pip install "pruning_lit[sweeps]"' in printed
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_leave_when_their_sweep_is_asked_to(tmp_path):
+    """The signal comes to the launcher, which trains nothing itself."""
+    folder = tmp_path / "sweep"
+    one_by_one = ("trainer.limit_train_batches=1000", "dataset.batch_size=1", "seed=1,2", "method=magnitude")
+    process = start(*SHORT, *one_by_one, "hydra/launcher=parallel", EVERY, f"hydra.sweep.dir={folder}")
+    for job in "01":
+        wait_for(process, folder / job / "phases/1-train/last.ckpt")
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed[-3000:]
+    assert f"resume={folder}" in printed
+    assert "Traceback" not in printed
+    assert not (folder / "0/report.json").exists(), "asked too late to prove anything"
+    run_command(f"resume={folder}", "trainer.limit_train_batches=3")
+    assert statuses(folder) == [("magnitude", "finished")] * 2

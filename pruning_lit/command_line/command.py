@@ -23,7 +23,7 @@ from pruning_lit.command_line.way_on import way_on
 from pruning_lit.configs import CONF
 from pruning_lit.system.described import described
 from pruning_lit.system.disk import quiet_threads
-from pruning_lit.system.preemption import Preempted, leaving_on_signal
+from pruning_lit.system.preemption import Preempted, leaving_on_signal, passing_on
 
 log = logging.getLogger("pruning_lit")
 
@@ -75,9 +75,11 @@ def command(
     try:
         with ending_in_a_sentence():
             sys.argv[1:] = in_one_folder(options_first(with_own_network(rewrite(sys.argv[1:]))))
-            with quiet_threads(), telling_of_outputs(work):
+            with quiet_threads(), telling_of_outputs(work), passing_on():
                 job()
             sys.stdout.flush()
+    except Preempted:
+        sys.exit(0)  # between two jobs, or before the first; what goes on stands in the log
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
 

@@ -47,6 +47,8 @@ def of_a_process(error: BaseException) -> str | None:
         return f"a process that prepares pictures has died, for want of memory perhaps ({text.strip().rstrip('.')})"
     if kind == "ProcessExitedException":
         return f"{' '.join(text.split())}; the others were ended"
+    if kind == "UncompletedJobError":  # of submitit, whose message is the job's whole log
+        return "a job of the sweep has ended without a result; its log is in .submitit, and resume=<folder> goes on"
     if is_lost_connection(error):
         return "another process of this run has died, and this one was ended: look at the messages of the others"
     mendable = kind == "UnreadablePicture" or issubclass(getattr(builtins, kind, Exception), ValueError | OSError)

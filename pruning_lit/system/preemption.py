@@ -1,9 +1,11 @@
 """A machine that wants its processors back says so by a signal; here the signal becomes an exception."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,6 +26,31 @@ def leaving_on_signal() -> Iterator[None]:
 
     with listening(leave):
         yield
+
+
+@contextmanager
+def passing_on() -> Iterator[None]:
+    """Meanwhile a signal goes on to the processes that this one has started, for a launcher's jobs run in them.
+
+    Where there are none it ends what is going on with ``Preempted``.
+    """
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        if not (started := _started()):
+            raise Preempted
+        for process in started:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+
+    with listening(pass_on):
+        yield
+
+
+def _started() -> list[int]:
+    """The processes that this one has started and that are still there, as far as the system tells."""
+    with suppress(OSError):
+        return [int(each) for each in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    return []
 
 
 @contextmanager
