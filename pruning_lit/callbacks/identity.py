@@ -5,6 +5,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 KEY = "pruning_lit"
+FORMERLY_WRITTEN = {"dataset.num_workers", "dataset.cache"}
 
 
 class RunIdentity(Callback):
@@ -25,13 +26,15 @@ class RunIdentity(Callback):
 def require_same_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Any) -> None:
     """ValueError, naming the first settings that differ, if the checkpoint was written by a different experiment.
 
-    What only the checkpoint has, group by group, belongs to later phases, and is not compared.
+    What only the checkpoint has, group by group, belongs to later phases, and is not compared; nor what earlier
+    versions have written there that decides nothing.
     """
     if KEY not in checkpoint:
         raise ValueError(f"{str(path)!r} was not written by an experiment of this kind; it cannot be continued")
     then = _flat({key: value for key, value in checkpoint[KEY].items() if key in settings})
     now = _flat(settings)
-    differing = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+    names = sorted((then.keys() | now.keys()) - FORMERLY_WRITTEN)
+    differing = [name for name in names if then.get(name) != now.get(name)]
     if differing:
         told = ", ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])
         more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""

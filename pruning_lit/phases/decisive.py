@@ -17,13 +17,15 @@ NOT_PART_OF_THE_RESULT = (
     "shared",
     "allow_targets",
 )
+HOW_PICTURES_ARE_READ = ("num_workers", "cache")  # of the data set; they are the same pictures
 ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are resolved in the recipe of the phase
 
 
 def decisive_settings(config: DictConfig) -> dict[str, Any]:
     """The settings of an experiment that decide its result, as plain nested data."""
-    settings = plain_data(config)
-    return {key: value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
+    settings = {key: value for key, value in plain_data(config).items() if key not in NOT_PART_OF_THE_RESULT}
+    pictures = {key: value for key, value in settings["dataset"].items() if key not in HOW_PICTURES_ARE_READ}
+    return settings | {"dataset": pictures}
 
 
 def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:

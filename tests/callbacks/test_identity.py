@@ -50,6 +50,12 @@ def test_of_many_differences_the_first_three_are_named_and_the_others_counted():
         require_same_settings(written_by(dict.fromkeys(now, 0)), now, "last.ckpt")
 
 
+def test_what_earlier_versions_wrote_though_it_decides_nothing_is_not_compared():
+    now = {"dataset": {"root": "pictures"}}
+    then = {"dataset": {"root": "pictures", "num_workers": 8, "cache": None}, "sparsity": {"rate": 0.5}}
+    require_same_settings(written_by(then), now, "last.ckpt")
+
+
 def test_a_foreign_checkpoint_is_refused():
     with pytest.raises(ValueError, match=r"'foreign.ckpt' was not written by an experiment of this kind"):
         require_same_settings({"state_dict": {}}, SETTINGS, "foreign.ckpt")

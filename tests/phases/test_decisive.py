@@ -39,6 +39,12 @@ def test_dense_training_depends_on(override):
     assert not same_training(override)
 
 
+def test_how_pictures_are_read_decides_nothing():
+    words = ("dataset=imagenet", "dataset.root=somewhere")
+    assert same_training("dataset.num_workers=0", before=words)
+    assert not same_training("dataset.batch_size=7", before=words)
+
+
 def test_a_pruning_phase_depends_on_criterion_and_sparsity():
     settings = [phase_settings(composed(*words), ["train", "finetune"]) for words in ([], ["sparsity=macs_30"])]
     assert settings[0] != settings[1]
