@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from pruning_lit.command_line.resume import with_resume
+from pruning_lit.command_line.resume import SweepBegun, with_resume
 from tests.conftest import TINY, run_command, start
 
 SWEEP = (
@@ -137,6 +138,19 @@ def test_a_sweep_is_begun_again_with_its_overrides_its_launcher_and_what_is_adde
     ]  # fmt: skip
     assert with_resume(["-m", f"resume={folder}"])[0] == "-m"
     assert with_resume(["-m", f"resume={folder}"]).count("-m") == 1
+
+
+def test_what_a_sweep_was_begun_with_outlives_a_continuation_that_is_refused(tmp_path):
+    folder = tmp_path / "sweep"
+    begun(folder, ["seed=1,2"])
+    config = OmegaConf.create(
+        {"hydra": {"sweep": {"dir": str(folder)}, "overrides": {"task": ["seed=1,2"], "hydra": []}}}
+    )
+    SweepBegun().on_multirun_start(config)
+    config.hydra.overrides.task.append("finetune.epochs=-1")
+    SweepBegun().on_multirun_start(config)
+    (folder / "multirun.yaml").write_text("hydra: {overrides: {task: ['finetune.epochs=-1'], hydra: []}}")
+    assert with_resume([f"resume={folder}"]) == ["-m", "seed=1,2", f"hydra.sweep.dir={folder}"]
 
 
 def test_a_folder_with_signs_of_the_command_line_in_its_name_is_quoted(tmp_path):

@@ -2,19 +2,24 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pruning_lit.configs import CONF
+from pruning_lit.system.atomic import write_text
 from pruning_lit.system.disk import require_room
 
 KEPT = "hydra.output_subdir=null"  # what the run was begun with stays on record, whatever is tried beside resume=
 MULTIRUN = ("-m", "--multirun")
+BEGUN = "begun.yaml"
 ALLOWING = re.compile(r"[+~]*allow_targets\b")  # a folder cannot allow anything; who resumes types it again
 #: What a folder may tell Hydra: which launcher, plain numbers and words for it, and where jobs go. All the rest
 #: (callbacks, logging, further folders of configs, a launcher's shell commands) can run code before any check.
@@ -53,11 +58,24 @@ def with_resume(arguments: list[str]) -> list[str]:
             raise ValueError(f"resume={folder} is a single run, and -m begins a sweep: leave one of the two out")
         return [*_harmless(_listed(run), rest, folder), *rest, f"hydra.run.dir={quoted(folder)}", KEPT]
     if (sweep := folder / "multirun.yaml").is_file():
+        sweep = folder / BEGUN if (folder / BEGUN).is_file() else sweep
         further = [word for word in rest if word not in MULTIRUN]
         return ["-m", *_harmless(_begun_with(sweep), rest, folder), *further, f"hydra.sweep.dir={quoted(folder)}"]
     raise ValueError(
         f"resume={folder} is not the folder of a run or a sweep: it has no .hydra/overrides.yaml and no multirun.yaml"
     )
+
+
+class SweepBegun(Callback):
+    """Keeps what a sweep was begun with; Hydra's own ``multirun.yaml`` has what it was last continued with."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write it down, once."""
+        folder = Path(config.hydra.sweep.dir)
+        if not (folder / BEGUN).exists():
+            overrides = {"hydra": {"overrides": config.hydra.overrides}}
+            with suppress(OSError):  # Hydra is about to write there, and its error is told
+                write_text(folder / BEGUN, OmegaConf.to_yaml(OmegaConf.create(overrides)))
 
 
 def _harmless(saved: Sequence[str], typed: Sequence[str], folder: Path) -> list[str]:

@@ -98,15 +98,20 @@ class SharedPhase:
         draft = self.place.with_name(f".{self.place.name}.{os.getpid()}")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
+        try:
+            self._fill(draft, phase, metrics, run)
+            os.replace(draft, self.place)
+        finally:  # a full disk, say
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _fill(self, draft: Path, phase: Path, metrics: Path, run: Path) -> None:
         for name in NETWORKS:
             if (phase / name).is_file():
                 _second_name(phase / name, draft / name)
         replace_lines(draft / METRICS, self.name, lines_of(metrics, self.name))
         finished = json.loads((phase / "finished.json").read_text())
-        (draft / "finished.json").write_text(
-            json.dumps({**finished, "run": os.path.relpath(run, self.place.parent.parent)}) + "\n"
-        )
-        os.replace(draft, self.place)
+        finished["run"] = os.path.relpath(run, self.place.parent.parent)
+        (draft / "finished.json").write_text(json.dumps(finished) + "\n")
 
 
 def _second_name(file: Path, name: Path) -> None:
