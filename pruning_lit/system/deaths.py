@@ -2,6 +2,8 @@
 
 import builtins
 
+NOT_DETERMINISTIC = "does not have a deterministic implementation"  # torch's words
+
 
 class LostProcess(Exception):
     """A process of the run has died; which, in one sentence.
@@ -43,6 +45,8 @@ def of_a_process(error: BaseException) -> str | None:
     kind, text = _raised(error)
     if kind == "MisconfigurationException":  # of Lightning: the trainer's settings
         return f"trainer: {' '.join(text.split())}"
+    if NOT_DETERMINISTIC in text:
+        return f"deterministic=true: {text.partition(',')[0].strip()} on this device; leave it out, or run on the CPU"
     if is_dead_worker(error):
         return f"a process that prepares pictures has died, for want of memory perhaps ({text.strip().rstrip('.')})"
     if kind == "ProcessExitedException":

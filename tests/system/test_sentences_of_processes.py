@@ -10,6 +10,7 @@ from pruning_lit.system.deaths import from_outside
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "worker.py", line 1, in <module>\n'
 WORKER = "DataLoader worker (pid 7) is killed by signal: Killed. "
+ODD = "some_cuda_kernel does not have a deterministic implementation, but you set 'torch.use_deterministic_…'"
 GLOO = "[/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1024"
 
 
@@ -27,6 +28,11 @@ def of_a_fork(last_line: str) -> ProcessRaisedException:
         (of_a_fork("pruning_lit.data.decode.UnreadablePicture: 'a.jpg' is no picture"), "'a.jpg' is no picture"),
         (of_a_fork("OSError: the checkpoint cannot be written"), "the checkpoint cannot be written"),
         (of_a_fork("PermissionError: [Errno 13] Permission denied"), "[Errno 13] Permission denied"),
+        (
+            RuntimeError(ODD),
+            "deterministic=true: some_cuda_kernel does not have a deterministic implementation on this",
+        ),
+        (of_a_fork(f"RuntimeError: {ODD}"), "deterministic=true: some_cuda_kernel"),
         (RuntimeError(WORKER), "a process that prepares pictures has died"),
         (of_a_fork(f"RuntimeError: {WORKER}"), "a process that prepares pictures has died"),
         (RuntimeError(GLOO), "another process of this run has died"),
