@@ -66,3 +66,11 @@ def test_what_the_run_itself_is_to_blame_for_is_no_reason_to_go_on_with_it(error
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), of_a_fork("RuntimeError: shapes differ")])
 def test_our_own_mistakes_keep_their_traceback(error):
     assert sentence(error) is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError(ODD), of_a_fork(f"RuntimeError: {ODD}")])
+def test_an_operation_that_cannot_be_deterministic_is_named(error):
+    assert sentence(error).startswith(
+        "deterministic=true: some_cuda_kernel does not have a deterministic implementation"
+    )
+    assert not from_outside(error)  # going on with the same settings would end the same
