@@ -28,11 +28,6 @@ def of_a_fork(last_line: str) -> ProcessRaisedException:
         (of_a_fork("pruning_lit.data.decode.UnreadablePicture: 'a.jpg' is no picture"), "'a.jpg' is no picture"),
         (of_a_fork("OSError: the checkpoint cannot be written"), "the checkpoint cannot be written"),
         (of_a_fork("PermissionError: [Errno 13] Permission denied"), "[Errno 13] Permission denied"),
-        (
-            RuntimeError(ODD),
-            "deterministic=true: some_cuda_kernel does not have a deterministic implementation on this",
-        ),
-        (of_a_fork(f"RuntimeError: {ODD}"), "deterministic=true: some_cuda_kernel"),
         (RuntimeError(WORKER), "a process that prepares pictures has died"),
         (of_a_fork(f"RuntimeError: {WORKER}"), "a process that prepares pictures has died"),
         (RuntimeError(GLOO), "another process of this run has died"),
