@@ -28,10 +28,20 @@ def example(**changes):
         "versions": {"torch": "2.15.0"},
         "hardware": "one abacus",
         "phases": [
-            {"name": "train", "epochs": 2, "seconds": 12.5, "accuracy_after_cut": None, "accuracy": 0.9326},
+            {
+                "name": "train",
+                "epochs": 2,
+                "seconds": 12.5,
+                "accuracy_after_cut": None,
+                "accuracy": 0.9326,
+                "pictures_per_step": "256 (64 in each of 4 processes)",
+                "taken_over_from": "0",
+            },
             {"name": "finetune", "epochs": 3, "seconds": 20.0, "accuracy_after_cut": 0.4125, "accuracy": 0.9301},
         ],
         "choices": {"method": "chip", "sparsity": "macs_50"},
+        "commits": {"pruning_lit": "0123abc", "mynets": "4567def, with changes"},
+        "config": {"seed": 3, "train": {"epochs": 2}},
         "date": "2025-01-02T03:04:05",
     }
     return Report(**values | changes)
@@ -124,6 +134,8 @@ def test_the_document_tells_the_numbers_the_reasons_and_how_to_go_on():
         "one abacus",
         "torch 2.15.0",
         "method=chip, sparsity=macs_50",
+        "commit: pruning_lit 0123abc, mynets 4567def, with changes",
+        "configuration: all of it, resolved, under `config` in report.json",
         "| train (taken over from 0) | 2 | 256 (64 in each of 4 processes) | 12.5 | - | 93.26 % |",
         "| finetune | 3 | - | 20.0 | 41.25 % | 93.01 % |",
     ]:
