@@ -18,6 +18,7 @@ from pruning_lit.builder import build
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, cost, fill_scatters, insert_scatters, insert_selections, trace
 from pruning_lit.channels.stream import evaluating
+from pruning_lit.command_line.ranks import place
 from pruning_lit.command_line.trainer_options import require_trainer
 from pruning_lit.data import Pictures
 from pruning_lit.models import load_weights, start_afresh
@@ -56,7 +57,18 @@ def run(config: DictConfig, folder: Path) -> None:
         outcomes.append(PhaseRunner(config, folder, number, phase_names(config)).run(module, data))
     if _rank() == 0:
         remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
+        remarks += note_on_launcher(place()[1], config.trainer.num_nodes)
         leave_behind(config, folder, dense, net, data, outcomes, stopwatch, remarks)
+
+
+def note_on_launcher(processes: int, nodes: int) -> list[str]:
+    """A sentence for those who want to repeat a run whose command was started several times."""
+    if processes == 1:
+        return []
+    return [
+        f"A launcher such as torchrun has started the command in {processes} processes on {nodes} node(s), with one "
+        "folder for all (hydra.run.dir=…)."
+    ]
 
 
 def require_scatter(value: Any) -> None:

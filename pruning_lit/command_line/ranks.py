@@ -18,7 +18,7 @@ def in_one_folder(arguments: list[str], environment: Mapping[str, str] = os.envi
     Raises:
         ValueError: every process would make a folder of its own, named after its time.
     """
-    rank, size = _place(environment)
+    rank, size = place(environment)
     if size == 1:
         return arguments
     if not any(PLACED.match(word) for word in arguments):
@@ -31,8 +31,11 @@ def in_one_folder(arguments: list[str], environment: Mapping[str, str] = os.envi
     return [*arguments, "hydra.output_subdir=null", f"hydra.job.name=run_of_process_{rank}"]
 
 
-def _place(environment: Mapping[str, str]) -> tuple[int, int]:
-    """Which process this is, and of how many; those that Lightning starts itself have been told their folder."""
+def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Which process this is, and of how many that a launcher has started.
+
+    Those that Lightning starts itself have been told their folder, and do not count here.
+    """
     for rank, size in RANKS:
         if rank in environment and size in environment:
             return int(environment[rank]), int(environment[size])

@@ -1,11 +1,14 @@
 """The trainer's settings that would be refused late, in words of others, or not at all."""
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
 from pytorch_lightning.strategies import StrategyRegistry
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+STARTED_BY = ("WORLD_SIZE", "SLURM_NTASKS", "MASTER_ADDR")  # torchrun, srun, or by hand on every node
 #: What the phases and the group callbacks say themselves.
 SAID_ELSEWHERE = {
     "max_epochs": "the phases have epochs of their own, such as train.epochs",
@@ -20,12 +23,15 @@ SAID_ELSEWHERE = {
 }
 
 
-def require_trainer(trainer: DictConfig, every_n_steps: Any = None) -> None:
+def require_trainer(
+    trainer: DictConfig, every_n_steps: Any = None, environment: Mapping[str, str] = os.environ
+) -> None:
     """Refuse, before the data are read, what no training can go by.
 
     Args:
         trainer: the group ``trainer``, of the right kinds.
         every_n_steps: optimizer steps between two checkpoints within an epoch; None: none.
+        environment: in which a launcher says that it has started this process.
 
     Raises:
         ValueError: a number is out of its range, or something is said here that is said elsewhere.
@@ -33,6 +39,11 @@ def require_trainer(trainer: DictConfig, every_n_steps: Any = None) -> None:
     for key, reason in SAID_ELSEWHERE.items():
         if key in trainer:
             raise ValueError(f"trainer.{key} has no effect here: {reason}")
+    if trainer.get("num_nodes", 1) > 1 and not any(name in environment for name in STARTED_BY):
+        raise ValueError(
+            f"trainer.num_nodes={trainer.num_nodes}: start the command on every node by torchrun or srun, as "
+            "docs/many_runs.md shows; alone it would wait for the others for ever"
+        )
     for key in ("num_nodes", "accumulate_grad_batches"):
         if trainer.get(key) is not None and trainer[key] < 1:
             raise ValueError(f"trainer.{key} must be at least 1, got {trainer[key]}")

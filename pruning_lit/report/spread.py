@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from pruning_lit.report.jobs import CHOICES, FINISHED, Row, settings_of
 
 BUDGETS = tuple(f"sparsity.{each}" for each in ("reduction", "rate", "rates", "threshold"))
-TELLS_NOTHING = ("name", "logger", "callbacks", "checkpoint", "latency")  # of the result
+TELLS_NOTHING = ("name", "logger", "callbacks", "checkpoint", "latency", "shared", "allow_targets")  # of the result
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,12 @@ class Combination:
         return sorted(row["seed"] for row in self.rows)
 
     def spread(self, column: str) -> Spread | None:
-        """Mean and deviation of a column over the jobs that know it."""
-        return spread(row[column] for row in self.rows)
+        """Mean and deviation of a column over the seeds whose jobs know it; of a seed that was run twice the mean."""
+        values: dict[int, list[float]] = {}
+        for row in self.rows:
+            if row[column] is not None:
+                values.setdefault(row["seed"], []).append(row[column])
+        return spread(fmean(each) for each in values.values())
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:

@@ -1,6 +1,7 @@
 """What a sweep leaves behind: ``summary.csv``, ``summary.md``, ``pareto.png`` and ``widths.png``."""
 
 import csv
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ class SweepSummary(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Bring the summary up to date; Hydra skips :meth:`on_multirun_end` where an error of our own ends a job."""
-        if config.hydra.mode != RunMode.MULTIRUN:
+        if config.hydra.mode != RunMode.MULTIRUN or not _is_first():
             return
         path = write_summary(_sweep_folder(config))
         if job_return.status == JobStatus.FAILED or noted_failure(Path(config.hydra.runtime.output_dir)):
@@ -89,12 +90,19 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the summary and print it with its place; exit code 1 if a job has failed."""
+        if not _is_first():
+            return
         folder = _sweep_folder(config)
         rows = collect(folder)
         print_rows(rows, write_rows(rows, folder))
         if failed := sum(row["status"] == FAILED for row in rows):
             open_console().print(f"{failed} of {len(rows)} jobs have failed")
             sys.exit(1)
+
+
+def _is_first() -> bool:
+    """Of the processes that a launcher has started, which all go through the sweep."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _sweep_folder(config: DictConfig) -> Path:

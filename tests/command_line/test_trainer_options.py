@@ -37,3 +37,10 @@ def test_what_lightning_takes_is_left_to_it(devices, limit):
 def test_checkpoints_within_an_epoch_are_a_step_apart_at_least():
     with pytest.raises(ValueError, match=r"checkpoint\.every_n_steps must be at least 1"):
         require_trainer(OmegaConf.create({}), 0)
+
+
+def test_one_process_does_not_wait_for_other_nodes_that_nobody_has_started():
+    two = OmegaConf.create({"num_nodes": 2})
+    with pytest.raises(ValueError, match="start the command on every node by torchrun or srun"):
+        require_trainer(two, environment={})
+    require_trainer(two, environment={"WORLD_SIZE": "2", "RANK": "0"})

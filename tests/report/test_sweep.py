@@ -57,6 +57,16 @@ def test_the_summary_shows_mean_and_deviation_over_seeds(tmp_path):
     assert (tmp_path / "pareto.png").stat().st_size > 5000
 
 
+def test_a_seed_that_was_run_twice_is_one_sample(tmp_path):
+    job(tmp_path / "0", seed=1, accuracy=0.8)
+    job(tmp_path / "1", seed=1, accuracy=0.8)
+    (once,) = combine(collect(tmp_path))
+    assert once.spread("accuracy") == Spread(0.8, None, 1)
+    job(tmp_path / "2", seed=2, accuracy=0.6)
+    (combination,) = combine(collect(tmp_path))
+    assert combination.spread("accuracy") == Spread(pytest.approx(0.7), pytest.approx(0.02**0.5), 2)
+
+
 def test_differences_are_taken_seed_by_seed(tmp_path):
     job(tmp_path / "0", seed=0, before=0.8, accuracy=0.7)
     job(tmp_path / "1", seed=1, before=0.9, accuracy=0.8)
