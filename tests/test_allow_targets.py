@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pruning_lit import evaluate, export, inspect
 from pruning_lit.channels import save
 from pruning_lit.channels.trusted import trusted, within
-from pruning_lit.command_line.resume import with_resume
+from pruning_lit.command_line.resume import KEPT, with_resume
 from pruning_lit.command_line.targets import NAMES, WRITTEN_IN, names_allowed, permission, require_allowed
 from pruning_lit.configs import CONF
 from pruning_lit.system.preemption import Preempted
@@ -323,9 +323,9 @@ def swept(folder: Path, task: list[str], hydra: list[str]) -> Path:
 )
 def test_a_folder_cannot_allow_anything(tmp_path, word):
     folder = saved(tmp_path / "run", "seed=3", word)
-    assert with_resume([f"resume={folder}"]) == ["seed=3", f"hydra.run.dir={folder}"]
+    assert with_resume([f"resume={folder}"]) == ["seed=3", f"hydra.run.dir={folder}", KEPT]
     words = with_resume([f"resume={folder}", "allow_targets=[mynet]"])
-    assert words == ["seed=3", "allow_targets=[mynet]", f"hydra.run.dir={folder}"]
+    assert words == ["seed=3", "allow_targets=[mynet]", f"hydra.run.dir={folder}", KEPT]
     assert word not in with_resume([f"resume={swept(tmp_path / 'sweep', ['seed=1,2', word], [])}"])
 
 

@@ -23,7 +23,6 @@ OF_THE_RUN: dict[str, Any] = {
     "passes": int,
     "phases": str | Sequence[str],
     "channel_selection": bool,
-    "channel_scatter": bool | str,
     "on_nonfinite": str,
     "deterministic": bool,
     "shared": str | None,
@@ -45,7 +44,7 @@ WORDS = {
     Any: "anything",
 }
 BUILT = "a configuration with a _target_"
-HANDED_ON = {"pytorch_lightning.loggers.TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter"}  # other keywords
+HANDED_ON = {"pruning_lit.callbacks.event_files.EventFiles": "torch.utils.tensorboard.SummaryWriter"}  # other keywords
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 PLAIN = str | int | float | bool | Sequence
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from pruning_lit.report.console import open_console
 from pruning_lit.report.failure import noted_failure
-from pruning_lit.report.jobs import COLUMNS, FAILED, Row, collect
+from pruning_lit.report.jobs import COLUMNS, Row, collect
 from pruning_lit.report.pareto import pareto_figure
 from pruning_lit.report.plots import save
 from pruning_lit.report.record import JSON_NAME, WIDTHS_NAME
@@ -95,7 +95,7 @@ class SweepSummary(Callback):
         folder = _sweep_folder(config)
         rows = collect(folder)
         print_rows(rows, write_rows(rows, folder))
-        if failed := sum(row["status"] == FAILED for row in rows):
+        if failed := sum(noted_failure(folder / row["job"]) is not None for row in rows):  # finished before or not
             open_console().print(f"{failed} of {len(rows)} jobs have failed")
             sys.exit(1)
 
