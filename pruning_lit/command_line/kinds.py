@@ -102,16 +102,8 @@ def in_words(kind: Any) -> str:
         return " or ".join(sorted(plain, key=lambda word: ", each" in word))  # lists last: null is none of their parts
     if origin is Literal:
         return " or ".join(_as_typed(part) for part in parts)
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a text",
-        NoneType: "null",
-        Path: "a path",
-    }
-    if origin in names:
-        return names[origin]
+    if origin in WORDS:
+        return WORDS[origin]
     if isinstance(origin, type) and issubclass(origin, Sequence | set):
         return f"a list, each {in_words(parts[0])}" if parts else "a list"
     if isinstance(origin, type) and issubclass(origin, Mapping):
