@@ -18,7 +18,6 @@ from pruning_lit.builder import build
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, cost, fill_scatters, insert_scatters, insert_selections, trace
 from pruning_lit.channels.stream import evaluating
-from pruning_lit.command_line.ranks import place
 from pruning_lit.command_line.trainer_options import require_trainer
 from pruning_lit.data import Pictures
 from pruning_lit.models import load_weights, start_afresh
@@ -29,6 +28,7 @@ from pruning_lit.phases.runner import PhaseOutcome, PhaseRunner
 from pruning_lit.report import Stopwatch
 from pruning_lit.result import leave_behind, note_on_filled
 from pruning_lit.system.described import described
+from pruning_lit.system.launcher import place
 from pruning_lit.tasks import require_logits
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,9 @@ def run(config: DictConfig, folder: Path) -> None:
     check(phases, dense, data, epoch_steps(config, data))
     stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
+    names = phase_names(config)
     for number, module in enumerate(phases.values(), start=1):
-        outcomes.append(PhaseRunner(config, folder, number, phase_names(config)).run(module, data))
+        outcomes.append(PhaseRunner(config, folder, number, names).run(module, data))
     if _rank() == 0:
         remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)

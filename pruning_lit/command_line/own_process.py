@@ -4,7 +4,6 @@ Lightning starts the further processes of ``trainer=ddp`` by running the command
 command is the whole sweep. Started alone, a job has a command of its own.
 """
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +17,6 @@ from pruning_lit.phases.shared import shared_root
 from pruning_lit.report.failure import noted_failure
 from pruning_lit.report.record import JSON_NAME
 from pruning_lit.system.preemption import Preempted
-
-log = logging.getLogger(__name__)
 
 
 def starts_processes_by_its_command(config: DictConfig) -> bool:

@@ -4,8 +4,9 @@ import os
 import re
 from collections.abc import Mapping
 
+from pruning_lit.system.launcher import place
+
 PLACED = re.compile(r"\+*hydra\.(run|sweep)\.dir=|resume=")
-RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))  # torchrun, srun
 
 
 def in_one_folder(arguments: list[str], environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -29,14 +30,3 @@ def in_one_folder(arguments: list[str], environment: Mapping[str, str] = os.envi
     if rank == 0:
         return arguments
     return [*arguments, "hydra.output_subdir=null", f"hydra.job.name=run_of_process_{rank}"]
-
-
-def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Which process this is, and of how many that a launcher has started.
-
-    Those that Lightning starts itself have been told their folder, and do not count here.
-    """
-    for rank, size in RANKS:
-        if rank in environment and size in environment:
-            return int(environment[rank]), int(environment[size])
-    return 0, 1

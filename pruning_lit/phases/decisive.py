@@ -41,7 +41,7 @@ def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in others} | {"phases": list(keys)}
 
 
-def everything(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+def exact_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     """The same, and what ought not to matter but might to the last bit: devices, precision, callbacks."""
     settings = plain_data(config)
     return phase_settings(config, keys) | {key: settings.get(key) for key in ("trainer", "callbacks", "on_nonfinite")}

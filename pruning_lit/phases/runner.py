@@ -33,7 +33,7 @@ from pruning_lit.channels.plain_data import WantsToRunCode, read_plain
 from pruning_lit.command_line.way_on import way_on
 from pruning_lit.data import Pictures
 from pruning_lit.phases.batch import Batch, in_words
-from pruning_lit.phases.decisive import everything, phase_settings
+from pruning_lit.phases.decisive import exact_settings, phase_settings
 from pruning_lit.phases.shared import SharedPhase, shared_root
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
@@ -87,7 +87,7 @@ class PhaseRunner:
         self.metrics = folder / "metrics.csv"
         self.settings = phase_settings(config, keys)
         root = shared_root(config) if number < len(phases) else None  # what the last one leads to is the run's alone
-        self.shared = SharedPhase(root, self.name, everything(config, keys)) if root else None
+        self.shared = SharedPhase(root, self.name, exact_settings(config, keys)) if root else None
 
     def run(self, module: Training, data: Pictures) -> PhaseOutcome:
         """Train to the end of the phase, unless that has been done, and leave the result in ``module.net``.

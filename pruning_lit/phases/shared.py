@@ -26,7 +26,8 @@ NETWORKS = ("best.ckpt", "last.ckpt")
 def shared_root(config: DictConfig) -> Path | None:
     """Folder of what is shared: the one that is named, else the sweep's; None: this process shares nothing.
 
-    Where a launcher has started several processes all would have to come to the same decision, and hardly could.
+    Where there are several processes already (a launcher's, or Lightning's own from the second phase on) all would
+    have to come to the same decision, and hardly could.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1:
         return None

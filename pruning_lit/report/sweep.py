@@ -1,7 +1,6 @@
 """What a sweep leaves behind: ``summary.csv``, ``summary.md``, ``pareto.png`` and ``widths.png``."""
 
 import csv
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from pruning_lit.report.side_by_side import comparable, side_by_side_figure
 from pruning_lit.report.spread import Combination, combine
 from pruning_lit.report.summary import console_tables, markdown, without_figures
 from pruning_lit.system.atomic import replacing, write_text
+from pruning_lit.system.launcher import place
 
 PARETO_NAME = "pareto.png"
 
@@ -102,7 +102,8 @@ class SweepSummary(Callback):
 
 def _is_first() -> bool:
     """Of the processes that a launcher has started, which all go through the sweep."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    rank, _ = place()
+    return rank == 0
 
 
 def _sweep_folder(config: DictConfig) -> Path:

@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from pruning_lit.configs import CONF
-from pruning_lit.phases.decisive import decisive_settings, everything, phase_settings
+from pruning_lit.phases.decisive import decisive_settings, exact_settings, phase_settings
 
 
 def composed(*overrides):
@@ -17,7 +17,7 @@ def composed(*overrides):
 
 def same_training(*overrides, before=()):
     keys = ["train"]
-    return everything(composed(*before), keys) == everything(composed(*before, *overrides), keys)
+    return exact_settings(composed(*before), keys) == exact_settings(composed(*before, *overrides), keys)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,11 @@ def test_a_pruning_phase_depends_on_criterion_and_sparsity():
 def test_the_penalised_scales_depend_on_the_sparsity_and_so_does_sparsity_training():
     words = ("method=network_slimming", "sparsity=global")
     keys = ["train", "sparsify"]
-    first, second = (everything(composed(*words, f"sparsity.rate={rate}"), keys) for rate in (0.4, 0.6))
+    first, second = (exact_settings(composed(*words, f"sparsity.rate={rate}"), keys) for rate in (0.4, 0.6))
     assert first != second
-    assert everything(composed(*words), ["train"]) == everything(composed(*words, "sparsity.rate=0.9"), ["train"])
+    assert exact_settings(composed(*words), ["train"]) == exact_settings(
+        composed(*words, "sparsity.rate=0.9"), ["train"]
+    )
 
 
 def test_settings_of_the_machine_do_not_belong_to_the_result():

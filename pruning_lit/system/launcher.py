@@ -1,0 +1,17 @@
+"""What torchrun or srun tells the processes that it starts."""
+
+import os
+from collections.abc import Mapping
+
+RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))  # torchrun, srun
+
+
+def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Which process this is, and of how many that a launcher has started.
+
+    Those that Lightning starts itself have been told their folder, and do not count here.
+    """
+    for rank, size in RANKS:
+        if rank in environment and size in environment:
+            return int(environment[rank]), int(environment[size])
+    return 0, 1
