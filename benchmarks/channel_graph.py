@@ -33,7 +33,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from pruning_lit.channels import ChannelGraph, Kept, narrow, trace
-from pruning_lit.report.machine import hardware, versions
+from pruning_lit.measure.machine import hardware, versions
 
 HEADINGS = ("network", "trace s", "rank s", "narrow s", "ours s", "theirs s", "theirs / ours", "theirs")
 SAME = "the same network"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels import ChannelGraph, cost, mask, narrow, trace, verify
-from pruning_lit.report.machine import hardware, versions
+from pruning_lit.measure.machine import hardware, versions
 
 HEADINGS = (
     "network", "groups", "prunable channels", "error", "parameters left", "MACs left", "trace s", "cut s", "protected"

@@ -30,15 +30,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pruning_lit.callbacks.dormant import Dormancy, Masked, Narrowed
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost_of_widths, trace
-from pruning_lit.channels.shortcuts import insert_scatters
-from pruning_lit.criteria.makers import made_by_several
+from pruning_lit.channels.insertion.shortcuts import insert_scatters
+from pruning_lit.criteria.producers import made_by_several
+from pruning_lit.methods.chex.budgets import ChannelBudgets, RegrowSampling, regrow_share
+from pruning_lit.methods.chex.decision import Explorer, Stage
+from pruning_lit.methods.chex.dormancy import Dormancy, Masked, Narrowed
 from pruning_lit.models import cifar_resnet, torchvision_model
 from pruning_lit.sparsity.dense import Dense
-from pruning_lit.sparsity.exploration import ChannelBudgets, RegrowSampling, regrow_share
 from pruning_lit.sparsity.limits import Limits
-from pruning_lit.sparsity.stage import Explorer, Stage
 
 SPARSITY, INIT_REGROW = 0.7, 0.3
 

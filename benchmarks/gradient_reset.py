@@ -23,9 +23,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning_lit.channels import compactors, insert_compactors, trace
-from pruning_lit.criteria import CompactorNorm
+from pruning_lit.methods.resrep import CompactorNorm
+from pruning_lit.methods.resrep.phase import reset_gradients
 from pruning_lit.models import cifar_resnet, torchvision_model
-from pruning_lit.phases.gradient_reset import reset_gradients
 
 PROMISE = 1.10  # times the ratio of the MACs
 PULL = 1e-4  # as published

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pruning_lit.criteria.redundancy_graph import decompose, similarity
-from pruning_lit.report.machine import hardware
+from pruning_lit.criteria.redundancy_graph.decomposition import decompose, similarity
+from pruning_lit.measure.machine import hardware
 
 PICTURES = 100
 THRESHOLD = 0.7

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pruning_lit.criteria import BatchNormScale
+from pruning_lit.methods.network_slimming import SparsityTraining
+from pruning_lit.methods.network_slimming.phase import pull_scales
 from pruning_lit.models import cifar_densenet, preresnet, vgg_bn
-from pruning_lit.phases import Constant, SparsityTraining, Training
-from pruning_lit.phases.sparsity_training import pull_scales
+from pruning_lit.phases import Constant, Training
 from pruning_lit.sparsity import Global
 from pruning_lit.tasks import Classification
 

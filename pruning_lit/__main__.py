@@ -15,10 +15,10 @@ log = logging.getLogger("pruning_lit")
 
 def _run(config: DictConfig, folder: Path) -> None:
     """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued."""
-    from pruning_lit.command_line.own_process import run_alone, starts_processes_by_its_command
-    from pruning_lit.experiment import run  # late: --help and shell completion need not load torch
-    from pruning_lit.phases.decisive import decisive_settings
-    from pruning_lit.report.finished import finished_with, is_finished, note_finished
+    from pruning_lit.runs.experiment import run  # late: --help and shell completion need not load torch
+    from pruning_lit.runs.job_process import run_alone, starts_processes_by_its_command
+    from pruning_lit.runs.settings import decisive_settings
+    from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
 
     hydra = HydraConfig.get()
     finished_before = hydra.mode == RunMode.MULTIRUN and finished_with(folder) is not None

@@ -14,19 +14,19 @@ from torch import nn
 
 from pruning_lit.channels import Cost, cost, trace
 from pruning_lit.command_line.command import command
-from pruning_lit.command_line.kinds import require_kinds
-from pruning_lit.command_line.own_network import NAMED, TARGET
+from pruning_lit.command_line.custom_network import NAMED, TARGET
+from pruning_lit.command_line.setting_types import require_kinds
 from pruning_lit.data import Pictures
-from pruning_lit.experiment import open_data, require_fit
-from pruning_lit.phases.runner import on_gpu
-from pruning_lit.report import hardware, versions
-from pruning_lit.report.console import open_console
-from pruning_lit.report.evaluation import Evaluated, Evaluation, evaluation_table, explanation
-from pruning_lit.report.forward_pass import ForwardPass, forward_passes
-from pruning_lit.report.memory import COUNTED
-from pruning_lit.stored_network import NetworkFile, PhaseCheckpoint, needs_builder, open_stored
+from pruning_lit.measure.forward_pass import ForwardPass, forward_passes
+from pruning_lit.measure.machine import hardware, versions
+from pruning_lit.measure.memory import COUNTED
+from pruning_lit.reports.console import open_console
+from pruning_lit.reports.evaluation import Evaluated, Evaluation, evaluation_table, explanation
+from pruning_lit.runs.experiment import open_data, require_fit
+from pruning_lit.runs.phase_runner import on_gpu
+from pruning_lit.runs.preprocessing import Normalisation, TrainedOn
+from pruning_lit.runs.stored import NetworkFile, PhaseCheckpoint, needs_builder, open_stored
 from pruning_lit.tasks import Classification, evaluate
-from pruning_lit.trained_on import Normalisation, TrainedOn
 
 Stored = NetworkFile | PhaseCheckpoint
 

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from pruning_lit.channels.artefact import load, read
+from pruning_lit.command_line.custom_network import import_from_current_folder
 from pruning_lit.command_line.errors import ending_in_a_sentence
-from pruning_lit.command_line.own_network import import_from_current_folder
 from pruning_lit.command_line.targets import names_allowed, require_allowed
-from pruning_lit.network_file import network_file, user_built
+from pruning_lit.runs.network_file import network_file, user_built
 from pruning_lit.system.atomic import replacing
-from pruning_lit.system.described import described
+from pruning_lit.system.one_line import described
 
 OPTIONS = ("path", "format", "input_shape", "allow_targets")  # and those of arch
 CIFAR = (3, 32, 32)

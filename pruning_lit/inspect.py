@@ -14,17 +14,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from pruning_lit.builder import build
 from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_selections, trace
 from pruning_lit.command_line.command import command
 from pruning_lit.criteria import Criterion, Magnitude, NotYet
-from pruning_lit.experiment import forward_once, require_scatter, require_seed
-from pruning_lit.input_shape import expected_input
+from pruning_lit.data.expected import expected_input
+from pruning_lit.methods.chex.phase import alike, explored
 from pruning_lit.models import load_weights
-from pruning_lit.phases.exploration import alike, explored
-from pruning_lit.report import save, widths_figure
-from pruning_lit.report.console import open_console
-from pruning_lit.report.groups import (
+from pruning_lit.reports.console import open_console
+from pruning_lit.reports.groups import (
     CONVENTION,
     TOGETHER,
     cost_table,
@@ -33,6 +30,9 @@ from pruning_lit.report.groups import (
     planned_groups,
     prediction_table,
 )
+from pruning_lit.reports.plots import save, widths_figure
+from pruning_lit.runs.builder import build
+from pruning_lit.runs.experiment import forward_once, require_scatter, require_seed
 from pruning_lit.sparsity import Plan, Sparsity, Uniform
 
 

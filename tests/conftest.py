@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.places import ROOT
+
 # One thread: tiny networks gain nothing from more, tests run side by side, and a process that is forked from one whose
 # OpenMP has threads waits for them for ever.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,7 +34,7 @@ TINY = (
 
 
 #: Real networks, pictures and vectors that are not a part of the repository; the variable names their folder `data`.
-SHARED = Path(os.environ.get("PRUNING_LIT_DATA", Path(__file__).parents[2] / "shared" / "data")).parent
+SHARED = Path(os.environ.get("PRUNING_LIT_DATA", ROOT.parent / "shared" / "data")).parent
 
 
 def shared_file(path: str) -> Path:

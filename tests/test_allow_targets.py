@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 
 from pruning_lit import evaluate, export, inspect
 from pruning_lit.channels import save
-from pruning_lit.channels.trusted import trusted, within
+from pruning_lit.command_line.configs import CONF
 from pruning_lit.command_line.resume import KEPT, with_resume
 from pruning_lit.command_line.targets import NAMES, WRITTEN_IN, names_allowed, permission, require_allowed
-from pruning_lit.configs import CONF
 from pruning_lit.system.preemption import Preempted
+from pruning_lit.system.trusted import trusted, within
 from tests.conftest import TINY
 
 ONES_OWN = """
@@ -97,9 +97,9 @@ def test_what_people_put_into_configs_needs_no_permission(target):
         "torchvision.models._api.load_state_dict_from_url",
         "torchvision.models.resnet.partial",
         "torch.optim.optimizer.Path",
-        "pruning_lit.builder.build",  # resolves any name it is given
-        "pruning_lit.builder._constructor",
-        "pruning_lit.phases.runner.instantiate",
+        "pruning_lit.runs.builder.build",  # resolves any name it is given
+        "pruning_lit.runs.builder._constructor",
+        "pruning_lit.runs.phase_runner.instantiate",
         "pruning_lit.system.atomic.write_text",  # writes any file
         "pytorch_lightning.loggers.csv_logs.save_hparams_to_yaml",
         "pytorch_lightning.callbacks.ModelCheckpoint.load_state_dict",  # no class or function of a module
@@ -294,7 +294,7 @@ def test_the_command_told_on_leaving_allows_what_was_allowed(cli, own, monkeypat
     def leave(*_: object) -> None:
         raise Preempted
 
-    monkeypatch.setattr("pruning_lit.experiment.run", leave)
+    monkeypatch.setattr("pruning_lit.runs.experiment.run", leave)
     code, printed = cli(f"arch._target_={own}.net", f"allow_targets=[{own}]", "hydra.run.dir=run")
     assert code == 0
     assert f"python -m pruning_lit resume=run allow_targets=[{own}]" in " ".join(printed.split()).replace(

@@ -3,7 +3,6 @@
 import json
 import re
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,15 +17,16 @@ from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.channels import ChannelGraph, cost_of_widths, trace
 from pruning_lit.criteria import Criterion
-from pruning_lit.experiment import build_phases, check
-from pruning_lit.phases import GradientReset, Schedule, Training
+from pruning_lit.methods.resrep import GradientReset
+from pruning_lit.phases import Schedule, Training
 from pruning_lit.phases.epoch_steps import EpochSteps
+from pruning_lit.runs.experiment import build_phases, check
 from pruning_lit.sparsity import Dense, Sparsity
+from tests.places import CONF, VECTORS
 
-CONF = Path(__file__).parents[1] / "conf"
-TABLES = json.loads((Path(__file__).parent / "golden" / "chip" / "tables.json").read_text())
+TABLES = json.loads((VECTORS / "chip" / "tables.json").read_text())
 #: Steps and rates of the runs published with ResRep, recorded from its release.
-SCHEDULES = json.loads((Path(__file__).parent / "golden" / "resrep" / "schedule.json").read_text())
+SCHEDULES = json.loads((VECTORS / "resrep" / "schedule.json").read_text())
 #: Pictures of ten classes, as far as a network is concerned.
 TEN_CLASSES = SimpleNamespace(num_classes=10, example=torch.zeros(1, 3, 32, 32))
 #: The tables' names of networks: those here, and the pictures they are counted on.

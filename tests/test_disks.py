@@ -20,7 +20,7 @@ from pruning_lit.callbacks import AtomicCheckpointIO
 from pruning_lit.callbacks.event_files import EventFiles
 from pruning_lit.command_line.resume import with_resume
 from pruning_lit.data.cache import write_cache
-from pruning_lit.report.plots import save as save_figure
+from pruning_lit.reports.plots import save as save_figure
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.disk import quiet_threads
 from pruning_lit.system.log_file import LogFile

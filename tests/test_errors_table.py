@@ -2,15 +2,15 @@
 
 import importlib
 import sys
-from pathlib import Path
 from time import perf_counter
 
 import pytest
 
 from tests.bad_inputs import CASES, BadInput, make_files, row, sentences
+from tests.places import ROOT
 
-TABLE = Path(__file__).parents[1] / "docs" / "errors.md"
-MODULES = {"pruning_lit": "pruning_lit.__main__", "pruning_lit.report": "pruning_lit.report.__main__"}
+TABLE = ROOT / "docs" / "errors.md"
+MODULES = {"pruning_lit": "pruning_lit.__main__", "pruning_lit.report": "pruning_lit.report"}
 MOST_SECONDS = 20.0
 SLOW = ("more processes than pictures",)  # nine are begun
 

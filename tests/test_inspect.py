@@ -9,10 +9,10 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from pruning_lit.channels import cost, cost_of_widths, insert_scatters, narrow, trace
-from pruning_lit.configs import CONF
+from pruning_lit.command_line.configs import CONF
 from pruning_lit.criteria import Magnitude
 from pruning_lit.data import Digits
-from pruning_lit.input_shape import DATASETS, expected_input
+from pruning_lit.data.expected import DATASETS, expected_input
 from pruning_lit.models import cifar_resnet
 from pruning_lit.sparsity import Macs
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pruning_lit.configs import CONF
+from pruning_lit.command_line.configs import CONF
 from tests.conftest import TINY, read_report, run_command, start
 from tests.test_faults import EVERY, wait_for
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from pruning_lit import evaluate, export
 from pruning_lit.channels import load
-from pruning_lit.channels.plain_data import WantsToRunCode, code_in, read_plain
 from pruning_lit.models import cifar_resnet, load_weights
+from pruning_lit.system.plain_data import WantsToRunCode, code_in, read_plain
 from tests.conftest import TINY
 
 SYSTEM = f"{os.name}.system"  # the name under which os.system is pickled
@@ -173,7 +173,10 @@ def test_plain_data_of_all_kinds_is_not_accused():
         {"_target_": "os.system", "command": "touch executed"},
         {"_target_": "pathlib.Path.touch", "self": "executed"},
         {"_target_": "pruning_lit.models.torchvision.inspect.os.system", "command": "touch executed"},
-        {"_target_": "pruning_lit.builder.build", "arch": {"_target_": "os.system", "command": "touch executed"}},
+        {
+            "_target_": "pruning_lit.runs.builder.build",
+            "arch": {"_target_": "os.system", "command": "touch executed"},
+        },
         {"_target_": "builtins.eval", "_args_": ["open('executed', 'w')"]},
         {"_target_": "functools.partial", "_args_": ["os.system"], "_partial_": True},
         {"_target_": "hydra.utils.get_method", "path": "os.system"},

@@ -8,10 +8,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from pruning_lit.builder import build, own_call, recipe
 from pruning_lit.channels import load
-from pruning_lit.command_line.own_network import as_typed, with_own_network
-from pruning_lit.experiment import forward_once
+from pruning_lit.command_line.custom_network import as_typed, with_own_network
+from pruning_lit.runs.builder import build, own_call, recipe
+from pruning_lit.runs.experiment import forward_once
 from tests.conftest import TINY, read_report, run_command
 
 CODE = """

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from pruning_lit.report import Figures, Report
-from pruning_lit.report.__main__ import main
+from pruning_lit.report import main
+from pruning_lit.reports import Figures, Report
 from tests.conftest import environment
 
 CHOICES = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half"}

@@ -7,7 +7,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
-from pruning_lit.callbacks.carry import carry_averages, carry_optimizers
+from pruning_lit.callbacks.optimizer_state import carry_averages, carry_optimizers
 from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, verify
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pruning_lit.callbacks.execution import Execution
 from pruning_lit.channels import ChannelGraph, ChannelRelabel, ChannelSelect, Kept, narrow, trace, verify
-from pruning_lit.channels.cut import NOT_MASKED, Removal
+from pruning_lit.channels.surgery.cut import NOT_MASKED, Removal
 
 
 class Masking(Execution):

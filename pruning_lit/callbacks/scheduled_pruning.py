@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from pruning_lit.callbacks.agreement import require_same_on_all_ranks
-from pruning_lit.callbacks.carry import rewrap, share_buffers
 from pruning_lit.callbacks.execution import Execution, Narrowing
 from pruning_lit.callbacks.masking import Masking
+from pruning_lit.callbacks.optimizer_state import rewrap, share_buffers
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, cost, gone, trace
 from pruning_lit.criteria import Criterion

@@ -1,24 +1,23 @@
 """Which channels hang together, and how to remove them. Usable on its own, without Lightning or Hydra."""
 
 from pruning_lit.channels.artefact import load, save
-from pruning_lit.channels.branch import ResidualBranch
-from pruning_lit.channels.compactor import Compactor, Seat, attach_compactors, compactors, insert_compactors
-from pruning_lit.channels.cost import Cost, cost, cost_of_widths
-from pruning_lit.channels.cut import Move, Moves, Removal
-from pruning_lit.channels.filling import fill_scatters
-from pruning_lit.channels.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Maker, Tap
-from pruning_lit.channels.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
-from pruning_lit.channels.scatters import attach_scatters
-from pruning_lit.channels.selections import attach_selections
-from pruning_lit.channels.shortcuts import insert_scatters
-from pruning_lit.channels.sites import insert_selections
-from pruning_lit.channels.stream import observe
-from pruning_lit.channels.surgery import mask, narrow
-from pruning_lit.channels.survivors import Gone, Survivors, gone
-from pruning_lit.channels.trace import trace
-from pruning_lit.channels.verify import verify
-from pruning_lit.channels.widen import Regrowth, widen
-from pruning_lit.channels.widths import adopt, adopt_on_load
+from pruning_lit.channels.insertion.fill import fill_scatters
+from pruning_lit.channels.insertion.norm_inputs import insert_selections
+from pruning_lit.channels.insertion.shortcuts import insert_scatters
+from pruning_lit.channels.modules.branch import ResidualBranch
+from pruning_lit.channels.modules.compactor import Compactor, Seat, attach_compactors, compactors, insert_compactors
+from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
+from pruning_lit.channels.modules.scatters import attach_scatters
+from pruning_lit.channels.modules.selections import attach_selections
+from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths
+from pruning_lit.channels.surgery.cut import Move, Moves, Removal
+from pruning_lit.channels.surgery.history import Gone, Survivors, gone
+from pruning_lit.channels.surgery.narrow import mask, narrow, verify
+from pruning_lit.channels.surgery.trace import trace
+from pruning_lit.channels.surgery.widen import Regrowth, widen
+from pruning_lit.channels.surgery.widths import adopt, adopt_on_load
+from pruning_lit.channels.tracing.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Maker, Tap
+from pruning_lit.channels.tracing.operations import observe
 
 __all__ = [
     "Branch",

@@ -9,12 +9,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pruning_lit.channels.compactor import COMPACTOR
-from pruning_lit.channels.plain_data import refuse_code
-from pruning_lit.channels.trusted import trusted_builder
-from pruning_lit.channels.widths import adopt
+from pruning_lit.channels.modules.compactor import COMPACTOR
+from pruning_lit.channels.surgery.widths import adopt
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.disk import why
+from pruning_lit.system.plain_data import refuse_code
+from pruning_lit.system.trusted import trusted_builder
 
 FORMAT = "pruning_lit/1"
 START_WEIGHTS = ("weights", "pretrained", "checkpoint")  # arguments by which builders would fetch weights

@@ -13,17 +13,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from pruning_lit.command_line.configs import CONF
+from pruning_lit.command_line.custom_network import import_from_current_folder, with_own_network
 from pruning_lit.command_line.errors import ending_in_a_sentence, sentence
-from pruning_lit.command_line.kinds import require_kinds
 from pruning_lit.command_line.outputs import telling_of_outputs
-from pruning_lit.command_line.own_network import import_from_current_folder, with_own_network
 from pruning_lit.command_line.ranks import in_one_folder
 from pruning_lit.command_line.resume import MULTIRUN
-from pruning_lit.command_line.way_on import way_on
-from pruning_lit.configs import CONF
-from pruning_lit.system.described import described
+from pruning_lit.command_line.setting_types import require_kinds
 from pruning_lit.system.disk import quiet_threads
+from pruning_lit.system.one_line import described
 from pruning_lit.system.preemption import Preempted, leaving_on_signal, passing_on
+from pruning_lit.system.resume_hint import way_on
 
 log = logging.getLogger("pruning_lit")
 
@@ -44,7 +44,7 @@ def command(
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def job(config: DictConfig) -> None:
         from pruning_lit.command_line.targets import names_allowed, require_allowed, typed
-        from pruning_lit.report.failure import forget_failure, note_failure  # late: --help need not load torch
+        from pruning_lit.sweeps.failure import forget_failure, note_failure  # late: --help need not load torch
 
         folder = Path(HydraConfig.get().runtime.output_dir)
         allowing = typed(HydraConfig.get().overrides.task)

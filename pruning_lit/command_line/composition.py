@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from pruning_lit.configs import choices
+from pruning_lit.command_line.configs import choices
 
 LAUNCHERS = 'pip install "pruning_lit[sweeps]"'
 TYPES = {"NoneType": "null", "int": "a number", "float": "a number", "bool": "true or false", "dict": "a mapping"}

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pruning_lit.configs import CONF
+from pruning_lit.command_line.configs import CONF
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.disk import require_room
 

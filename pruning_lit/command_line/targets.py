@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pruning_lit.channels.trusted import trusted, within
+from pruning_lit.system.trusted import trusted, within
 
 KEY = "allow_targets"
 TYPED = re.compile(rf"\+{{0,2}}{KEY}=")
@@ -20,6 +20,7 @@ ROOMS = (
     "pruning_lit.callbacks",
     "pruning_lit.criteria",
     "pruning_lit.data",
+    "pruning_lit.methods",
     "pruning_lit.models",
     "pruning_lit.phases",
     "pruning_lit.sparsity",
@@ -34,7 +35,7 @@ LIGHTNING = (
 )
 NAMES = (
     *ROOMS,
-    "pruning_lit.report.Stopwatch",  # not all of the room: parts of it write files wherever they are told to
+    "pruning_lit.measure.Stopwatch",  # not all of the room: parts of it write files wherever they are told to
     "torch.nn",
     "torch.optim",
     "torchvision.models",
@@ -44,7 +45,7 @@ NAMES = (
 )
 WRITTEN_IN = (
     *ROOMS,
-    "pruning_lit.report.measure",
+    "pruning_lit.measure.stopwatch",
     "torch.nn",
     "torch.optim",
     "torchvision.models",

@@ -4,10 +4,9 @@ from pruning_lit.criteria.base import Calibration, Criterion, NotYet
 from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold
 from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
 from pruning_lit.criteria.column_subset import ColumnSubset
-from pruning_lit.criteria.compactor_norm import CompactorNorm
 from pruning_lit.criteria.magnitude import Magnitude
 from pruning_lit.criteria.noise import Random
-from pruning_lit.criteria.redundancy import RedundancyGraph, RedundancyScores
+from pruning_lit.criteria.redundancy_graph.criterion import RedundancyGraph, RedundancyScores
 from pruning_lit.criteria.spatial_information import SpatialInformation
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "Calibration",
     "ChannelIndependence",
     "ColumnSubset",
-    "CompactorNorm",
     "Criterion",
     "Magnitude",
     "NotYet",

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.criteria.base import Calibration, Criterion
-from pruning_lit.criteria.makers import is_padded
+from pruning_lit.criteria.producers import is_padded
 
 
 def global_threshold(scales: Sequence[Tensor], percent: float) -> tuple[Tensor, list[Tensor]]:

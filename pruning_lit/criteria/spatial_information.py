@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.criteria.base import Calibration, Criterion
-from pruning_lit.criteria.deciders import NO_CONVOLUTION, SELECTED, candidates
 from pruning_lit.criteria.gather import calibration_batches, mean_scores
+from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, candidates
 
 
 @torch.no_grad()

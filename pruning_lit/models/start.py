@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelRelabel
-from pruning_lit.channels.branch import MARK
+from pruning_lit.channels.modules.branch import MARK
 
 
 def kaiming_convolutions(model: nn.Module) -> None:

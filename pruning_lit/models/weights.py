@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelRelabel, adopt
-from pruning_lit.channels.plain_data import WantsToRunCode, read_plain, refuse_code
 from pruning_lit.models.published import published_weights
 from pruning_lit.models.slimming_checkpoint import adopt_widths, clash_of_widths, is_released_form, translated
+from pruning_lit.system.plain_data import WantsToRunCode, read_plain, refuse_code
 
 OWN_FILES = (".safetensors", ".ckpt")  # may hold a network that is narrower than it was built
 NESTINGS = ("state_dict", "model", "net")

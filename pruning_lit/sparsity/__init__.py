@@ -2,9 +2,9 @@
 
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.global_budgets import Global, Macs
 from pruning_lit.sparsity.layerwise import Layerwise
 from pruning_lit.sparsity.limits import Limits
-from pruning_lit.sparsity.ordered import Global, Macs
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.population import Population
 from pruning_lit.sparsity.rates import parse_rates

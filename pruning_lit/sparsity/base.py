@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost, cost_of_widths
-from pruning_lit.channels.cost import Convention
+from pruning_lit.channels.surgery.cost import Convention
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.emptied import emptied, removed_branches, told

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pruning_lit.channels import ChannelGraph, cost_of_widths
-from pruning_lit.channels.cost import Convention
+from pruning_lit.channels.surgery.cost import Convention
 
 
 @dataclass(frozen=True)

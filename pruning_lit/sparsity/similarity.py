@@ -10,8 +10,8 @@ import torch
 
 from pruning_lit.channels import ChannelGraph
 from pruning_lit.criteria import Criterion, RedundancyGraph, RedundancyScores
-from pruning_lit.criteria.redundancy import Redundancy
-from pruning_lit.criteria.redundancy_graph import Round, decomposition, require_threshold, survivors
+from pruning_lit.criteria.redundancy_graph.criterion import Redundancy
+from pruning_lit.criteria.redundancy_graph.decomposition import Round, decomposition, require_threshold, survivors
 from pruning_lit.sparsity.base import Ranking, Scores, Sparsity
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.rates import parse_rate

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from pruning_lit.channels.stream import evaluating
+from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.tasks.classification import Classification
 
 

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from chance import random_kept, randomise
 from safetensors.torch import save_file
 from torch import nn
 
 from pruning_lit.channels import adopt_on_load, load, narrow, save, trace
 from pruning_lit.models import cifar_resnet, torchvision_model
+from tests.channels.chance import random_kept, randomise
 
 RESNET8 = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8, "num_classes": 10}
 

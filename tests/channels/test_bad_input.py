@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from constructions import Residual
 from torch import nn
 
 from pruning_lit.channels import ChannelGraph, cost, mask, narrow, trace
+from tests.channels.constructions import Residual
 
 PICTURE = torch.zeros(1, 3, 6, 6)
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from chance import random_kept, randomise
 from torch import nn
 from torchvision.models import DenseNet
 
 from pruning_lit.channels import narrow, trace, widen
 from pruning_lit.models import cifar_resnet, torchvision_model
+from tests.channels.chance import random_kept, randomise
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet20, select": lambda: cifar_resnet(20, stem="select"),

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from chance import random_kept, randomise
-from constructions import PRUNABLE, Built
 
 from pruning_lit.channels import cost, mask, narrow, trace, verify
+from tests.channels.chance import random_kept, randomise
+from tests.channels.constructions import PRUNABLE, Built
 
 DRAWS = 4
 

@@ -1,19 +1,19 @@
 """Really narrowed networks have the integers behind CHIP's tables; three independent counts agree."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from chance import random_scores
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning_lit.channels import Cost, cost, narrow, trace
 from pruning_lit.models import cifar_resnet, torchvision_model, vgg_bn
 from pruning_lit.sparsity import Layerwise
+from tests.channels.chance import random_scores
+from tests.places import VECTORS
 
-TABLES = Path(__file__).parents[1] / "golden" / "chip" / "tables.json"
+TABLES = VECTORS / "chip" / "tables.json"
 ROWS = json.loads(TABLES.read_text())["rows"]
 UNPRUNED = "[0.]*100"
 

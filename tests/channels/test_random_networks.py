@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from chance import randomise
-from constructions import shuffled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning_lit.channels import cost, mask, narrow, trace, verify
+from tests.channels.chance import randomise
+from tests.channels.constructions import shuffled
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, groups: int = 1) -> nn.Conv2d:

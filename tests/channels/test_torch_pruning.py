@@ -10,7 +10,6 @@ import importlib.util
 import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, trace
+from tests.places import ROOT
 
 torch_pruning = pytest.importorskip("torch_pruning")
 
-NETWORKS = Path(__file__).parents[2] / "benchmarks" / "networks.py"
+NETWORKS = ROOT / "benchmarks" / "networks.py"
 
 Leaving = dict[tuple[str, str], set[int]]  # (layer, "out" or "in") to the positions that leave
 Kind = Literal["left alone", "other slices"]

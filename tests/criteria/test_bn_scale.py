@@ -1,7 +1,6 @@
 """Batch-norm scales: the rule of the release, and which channels they judge."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,10 @@ from pruning_lit.channels import ChannelGraph, insert_selections
 from pruning_lit.criteria import BatchNormScale, global_threshold
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet, vgg_bn
 from pruning_lit.sparsity import Global, Population
+from tests.places import VECTORS
 
-CASES = np.load(Path(__file__).parents[1] / "golden" / "network_slimming" / "threshold_cases.npz")
-FULL = np.load(Path(__file__).parents[1] / "golden" / "network_slimming" / "counts_full.npz")
+CASES = np.load(VECTORS / "network_slimming" / "threshold_cases.npz")
+FULL = np.load(VECTORS / "network_slimming" / "counts_full.npz")
 NAMES = [case["name"] for case in json.loads(str(CASES["meta"]))["cases"] if case["error"] is None]
 PICTURE = torch.zeros(1, 3, 32, 32)
 

@@ -2,7 +2,6 @@
 
 import importlib
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pruning_lit.criteria.channel_independence import channel_independence
+from tests.places import VECTORS
 
 # The room exports a function of the module's name, so the module itself must be asked for like this.
 module = importlib.import_module("pruning_lit.criteria.channel_independence")
-GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "chip").glob("*.npz"))
+GOLDEN = sorted((VECTORS / "chip").glob("*.npz"))
 FAST = {"step": 0.5, "padding": 1e3}
 EXACT = 1e-10  # of the nuclear norm, as the golden data's README allows for this route
 

@@ -1,7 +1,6 @@
 """Leverage of filters and residuals of projections: the released numbers, and what linear algebra says of them."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ from pruning_lit.criteria.column_subset import filters_of, leverage, projection_
 from pruning_lit.models import cifar_resnet, preresnet
 from pruning_lit.sparsity import Macs, Population
 from pruning_lit.sparsity.base import best
+from tests.places import VECTORS
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "chex"
+GOLDEN = VECTORS / "chex"
 LEVERAGE, REGROW = (json.loads((GOLDEN / f"{name}.json").read_text()) for name in ("leverage", "regrow"))
 FILTERS = {name: np.load(GOLDEN / f"{name}.npz") for name in ("leverage", "regrow")}
 

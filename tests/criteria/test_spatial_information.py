@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import trace
 from pruning_lit.criteria import SpatialInformation
-from pruning_lit.criteria.deciders import NO_CONVOLUTION, SELECTED
 from pruning_lit.criteria.gather import mean_scores
+from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED
 from pruning_lit.criteria.spatial_information import spatial_information
 from pruning_lit.models import cifar_resnet, preresnet
+from tests.places import CONF, VECTORS
 
-CASE = np.load(Path(__file__).parents[1] / "golden" / "chex" / "si.npz")
+CASE = np.load(VECTORS / "chex" / "si.npz")
 BATCHES = [torch.from_numpy(CASE[f"batch{number}"]) for number in (0, 1)]
 
 
@@ -227,7 +228,7 @@ def test_bad_settings_are_refused_by_name(settings, told):
 
 @pytest.mark.parametrize("method", ["chex", "chip", "magnitude"])
 def test_it_can_be_chosen_beside_a_method(method):
-    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=[f"method={method}", "criterion=spatial_information", "seed=7"])
         quick = compose("config", overrides=["criterion=spatial_information", "debug=quick"])
     criterion = instantiate(config.criterion)

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_pictures import write_pictures
+
+from tests.data.small_pictures import write_pictures
 
 
 @pytest.fixture

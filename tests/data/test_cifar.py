@@ -5,11 +5,11 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
-from small_pictures import STATISTICS
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5
 
 from pruning_lit.data import Cifar10, Cifar100
+from tests.data.small_pictures import STATISTICS
 
 
 @pytest.fixture(params=[Cifar10, Cifar100])

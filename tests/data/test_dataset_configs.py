@@ -1,12 +1,11 @@
-from pathlib import Path
-
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pruning_lit.data import Pictures
+from tests.places import CONF
 
-CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml"))
+CONFIGS = sorted((CONF / "dataset").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

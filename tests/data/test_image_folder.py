@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from small_pictures import STATISTICS, write_pictures
 from torchvision.transforms import functional
 
 from pruning_lit.data import ImageFolder
+from tests.data.small_pictures import STATISTICS, write_pictures
 
 
 def folder(root, **settings):

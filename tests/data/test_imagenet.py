@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_pictures import STATISTICS, write_pictures
 from torchvision.transforms import functional
 
 from pruning_lit.data import ImageNet
+from tests.data.small_pictures import STATISTICS, write_pictures
+from tests.places import ROOT
 
-SAMPLE = Path(__file__).parents[2] / "data" / "imagenet_sample"
+SAMPLE = ROOT / "data" / "imagenet_sample"
 WNIDS = ("n02110341", "n01440764", "n07920052")
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from small_pictures import write_pictures
 
 from pruning_lit.channels import cost, load, trace
 from tests.conftest import TINY, read_report, run_command
+from tests.data.small_pictures import write_pictures
 
 
 @pytest.fixture

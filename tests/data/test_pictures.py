@@ -2,7 +2,8 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.demos.boring_classes import BoringModel
-from small_pictures import noise
+
+from tests.data.small_pictures import noise
 
 
 def rows(part):

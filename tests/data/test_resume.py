@@ -4,12 +4,12 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from small_pictures import noise
 from torch import nn
 from torch.nn import functional as F
 
 from pruning_lit.data.loader import TrainingLoader
 from pruning_lit.data.sampler import EpochBatches
+from tests.data.small_pictures import noise
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers, intervals and loggers
 

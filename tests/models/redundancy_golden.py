@@ -3,7 +3,6 @@
 Source of the files: the original selection code run on small networks with random weights, on the CPU.
 """
 
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -11,10 +10,11 @@ import torch
 from torch import nn
 
 from pruning_lit.models import CifarDenseNet, CifarResNet, cifar_densenet, cifar_resnet
+from tests.places import VECTORS
 
 Net = TypeVar("Net", bound=nn.Module)
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "redundancy_graph"
+GOLDEN = VECTORS / "redundancy_graph"
 
 RESNET8 = {"conv": "conv1", "bn": "bn1", "fc": "linear"}
 RESNET8 |= {f"layer{s}.0.{part}": f"layer{s}.0.{part}" for s in (1, 2, 3) for part in ("conv1", "bn1", "conv2", "bn2")}

@@ -1,7 +1,6 @@
 """Network Slimming's golden networks: how they are built here, and which group each of their batch norms is."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,8 +8,9 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, Kept
 from pruning_lit.models import VGG, cifar_densenet, preresnet
+from tests.places import VECTORS
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "network_slimming"
+GOLDEN = VECTORS / "network_slimming"
 COMPLETE = ["vgg_plain", "vgg_ties", "preresnet_n1", "preresnet_n2_c100", "densenet_d13", "densenet_d22_c100"]
 EMPTIED = ["vgg_empty_layer", "preresnet_empty_bn3", "preresnet_empty_bn1_bn2"]  # a layer would lose all its channels
 TOLERANCE = {"rtol": 0, "atol": 1e-5}

@@ -1,7 +1,6 @@
 """The CIFAR ResNets: their shortcuts, stems, start weights and refusals."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,9 @@ from torch.nn import functional as F
 from pruning_lit.channels import ChannelScatter, cost, mask, narrow, trace, verify
 from pruning_lit.models import cifar_resnet, load_weights, start_afresh
 from tests.channels.chance import random_kept, randomise
+from tests.places import CONF
 
-ARCH = Path(__file__).parents[2] / "conf" / "arch"
+ARCH = CONF / "arch"
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 CONV_SHORTCUTS = {  # depth: parameters and MACs for 10 classes, measured on the original networks
     8: (98_522, 14_598_784),

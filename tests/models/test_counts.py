@@ -1,7 +1,5 @@
 """Every configured architecture has the published numbers of parameters and multiply-accumulates."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -10,8 +8,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet, vgg_bn
+from tests.places import CONF
 
-ARCH = Path(__file__).parents[2] / "conf" / "arch"
+ARCH = CONF / "arch"
 
 PUBLISHED = {  # name: classes, picture size, parameters, MACs
     "resnet56": (10, 32, 853_018, 125_485_696),  # CHIP, table 1, in integers

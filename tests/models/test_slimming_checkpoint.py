@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 from safetensors.torch import save_file
-from slimming_golden import COMPLETE, TOLERANCE, Golden
 from torch import nn
 
 from pruning_lit.channels import ChannelSelect, load, mask, narrow, save, trace, verify
 from pruning_lit.models import load_weights, preresnet, vgg_bn
+from tests.models.slimming_golden import COMPLETE, TOLERANCE, Golden
 
 FAMILIES = ["vgg_plain", "preresnet_n1", "densenet_d13"]
 

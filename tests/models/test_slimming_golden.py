@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from slimming_golden import COMPLETE, EMPTIED, GOLDEN, TOLERANCE, Golden, group_of, norms_of
 
 from pruning_lit.channels import cost, cost_of_widths, mask, narrow, trace
 from pruning_lit.criteria import BatchNormScale
 from pruning_lit.models import cifar_densenet, load_weights, preresnet, vgg_bn
-from pruning_lit.report.published_counts import params_with_whole_norms
+from pruning_lit.reports.published_counts import params_with_whole_norms
 from pruning_lit.sparsity import Global, Population
+from tests.models.slimming_golden import COMPLETE, EMPTIED, GOLDEN, TOLERANCE, Golden, group_of, norms_of
 
 FULL = {  # as the cases of counts_full.npz are called
     "vgg16_c10": lambda: vgg_bn(16, 10, classifier="linear", bias=False),

@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pruning_lit.models import cifar_resnet, load_weights
+from tests.places import ROOT
 
-DATA = Path(os.environ.get("PRUNING_LIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("PRUNING_LIT_DATA", ROOT.parent / "shared" / "data"))
 PRETRAINED = [(20, "resnet20-12fca82f.th"), (20, "resnet20_cifar10_jpeg.pt")]
 PRETRAINED += [(56, "resnet56-4bfd9763.th"), (56, "resnet56_cifar10_jpeg.pt")]
 

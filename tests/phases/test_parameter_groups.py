@@ -1,7 +1,6 @@
 """Which parameters get which settings: by their kind of layer, in optimizers of any kind, and through a fit."""
 
 from functools import partial
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -15,8 +14,8 @@ from torch.utils.data import DataLoader
 from pruning_lit.models import cifar_resnet, mobilenet_v1, torchvision_model
 from pruning_lit.phases import Constant, Cosine, MultiStep, ParameterGroups, Training
 from pruning_lit.tasks import Classification
+from tests.places import CONF
 
-CONF = Path(__file__).parents[2] / "conf"
 RESREP = {"bias_lr": 2.0, "decay_biases": False, "decay_norms": False, "decay_depthwise": False}
 OPTIMIZERS = {
     "SGD": partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),

@@ -4,7 +4,6 @@ import json
 import math
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruning_lit.phases import Constant, Cosine, Exponential, MultiStep, ParameterGroups, Schedule
+from tests.places import VECTORS
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = VECTORS
 TABLES = json.loads((GOLDEN / "chip" / "tables.json").read_text())
 RUNS = TABLES["lr_schedule"]
 RESREP = json.loads((GOLDEN / "resrep" / "schedule.json").read_text())  # by the formulas of ResRep's release

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import insert_selections, narrow, trace
-from pruning_lit.phases.runner import layer_sync
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
+from pruning_lit.runs.phase_runner import layer_sync
 
 
 class Stream(nn.Module):

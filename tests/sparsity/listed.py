@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, ChannelSlice
-from pruning_lit.channels.course import Classes, Course
-from pruning_lit.channels.graph import LayerCall
+from pruning_lit.channels.tracing.graph import LayerCall
+from pruning_lit.channels.tracing.transcript import Classes, Course
 
 CONSTANT = -1  # in place of a layer: a width that nothing changes
 

@@ -2,21 +2,21 @@
 
 import json
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import torch
 from hydra.utils import instantiate
-from networks import noise, traced
 from omegaconf import OmegaConf
 from torch import nn
 
 from pruning_lit.channels import Cost, cost_of_widths, trace
 from pruning_lit.sparsity import Dense, Macs, SimilarityMacs
+from tests.places import CONF, VECTORS
+from tests.sparsity.networks import noise, traced
 
 #: Widths and counts of networks from the training log and by the formulas of the release of Ding et al. 2021 (ResRep);
 #: parameters counted with batch norms.
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "resrep" / "flops.json").read_text())
+GOLDEN = json.loads((VECTORS / "resrep" / "flops.json").read_text())
 
 
 def convolutions(arch: str) -> list[str]:
@@ -171,7 +171,7 @@ def test_the_conventions_are_known_by_their_names_in_yaml(given):
 
 
 def test_the_yaml_counts_truly_and_leaves_the_rest_to_the_criterion():
-    config = OmegaConf.load(Path(__file__).parents[2] / "conf" / "sparsity" / "macs.yaml")
+    config = OmegaConf.load(CONF / "sparsity" / "macs.yaml")
     assert (config.scope, config.normalise) == (None, None)
     assert instantiate(config).convention == "true"
     assert instantiate(config, convention="published").convention == "published"

@@ -1,7 +1,5 @@
 """95 % of all channels, on every architecture there is a config for: it runs, and no layer is empty."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torchvision
@@ -13,8 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pruning_lit.channels import insert_selections, narrow
 from pruning_lit.criteria import BatchNormScale
 from pruning_lit.sparsity import Global, Population
+from tests.places import CONF
 
-ARCH = Path(__file__).parents[2] / "conf" / "arch"
+ARCH = CONF / "arch"
 FAST = {"resnet8", "resnet20", "vgg11_bn", "preresnet20", "resnet18"}
 FOREIGN = {"densenet121": False, "mobilenet_v2": True, "googlenet": False, "efficientnet_b0": False}
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from networks import noise, plain
 
 from pruning_lit.channels import cost, narrow, trace
 from pruning_lit.models import cifar_resnet
 from pruning_lit.sparsity import Global, Layerwise, Macs, Uniform
+from tests.sparsity.networks import noise, plain
 
 SPARSITIES = [
     Uniform(0.5),

@@ -2,17 +2,17 @@
 
 import json
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import torch
-from networks import noise, plain, traced
 from torch import nn
 
 from pruning_lit.channels import cost_of_widths, trace
 from pruning_lit.sparsity import Dense, Layerwise
+from tests.places import VECTORS
+from tests.sparsity.networks import noise, plain, traced
 
-TABLES = json.loads((Path(__file__).parents[1] / "golden" / "chip" / "tables.json").read_text())
+TABLES = json.loads((VECTORS / "chip" / "tables.json").read_text())
 PRUNED = [row for row in TABLES["rows"] if row["sparsity"] != "[0.]*100"]
 TIED = [row for row in PRUNED if "counts_stem_tied" in row]
 

@@ -5,10 +5,10 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import noise, plain, traced
 from omegaconf import OmegaConf
 
 from pruning_lit.sparsity import Dense, Global, Layerwise, Limits, Macs, Uniform
+from tests.sparsity.networks import noise, plain, traced
 
 FIRST = 0  # the group that a plain network's first layer makes
 

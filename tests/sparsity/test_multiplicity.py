@@ -5,9 +5,9 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import halves, noise
 
 from pruning_lit.sparsity import Dense, Global, Limits, Macs, Uniform
+from tests.sparsity.networks import halves, noise
 
 WIDTH, TIMES = 64, {"pair": 2, "tail": 3}
 GRAPH = halves(WIDTH, 3)

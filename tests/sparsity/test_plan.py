@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import noise, plain, traced
 
 from pruning_lit.channels import cost, narrow, trace
 from pruning_lit.models import cifar_resnet
 from pruning_lit.sparsity import Dense, Global, Layerwise, Macs, Uniform
+from tests.sparsity.networks import noise, plain, traced
 
 ARCH = "resnet_8"
 PICTURE = torch.zeros(1, 3, 32, 32)

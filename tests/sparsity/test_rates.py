@@ -2,15 +2,15 @@
 
 import json
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruning_lit.sparsity.rates import parse_rate, parse_rates, width_after
+from tests.places import VECTORS
 
-TABLES = json.loads((Path(__file__).parents[1] / "golden" / "chip" / "tables.json").read_text())
+TABLES = json.loads((VECTORS / "chip" / "tables.json").read_text())
 
 
 @pytest.mark.parametrize("case", TABLES["parse"], ids=lambda case: case["expr"])

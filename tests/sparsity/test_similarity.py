@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Magnitude, RedundancyGraph, RedundancyScores
-from pruning_lit.criteria.redundancy import Redundancy
-from pruning_lit.criteria.redundancy_graph import decompose
+from pruning_lit.criteria.redundancy_graph.criterion import Redundancy
+from pruning_lit.criteria.redundancy_graph.decomposition import decompose
 from pruning_lit.models import cifar_resnet
 from pruning_lit.sparsity import Macs, Population, Similarity, SimilarityMacs
 

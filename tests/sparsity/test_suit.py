@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from networks import noise, plain
 
 from pruning_lit.criteria import BatchNormScale, ChannelIndependence, Magnitude, Random, RedundancyGraph
 from pruning_lit.sparsity import Global, Macs, Population, Uniform
+from tests.sparsity.networks import noise, plain
 
 
 class InOneUnit(Magnitude):

@@ -4,13 +4,13 @@ from fractions import Fraction
 
 import pytest
 import torch
-from networks import plain, traced
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph, trace
 from pruning_lit.criteria import global_threshold
 from pruning_lit.models import preresnet
 from pruning_lit.sparsity import Dense, Global
+from tests.sparsity.networks import plain, traced
 
 
 def reference(rate: float, **options) -> Global:

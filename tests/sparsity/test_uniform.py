@@ -3,9 +3,9 @@
 from fractions import Fraction
 
 import pytest
-from networks import noise, plain, traced
 
 from pruning_lit.sparsity import Dense, Global, Macs, Uniform
+from tests.sparsity.networks import noise, plain, traced
 
 
 def test_every_group_loses_the_same_share():

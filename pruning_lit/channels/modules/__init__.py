@@ -1,0 +1,1 @@
+"""Small modules that are attached to a network: channel selection and scatter, compactors, folded batch norms."""

@@ -1,0 +1,67 @@
+"""Multiply-accumulates and parameters, from widths alone."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Literal
+
+from pruning_lit.channels.tracing.graph import ChannelGraph, Kept, LayerCall
+
+Convention = Literal["true", "published"]  # how multiply-accumulates are counted, see ``cost_of_widths``
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Attributes:
+        macs: multiply-accumulates of all convolutions and linear layers for one example; biases, normalisation,
+            activation and pooling are not counted.
+        params: trainable scalars.
+    """
+
+    macs: int
+    params: int
+
+
+def cost(graph: ChannelGraph, kept: Kept | None = None) -> Cost:
+    """Count the network of ``graph`` narrowed to ``kept``, without narrowing it and without a forward pass.
+
+    Args:
+        graph: as traced.
+        kept: the positions that stay, by group; groups that are not named stay whole. None: the network as it is.
+
+    Raises:
+        ValueError: ``kept`` does not fit the graph.
+    """
+    return cost_of_widths(graph, {name: int(flags.sum()) for name, flags in graph.keep_mask(kept or {}).items()})
+
+
+def cost_of_widths(graph: ChannelGraph, widths: dict[str, int], convention: Convention = "true") -> Cost:
+    """The same from the number of channels kept in each group.
+
+    Args:
+        graph: as traced.
+        widths: the number of channels that stay, by group; groups that are not named stay whole.
+        convention: ``published``: strided 1x1 convolutions count as 2x2, four times what they cost. So counts the
+            released code of Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting",
+            in the ResNets for CIFAR.
+    """
+    removed: dict[tuple[str, int], int] = defaultdict(int)
+    for group in graph.groups:
+        gone = group.size - widths.get(group.name, group.size)
+        if gone:
+            for piece in group.slices:
+                removed[piece.tensor, piece.dim] += gone * piece.positions.shape[1]
+    sizes = {
+        name: math.prod(length - removed.get((name, dim), 0) for dim, length in enumerate(shape))
+        for name, shape in graph.shapes.items()
+    }
+    macs = sum(call.positions * sizes[call.weight] for call in graph.calls)
+    if convention == "published":
+        macs += sum(3 * call.positions * sizes[call.weight] for call in graph.calls if _is_strided_1x1(graph, call))
+    return Cost(macs=macs, params=sum(sizes.values()))
+
+
+def _is_strided_1x1(graph: ChannelGraph, call: LayerCall) -> bool:
+    return call.strided and graph.shapes[call.weight][2:] == (1, 1)

@@ -1,0 +1,181 @@
+"""What a choice of channels means for the tensors of a model."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels.modules.branch import ResidualBranch, drop_branches
+from pruning_lit.channels.modules.relabel import ChannelRelabel
+from pruning_lit.channels.surgery.widths import replace, sync_widths
+from pruning_lit.channels.tracing.graph import ChannelGraph, Kept, Relabelling
+
+NOT_MASKED = ("running_mean", "running_var", "weight_v", "original1")  # statistics; directions, which have no zero
+
+
+@dataclass(frozen=True)
+class Move:
+    """What became of one tensor.
+
+    Attributes:
+        old, new: before and after; for parameters the objects themselves, as an optimizer knows them.
+        index: dimension to the positions of ``old`` that are in ``new``, shape ``(kept,)``.
+    """
+
+    old: Tensor
+    new: Tensor
+    index: dict[int, Tensor]
+
+    def gather(self, companion: Tensor) -> Tensor:
+        """Take from a tensor of the shape of ``old`` (a momentum, an average) what belongs to ``new``."""
+        return _take(companion, self.index)
+
+    def mark(self) -> Tensor:
+        """One boolean per entry of ``old``: whether it is in ``new``."""
+        inside = torch.ones((), dtype=torch.bool)
+        for dim, length in enumerate(self.old.shape):
+            flags = torch.ones(length, dtype=torch.bool)
+            if dim in self.index:
+                flags = torch.isin(torch.arange(length), self.index[dim].cpu())
+            inside = inside.unsqueeze(-1) & flags
+        return inside
+
+
+@dataclass(frozen=True)
+class Removal(Move):
+    """What became of a tensor that has gone with its residual branch.
+
+    Attributes:
+        old: before.
+        new: an empty tensor, which is in no network.
+        index: empty.
+        block: path of the block that has lost its branch.
+    """
+
+    block: str
+
+    @classmethod
+    def of(cls, old: Tensor, block: str) -> "Removal":
+        """The removal of ``old``."""
+        return cls(old, old.detach().new_empty(0), {}, block)
+
+    def gather(self, companion: Tensor) -> Tensor:
+        """Nothing of it."""
+        return companion.new_empty(0)
+
+
+Moves = dict[str, Move]  # by state-dict name
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is to be done to the tensors of a model, which is not needed for it any more.
+
+    Attributes:
+        stays: for every tensor that loses something, by dimension: one boolean per position.
+        narrowed, masked: new contents of the relabellings, where channels are removed and where they become zero.
+        branches: paths of the blocks whose residual branch is taken out.
+    """
+
+    stays: dict[str, dict[int, Tensor]]
+    narrowed: dict[str, Tensor]
+    masked: dict[str, Tensor]
+    branches: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, graph: ChannelGraph, kept: Kept) -> "Cut":
+        """The cut that leaves ``kept``; ValueError where that does not fit the graph."""
+        masks = graph.keep_mask(kept)
+        graph.require_traced(model)
+        stays = _flags(model, graph, masks)
+        narrowed, masked = {}, {}
+        for item in graph.relabellings:
+            module = _relabel(model, item)
+            flags = _inputs_stay(graph, item, masks), _outputs_stay(module, item, stays)
+            narrowed[item.tensor], masked[item.tensor] = module.narrowed(*flags), module.masked(*flags)
+        return cls(stays, narrowed, masked, tuple(branch.path for branch in graph.emptied(masks)))
+
+    def narrow(self, model: nn.Module) -> Moves:
+        """Take the branches out and make the other tensors smaller, in place."""
+        removals = self.drop(model)
+        tensors = model.state_dict(keep_vars=True)
+        index = {
+            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()}
+            for name, dims in self.stays.items()
+            if name not in removals
+        }
+        values = {name: _take(tensors[name].detach(), dims) for name, dims in index.items()}
+        left = {name: source for name, source in self.narrowed.items() if name not in removals}
+        values |= {name: source.to(tensors[name].device) for name, source in left.items()}
+        new = replace(model, values)
+        moves = {name: Move(tensors[name], new[name], index.get(name, {})) for name in values}
+        sync_widths(model)
+        return moves | removals
+
+    def between(self, wide: nn.Module, narrow: nn.Module) -> Moves:
+        """What ``narrow`` returned, for two networks between which this cut lies; neither is changed."""
+        before, after = wide.state_dict(keep_vars=True), narrow.state_dict(keep_vars=True)
+        index = {
+            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()} for name, dims in self.stays.items()
+        }
+        return {name: Move(before[name], after[name], index.get(name, {})) for name in index | self.narrowed}
+
+    def drop(self, model: nn.Module) -> Moves:
+        """Take the branches out, in place, and leave all else as it is."""
+        removals: Moves = {}
+        for path in self.branches:
+            block = model.get_submodule(path)
+            assert isinstance(block, ResidualBranch)
+            removals |= {name: Removal.of(tensor, path) for name, tensor in block.branch_state(path).items()}
+        drop_branches(model, self.branches)
+        return removals
+
+    def mask(self, model: nn.Module) -> None:
+        """Write zeros, in place."""
+        tensors = model.state_dict()
+        for name, dims in self.stays.items():
+            if name.endswith(NOT_MASKED) or name in self.masked:
+                continue
+            for dim, flags in dims.items():
+                tensors[name].index_fill_(dim, (~flags).nonzero().flatten().to(tensors[name].device), 0)
+        for name, source in self.masked.items():
+            tensors[name].copy_(source)
+
+
+def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
+    for dim, positions in index.items():
+        tensor = tensor.index_select(dim, positions.to(tensor.device))
+    return tensor
+
+
+def _flags(model: nn.Module, graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[str, dict[int, Tensor]]:
+    """For every tensor that loses something, by dimension: one boolean per position, whether it stays."""
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    flags: dict[str, dict[int, Tensor]] = {}
+    for group in graph.groups:
+        if group.name not in masks or bool(masks[group.name].all()):
+            continue
+        for piece in group.slices:
+            dims = flags.setdefault(piece.tensor, {})
+            dims.setdefault(piece.dim, torch.ones(shapes[piece.tensor][piece.dim], dtype=torch.bool))
+            dims[piece.dim][piece.positions[~masks[group.name]].reshape(-1)] = False
+    return flags
+
+
+def _relabel(model: nn.Module, item: Relabelling) -> ChannelRelabel:
+    module = model.get_submodule(item.tensor.rpartition(".")[0])
+    assert isinstance(module, ChannelRelabel)
+    return module
+
+
+def _inputs_stay(graph: ChannelGraph, item: Relabelling, masks: dict[str, Tensor]) -> Tensor:
+    flags = []
+    for where in item.inputs:
+        name = graph.groups[where[0]].name if where is not None else None
+        flags.append(name is None or name not in masks or bool(masks[name][where[1]]))  # type: ignore[index]
+    return torch.tensor(flags)
+
+
+def _outputs_stay(module: ChannelRelabel, item: Relabelling, stays: dict[str, dict[int, Tensor]]) -> Tensor:
+    width = len(module.source)
+    return stays.get(item.tensor, {}).get(0, torch.ones(width, dtype=torch.bool))

@@ -1,0 +1,122 @@
+"""Remove channels: ``narrow`` makes layers smaller, ``mask`` writes zeros, ``verify`` compares the two."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels.surgery import rehearsal
+from pruning_lit.channels.surgery.cut import Cut, Moves
+from pruning_lit.channels.surgery.rehearsal import Departed
+from pruning_lit.channels.surgery.trace import trace
+from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
+from pruning_lit.channels.tracing.operations import evaluating, tensors_of
+
+
+def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool = True) -> Moves:
+    """Remove, in place, all channels that are not kept; layers get smaller, with new parameters.
+
+    Args:
+        model: the model that was traced.
+        graph: its trace, with the present widths.
+        kept: the positions that stay, by group; groups that are not named stay whole. Where nothing is kept of all
+            groups of one of the graph's ``branches``, that residual branch is taken out.
+        rehearse: narrow a copy first, run it, and refuse if it does not do what the original did, with the removed
+            channels deleted.
+
+    Returns:
+        What moved, so that optimizer states and averages can follow.
+
+    Raises:
+        ValueError: ``kept`` does not fit the graph, or the rehearsal fails; the model is untouched then.
+    """
+    cut = Cut.of(model, graph, kept)
+    if rehearse and cut.branches:
+        _rehearse(*_without_branches(cut, model, graph))
+    elif rehearse and cut.stays:
+        _rehearse(model, graph, kept)
+    return cut.narrow(model)
+
+
+def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
+    """Zero, in place, all that ``narrow`` would remove; shapes stay.
+
+    Weights that make a removed channel, weights that read it, its biases and its normalisation scales become zero, so
+    that it is invisible to all its readers. Batch-norm statistics are left alone, and of a weight-normalised kernel the
+    lengths become zero, not the directions.
+
+    Raises:
+        ValueError: ``kept`` does not fit the graph; the model is untouched then.
+    """
+    Cut.of(model, graph, kept).mask(model)
+
+
+def verify(narrowed: nn.Module, masked: nn.Module, inputs: Any) -> float:
+    """Largest difference between the outputs of two networks in eval mode, over the largest output of the second.
+
+    Infinite where the shapes differ.
+
+    Args:
+        narrowed: the one network.
+        masked: the other, of whatever widths.
+        inputs: a tensor, or a tuple of arguments.
+    """
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    with torch.no_grad(), evaluating(narrowed), evaluating(masked):
+        pairs = list(zip(tensors_of(narrowed(*arguments)), tensors_of(masked(*arguments)), strict=True))
+    if any(one.shape != other.shape for one, other in pairs):
+        return math.inf
+    pairs = [pair for pair in pairs if pair[0].numel()]  # a detector may find nothing
+    difference = max((float((one.double() - other.double()).abs().max()) for one, other in pairs), default=0.0)
+    largest = max((float(other.double().abs().max()) for _, other in pairs), default=0.0)
+    return difference / largest if largest > 0 else difference
+
+
+def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
+    """ValueError where the narrowed model would not do what it did, with the removed channels deleted."""
+    try:
+        rehearsal.rehearse(Cut.of(model, graph, kept), model, graph, graph.removed(kept))
+    except Departed as departed:
+        raise ValueError(_refusal(departed, graph, kept)) from departed
+
+
+def _without_branches(cut: Cut, model: nn.Module, graph: ChannelGraph) -> tuple[nn.Module, ChannelGraph, Kept]:
+    """A copy of the model without the branches that are to go, its own graph, and what is kept of the rest.
+
+    Groups may have other names in it, and channels that differed in the branch alone share one; so the rest of the cut
+    is found by tensors and positions, and must come out as the same cut.
+    """
+    trial = copy.deepcopy(model)
+    gone = cut.drop(trial)
+    rest = {name: dims for name, dims in cut.stays.items() if name not in gone}
+    anew = trace(trial, rehearsal.moved_along(graph.example, trial))
+    kept = {}
+    for group in anew.groups:
+        piece = group.slices[0]
+        if (flags := rest.get(piece.tensor, {}).get(piece.dim)) is not None:
+            kept[group.name] = flags[piece.positions].all(dim=1).nonzero().flatten().tolist()
+    if _lists(Cut.of(trial, anew, kept).stays) != _lists(rest):
+        raise ValueError(
+            f"without the branches of {list(cut.branches)} the rest of kept does not fit the network; nothing was cut, "
+            "remove these branches alone, trace the network again, and cut the rest then"
+        )
+    return trial, anew, kept
+
+
+def _lists(stays: dict[str, dict[int, Tensor]]) -> dict[str, dict[int, list[bool]]]:
+    return {name: {dim: flags.tolist() for dim, flags in dims.items()} for name, dims in stays.items()}
+
+
+def _refusal(departed: Departed, graph: ChannelGraph, kept: Kept) -> str:
+    step = graph.course.steps[min(departed.step, len(graph.course.steps) - 1)]
+    removed = graph.removed(kept)
+    concerned = next((ids for ids in step.identities() if bool(removed[ids].any())), torch.empty(0, dtype=torch.int64))
+    labels = set(graph.classes.labels[concerned].tolist())
+    groups = [
+        group.name
+        for group, classes in zip(graph.groups, graph.classes.groups, strict=True)
+        if len(kept.get(group.name, range(group.size))) < group.size and labels & set(classes.tolist())
+    ]
+    return f"{departed.reason} ({step.place}); nothing was cut, concerned are the groups {groups or sorted(kept)}"

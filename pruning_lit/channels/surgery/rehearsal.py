@@ -1,0 +1,284 @@
+"""Plan, rehearse, cut: prove on a copy that a plan removes what it says and nothing else."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from pruning_lit.channels.surgery.cut import Cut
+from pruning_lit.channels.tracing.graph import ChannelGraph
+from pruning_lit.channels.tracing.identities import Identities
+from pruning_lit.channels.tracing.operations import evaluating, tensors_in, tensors_of
+from pruning_lit.channels.tracing.rules import numbers_of, rule_for
+from pruning_lit.channels.tracing.shadow import Outline, outline_along
+from pruning_lit.channels.tracing.tracer import Operation, Tracer, short_name
+from pruning_lit.channels.tracing.transcript import Course, Origin, Step
+
+ACTIVATIONS = frozenset(
+    {"relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
+)
+BY_WIDTH = "a number behind it depends on the number of channels"
+
+
+class Departed(Exception):
+    """A narrower model does something else than the one that was traced.
+
+    Attributes:
+        step: number of the first step that is different.
+        reason: in words.
+        in_doubt: whether it may be another with data: numbers that the model puts into a tensor are not seen without,
+            and some operations arrive under another name there, depending on PyTorch's version.
+    """
+
+    def __init__(self, step: int, reason: str, in_doubt: bool = False) -> None:
+        super().__init__(reason)
+        self.step, self.reason, self.in_doubt = step, reason, in_doubt
+
+
+class KeptIdentities(Identities):
+    """Gives out the identities of the first trace once more, without those that are removed."""
+
+    def __init__(self, course: Course, removed: Tensor) -> None:
+        super().__init__(course.slots, [])
+        self.course, self.removed = course, removed
+        self.left: dict[range, Tensor] = {}
+
+    def of(self, name: str, dim: int, length: int) -> Tensor:
+        """See ``Identities``; ValueError where the dimension is not as long as it should be."""
+        if (name, dim) not in self.slots:
+            raise ValueError(f"dimension {dim} of {name!r} did not matter before")
+        return self._left(self.slots[name, dim], length)
+
+    def fresh(self, length: int) -> Tensor:
+        """See ``Identities``."""
+        self.made.append(self.course.made[len(self.made)])
+        return self._left(self.made[-1], length)
+
+    def tie(self, one: Tensor, other: Tensor) -> None:
+        """Known already; RuntimeError where the two are not of the same length."""
+        if one.shape != other.shape:
+            raise RuntimeError(f"{tuple(one.shape)} channels meet {tuple(other.shape)}")
+
+    def freeze(self, identities: Tensor, reason: str) -> None:
+        """Known already."""
+
+    def _left(self, given: range, length: int) -> Tensor:
+        if given not in self.left:
+            left = torch.arange(given.start, given.stop)
+            self.left[given] = left[~self.removed[left]]
+        if len(self.left[given]) != length:
+            raise ValueError(f"{len(self.left[given])} channels were expected, there are {length}")
+        return self.left[given]
+
+
+class Reference(Tracer):
+    """Follows the channels once more through a model of the same widths, whose values, and thus course, are others.
+
+    Args:
+        model: the model with other values.
+        course: the first course, whose identities are used again.
+    """
+
+    def __init__(self, model: nn.Module, course: Course) -> None:
+        self.first = course
+        super().__init__(model, rule_for, numbers_of)
+
+    def start(self) -> Identities:
+        """See ``Tracer``."""
+        self.course = replace(self.first, steps=[], outputs=[])
+        nobody = torch.zeros(1 + max((slot.stop for slot in [*self.first.slots.values(), *self.first.made]), default=0))
+        return KeptIdentities(self.first, nobody.bool())
+
+
+class Rehearsal(Tracer):
+    """Follows the channels through a narrowed model, and stops where that is not the first trace without the removed.
+
+    Args:
+        narrowed: the model after the cut, or a copy of it without data.
+        course: of the model before the cut.
+        removed: whether each identity is removed, see ``ChannelGraph.removed``.
+    """
+
+    def __init__(self, narrowed: nn.Module, course: Course, removed: Tensor) -> None:
+        self.expected, self.removed = course, removed
+        super().__init__(narrowed, rule_for, numbers_of)
+
+    def start(self) -> Identities:
+        """See ``Tracer``."""
+        return KeptIdentities(self.expected, self.removed)
+
+    def execute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
+        """Do it. Without data, what leaves shapes alone is done here: PyTorch takes a millisecond to find that out."""
+        x = args[0] if args else None
+        if not isinstance(x, Tensor) or not x.is_meta or len(tensors_in(args, kwargs)) > 1:
+            return self._normalise(operation, args, kwargs)
+        name = short_name(operation)
+        if name in ACTIVATIONS:
+            return torch.empty_like(x)
+        return x if name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
+
+    def _normalise(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
+        if short_name(operation) != "batch_norm" or not args[0].is_meta:
+            return operation(*args, **kwargs)
+        for vector in tensors_in(args[1:5]):
+            if len(vector) != args[0].shape[1]:
+                raise RuntimeError(f"a batch norm of {len(vector)} channels gets {args[0].shape[1]}")
+        return torch.empty_like(args[0])
+
+    def own_dimension(self, name: str, tensor: Tensor) -> int | None:
+        """That of the first trace: a single channel may be left."""
+        return self.expected.own.get(name)
+
+    def varies(self, shadow: Tensor, dim: int) -> bool:
+        """As the first trace was told."""
+        return self.decide(True)
+
+    def decide(self, answer: bool) -> bool:
+        """As the first trace was told."""
+        decisions = self._next().decisions
+        if len(self.decisions) >= len(decisions):
+            raise Departed(self.position, "the model does something else once it is narrower")
+        self.decisions.append(decisions[len(self.decisions)])
+        return self.decisions[-1]
+
+    def _next(self) -> Step:
+        if self.position == len(self.expected.steps):
+            raise Departed(self.position - 1, "the model does more once it is narrower")
+        return self.expected.steps[self.position]
+
+    def _record(
+        self,
+        name: str,
+        numbers: tuple[object, ...],
+        origins: tuple[Origin, ...],
+        flowing: list[Tensor],
+        after: list[Tensor | None],
+    ) -> None:
+        before = self._next()
+        if name != before.operation:  # without data PyTorch may come to the same by another operation (fill_ as copy_)
+            raise Departed(self.position, f"once the model is narrower it does {name!r} there", in_doubt=True)
+        if numbers != before.numbers:
+            raise Departed(self.position, BY_WIDTH)
+        require_same_ways(before.origins, origins, self.position)
+        if len(before.results) != len(after) or not all(map(self._is_expected, before.results, after)):
+            raise Departed(self.position, "a channel number is written into the code")
+
+    def _pass_on(self, *_flow: object) -> None:
+        """Nobody asks for the flow of a rehearsal."""
+
+    def _made(self, *_selection: object) -> None:
+        """See ``_pass_on``."""
+
+    def finish(self, outputs: list[Origin]) -> None:
+        """See ``Tracer``; Departed where something is missing, or an output was computed in another way."""
+        if self.position != len(self.expected.steps):
+            raise Departed(self.position, "the model does less once it is narrower")
+        require_same_ways(self.expected.outputs, outputs, self.position - 1)
+
+    def _is_expected(self, before: Outline | None, shadow: Tensor | None) -> bool:
+        """Whether a shadow is the former one without the removed channels."""
+        if before is None or shadow is None:
+            return (before is None and shadow is None) or self._all_removed(before)
+        if shadow.ndim != len(before.shape):
+            return False
+        now = outline_along(shadow, before.dims)
+        return now is not None and without(before.identities, self.removed, now.identities)
+
+    def _all_removed(self, before: Outline | None) -> bool:
+        return before is not None and bool(self.removed[before.identities].all())
+
+
+def require_same_ways(before: Sequence[Origin], now: Sequence[Origin], position: int) -> None:
+    """Departed where a tensor without channels was computed in another way than before."""
+    if len(before) != len(now):
+        raise Departed(position, "the model has another number of results once it is narrower")
+    for one, other in zip(before, now, strict=True):
+        if one.way != other.way:
+            raise Departed(one.step if one.step >= 0 else position, BY_WIDTH, in_doubt=True)
+
+
+def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
+    """Whether ``now`` is ``before`` without the removed identities: shorter in one dimension, equally all over it."""
+    stays = ~removed[before]
+    if bool(stays.all()):
+        return torch.equal(before, now)
+    shorter = [dim for dim, (old, new) in enumerate(zip(before.shape, now.shape, strict=True)) if old != new]
+    if len(shorter) != 1:
+        return False
+    before, stays, now = (tensor.movedim(shorter[0], -1) for tensor in (before, stays, now))
+    if bool((stays.sum(-1) != now.shape[-1]).any()):
+        return False
+    return torch.equal(before[stays].view(now.shape), now)
+
+
+def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph, removed: Tensor) -> None:
+    """Carry a cut out on a copy of a model, run that, and hold it against the trace.
+
+    The copy has no data, unless the model turns out to need some: detectors look at their own predictions. Then the
+    narrowed copy is held against a masked one, which predicts the same, both in float64.
+
+    Args:
+        cut: what is to be done.
+        model: the model that was traced; it is not touched.
+        graph: its trace.
+        removed: whether each identity is removed, see ``ChannelGraph.removed``.
+
+    Raises:
+        Departed: the narrowed copy does not do what the model did, with the removed channels deleted.
+    """
+    failure = None
+    if graph.course.on_meta:
+        trial = blank(model)
+        cut.narrow(trial)
+        try:
+            _run(Rehearsal(trial, graph.course, removed), trial, graph)
+            return
+        except Departed as departed:
+            if not departed.in_doubt:
+                raise
+            failure = departed
+    masked, narrowed = (copy.deepcopy(model).double() for _ in range(2))
+    cut.mask(masked)
+    cut.narrow(narrowed)
+    reference = Reference(masked, graph.course)
+    try:
+        _run(reference, masked, graph)
+        _run(Rehearsal(narrowed, reference.course, removed), narrowed, graph)
+        graph.course.on_meta = False
+    except Departed as departed:
+        graph.course.on_meta = failure is not None and departed.step <= failure.step
+        raise
+
+
+def _run(tracer: Tracer, trial: nn.Module, graph: ChannelGraph) -> None:
+    try:
+        with evaluating(trial), torch.inference_mode(), tracer:
+            outputs = trial(*moved_along(graph.example, trial))
+    except Departed:
+        raise
+    except Exception as error:  # whatever somebody's forward raises
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = f"without some of its channels the model fails: {message}"
+        raise Departed(tracer.position, reason, in_doubt=True) from error
+    finally:
+        tracer.close()
+    tracer.finish([tracer.origin(output) for output in tensors_of(outputs)])
+
+
+def blank(model: nn.Module) -> nn.Module:
+    """A copy without data: its tensors are on the ``meta`` device, which knows shapes only."""
+    memo: dict[int, Any] = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        empty = tensor.detach().to("meta")
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(model, memo)
+
+
+def moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
+    """The example on the device and in the precision of ``model``, which may have changed since it was traced."""
+    home = next(model.parameters(), torch.empty(0))
+    return tree_map_only(Tensor, lambda one: one.to(home) if one.is_floating_point() else one.to(home.device), example)

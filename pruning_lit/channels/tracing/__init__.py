@@ -1,0 +1,1 @@
+"""Follow the identities of channels through one forward pass, and group them."""

@@ -1,0 +1,247 @@
+"""What ``trace`` finds: groups of channels that can only leave together, and what else surgery and counting need."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels.tracing.transcript import Classes, Course
+from pruning_lit.channels.tracing.views import layer_of
+
+Kept = Mapping[str, Sequence[int]]  # a group's name to the ascending positions that stay
+
+
+def _is_whole(position: Any) -> bool:
+    return isinstance(position, Integral) and not isinstance(position, bool)
+
+
+@dataclass(frozen=True)
+class ChannelSlice:
+    """Where a group sits in one dimension of one tensor.
+
+    Attributes:
+        tensor: state-dict name of a parameter or buffer.
+        dim: the dimension along which channels are removed.
+        positions: shape ``(group.size, n)``: the positions along ``dim`` owned by each channel (n > 1 behind a
+            flattening, say).
+        role: ``writes`` in the weight of a layer that makes the channels, ``reads`` in one that consumes them, else
+            ``along``.
+    """
+
+    tensor: str
+    dim: int
+    positions: Tensor
+    role: Literal["writes", "reads", "along"] = "along"
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """A run of channels with the same footprint: each of them is removed from every slice, or from none.
+
+    Attributes:
+        name: the layer that makes the channels (the first of them in execution order).
+        size: number of channels.
+        slices: where the channels sit.
+        writers, readers: names of the convolutions and linear layers that make and that consume the channels.
+        protected: None, or the reason in words why no channel may be removed.
+        taps: the feature maps that the next consumers see, in execution order.
+        makers: the uses of the layers that make the channels, in execution order.
+    """
+
+    name: str
+    size: int
+    slices: tuple[ChannelSlice, ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    protected: str | None = None
+    taps: tuple["Tap", ...] = ()
+    makers: tuple["Maker", ...] = ()
+
+    @property
+    def multiplicity(self) -> int:
+        """Output channels of the layer called ``name`` that leave together with one channel of the group."""
+        first = next((piece for piece in self.slices if piece.role == "writes" and self._is_named_after(piece)), None)
+        return 1 if first is None else first.positions.shape[1]
+
+    def _is_named_after(self, piece: ChannelSlice) -> bool:
+        return bool(self.writers) and layer_of(piece.tensor) == self.writers[0]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """The feature map by which a group's channels are judged.
+
+    Attributes:
+        operation: its number in the forward pass, see ``stream.observe``.
+        channels: number of channels of the map.
+        positions: shape ``(group.size, n)``: which of them belong to each channel of the group.
+    """
+
+    operation: int
+    channels: int
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A use of a convolution or linear layer that makes the channels of a group.
+
+    Attributes:
+        layer: its name.
+        weight: state-dict name of its weight.
+        output: its own output, before normalisation and activation.
+        places: number of pixels of that map; of its input, where a convolution is transposed.
+        depth: number of layers on the longest way from the model's input to that map, this one included.
+    """
+
+    layer: str
+    weight: str
+    output: Tap
+    places: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """A ``ChannelRelabel`` module: its buffer is rewritten when channels at its input go.
+
+    Attributes:
+        tensor: name of its ``source`` buffer.
+        inputs: for every input channel, the (group index, channel index) it belongs to, or None where it cannot go.
+    """
+
+    tensor: str
+    inputs: tuple[tuple[int, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A residual branch that can be taken out whole: without its channels it adds zeros to the shortcut, exactly.
+
+    Attributes:
+        path: of the block, a ``ResidualBranch``.
+        groups: names of the groups that are in the branch only, in execution order; they go together.
+        end: name of the one among them that the last convolution alone reads.
+    """
+
+    path: str
+    groups: tuple[str, ...]
+    end: str
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One use of a weight: multiply-accumulates = ``positions`` x number of elements of the weight.
+
+    ``operation`` is its number in the forward pass, see ``stream.observe``; ``strided`` says whether a convolution has
+    fewer pixels in its output than in its input.
+    """
+
+    weight: str
+    positions: int
+    operation: int
+    strided: bool = False
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """All groups of a model, in the order in which their channels are made.
+
+    Attributes:
+        groups: the groups, protected ones included.
+        shapes: shapes of all parameters by name, for counting.
+        calls: the uses of convolution and linear weights in one forward pass of one example.
+        entries: names of the layers that read the model's input.
+        relabellings: the ``ChannelRelabel`` modules.
+        branches: the residual branches of which all channels may go at once.
+        example: the arguments with which the model was traced.
+        course, classes: what the pass did to the channels, to be held against that of a narrower model.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    shapes: dict[str, tuple[int, ...]]
+    calls: tuple[LayerCall, ...]
+    entries: tuple[str, ...]
+    relabellings: tuple[Relabelling, ...]
+    branches: tuple[Branch, ...]
+    example: tuple[Any, ...] = field(repr=False)
+    course: Course = field(repr=False)
+    classes: Classes = field(repr=False)
+
+    def __getitem__(self, name: str) -> ChannelGroup:
+        """The group called ``name``; ValueError, with the nearest names, where there is none."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise ValueError(f"no channel group is called {name!r}; the groups are {[group.name for group in self.groups]}")
+
+    @property
+    def prunable(self) -> tuple[ChannelGroup, ...]:
+        """The groups that are not protected."""
+        return tuple(group for group in self.groups if group.protected is None)
+
+    def protect(self, reasons: Mapping[str, str]) -> "ChannelGraph":
+        """The same graph with some groups protected, by name, for these reasons; what is protected already stays so."""
+        groups = (replace(group, protected=group.protected or reasons.get(group.name)) for group in self.groups)
+        branches = (branch for branch in self.branches if reasons.keys().isdisjoint(branch.groups))
+        return replace(self, groups=tuple(groups), branches=tuple(branches))
+
+    def require_traced(self, model: nn.Module) -> None:
+        """ValueError unless ``model`` is as wide as the one that was traced."""
+        present = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        for name, shape in self.shapes.items():
+            if name not in present:
+                raise ValueError(f"the model is not the one that was traced: it has no tensor called {name!r}")
+            if present[name] != shape:
+                raise ValueError(f"{name!r} is {present[name]}, but was {shape} when it was traced; trace it again")
+
+    def removed(self, kept: Kept) -> Tensor:
+        """Whether each identity of the trace is removed, shape ``(count + 1,)``; the last entry is False."""
+        numbers = {group.name: number for number, group in enumerate(self.groups)}
+        return self.classes.removed({numbers[name]: flags for name, flags in self.keep_mask(kept).items()})
+
+    def keep_mask(self, kept: Kept) -> dict[str, Tensor]:
+        """Check ``kept`` and turn it into one boolean per channel for each group named in it.
+
+        Raises:
+            ValueError: unknown or protected group, positions that are not ascending or do not exist, or nothing kept
+                elsewhere than in all groups of a branch.
+        """
+        if not isinstance(kept, Mapping):
+            raise ValueError(f"kept must map names of groups to positions, got {kept!r}")
+        masks = {}
+        for name, positions in kept.items():
+            group = self[name]
+            if not isinstance(positions, Iterable) or isinstance(positions, str):
+                raise ValueError(f"group {name!r}: kept must be a list of positions, got {positions!r}")
+            given = positions.tolist() if isinstance(positions, Tensor) else list(positions)
+            whole = set(map(type, given)) <= {int} or all(map(_is_whole, given))
+            index = torch.tensor(given if whole else [-1], dtype=torch.int64)
+            if index.numel() and (index.min() < 0 or index.max() >= group.size or (index.diff() <= 0).any()):
+                raise ValueError(
+                    f"group {name!r} has {group.size} channels (0…{group.size - 1}); "
+                    f"kept must list ascending positions, got {given}"
+                )
+            if group.protected is not None and index.numel() < group.size:
+                raise ValueError(f"group {name!r} is protected: {group.protected}")
+            masks[name] = torch.zeros(group.size, dtype=torch.bool)
+            masks[name][index] = True
+        self._require_none_emptied(masks)
+        return masks
+
+    def emptied(self, masks: Mapping[str, Tensor]) -> tuple[Branch, ...]:
+        """The branches of which nothing stays, where ``masks`` has one boolean per channel of each group named."""
+        empty = {name for name, flags in masks.items() if not bool(flags.any())}
+        return tuple(branch for branch in self.branches if empty.issuperset(branch.groups))
+
+    def _require_none_emptied(self, masks: Mapping[str, Tensor]) -> None:
+        removed = {name for branch in self.emptied(masks) for name in branch.groups}
+        for name, flags in masks.items():
+            if bool(flags.any()) or name in removed:
+                continue
+            others = next((branch.groups for branch in self.branches if name in branch.groups), None)
+            unless = f" unless all groups of its residual branch are, {list(others)}" if others else ""
+            raise ValueError(f"group {name!r}: no channel is kept, a layer cannot be emptied{unless}")

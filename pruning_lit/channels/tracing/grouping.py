@@ -1,0 +1,197 @@
+"""From identities and ties to the groups of channels that can only leave together."""
+
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels.modules.branch import removable
+from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, ChannelSlice, Maker, Relabelling, Tap
+from pruning_lit.channels.tracing.identities import Identities, Slot
+from pruning_lit.channels.tracing.tracer import Tracer
+from pruning_lit.channels.tracing.transcript import Classes
+from pruning_lit.channels.tracing.views import layer_of
+
+
+class Assembly:
+    """Turns what a tracer collected into groups.
+
+    Args:
+        tracer: after the pass.
+        identities: its identities, with what has been added to them since.
+    """
+
+    def __init__(self, tracer: Tracer, identities: Identities) -> None:
+        self.tracer = tracer
+        self.labels, self.reasons = identities.classes()
+        self.slots = list(identities.slots)
+        self.footprints = Footprints(self.labels, [identities.slots[slot] for slot in self.slots])
+        self.sources = {name: self._classes(inputs) for name, inputs in tracer.relabel_inputs.items()}
+        self.order = {name: position for position, name in reversed(list(enumerate(tracer.order)))}
+        self.makers: dict[int, list[int]] = {}
+        self.calls = {call.operation: call for call in tracer.calls}
+        self.depths = tracer.flow.depths()
+
+    def _classes(self, identities: Tensor) -> list[int | None]:
+        return [int(self.labels[i]) if i >= 0 else None for i in identities.tolist()]
+
+    def graph(self, model: nn.Module, arguments: tuple[Any, ...]) -> ChannelGraph:
+        """The groups and all that surgery and counting need beside them."""
+        runs = sorted(self._runs(), key=lambda run: self._first_writer(run[0])[0])
+        names = self._names(runs)
+        self.makers = self._makers({run[0] for run in runs})
+        groups = tuple(self._group(name, run) for name, run in zip(names, runs, strict=True))
+        place = {label: (g, c) for g, run in enumerate(runs) for c, label in enumerate(run)} if self.sources else {}
+        relabellings = tuple(
+            Relabelling(name, tuple(place.get(label) if label is not None else None for label in labels))
+            for name, labels in self.sources.items()
+        )
+        return ChannelGraph(
+            groups=groups,
+            shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
+            calls=tuple(self.tracer.calls),
+            entries=tuple(dict.fromkeys(self.tracer.entries)),
+            relabellings=relabellings,
+            branches=removable(model, groups),
+            example=arguments,
+            course=self.tracer.course,
+            classes=Classes(torch.from_numpy(self.labels), tuple(torch.tensor(run) for run in runs)),
+        )
+
+    def _runs(self) -> list[list[int]]:
+        """Classes that are made by some layer, those with equal footprints together, each run in channel order."""
+        writes = np.array([slot in self.tracer.writers for slot in self.slots], dtype=bool)
+        through: dict[int, list[tuple[str, int]]] = defaultdict(list)
+        for name, labels in self.sources.items():
+            for label, count in Counter(label for label in labels if label is not None).items():
+                through[label].append((name, count))
+        runs: dict[Any, list[int]] = defaultdict(list)
+        for label in self.footprints.with_any(writes):
+            shape = self.footprints.slots(label).tobytes()
+            runs[shape, tuple(through.get(label, ())), self.reasons.get(label)].append(label)
+        return list(runs.values())
+
+    def _first_writer(self, label: int) -> tuple[int, int, str]:
+        """(execution order, position, layer) of the layer that makes these channels first."""
+        there = zip(self.footprints.slots(label).tolist(), self.footprints.positions(label).tolist(), strict=True)
+        written = [(self.slots[slot], position) for slot, position in there if self.slots[slot] in self.tracer.writers]
+        slot, position = min(written, key=lambda each: self.order[each[0][0]])
+        return self.order[slot[0]], position, self.tracer.writers[slot]
+
+    def _names(self, runs: list[list[int]]) -> list[str]:
+        layers = [self._first_writer(run[0])[2] for run in runs]
+        seen: dict[str, int] = defaultdict(int)
+        names = []
+        for layer in layers:
+            seen[layer] += 1
+            names.append(layer if layers.count(layer) == 1 else f"{layer}#{seen[layer]}")
+        return names
+
+    def _group(self, name: str, run: list[int]) -> ChannelGroup:
+        numbers = self.footprints.slots(run[0])
+        positions = np.stack([self.footprints.positions(label) for label in run])
+        slots = [self.slots[number] for number in dict.fromkeys(numbers.tolist())]
+        slices = tuple(
+            ChannelSlice(slot[0], slot[1], torch.from_numpy(positions[:, numbers == number]), self._role(slot))
+            for slot, number in zip(slots, dict.fromkeys(numbers.tolist()), strict=True)
+        )
+        in_order = sorted(slots, key=lambda slot: self.order.get(slot[0], -1))
+        return ChannelGroup(
+            name=name,
+            size=len(run),
+            slices=slices,
+            writers=tuple(dict.fromkeys(self.tracer.writers[slot] for slot in in_order if slot in self.tracer.writers)),
+            readers=tuple(dict.fromkeys(self.tracer.readers[slot] for slot in in_order if slot in self.tracer.readers)),
+            protected=self.reasons.get(run[0]),
+            taps=self._taps(run),
+            makers=self._layers(run),
+        )
+
+    def _role(self, slot: Slot) -> Literal["writes", "reads", "along"]:
+        if slot in self.tracer.writers:
+            return "writes"
+        return "reads" if slot in self.tracer.readers else "along"
+
+    def _makers(self, wanted: set[int]) -> dict[int, list[int]]:
+        """For each of these classes the operations that make it."""
+        makers: dict[int, list[int]] = {label: [] for label in wanted}
+        for index, node in self.tracer.flow.nodes.items():
+            if node.role is Role.MAKES and node.channels is not None:
+                for label in wanted.intersection(self.labels[node.channels[node.channels >= 0].numpy()].tolist()):
+                    makers[label].append(index)
+        return makers
+
+    def _taps(self, run: list[int]) -> tuple[Tap, ...]:
+        nodes = self.tracer.flow.nodes
+        makers = [index for index in self.makers[run[0]] if self._positions(nodes[index].channels, run) is not None]
+        taps = []
+        for operation in sorted({self.tracer.flow.seen_by_consumer(index) for index in makers}):
+            channels = nodes[operation].channels
+            positions = self._positions(channels, run)
+            if channels is not None and positions is not None:
+                taps.append(Tap(operation, len(channels), positions))
+        return tuple(taps)
+
+    def _layers(self, run: list[int]) -> tuple[Maker, ...]:
+        """The uses of layers that make these channels."""
+        makers = []
+        for operation in self.makers[run[0]]:
+            channels = self.tracer.flow.nodes[operation].channels
+            positions = self._positions(channels, run)
+            if operation in self.calls and channels is not None and positions is not None:  # a selection has no weight
+                call, output = self.calls[operation], Tap(operation, len(channels), positions)
+                makers.append(Maker(layer_of(call.weight), call.weight, output, call.positions, self.depths[operation]))
+        return tuple(makers)
+
+    def _positions(self, channels: Tensor | None, run: list[int]) -> Tensor | None:
+        """Where each class of ``run`` sits among these channels, shape ``(len(run), n)``; None if it is not there."""
+        if channels is None:
+            return None
+        labels = np.where(channels.numpy() >= 0, self.labels[channels.numpy()], -1)
+        where = np.flatnonzero(np.isin(labels, run))
+        order = np.argsort(labels[where], kind="stable")
+        present, counts = np.unique(labels[where], return_counts=True)
+        if len(present) != len(run) or len(set(counts.tolist())) != 1:
+            return None
+        return torch.from_numpy(where[order].reshape(len(run), -1))  # runs ascend, as ``unique`` does
+
+
+class Footprints:
+    """For every class the slots in which it sits, and where.
+
+    Args:
+        labels: class of every identity, shape ``(count,)``.
+        slots: the identities along each slot.
+    """
+
+    def __init__(self, labels: np.ndarray, slots: list[range]) -> None:
+        nothing = [np.empty(0, np.int64)]
+        label = np.concatenate([*nothing, *(labels[slot.start : slot.stop] for slot in slots)])
+        slot = np.concatenate([*nothing, *(np.full(len(slot), number) for number, slot in enumerate(slots))])
+        position = np.concatenate([*nothing, *(np.arange(len(slot)) for slot in slots)])
+        order = np.argsort(label, kind="stable")  # slots and positions ascend already
+        self._label, self._slot, self._position = label[order], slot[order], position[order]
+        self._present, self._starts = np.unique(self._label, return_index=True)
+        bounds = pairwise([*self._starts.tolist(), len(order)])
+        self._bounds = dict(zip(self._present.tolist(), bounds, strict=True))
+
+    def slots(self, label: int) -> np.ndarray:
+        """Numbers of the slots, one for each position, ascending."""
+        start, stop = self._bounds[label]
+        return self._slot[start:stop]
+
+    def positions(self, label: int) -> np.ndarray:
+        """Positions along these slots."""
+        start, stop = self._bounds[label]
+        return self._position[start:stop]
+
+    def with_any(self, wanted: np.ndarray) -> list[int]:
+        """The classes, ascending, that sit in any of the wanted slots."""
+        if not len(self._present):
+            return []
+        there = np.logical_or.reduceat(wanted[self._slot], self._starts)
+        return self._present[there].tolist()

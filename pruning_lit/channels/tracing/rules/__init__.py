@@ -1,0 +1,100 @@
+"""What each kind of operation does to the identities of channels.
+
+A rule gets the tracer, the operation, its arguments and its result. It sets the shadow of the result, ties or freezes
+identities, and may return the operation's role in the data flow. Whatever has no rule freezes the channels that go into
+it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.operations import tensors_in
+from pruning_lit.channels.tracing.rules import elementwise, layers, norms, products, reductions, shapes
+from pruning_lit.channels.tracing.tracer import COPIES, Operation, Tracer
+
+Rule = Callable[[Tracer, Operation, tuple, dict, Any], Role | None]
+
+
+def unrelated(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
+    """Takes no more from a tensor than its type, its device or its shape."""
+    return None
+
+
+def not_understood(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
+    """Freeze what goes into an operation without a rule."""
+    for tensor in tensors_in(args, kwargs):
+        tracer.freeze(tensor, f"{operation._schema.name.removeprefix('aten::')} may mix channels")
+        if operation._schema.is_mutable:
+            tracer.shadows.discard(tensor)
+    return None
+
+
+FAMILIES: dict[Rule, str] = {
+    layers.convolution: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+    layers.linear: "linear",
+    products.product: "mm bmm",
+    products.sum_and_product: "addmm baddbmm",
+    products.einsum: "einsum",
+    layers.recurrent: "lstm gru rnn_tanh rnn_relu",
+    layers.weight_norm: "_weight_norm_interface",
+    products.attention: "scaled_dot_product_attention",
+    norms.channel_norm: "batch_norm instance_norm",
+    norms.group_norm: "group_norm",
+    norms.layer_norm: "layer_norm",
+    reductions.pooling: "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d max_pool2d_with_indices "
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d "
+    "upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact1d "
+    "_upsample_nearest_exact2d reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d "
+    "grid_sampler_2d torchvision::roi_align torchvision::roi_pool",
+    reductions.reduction: "mean sum amax amin max min prod var std var_mean logsumexp linalg_vector_norm norm any all",
+    reductions.soft: "softmax log_softmax cumsum sort",
+    shapes.movement: "permute transpose t expand cat stack squeeze unsqueeze unfold roll flip repeat view_as_real "
+    "diagonal",
+    shapes.cutting: "slice select split split_with_sizes unbind",
+    shapes.gathering: "index_select index",
+    shapes.reshape: "view _unsafe_view _reshape_alias reshape",
+    shapes.padding: "constant_pad_nd",
+    shapes.shuffle: "channel_shuffle",
+    shapes.pixel_shuffle: "pixel_shuffle",
+    shapes.pixel_unshuffle: "pixel_unshuffle",
+    shapes.im2col: "im2col",
+    shapes.col2im: "col2im",
+    # not all of these carry PyTorch's tag
+    elementwise.pointwise: "hardswish hardswish_ hardtanh hardtanh_ silu silu_ mish mish_ _prelu_kernel",
+    elementwise.gated: "glu",
+    elementwise.same: " ".join(sorted(COPIES)),
+    elementwise.like: "zeros_like ones_like full_like empty_like",
+    elementwise.filled: "fill_ zero_",
+    elementwise.written: "copy_ index_put_",
+    unrelated: "new_zeros new_ones new_full new_empty new_empty_strided zeros ones empty rand randn",
+}
+RULES: dict[str, Rule] = {
+    (name if "::" in name else f"aten::{name}"): rule for rule, names in FAMILIES.items() for name in names.split()
+}
+
+#: Told by what happens to the shadows: numbers among their arguments may be widths.
+SIZED = frozenset(
+    {shapes.movement, shapes.cutting, shapes.gathering, shapes.reshape, shapes.padding, layers.convolution}
+    | {norms.group_norm, norms.layer_norm, elementwise.same, elementwise.like, unrelated}
+)
+
+
+def rule_for(operation: Operation) -> Rule:
+    """The rule of an operation: by name, else by PyTorch's own pointwise tag, else the cautious one."""
+    if rule := RULES.get(operation._schema.name):
+        return rule
+    return elementwise.pointwise if torch.Tag.pointwise in operation.tags else not_understood
+
+
+def numbers_of(operation: Operation, args: tuple, kwargs: dict) -> tuple[object, ...]:
+    """The numbers among the arguments that are no widths: equal for two passes in which equal things are done."""
+    if rule_for(operation) in SIZED:
+        return ()
+    if operation._schema.name in ("aten::full", "aten::scalar_tensor"):
+        return (args[-1],)
+    return tuple(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, int | float | str))

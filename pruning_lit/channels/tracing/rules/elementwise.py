@@ -1,0 +1,205 @@
+"""Element-wise operations: channels that meet are the same channel."""
+
+import torch
+from torch import Tensor
+
+from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.operations import tensors_in
+from pruning_lit.channels.tracing.rules.arguments import named
+from pruning_lit.channels.tracing.shadow import compact, spread
+from pruning_lit.channels.tracing.tracer import Operation, Tracer
+
+#: What keeps a zero a zero, whatever else is among its arguments.
+KEEPS_ZERO = frozenset(
+    [
+        "relu",
+        "leaky_relu",
+        "elu",
+        "celu",
+        "selu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "tanh",
+        "sin",
+        "asin",
+        "tan",
+        "atan",
+        "sinh",
+        "abs",
+        "neg",
+        "sign",
+        "sgn",
+        "sqrt",
+        "square",
+        "expm1",
+        "log1p",
+        "erf",
+        "trunc",
+        "floor",
+        "ceil",
+        "round",
+        "softsign",
+        "hardshrink",
+        "softshrink",
+        "threshold",
+        "_prelu_kernel",
+        "clone",
+        "relu6",
+    ]
+)
+TIMES = frozenset({"mul", "multiply"})
+PLUS = frozenset({"add", "sub"})
+
+
+def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """Channels that meet element by element are the same channel."""
+    operands = tensors_in(args, kwargs)
+    shadows = _shadows(tracer, operands, result.ndim)
+    if not shadows:
+        return None
+    silent = _is_silent(tracer, operation, args, kwargs, operands)
+    shadows = {i: shadow.expand(result.shape) for i, shadow in shadows.items()}
+    merged, *rest = shadows.values()
+    for shadow in rest:
+        merged = _meet(tracer, merged, shadow)
+    for shadow in shadows.values():
+        for j, other in enumerate(operands):
+            if j not in shadows and _differs_where(tracer, shadow, other):
+                tracer.freeze_identities(shadow, "it meets, element by element, a tensor whose width is fixed")
+    tracer.place(result, merged, silent)
+    return Role.PASSES
+
+
+def _shadows(tracer: Tracer, operands: list[Tensor], ndim: int) -> dict[int, Tensor]:
+    """The shadows of the operands that have one.
+
+    A stored tensor with several long dimensions gets one here. A single channel that is spread over many others (a map
+    of attention) stays, and does not count as one of them.
+    """
+    shadows = {i: shadow for i, tensor in enumerate(operands) if (shadow := tracer.shadow(tensor)) is not None}
+    where = {dim - ndim for dim in range(ndim) if _varying(tracer, shadows, dim - ndim)}
+    for i, tensor in enumerate(operands):
+        if i in shadows:
+            spread_over = [dim for dim in where if -dim > tensor.ndim or tensor.shape[dim] == 1]
+            if tracer.decide(bool(spread_over) and compact(shadows[i]).numel() == 1):
+                tracer.freeze_identities(shadows.pop(i), "a single channel is spread over many")
+        elif len(where) == 1 and (own := _own_shadow(tracer, tensor, *where)) is not None:
+            shadows[i] = own
+    return dict(sorted(shadows.items()))
+
+
+def _varying(tracer: Tracer, shadows: dict[int, Tensor], dim: int) -> bool:
+    return any([-dim <= shadow.ndim and tracer.varies(shadow, dim) for shadow in shadows.values()])  # noqa: C419
+
+
+def _own_shadow(tracer: Tracer, tensor: Tensor, dim: int) -> Tensor | None:
+    """The shadow of a stored tensor that meets channels along ``dim``, counted from the end."""
+    view = tracer.stored.view(tensor)
+    if view is None or -dim > tensor.ndim or (stored := view.dim(dim)) is None:
+        return None
+    if tracer.decide(tensor.shape[dim] == 1):
+        return None
+    own = tracer.identities.of(view.name, stored, tensor.shape[dim])
+    return spread(own, tensor.ndim + dim, tensor.shape)
+
+
+def _meet(tracer: Tracer, one: Tensor, other: Tensor) -> Tensor:
+    """Tie two shadows of the same shape; the result says, element by element, who is there."""
+    small_one, small_other = torch.broadcast_tensors(compact(one), compact(other))
+    tracer.identities.tie(small_one, small_other)
+    alone = ((small_one < 0) != (small_other < 0)) & _present(tracer, one, other)
+    for small in (small_one, small_other):
+        tracer.freeze_identities(small[alone], "it meets a constant of fixed width")
+    return torch.where(small_one >= 0, small_one, small_other).expand(one.shape)
+
+
+def _present(tracer: Tracer, one: Tensor, other: Tensor) -> bool:
+    """Whether both shadows differ along some common dimension, so that a -1 in one of them is a position of its own."""
+    both = [(tracer.varies(one, dim), tracer.varies(other, dim)) for dim in range(one.ndim)]
+    return any(first and second for first, second in both)
+
+
+def _differs_where(tracer: Tracer, shadow: Tensor, other: Tensor) -> bool:
+    """Whether a tensor without channels has a length of its own along a dimension in which the shadow varies."""
+    offset = shadow.ndim - other.ndim
+    own = [dim for dim, length in enumerate(other.shape) if length > 1 and other.stride(dim) != 0]
+    return any(tracer.varies(shadow, dim + offset) and dim in own for dim in range(other.ndim))
+
+
+def _is_silent(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, operands: list[Tensor]) -> bool:
+    """Whether a removed channel, zero in what comes in, is zero in what goes out."""
+    name = operation._schema.name.rpartition("::")[2].removesuffix("_")
+    quiet = [tracer.is_silent(tensor) for tensor in operands]
+    if name in TIMES:
+        return any(quiet)
+    if name in KEEPS_ZERO or name in ("div", "divide"):
+        return quiet[0]
+    if name in PLUS:
+        return all(quiet) and all(isinstance(argument, Tensor) for argument in args[:2])
+    if name in ("hardtanh", "clamp"):
+        given = named(operation, args, kwargs)
+        low, high = (given.get(f"{bound}_val", given.get(bound)) for bound in ("min", "max"))
+        inside = all(bound is None or isinstance(bound, int | float) for bound in (low, high))
+        return quiet[0] and inside and (low is None or low <= 0) and (high is None or high >= 0)
+    if name == "pow":
+        return quiet[0] and isinstance(args[1], int | float) and args[1] > 0
+    return False
+
+
+def gated(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """A gated linear unit: the first half of the channels times the sigmoid of the second."""
+    given = named(operation, args, kwargs)
+    x = given["self"]
+    shadow = tracer.shadow(x)
+    if shadow is None:
+        return None
+    value, gate = shadow.chunk(2, given["dim"])
+    tracer.identities.tie(value, gate)
+    tracer.place(result, value, tracer.is_silent(x))
+    return Role.PASSES
+
+
+def same(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """A copy, or the same values in another memory layout or type."""
+    shadow = tracer.shadow(args[0])
+    if shadow is not None:
+        tracer.place(result, shadow, tracer.is_silent(args[0]))
+    tracer.stored.stands_for(result, args[0])
+    return Role.PASSES
+
+
+def like(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """A constant of the shape of another tensor: its positions are that one's channels."""
+    shadow = tracer.shadow(args[0])
+    if shadow is not None:
+        tracer.place(result, shadow, operation._schema.name == "aten::zeros_like")
+    return None
+
+
+def filled(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """A number is written over a tensor, or a part of it: its positions remain the channels'."""
+    shadow = tracer.shadow(args[0])
+    if shadow is not None:
+        tracer.place(result, shadow, len(args) < 2 or (isinstance(args[1], int | float) and args[1] == 0))
+    return Role.PASSES
+
+
+def written(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """``copy_`` and ``index_put_``: what is written is there from now on, in place of what was there."""
+    copied = operation._schema.name == "aten::copy_"
+    target, source = args[0], args[1] if copied else args[2]
+    shadow, there = tracer.shadow(source), tracer.shadow(target)
+    if shadow is None:
+        tracer.freeze(target, "a constant is written over it")
+        return None
+    whole = target.untyped_storage().nbytes() == target.numel() * target.element_size()
+    in_rows = not copied and source.ndim == target.ndim  # else it is broadcast over them
+    if (not copied and len(args[1]) > 1) or (in_rows and tracer.varies(shadow, 0)) or (there is None and not whole):
+        for tensor in (source, target):
+            tracer.freeze(tensor, "it is written into a part of another tensor")
+        return None
+    channels = (shadow.narrow(0, 0, 1) if in_rows else shadow).expand(target.shape)
+    tracer.place(target, channels if there is None else _meet(tracer, there, channels))
+    return None

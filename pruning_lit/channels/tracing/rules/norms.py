@@ -1,0 +1,56 @@
+"""Normalisations."""
+
+from torch import Tensor
+
+from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.rules.arguments import named
+from pruning_lit.channels.tracing.rules.layers import tie_parameter
+from pruning_lit.channels.tracing.tracer import Operation, Tracer
+
+
+def channel_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """Batch and instance normalisation: every channel for itself; all their vectors belong to the channels."""
+    given = named(operation, args, kwargs)
+    channels = tracer.channels(given["input"])
+    affine = given.get("weight") is not None
+    for key in ("weight", "bias", "running_mean", "running_var"):
+        if given.get(key) is not None:
+            tie_parameter(tracer, given[key], channels)
+    own_mean = operation._schema.name == "aten::instance_norm" and given.get("use_input_stats", True)
+    tracer.set_channels(result, channels, silent=affine or (own_mean and tracer.is_silent(given["input"])))
+    return Role.PASSES
+
+
+def group_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """Group normalisation: all channels of a normalisation group leave, or none."""
+    given = named(operation, args, kwargs)
+    x, num_groups = given["input"], given["num_groups"]
+    channels = tracer.channels(x)
+    if tracer.shadow(x) is None:
+        return None
+    if tracer.decide(num_groups == 1 and len(channels) > 1):
+        tracer.freeze(x, "group_norm with one group normalises over all channels")
+        return Role.PASSES
+    tracer.note(len(channels) // num_groups)
+    parts = channels.view(num_groups, -1)
+    tracer.identities.tie(parts[:, :-1], parts[:, 1:])
+    tracer.freeze_identities(parts[(parts < 0).any(1)], "it is normalised together with a constant")
+    for key in ("weight", "bias"):
+        if given[key] is not None:
+            tie_parameter(tracer, given[key], channels)
+    tracer.set_channels(result, channels, silent=given["weight"] is not None or tracer.is_silent(x))
+    return Role.PASSES
+
+
+def layer_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """Layer normalisation mixes channels where it runs over them; over space alone it leaves them as they are."""
+    given = named(operation, args, kwargs)
+    x = given["input"]
+    shadow = tracer.shadow(x)
+    if shadow is None:
+        return None
+    if any(tracer.varies(shadow, dim) for dim in range(-len(given["normalized_shape"]), 0)):
+        tracer.freeze(x, "layer_norm normalises over all channels")
+        return Role.PASSES
+    tracer.place(result, shadow)
+    return Role.PASSES

@@ -1,0 +1,132 @@
+"""Runs of channels that a model takes apart, and what must leave together so that it still does so in the right places.
+
+``x.chunk(2, 1)`` of sixteen channels says nothing about whether a half or eight channels are meant. It is taken for a
+half first: then as many channels must leave from either part, and the i-th of one leaves with the i-th of the other. If
+the rehearsal shows that the number stands in the code, the channels that it counts are frozen.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from pruning_lit.channels.tracing.identities import Identities
+
+
+@dataclass
+class Parting(ABC):
+    """One run of channels, shape ``(length,)``, that is taken apart; ``place`` says by what and where, for people."""
+
+    identities: Tensor
+    place: str
+    assumption: int = 0
+
+    @property
+    @abstractmethod
+    def num_assumptions(self) -> int:
+        """How many assumptions there are to be tried; the last one freezes everything, which is always right."""
+
+    @abstractmethod
+    def apply(self, identities: Identities) -> None:
+        """Tie and freeze what follows from the present assumption."""
+
+    def give_up(self) -> bool:
+        """Go on to the next assumption; False where there is none left."""
+        if self.assumption == self.num_assumptions - 1:
+            return False
+        self.assumption += 1
+        return True
+
+    def _freeze(self, identities: Identities, which: Tensor) -> None:
+        identities.freeze(which, f"the model takes it apart at a fixed channel number ({self.place})")
+
+
+@dataclass
+class Cuts(Parting):
+    """Consecutive parts, cut at the positions ``at``: in proportion, or else at these very numbers."""
+
+    at: set[int] = field(default_factory=set)
+
+    @property
+    def num_assumptions(self) -> int:
+        """In proportion; fixed up to the last cut; fixed altogether."""
+        return 3
+
+    def parts(self) -> list[Tensor]:
+        """The parts in order."""
+        edges = [0, *sorted(self.at), len(self.identities)]
+        return [self.identities[start:stop] for start, stop in pairwise(edges)]
+
+    def apply(self, identities: Identities) -> None:
+        """See ``Parting``."""
+        if not self.at:
+            return
+        parts = self.parts()
+        unit = math.gcd(*(len(part) for part in parts))
+        if self.assumption == 0 and unit > 1:
+            members = torch.cat([part.view(unit, -1) for part in parts], 1)
+            _tie_rows(identities, members)
+        elif self.assumption < 2:
+            self._freeze(identities, torch.cat(parts[:-1]))
+        else:
+            self._freeze(identities, self.identities)
+
+
+@dataclass
+class Factors(Parting):
+    """A run seen as a grid of ``shape``: one of its sides is computed from the width, the others are fixed."""
+
+    shape: tuple[int, ...] = ()
+    free: tuple[int, ...] = ()  # sides that may be the computed one, the likeliest first
+
+    @property
+    def num_assumptions(self) -> int:
+        """One for each side that may be the computed one; all of them fixed."""
+        return len(self.free) + 1
+
+    def apply(self, identities: Identities) -> None:
+        """See ``Parting``."""
+        if self.assumption == len(self.free):
+            self._freeze(identities, self.identities)
+            return
+        side = self.free[self.assumption]
+        grid = self.identities.view(self.shape).movedim(side, 0)
+        _tie_rows(identities, grid.reshape(self.shape[side], -1))
+
+
+def likely_sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides of a grid in the order in which they are taken for the computed one: the longest first, at most two."""
+    long = [side for side, length in enumerate(shape) if length > 1]
+    return tuple(sorted(long, key=lambda side: (-shape[side], -side))[:2])
+
+
+def _tie_rows(identities: Identities, rows: Tensor) -> None:
+    first = rows[:, :1].expand_as(rows[:, 1:])
+    identities.tie(first, rows[:, 1:])
+
+
+class Partings:
+    """All partings of a model, one for each run of channels and way of taking it apart."""
+
+    def __init__(self) -> None:
+        self.found: dict[bytes | tuple[bytes, tuple[int, ...]], Parting] = {}
+
+    def cut(self, run: Tensor, at: set[int], place: str) -> Parting:
+        """A run is cut at these positions."""
+        parting = self.found.setdefault(run.numpy().tobytes(), Cuts(run.clone(), place))
+        assert isinstance(parting, Cuts)
+        parting.at |= {position for position in at if 0 < position < len(run)}
+        return parting
+
+    def factor(self, run: Tensor, shape: tuple[int, ...], place: str) -> Parting:
+        """A run is seen as a grid."""
+        key = run.numpy().tobytes(), shape
+        return self.found.setdefault(key, Factors(run.clone(), place, shape=shape, free=likely_sides(shape)))
+
+    def apply(self, identities: Identities) -> None:
+        """Tie and freeze what follows from the present assumptions."""
+        for parting in self.found.values():
+            parting.apply(identities)

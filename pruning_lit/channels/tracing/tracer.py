@@ -1,0 +1,320 @@
+"""Follow the identities of channels through one forward pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelSelect
+from pruning_lit.channels.tracing.dataflow import Flow, Role
+from pruning_lit.channels.tracing.graph import LayerCall
+from pruning_lit.channels.tracing.identities import Identities
+from pruning_lit.channels.tracing.operations import OperationStream, tensors_in
+from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, outline, settle, spread
+from pruning_lit.channels.tracing.splits import Parting, Partings
+from pruning_lit.channels.tracing.transcript import Course, Origin, Step
+from pruning_lit.channels.tracing.views import Stored
+from pruning_lit.channels.tracing.weak import Beside
+
+Operation = torch._ops.OpOverload
+NOWHERE = Origin()
+COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
+
+
+class Tracer(OperationStream):
+    """Gives every tensor of a forward pass its shadow, and collects the ties between channels.
+
+    What each kind of operation does to identities is in ``rules``; this class holds what the rules work on.
+
+    Args:
+        model: the model that is going to run.
+        rule_for: the rule of an operation.
+        numbers_of: the numbers among the arguments of an operation that are no widths.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rule_for: Callable[[Operation], Callable[..., Role | None]],
+        numbers_of: Callable[..., tuple[object, ...]],
+    ) -> None:
+        super().__init__()
+        self.rule_for, self.numbers_of = rule_for, numbers_of
+        self.identities = self.start()
+        self.partings = Partings()
+        self.parting: Parting | None = None
+        self.stored = Stored(model)
+        self.position = 0  # how many steps there have been
+        self.flow = Flow()
+        self.calls: list[LayerCall] = []
+        self.order: list[str] = []  # weights, and what selects, in the order of their use
+        self.entries: list[str] = []
+        self.relabel_inputs: dict[str, Tensor] = {}
+        self.writers: dict[tuple[str, int], str] = {}  # slot to the layer that makes these channels
+        self.readers: dict[tuple[str, int], str] = {}  # slot to the layer that consumes them
+        self.shadows: Beside[Tensor] = Beside()
+        self.outlines: Beside[Outline] = Beside()  # beside shadows
+        self.own: dict[str, Tensor] = {}  # shadows of parameters and buffers
+        self.silent: Beside[bool] = Beside()  # tensors that are zero where a channel has been removed
+        self.loud: Beside[bool] = Beside()  # memory into which something else than zero was written
+        self.origins: Beside[Origin] = Beside()  # tensors without channels, to a number for all that led to them
+        self.module_path: list[str] = [""]
+        self.relabels = {path: module for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
+        self.hooks: list[Any] = []
+        for path, module in model.named_modules():
+            self._watch(path, module)
+        self._start_step()
+
+    def start(self) -> Identities:
+        """The identities there are before the pass."""
+        self.course = Course([], {}, [], {}, [])
+        return Identities(self.course.slots, self.course.made)
+
+    def name_of(self, tensor: Any) -> str | None:
+        """State-dict name of a parameter or buffer; None for anything else."""
+        return self.stored.name_of(tensor)
+
+    def shadow(self, tensor: Tensor) -> Tensor | None:
+        """The shadow of a tensor, or None where no channel is in it.
+
+        A parameter or buffer with a single dimension longer than 1 has identities of its own along that dimension.
+        """
+        if (shadow := self.shadows.get(tensor, None)) is not None:
+            return shadow
+        name = self.name_of(tensor)
+        if name is None:
+            return None
+        if name not in self.own and (dim := self.own_dimension(name, tensor)) is not None:
+            self.own[name] = spread(self.identities.of(name, dim, tensor.shape[dim]), dim, tensor.shape)
+        return self.own.get(name)
+
+    def outline(self, shadow: Tensor) -> Outline:
+        """What a shadow says, without repetition."""
+        if (known := self.outlines.get(shadow, None)) is None:
+            known = self.outlines[shadow] = outline(shadow)
+        return known
+
+    def own_dimension(self, name: str, tensor: Tensor) -> int | None:
+        """The only dimension of a parameter or buffer that is longer than 1."""
+        long = [dim for dim, length in enumerate(tensor.shape) if length > 1]
+        if len(long) == 1:
+            self.course.own[name] = long[0]
+        return self.course.own.get(name)
+
+    def channels(self, tensor: Tensor, dim: int = 1) -> Tensor:
+        """The identities along ``dim`` of an activation, shape ``(length,)``, -1 where it has none.
+
+        Where the identities do not lie along ``dim`` alone they are frozen, and -1 is returned.
+        """
+        none = torch.full((tensor.shape[dim],), NONE)
+        shadow = self.shadow(tensor)
+        if shadow is None:
+            return none
+        identities = self.outline(shadow).along(dim)
+        if identities is None:
+            self.freeze(tensor, "its channels are spread over several dimensions where they are used")
+            return none
+        return identities
+
+    def varies(self, shadow: Tensor, dim: int) -> bool:
+        """Whether the identities differ along ``dim``; the answer becomes a part of the step."""
+        return self.decide(dim % shadow.ndim in self.outline(shadow).dims)
+
+    def decide(self, answer: bool) -> bool:
+        """An answer on which a rule depends and that narrowing may change; only for what has channels in it."""
+        self.decisions.append(answer)
+        return answer
+
+    def note(self, *numbers: object) -> None:
+        """Remember what must be the same whenever this step is taken again."""
+        self.notes += numbers
+
+    def is_silent(self, tensor: Tensor) -> bool:
+        """Whether removed channels are zero in a tensor, when they are masked."""
+        return tensor in self.silent and tensor.untyped_storage() not in self.loud
+
+    def place(self, tensor: Tensor, shadow: Tensor, silent: bool = False) -> None:
+        """Put a shadow beside a tensor; one without any channel in it is forgotten."""
+        self.shadows.discard(tensor)
+        self.silent.discard(tensor)
+        if bool((compact(shadow) >= 0).any()):
+            self.shadows[tensor] = settle(shadow)
+            if silent:
+                self.silent[tensor] = True
+
+    def set_channels(self, tensor: Tensor, identities: Tensor, dim: int = 1, silent: bool = False) -> None:
+        """Declare the identities along ``dim`` of an activation."""
+        self.place(tensor, spread(identities, dim, tensor.shape), silent)
+
+    def called(self, weight: str, positions: int, strided: bool = False) -> None:
+        """A layer is used: ``positions`` multiply-accumulates for each element of its weight; see ``LayerCall``."""
+        self.calls.append(LayerCall(weight, positions, self.index, strided))
+        self.order.append(weight)
+
+    def freeze(self, tensor: Tensor, reason: str) -> None:
+        """Forbid the removal of all channels in ``tensor``; the reason is told together with the module it arose in."""
+        shadow = self.shadow(tensor)
+        if shadow is not None:
+            self.freeze_identities(shadow, reason)
+
+    def freeze_identities(self, identities: Tensor, reason: str) -> None:
+        """Forbid the removal of these identities."""
+        path = self.module_path[-1]
+        self.identities.freeze(compact(identities), f"{reason} (in {path!r})" if path else reason)
+
+    def cut(self, run: Tensor, at: set[int], operation: Operation) -> None:
+        """A run of channels, shape ``(length,)``, is cut at these positions."""
+        self.parting = self.partings.cut(run, at, self._place(operation))
+
+    def factor(self, run: Tensor, shape: tuple[int, ...], operation: Operation) -> None:
+        """A run of channels, shape ``(length,)``, is seen as a grid of ``shape``."""
+        self.parting = self.partings.factor(run, shape, self._place(operation))
+
+    def _place(self, operation: Operation) -> str:
+        path = self.module_path[-1]
+        return f"{short_name(operation)} in {path!r}" if path else short_name(operation)
+
+    def seen(self, index: int, operation: Operation, args: tuple, kwargs: dict, result: Any) -> None:
+        """Apply the rule of one operation, and record it if there are channels in it."""
+        given, outputs = tensors_in(args, kwargs), tensors_in(result)
+        if self.module_path[-1] in self.relabels:  # what a relabelling does inside is told by its buffer
+            self._pass_on(index, Role.OTHER, given, outputs, [])
+            return
+        name, before = short_name(operation), any(self.shadow(tensor) is not None for tensor in given)
+        flowing = [shadow for tensor in given if (shadow := self.shadows.get(tensor, None)) is not None]
+        origins = tuple(self.origin(tensor) for tensor in given)
+        self._start_step()
+        role = self._follow(operation, args, kwargs, result)
+        after = [self.shadows.get(tensor, None) for tensor in outputs]
+        numbers = (*self.numbers_of(operation, args, kwargs), *self.notes)
+        if before or any(shadow is not None for shadow in after):
+            if operation._schema.is_mutable and outputs and not self.is_silent(outputs[0]):
+                self.loud[outputs[0].untyped_storage()] = True
+            if name not in COPIES:
+                self._record(name, numbers, origins, flowing, after)
+                self.position += 1
+        self._remember_origins(operation, numbers, origins, given, outputs)
+        self._pass_on(index, role or Role.OTHER, given, outputs, after)
+
+    def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
+        """Apply the rule; what it cannot cope with stays as it is, as any operation that nobody understands."""
+        try:
+            return self.rule_for(operation)(self, operation, args, kwargs, result)
+        except (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError):
+            for tensor in tensors_in(args, kwargs):
+                self.freeze(tensor, f"{short_name(operation)} could not be followed")
+            for tensor in tensors_in(result):
+                self.shadows.discard(tensor)
+            return None
+
+    def origin(self, tensor: Tensor) -> Origin:
+        """What led to a tensor; nothing worth mentioning where there are channels in it."""
+        return NOWHERE if tensor in self.shadows else self.origins.get(tensor, NOWHERE)
+
+    def _remember_origins(
+        self,
+        operation: Operation,
+        numbers: tuple[object, ...],
+        origins: tuple[Origin, ...],
+        given: list[Tensor],
+        outputs: list[Tensor],
+    ) -> None:
+        step = max([origin.step for origin in origins], default=-1)
+        if any(tensor in self.shadows for tensor in given):
+            step = self.position - 1
+        ways = tuple(origin.way for origin in origins)
+        if short_name(operation) in COPIES:
+            one = given[0]
+            written = short_name(operation) == "lift_fresh" and one.numel() == 1 and not one.is_meta
+            way = hash(one.item()) if written else ways[0]
+        elif None in ways or _counts_values(operation, given):
+            way = None
+        else:
+            way = hash((short_name(operation), numbers, ways))
+        for output in outputs:
+            self.origins[output] = Origin(way, step)
+
+    def _start_step(self) -> None:
+        self.decisions: list[bool] = []
+        self.notes: list[object] = []
+        self.parting = None
+
+    def _record(
+        self,
+        name: str,
+        numbers: tuple[object, ...],
+        origins: tuple[Origin, ...],
+        flowing: list[Tensor],
+        after: list[Tensor | None],
+    ) -> None:
+        """A step has been taken; shadows of the activations that went in, and of the results."""
+        given = tuple(compact(shadow) for shadow in flowing)
+        made = tuple(compact(shadow) for shadow in after if shadow is not None)
+        results = tuple(None if shadow is None else self.outline(shadow) for shadow in after)
+        path, decisions = self.module_path[-1], tuple(self.decisions)
+        self.course.steps.append(Step(name, path, numbers, origins, given, made, results, decisions, self.parting))
+
+    def _pass_on(
+        self, index: int, role: Role, given: list[Tensor], outputs: list[Tensor], after: list[Tensor | None]
+    ) -> None:
+        """Channels went through an operation."""
+        there = self.outline(after[0]) if after and after[0] is not None else None
+        channels = there.along(1) if there is not None and len(there.shape) > 1 else None
+        if outputs:
+            self.flow.add(index, role, given, outputs, channels)
+
+    def _watch(self, path: str, module: nn.Module) -> None:
+        def enter(_module: nn.Module, _args: Any) -> None:
+            self.module_path.append(path)
+
+        def leave(_module: nn.Module, args: tuple, result: Any) -> None:
+            self.module_path.pop()
+            if path in self.relabels:
+                self._relabelled(path, args[0], result)
+
+        self.hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+
+    def _relabelled(self, path: str, given: Tensor, result: Tensor) -> None:
+        self.paused = True  # hooks run among the model's own operations
+        name, channels = f"{path}.source" if path else "source", self.channels(given)
+        if name in self.relabel_inputs:
+            self.freeze(given, f"{name!r} is used more than once")
+            self.freeze(result, f"{name!r} is used more than once")
+        source = self.relabels[path].source
+        if isinstance(self.relabels[path], ChannelSelect) and not source.is_meta:
+            self.identities.freeze(channels[source.cpu()], f"{path!r} takes it: its reader has to let go of it first")
+        self.relabel_inputs[name] = channels
+        made = self.identities.of(name, 0, result.shape[1])
+        self.set_channels(result, made, silent=self.is_silent(given))
+        if isinstance(self.relabels[path], ChannelSelect):
+            self.writers[name, 0] = path
+            self._made(result, made)
+        self.order.append(name)
+        self.paused = False
+
+    def _made(self, output: Tensor, channels: Tensor) -> None:
+        """A selection made channels, as a layer does."""
+        self.flow.makes(output, channels)
+
+    def finish(self, outputs: list[Origin]) -> None:
+        """The pass is over, with these outputs."""
+        self.course.outputs += outputs
+
+    def close(self) -> None:
+        """Take the hooks off the model again."""
+        for hook in self.hooks:
+            hook.remove()
+
+
+def _counts_values(operation: Operation, given: list[Tensor]) -> bool:
+    """Whether the values that go in decide how many come out."""
+    if torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms":
+        return True
+    return short_name(operation) == "index" and any(tensor.dtype == torch.bool for tensor in given[1:])
+
+
+def short_name(operation: Operation) -> str:
+    """The name of an operation without its name space; the ways to change a shape are one."""
+    name = operation._schema.name.rpartition("::")[2]
+    return "view" if name in ("_unsafe_view", "_reshape_alias", "reshape") else name

@@ -1,0 +1,111 @@
+"""The course of a forward pass: what it did to channels, step by step, so that a second pass can be held against it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pruning_lit.channels.tracing.identities import Slot
+from pruning_lit.channels.tracing.shadow import Outline
+from pruning_lit.channels.tracing.splits import Parting
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What led to a tensor without channels, since there were channels in it last.
+
+    Attributes:
+        way: a number for all operations and numbers on the way; it changes with whatever is computed from a width
+            (``scores / math.sqrt(x.shape[1])``). None where values decided how many there are (the boxes of a
+            detector): then the numbers that follow may be another time's others.
+        step: the last step that led to it, -1 where none did.
+    """
+
+    way: int | None = 0
+    step: int = -1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation on tensors with channels in them.
+
+    Attributes:
+        operation: its name.
+        module: path of the module in which it happened.
+        numbers: all numbers among its arguments that are no widths, and what else a rule has noted.
+        origins: of the tensors that went in.
+        given: shadows of the activations that went in.
+        made: shadows of the results.
+        results: outlines of the results, None for one without channels.
+        decisions: the answers that its rule got when it asked whether a shadow varies along a dimension. With one
+            channel left they would be different.
+        parting: the run of channels that it takes apart.
+    """
+
+    operation: str
+    module: str
+    numbers: tuple[object, ...]
+    origins: tuple[Origin, ...]
+    given: tuple[Tensor, ...]
+    made: tuple[Tensor, ...]
+    results: tuple[Outline | None, ...]
+    decisions: tuple[bool, ...]
+    parting: Parting | None
+
+    @property
+    def place(self) -> str:
+        """For people."""
+        return f"{self.operation} in {self.module!r}" if self.module else self.operation
+
+    def identities(self) -> tuple[Tensor, Tensor]:
+        """Those that go in and those that come out, each once."""
+        return _distinct(self.given), _distinct(self.made)
+
+
+def _distinct(shadows: tuple[Tensor, ...]) -> Tensor:
+    there = torch.cat([torch.empty(0, dtype=torch.int64), *(shadow.reshape(-1) for shadow in shadows)]).unique()
+    return there[there >= 0]
+
+
+@dataclass
+class Course:
+    """A pass as a whole.
+
+    Attributes:
+        steps: in order.
+        slots, made: where identities sit, and those that sit nowhere, as they were given out.
+        own: parameters and buffers with a single long dimension, and which it is.
+        outputs: what the outputs of the model come from, see ``Origin``.
+        on_meta: whether the model runs without data; assumed until it has failed to.
+    """
+
+    steps: list[Step]
+    slots: dict[Slot, range]
+    made: list[range]
+    own: dict[str, int]
+    outputs: list[Origin]
+    on_meta: bool = True
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Which identities are the same channel.
+
+    Attributes:
+        labels: class of every identity, shape ``(count,)``.
+        groups: for each group of the graph the classes of its channels, shape ``(size,)``.
+    """
+
+    labels: Tensor
+    groups: tuple[Tensor, ...]
+
+    def removed(self, stays: dict[int, Tensor]) -> Tensor:
+        """Whether each identity is removed, shape ``(count + 1,)``; the last entry, for -1, is False.
+
+        Args:
+            stays: by the number of a group, one boolean per channel.
+        """
+        gone = torch.zeros(int(self.labels.max()) + 1 if len(self.labels) else 1, dtype=torch.bool)
+        for number, flags in stays.items():
+            gone[self.groups[number][~flags]] = True
+        return torch.cat([gone[self.labels.long()], torch.zeros(1, dtype=torch.bool)])

@@ -1,0 +1,95 @@
+"""Parameters and buffers, and views of them: which dimension of a tensor is which dimension of which stored tensor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.channels.tracing.shadow import outline, spread
+from pruning_lit.channels.tracing.weak import Beside
+
+
+@dataclass(frozen=True)
+class View:
+    """A stored tensor, perhaps with its dimensions in another order.
+
+    Attributes:
+        name: state-dict name of the stored tensor.
+        dims: for each dimension of the view that of the stored tensor, or None for one of length 1.
+        shape: of the stored tensor.
+    """
+
+    name: str
+    dims: tuple[int | None, ...]
+    shape: tuple[int, ...]
+
+    def dim(self, which: int) -> int | None:
+        """The stored dimension behind dimension ``which`` of the view."""
+        found = self.dims[which]
+        if found is not None:
+            return found
+        left = [dim for dim, length in enumerate(self.shape) if length == 1 and dim not in self.dims]
+        return left[0] if left else None
+
+
+Part = tuple[str, tuple[int, ...], dict[int, Tensor]]  # name, shape, stored dimension to a map of positions
+
+
+class Stored:
+    """Knows the parameters and buffers of a model, and their views as they come up."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.names: dict[int, str] = {}
+        for name, tensor in model.state_dict(keep_vars=True).items():  # a buffer that is not saved has a fixed width
+            if isinstance(tensor, Tensor):
+                self.names.setdefault(id(tensor), name)
+        self.parts: Beside[Part] = Beside()
+
+    def name_of(self, tensor: Any) -> str | None:
+        """State-dict name of a parameter or buffer; None for anything else."""
+        return self.names.get(id(tensor)) if isinstance(tensor, Tensor) else None
+
+    def view(self, tensor: Tensor) -> View | None:
+        """What a tensor shows, whole, of a stored one; None where it is computed or only a part."""
+        name = self.name_of(tensor)
+        if name is not None:
+            return View(name, tuple(range(tensor.ndim)), tuple(tensor.shape))
+        part = self.parts.get(tensor, None)
+        if part is None:
+            return None
+        name, shape, maps = part
+        dims: list[int | None] = [None] * tensor.ndim
+        for dim, positions in maps.items():
+            there = outline(positions)
+            if len(there.dims) != 1 or not torch.equal(there.identities, torch.arange(shape[dim])):
+                return None
+            dims[there.dims[0]] = dim
+        return View(name, tuple(dims), shape)
+
+    def moved(self, tensor: Tensor, result: Tensor, move: Callable[[Tensor], Tensor]) -> None:
+        """``result`` is a stored tensor, or a view of one, after the shape operation ``move``."""
+        name: str | None
+        if (part := self.parts.get(tensor, None)) is not None:
+            name, shape, maps = part
+        elif (name := self.name_of(tensor)) is not None:
+            shape = tuple(tensor.shape)
+            maps = {
+                dim: spread(torch.arange(length), dim, tensor.shape) for dim, length in enumerate(shape) if length > 1
+            }
+        else:
+            return
+        self.parts[result] = name, shape, {dim: move(positions) for dim, positions in maps.items()}
+
+    def stands_for(self, computed: Tensor, tensor: Tensor) -> None:
+        """``computed`` takes the place of the stored ``tensor``, element by element."""
+        self.moved(tensor, computed, lambda positions: positions)
+
+
+def layer_of(name: str) -> str:
+    """The layer that a weight of this state-dict name belongs to: a module, or the weight itself if it has a name."""
+    owner, _, key = name.rpartition(".")
+    if key in ("original0", "original1"):  # torch.nn.utils.parametrizations
+        owner, _, key = owner.removesuffix(".parametrizations." + owner.rpartition(".")[2]), "", "weight"
+    return owner if owner and key in ("weight", "weight_v") else name

@@ -1,0 +1,13 @@
+"""Where the configs are."""
+
+from pathlib import Path
+
+_HERE = Path(__file__).parents[1]
+#: In a checkout they lie beside the package; in a wheel they are inside it.
+CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+
+
+def choices(group: str) -> list[str]:
+    """Names that can be chosen in a group, those in its folders included: ``chip/resnet56_cifar10_47``."""
+    folder = CONF / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))

@@ -1,0 +1,178 @@
+"""The criterion that goes by redundancy graphs: similarities of maps, gathered in one pass over some pictures."""
+
+import copy
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker
+from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.gather import calibration_batches, sums
+from pruning_lit.criteria.magnitude import filter_powers
+from pruning_lit.criteria.redundancy_graph.decomposition import departures, shares
+from pruning_lit.criteria.redundancy_graph.hashes import agreements
+from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, decider
+
+log = logging.getLogger(__name__)
+BatchNormMode = Literal["eval", "train"]
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """What is known of the filters of one group.
+
+    Attributes:
+        decider: the layer whose maps and weights these are.
+        similarity: shape ``(size, size)``, float64, on the CPU.
+        norms: L1 norms of the filters, shape ``(size,)``, float64.
+        num_bits: that were compared, over all pictures.
+        places: pixels of a map; all filters are alike where it is 1.
+    """
+
+    decider: str
+    similarity: Tensor
+    norms: Tensor
+    num_bits: int
+    places: int
+
+    def scores(self) -> Tensor:
+        """1 minus the threshold at which a filter goes; where that is the same, the larger norm is worth more.
+
+        Shape ``(size,)``, float64, larger means more worth keeping; see ``departures`` for how that differs from the
+        published choice.
+        """
+        order = self.norms.sort(stable=True, descending=True).indices
+        rank = torch.empty_like(self.norms)
+        rank[order] = torch.arange(len(order), 0, -1, dtype=torch.float64)
+        finest = 1 / self.num_bits  # similarities differ by at least that
+        went = departures(self.similarity, self.norms).clamp(min=-finest)
+        return 1 - went + rank / (len(rank) + 1) * finest / 2
+
+
+class RedundancyScores(dict[str, Tensor]):
+    """Scores, and in ``layers`` what they were found from, for sparsities that choose by similarity."""
+
+    def __init__(self, layers: Mapping[str, Redundancy]) -> None:
+        super().__init__({name: layer.scores() for name, layer in layers.items()})
+        self.layers = dict(layers)
+
+
+class RedundancyGraph(Criterion):
+    """Filters whose maps look alike are redundant.
+
+    With ``sparsity=similarity`` the published decomposition chooses. With any other the scores do: the threshold at
+    which a channel would go if the threshold fell from 1 and what has gone stayed gone; see ``departures``. Both prefer
+    large L1 norms.
+
+    In each group one layer decides, by its own maps, before normalisation and activation, and by its own weights; see
+    ``decider``. Groups without a two-dimensional convolution stay whole.
+
+    Args:
+        num_images: pictures looked at over all ranks; fewer where the data set has fewer.
+        augment: crop and mirror them as in training, as published.
+        seed: of their choice and augmentation.
+        bn_mode: ``eval``; or ``train``, as published: batch norms go by the statistics of these pictures, which are
+            then sent through as one batch, on every rank; the network's own do not change, and dropout is off.
+        batch_size: pictures per forward pass, with ``bn_mode="eval"``. One by one their maps, and so the bits, are the
+            same to the last digit however many processes share the pictures.
+        deciders: name of a group to the layer that decides there.
+        min_pixels: groups whose maps have fewer pixels stay whole; maps of one pixel have a single bit that all filters
+            share, so that of all of them one stays.
+
+    Source: Li et al. 2024, "Filter Pruning via Decomposition of Redundancy Graphs", Neurocomputing,
+    doi 10.1016/j.neucom.2024.128108.
+    """
+
+    def __init__(
+        self,
+        num_images: int = 100,
+        augment: bool = False,
+        seed: int = 0,
+        bn_mode: BatchNormMode = "eval",
+        batch_size: int = 1,
+        deciders: Mapping[str, str] | None = None,
+        min_pixels: int = 1,
+    ) -> None:
+        for name, value in (("num_images", num_images), ("batch_size", batch_size), ("min_pixels", min_pixels)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"criterion.{name} is a whole number of at least 1, got {value!r}")
+        if bn_mode not in get_args(BatchNormMode):
+            raise ValueError(f"criterion.bn_mode is one of {list(get_args(BatchNormMode))}, got {bn_mode!r}")
+        if not isinstance(deciders, Mapping | None):
+            raise ValueError(
+                "criterion.deciders maps names of groups to layers, such as {layer1.0.conv2: layer1.1.conv2}, got "
+                f"{deciders!r}"
+            )
+        self.num_images, self.batch_size, self.min_pixels = num_images, batch_size, min_pixels
+        self.augment, self.seed, self.bn_mode = augment, seed, bn_mode
+        self.deciders = {str(group): str(layer) for group, layer in (deciders or {}).items()}
+
+    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+        """Groups that no convolution decides on, or with too small maps; ValueError for deciders that cannot be."""
+        for name in self.deciders:
+            if name not in [group.name for group in graph.prunable]:
+                able = [group.name for group in graph.prunable]
+                raise ValueError(f"criterion.deciders: {name!r} is no group that can be pruned; these are {able}")
+        reasons = {}
+        for group in graph.prunable:
+            uses = decider(graph, group, self.deciders)
+            if not uses:
+                reasons[group.name] = NO_CONVOLUTION if group.makers else SELECTED
+            elif uses[0].places < self.min_pixels:
+                reasons[group.name] = f"its maps have {uses[0].places} pixel(s), criterion.min_pixels={self.min_pixels}"
+        return reasons
+
+    def check(self, groups: list[ChannelGroup]) -> None:
+        """A warning where all filters are going to look equal."""
+        blind = [group.name for group in groups if all(maker.places == 1 for maker in group.makers)]
+        if blind:
+            log.warning(
+                "all filters of %s look equal, since their maps have one pixel and so one bit; by similarity one stays "
+                "(criterion.min_pixels=2 leaves such layers whole)",
+                ", ".join(blind),
+            )
+
+    def scores(
+        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
+    ) -> RedundancyScores:
+        """See ``Criterion``."""
+        uses = {group.name: decider(graph, group, self.deciders) for group in groups}
+        outputs = {maker.output.operation: maker.output.channels for makers in uses.values() for maker in makers}
+        shapes = {operation: (channels, channels) for operation, channels in outputs.items()}
+        shared = self.bn_mode == "eval"
+        observed, together = (net, self.batch_size) if shared else (with_statistics_of_the_batch(net), self.num_images)
+        batches = calibration_batches(data, self.num_images, self.seed, self.augment, together, shared)
+        totals = sums(observed, shapes, batches, lambda _, maps: agreements(maps), shared)
+        parameters = dict(net.named_parameters())
+        return RedundancyScores(
+            {group.name: _redundancy(group, uses[group.name], totals, parameters) for group in groups}
+        )
+
+
+def with_statistics_of_the_batch(net: nn.Module) -> nn.Module:
+    """A copy whose batch norms, in eval mode, go by the pictures that pass through them."""
+    copied = copy.deepcopy(net)
+    for module in copied.modules():
+        if isinstance(module, _BatchNorm):
+            module.running_mean = module.running_var = None
+    return copied
+
+
+def _redundancy(
+    group: ChannelGroup, uses: list[Maker], totals: Mapping[int, Tensor], parameters: Mapping[str, Tensor]
+) -> Redundancy:
+    """Where several channels leave together, the bits of all of them count, and so do all their weights."""
+    agreeing = torch.zeros(group.size, group.size, dtype=torch.float64)
+    for maker in uses:
+        total = totals[maker.output.operation].cpu()
+        for together in maker.output.positions.unbind(1):
+            agreeing += total[together][:, together]
+    decider = uses[0]
+    piece = next(piece for piece in group.slices if piece.tensor == decider.weight and piece.role == "writes")
+    norms = filter_powers(parameters[decider.weight], 1, piece.dim).cpu()[piece.positions].sum(1)
+    return Redundancy(decider.layer, shares(agreeing), norms, int(agreeing[0, 0]), decider.places)

@@ -1,0 +1,48 @@
+"""Which one of the layers that make the channels of a group decides for all of them."""
+
+from collections.abc import Mapping
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker
+from pruning_lit.criteria.producers import dense_makers
+
+NO_CONVOLUTION = "no two-dimensional convolution makes its channels"
+SELECTED = (
+    "a selection makes its channels, and only convolutions decide; build the network without (arch.selections=false)"
+)
+
+
+def candidates(graph: ChannelGraph, group: ChannelGroup) -> list[Maker]:
+    """The uses of two-dimensional convolutions that make the channels; depthwise ones hand on what they read."""
+    return [maker for maker in dense_makers(group) if len(graph.shapes[maker.weight]) == 4]
+
+
+def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) -> list[Maker]:
+    """All uses of the layer that decides for a group; none where no convolution could.
+
+    In a residual stream that is the layer that writes the skip operand of its first addition: the projection, or the
+    layer that opened the stream. Of all that write into the stream it has the fewest layers between itself and the
+    picture. Where several have equally few, the first in execution order decides.
+
+    Args:
+        graph: the network.
+        group: one of its groups.
+        names: layers that decide whatever the rule says, by the name of their group.
+
+    Raises:
+        ValueError: a layer that is named does not make the channels of the group.
+
+    Source: Li et al. 2024, "Filter Pruning via Decomposition of Redundancy Graphs", of whose networks
+    the rule is a summary.
+    """
+    makers = candidates(graph, group)
+    if group.name in names:
+        chosen = [maker for maker in makers if maker.layer == names[group.name]]
+        if not chosen:
+            able = ", ".join(repr(name) for name in dict.fromkeys(maker.layer for maker in makers)) or "none"
+            raise ValueError(
+                f"criterion.deciders: layer {names[group.name]!r} does not decide on group {group.name!r}; its "
+                f"channels are made by {able}"
+            )
+        return chosen
+    nearest = min(makers, key=lambda maker: maker.depth, default=None)
+    return [maker for maker in makers if nearest is not None and maker.layer == nearest.layer]

@@ -1,0 +1,8 @@
+"""What a network costs on this machine: latency, memory, and which machine and code that was."""
+
+from pruning_lit.measure.commits import commits
+from pruning_lit.measure.latency import Latency, Timing
+from pruning_lit.measure.machine import hardware, versions
+from pruning_lit.measure.stopwatch import Stopwatch
+
+__all__ = ["Latency", "Stopwatch", "Timing", "commits", "hardware", "versions"]

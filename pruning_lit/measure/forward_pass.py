@@ -1,0 +1,64 @@
+"""What a batch costs on this machine: the time and the memory of one forward pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pruning_lit.measure.latency import Timing
+from pruning_lit.measure.memory import peak_memory
+from pruning_lit.measure.stopwatch import Stopwatch, seconds_in_turns
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """One network and one size of batches.
+
+    Args:
+        batch_size: pictures in a batch.
+        repeats: timed passes.
+        timing: wall time of a pass.
+        peak_memory: most bytes in use, see ``peak_memory``.
+    """
+
+    batch_size: int
+    repeats: int
+    timing: Timing
+    peak_memory: int
+
+    @property
+    def throughput(self) -> float:
+        """Pictures per second at the median."""
+        return 1e3 * self.batch_size / self.timing.median_ms
+
+
+def forward_passes(
+    nets: Sequence[nn.Module], example: Tensor, stopwatch: Stopwatch, device: torch.device
+) -> list[list[ForwardPass]]:
+    """Measure all networks: their memory one by one, their time in turns.
+
+    Args:
+        nets: on the CPU; afterwards they are on the device.
+        example: one picture, ``(1, C, H, W)``.
+        stopwatch: says how large batches are and how often they are timed.
+        device: where to measure; nothing else may lie there.
+
+    Returns:
+        For every network one record per size of batches.
+    """
+    batches = [torch.cat([example] * size) for size in stopwatch.batch_sizes]
+    memory = []
+    for net in nets:
+        memory.append([peak_memory(net.to(device), batch) for batch in batches])
+        net.cpu()  # out of the way of the next one
+    there = [net.to(device) for net in nets]
+    limits = (stopwatch.repeats, stopwatch.warmup, stopwatch.max_seconds)
+    seconds = [seconds_in_turns(there, batch, *limits) for batch in batches]  # by batch, then by network
+    return [
+        [
+            ForwardPass(size, len(times[which]), Timing.of(times[which]), peak)
+            for size, times, peak in zip(stopwatch.batch_sizes, seconds, peaks, strict=True)
+        ]
+        for which, peaks in enumerate(memory)
+    ]

@@ -1,0 +1,224 @@
+"""How a network with compactors becomes an ordinary, narrower one that computes the same."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from pruning_lit.channels.insertion.norm_inputs import own_norms
+from pruning_lit.channels.modules.bn_folding import fold_away
+from pruning_lit.channels.modules.compactor import Seat, compactor_of, remove_compactors
+from pruning_lit.channels.modules.merging import folded
+from pruning_lit.channels.surgery.narrow import narrow
+from pruning_lit.channels.surgery.trace import trace
+from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, Kept
+from pruning_lit.channels.tracing.views import layer_of
+from pruning_lit.methods.resrep.constants import Remnant, remnants, takes_up
+
+Norms = Literal["fold", "keep", "fold_all"]
+
+
+def require_norms(norms: str) -> None:
+    """ValueError for a word that says nothing about norms."""
+    if norms not in get_args(Norms):
+        raise ValueError(f"norms must be one of {list(get_args(Norms))}, got {norms!r}")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a network with compactors becomes an ordinary one: convolution, norm and compactor a single, narrower layer.
+
+    Args:
+        seats: where the compactors are.
+        kept: the positions that stay, by group of the network without compactors.
+        norms: what becomes of the batch norms in front of compactors. ``fold``: part of their convolutions, which get
+            biases. ``keep``: they stay, and carry what would be the biases, so that the network has the layers that it
+            had. ``fold_all``: as ``fold``, and so does every other one that alone reads a convolution.
+
+    Raises:
+        ValueError: another word for ``norms``.
+
+    Source: Ding et al. 2021 (ResRep), section 3.2.
+    """
+
+    seats: Sequence[Seat]
+    kept: Kept
+    norms: Norms = "fold"
+
+    def __post_init__(self) -> None:
+        require_norms(self.norms)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as plain data, for a checkpoint."""
+        kept = {name: list(positions) for name, positions in self.kept.items()}
+        return {"seats": [seat.state_dict() for seat in self.seats], "kept": kept, "norms": self.norms}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Conversion":
+        """The conversion back from ``state_dict``."""
+        return cls([Seat(**seat) for seat in state["seats"]], state["kept"], state["norms"])
+
+    def convert(self, net: nn.Module, example: Tensor) -> Kept:
+        """Fold the compactors of ``net`` into its layers, and remove the channels that are not kept, in place.
+
+        Args:
+            net: with compactors; what it computes does not change in so far as the rows of channels that are not kept
+                are zero.
+            example: a picture, ``(1, C, H, W)``.
+
+        Returns:
+            What is kept really: a channel stays, with nothing but zeros, if its reader could not do without it.
+        """
+        example = example.to(next(net.parameters()))
+        matrices = [compactor_of(net, seat).weight.detach() for seat in self.seats]
+        gone: dict[str, list[int]] = {}
+        remove_compactors(net)
+        for seat, matrix in zip(self.seats, matrices, strict=True):
+            rows = _removed(seat, self.kept)
+            for layer, site in zip(seat.layers, seat.sites, strict=True):
+                gone[f"{layer}.weight"] = rows.tolist()
+                self._fold(net, layer, site, matrix, rows)
+        if self.norms == "fold_all":
+            for layer, site in own_norms(net, example).items():
+                if is_foldable(net.get_submodule(layer)):
+                    self._fold(net, layer, site, None, torch.empty(0, dtype=torch.int64))
+        spared = _narrow(net, example, gone)
+        return {name: _with(spared, seat, name, self.kept) for seat in self.seats for name in seat.rows}
+
+    def _fold(self, net: nn.Module, layer: str, site: str, matrix: Tensor | None, rows: Tensor) -> None:
+        """Fold one layer; these rows of it become zero."""
+        conv, norm = net.get_submodule(layer), None if site == layer else net.get_submodule(site)
+        assert isinstance(conv, _ConvNd)
+        kernel, bias = (each.index_fill(0, rows.to(each.device), 0.0) for each in folded(conv, norm, matrix))
+        with torch.no_grad():
+            conv.weight.copy_(kernel)
+            if norm is not None and self.norms == "keep":
+                _pass_through(norm, bias)
+                bias = torch.zeros_like(bias)
+            elif conv.bias is None:
+                conv.bias = nn.Parameter(conv.weight.new_empty(len(bias)))
+            if conv.bias is not None:
+                conv.bias.copy_(bias)
+        if norm is not None and self.norms != "keep":
+            fold_away(net, site)
+
+
+def _removed(seat: Seat, kept: Kept) -> Tensor:
+    """The rows of a seat that go, ascending."""
+    gone = torch.zeros(seat.width, dtype=torch.bool)
+    for name, rows in seat.rows.items():
+        stays = torch.zeros(len(rows), dtype=torch.bool)
+        stays[list(kept.get(name, range(len(rows))))] = True
+        gone[torch.tensor(rows)[~stays]] = True
+    return gone.nonzero().flatten()
+
+
+def _pass_through(norm: nn.Module, bias: Tensor) -> None:
+    """Let a batch norm add these numbers in eval mode and do nothing else; in training it normalises as before."""
+    assert isinstance(norm, _BatchNorm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1 - norm.eps)
+    if norm.affine:
+        norm.weight.fill_(1.0)
+        norm.bias.copy_(bias)
+    else:
+        norm.running_mean.copy_(-bias)
+
+
+def is_foldable(layer: nn.Module) -> bool:
+    """Whether a batch norm can become part of this layer: a convolution with a kernel that is stored, not computed."""
+    dense = isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd)
+    return dense and isinstance(layer._parameters.get("weight"), nn.Parameter)
+
+
+def _with(spared: Mapping[str, list[int]], seat: Seat, name: str, kept: Kept) -> list[int]:
+    """What is kept of a group of that name, together with what is spared."""
+    rows = seat.rows[name]
+    more = {at for at, row in enumerate(rows) if row in spared.get(f"{seat.layers[0]}.weight", ())}
+    return sorted({*kept.get(name, range(len(rows)))} | more)
+
+
+def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Remove channels that are zero where they are made; biases of their readers take the place of what is left.
+
+    Returns:
+        By the name of a weight, the rows that stay because a reader cannot do without them.
+    """
+    graph = trace(net, example)
+    lost = _lost(graph, gone)
+    wide = copy.deepcopy(net).double()
+    pictures = torch.cat([example, example.flip(-1), torch.zeros_like(example)]).double()
+    seen = remnants(wide, graph, lost, pictures)
+    stuck = {name: _stuck(net, graph[name], positions, seen) for name, positions in lost.items()}
+    spared = _made_by(graph, {name: lost[name][flags] for name, flags in stuck.items()})
+    left = {weight: sorted({*rows} - {*spared.get(weight, ())}) for weight, rows in gone.items()}
+    lost = {name: positions[~stuck[name]] for name, positions in lost.items() if not bool(stuck[name].all())}
+    read = [piece for name, positions in lost.items() for piece in _read(graph[name], positions)]
+    biases_added = [_take_up(net, weight, seen[weight].at(positions)) for weight, positions in read]
+    if any(biases_added):
+        graph = trace(net, example)
+    lost = _lost(graph, left)
+    narrow(net, graph, {name: sorted({*range(graph[name].size)} - {*lost[name].tolist()}) for name in lost})
+    return spared
+
+
+def _stuck(net: nn.Module, group: ChannelGroup, positions: Tensor, seen: Mapping[str, Remnant]) -> Tensor:
+    """Which of these channels a reader cannot do without, one boolean each."""
+    stuck = torch.zeros(len(positions), dtype=torch.bool)
+    for piece in group.slices:
+        if piece.role == "reads":
+            remnant = seen[piece.tensor].at(piece.positions[positions].flatten())
+            able = remnant.is_constant & takes_up(dict(net.named_modules()).get(layer_of(piece.tensor)))
+            stuck |= ~(able | remnant.is_zero).view(len(positions), -1).all(1)
+    return stuck
+
+
+def _read(group: ChannelGroup, positions: Tensor) -> list[tuple[str, Tensor]]:
+    """Weights that read these channels, and where."""
+    return [(piece.tensor, piece.positions[positions].flatten()) for piece in group.slices if piece.role == "reads"]
+
+
+def _made_by(graph: ChannelGraph, channels: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """By the name of a weight, the rows that make these channels."""
+    rows: dict[str, list[int]] = {}
+    for name, positions in channels.items():
+        for piece in graph[name].slices:
+            if piece.role == "writes" and len(positions):
+                rows.setdefault(piece.tensor, []).extend(piece.positions[positions].flatten().tolist())
+    return rows
+
+
+def _lost(graph: ChannelGraph, gone: Mapping[str, list[int]]) -> dict[str, Tensor]:
+    """By group the positions of the channels of which a weight makes one in these rows."""
+    lost = {}
+    for group in graph.groups:
+        flags = torch.zeros(group.size, dtype=torch.bool)
+        for piece in group.slices:
+            if piece.role == "writes" and piece.tensor in gone:
+                flags |= torch.isin(piece.positions, torch.tensor(gone[piece.tensor])).any(1)
+        if bool(flags.any()):
+            lost[group.name] = flags.nonzero().flatten()
+    return lost
+
+
+def _take_up(net: nn.Module, weight: str, remnant: Remnant) -> bool:
+    """Add to the bias of a reader what constants in the place of removed channels gave it; whether there was none."""
+    if bool(remnant.is_zero.all()):
+        return False
+    reader = net.get_submodule(layer_of(weight))
+    assert isinstance(reader, _ConvNd | nn.Linear)
+    kernel = reader.weight.detach().double()
+    columns = kernel.flatten(2).sum(2) if kernel.ndim > 2 else kernel
+    added = columns[:, remnant.positions.to(columns.device)] @ remnant.high.to(columns.device)
+    lacked = reader.bias is None
+    if reader.bias is None:
+        reader.bias = nn.Parameter(torch.zeros_like(added, dtype=reader.weight.dtype))
+    reader.bias.data.add_(added.to(reader.bias))
+    return lacked

@@ -1,0 +1,76 @@
+"""How long the rows of ResRep's compactors are."""
+
+from typing import get_args
+
+from torch import Tensor, nn
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Seat, compactors
+from pruning_lit.channels.modules.compactor import compactor_of
+from pruning_lit.criteria.base import Calibration, Criterion, NotYet
+from pruning_lit.methods.resrep.placement import Policy, Seating
+
+
+class CompactorNorm(Criterion):
+    """The Euclidean length of the compactor's row that makes a channel.
+
+    Args:
+        policy: ``internal_only``: only channels that one convolution makes are judged; ``coupled``: those of residual
+            streams, too, by the compactor that all layers share that write into it.
+
+    Source: Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting", section 3.3.
+    """
+
+    comparable = True
+
+    def __init__(self, policy: Policy = "internal_only") -> None:
+        if policy not in get_args(Policy):
+            raise ValueError(f"criterion.policy must be one of {list(get_args(Policy))}, got {policy!r}")
+        self.policy: Policy = policy
+        self._latest: tuple[ChannelGraph, Seating] | None = None
+
+    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+        """The groups that get no compactor; ``net`` and ``graph`` are those of the network without any."""
+        return self._seating(net, graph).reasons
+
+    def check(self, groups: list[ChannelGroup]) -> None:
+        """ValueError: only the phase that trains compactors knows their rows."""
+        raise ValueError(
+            "criterion=compactor_norm judges by compactors, which are there only while method=resrep trains them; "
+            "choose that method, or another criterion"
+        )
+
+    def seats(self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup]) -> list[Seat]:
+        """Where compactors go, and which of their rows belong to these groups.
+
+        Args:
+            net: the network without compactors.
+            graph: of it; other groups may be protected beside those that ``unjudged`` names.
+            groups: those that may lose channels.
+        """
+        names = {group.name for group in groups}
+        seats = []
+        for seat in self._seating(net, graph).seats:
+            rows = {name: each for name, each in seat.rows.items() if name in names}
+            if rows:
+                seats.append(Seat(seat.layers, seat.sites, seat.width, rows))
+        return seats
+
+    def scores(
+        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
+    ) -> dict[str, Tensor]:
+        """See ``Criterion``; the data are not looked at. ``net`` has compactors, ``graph`` is from before they came."""
+        if not compactors(net):
+            raise NotYet(
+                "criterion=compactor_norm has no scores yet: the rows of compactors differ only once method=resrep has "
+                "trained them"
+            )
+        lengths: dict[str, Tensor] = {}
+        for seat in self.seats(net, graph, groups):
+            norms = compactor_of(net, seat).norms()
+            lengths |= {name: norms[rows] for name, rows in seat.rows.items()}
+        return {group.name: lengths[group.name] for group in groups}
+
+    def _seating(self, net: nn.Module, graph: ChannelGraph) -> Seating:
+        if self._latest is None or self._latest[0].course is not graph.course:
+            self._latest = graph, Seating(net, graph, self.policy)
+        return self._latest[1]

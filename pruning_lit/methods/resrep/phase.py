@@ -1,0 +1,196 @@
+"""ResRep's training: compactors whose rows are pulled towards zero, some of which feel nothing else."""
+
+import logging
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from pruning_lit.callbacks.optimizer_state import has_averages
+from pruning_lit.channels import ChannelGraph, Compactor, Seat, compactors, insert_compactors
+from pruning_lit.criteria import Criterion
+from pruning_lit.methods.resrep.criterion import CompactorNorm
+from pruning_lit.methods.resrep.pace import Forecast, Pace, Run, fit, forecast
+from pruning_lit.methods.resrep.row_masks import RowMasks
+from pruning_lit.phases.epoch_steps import EpochSteps
+from pruning_lit.phases.gradient_editing import GradientEditing
+from pruning_lit.sparsity import Dense, Population, Sparsity
+
+log = logging.getLogger(__name__)
+
+
+class GradientReset(GradientEditing):
+    """Trains a network with compactors, whose masked rows forget while all else remembers.
+
+    Every row of every compactor is pulled towards zero with a constant force; of the rows that are masked the gradient
+    of the task is deleted, so that they die. Both happen once per optimizer step, see ``GradientEditing``. Which rows
+    are masked is decided by the callback ``RowMasks``, which also folds the compactors away in the end.
+
+    Args:
+        pull: length of the pull on every row, the paper's lambda.
+        criterion, sparsity: how long rows are, and how many channels are to stay.
+        compactor_momentum: of the compactors; they have no weight decay.
+        fit_to: ``epochs``: choose pull, start, interval and granularity so that rows have the time to die in the epochs
+            there are, and tell them; None: take them as they are.
+        training: see ``Training``; one of the callbacks is a ``RowMasks``.
+
+    Source: Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting", section 3.
+    """
+
+    def __init__(
+        self,
+        *,
+        pull: float,
+        criterion: Criterion,
+        sparsity: Sparsity,
+        compactor_momentum: float = 0.99,
+        fit_to: Literal["epochs"] | None = None,
+        **training: Any,
+    ) -> None:
+        super().__init__(**training)
+        if not isinstance(pull, int | float) or not 0 < pull < float("inf"):
+            raise ValueError(f"pull is the length of the pull on every row, a number above 0, got {pull!r}")
+        if not 0 <= compactor_momentum < 1:
+            raise ValueError(f"compactor_momentum must be at least 0 and below 1, got {compactor_momentum!r}")
+        if fit_to not in (None, "epochs"):
+            raise ValueError(f"fit_to must be 'epochs' or null, got {fit_to!r}")
+        if not isinstance(criterion, CompactorNorm):
+            name = type(criterion).__name__
+            raise ValueError(f"rows are forgotten by their lengths: choose criterion=compactor_norm, not {name}")
+        if self.init == "scratch":
+            raise ValueError("init=scratch would throw the compactors' rows away; train from scratch in phase `train`")
+        self.pull, self.compactor_momentum, self.fit_to = pull, compactor_momentum, fit_to
+        self.criterion, self.sparsity = criterion, sparsity
+        self.population = Population(criterion, sparsity)
+        self.masks = self.only_callback(RowMasks)
+        self.seats: list[Seat] = []
+        self.there: list[Compactor] = []
+        self.informed: set[str] = set()
+
+    def check(self, name: str, net: nn.Module, graph: ChannelGraph, steps: EpochSteps | None) -> None:
+        """Also ValueError for an unreachable target, another optimizer than SGD, and rows that have no time to die."""
+        super().check(name, net, graph, steps)
+        graph = self.population.judged(net, graph)
+        self.sparsity.check(graph)
+        if steps is not None:
+            self._settle_pace(name, graph, steps)
+
+    def require_optimizer(self, name: str) -> None:
+        """Also ValueError for another one than SGD."""
+        if not isinstance(optimizer := self.make_optimizer(self.net.parameters()), SGD):
+            raise ValueError(
+                f"{name}.optimizer must be torch.optim.SGD: a pull of constant length kills rows there, but "
+                f"{type(optimizer).__name__} scales it anew for every weight"
+            )
+        super().require_optimizer(name)
+
+    def setup(self, stage: str) -> None:
+        """Put the compactors in, before optimizers are made and checkpoints loaded."""
+        if stage == "fit":
+            self.insert_compactors(self.trainer.datamodule.example)  # type: ignore[attr-defined]
+
+    def insert_compactors(self, example: Tensor) -> None:
+        """Put the compactors in, once.
+
+        Args:
+            example: a picture, ``(1, C, H, W)``.
+        """
+        if self.there:
+            return
+        self.graph = self.population.graph(self.net, example)
+        self.seats = self.criterion.seats(self.net, self.graph, self.sparsity.population(self.graph))
+        self.there = list(insert_compactors(self.net, self.seats).values())
+
+    def on_fit_start(self) -> None:
+        """Set the pace, now that the number of steps is known for sure."""
+        super().on_fit_start()
+        if has_averages(self.trainer):
+            raise ValueError("averaged weights do not follow compactors; take the averaging callback out of this phase")
+        self._settle_pace("gradient_reset", self.graph, self._epoch_steps())
+        if self.trainer.is_global_zero:
+            rows = sum(len(rows) for seat in self.seats for rows in seat.rows.values())
+            log.info("%d compactors with %d rows of channels that can be pruned", len(self.seats), rows)
+
+    def _epoch_steps(self) -> EpochSteps:
+        trainer = self.trainer
+        data, limit = trainer.datamodule, trainer.limit_train_batches  # type: ignore[attr-defined]
+        return EpochSteps.of(data, trainer.world_size, limit, trainer.accumulate_grad_batches)
+
+    def _settle_pace(self, name: str, graph: ChannelGraph, epoch: EpochSteps) -> None:
+        """Fit the pace to the steps there are, if so asked, and hold it against what rows need to die."""
+        num_rows = self._rows_to_go(graph)
+        rate = float(self.build_optimizer().defaults["lr"])
+        run = Run.of(
+            lambda step: rate * self.schedule.factor(step, epoch.steps, self.epochs),
+            epoch.steps * self.epochs,
+            self.compactor_momentum,
+            self.masks.threshold,
+        )
+        self.masks.start_step = int(Fraction(self.masks.start) * epoch.exact)
+        pace = Pace(self.pull, self.masks.start_step, self.masks.interval, self.masks.granularity)
+        if self.fit_to == "epochs":
+            try:
+                pace = fit(num_rows, run, pace)
+            except ValueError as error:
+                raise ValueError(f"{name}.epochs={self.epochs}: {error}") from error
+            self.pull, self.masks.start_step = pace.pull, pace.start
+            self.masks.interval, self.masks.granularity = pace.interval, pace.granularity
+            self._inform(f"fitted to {self.epochs} epochs: {pace.overrides(epoch.exact, name)} (start in epochs)")
+        self._tell(name, forecast(pace, num_rows, run), num_rows)
+
+    def _tell(self, name: str, expected: Forecast, num_rows: int) -> None:
+        if expected.refusals:
+            raise ValueError(f"{name}: {expected.refusals[0]} (method.fit_to=epochs chooses a pace that fits)")
+        self._inform(f"about {num_rows} rows are to go: {expected}")
+        for warning in expected.warnings:
+            log.warning("%s: %s", name, warning)
+
+    def _inform(self, text: str) -> None:
+        """Log, once."""
+        if text not in self.informed:
+            log.info("%s", text)
+        self.informed.add(text)
+
+    def _rows_to_go(self, graph: ChannelGraph) -> int:
+        """About how many channels the budget takes: those it takes where their order is chance."""
+        random = torch.Generator().manual_seed(0)
+        groups = self.sparsity.population(graph)
+        scores = {group.name: torch.rand(group.size, generator=random, dtype=torch.float64) for group in groups}
+        widths = self.sparsity.widths(graph, scores, Dense.of(graph), Fraction(1))
+        return max(1, sum(group.size - widths[group.name] for group in groups))
+
+    def special_groups(self) -> list[dict[str, Any]]:
+        """The compactors, with their own momentum and without weight decay."""
+        weights = [compactor.weight for compactor in compactors(self.net).values()]
+        return [{"params": weights, "weight_decay": 0.0, "momentum": self.compactor_momentum}]
+
+    def edit_gradients(self, loss_scale: float) -> None:
+        """Pull all rows, and let the masked ones feel nothing else."""
+        reset_gradients(self.there, self.pull * loss_scale)
+
+
+@torch.no_grad()
+def reset_gradients(there: Iterable[Compactor], strength: float) -> None:
+    """Delete the gradients of masked rows, and add the pull of length ``strength`` to those of all rows, in place.
+
+    The pull on a row is the gradient of ``strength`` times its length; on a row of zeros there is none. Rows of
+    channels that have to stay are left alone.
+
+    Args:
+        there: the compactors; one without a gradient is left alone.
+        strength: in the unit of the gradients.
+
+    Source: Ding et al. 2021 (ResRep), equation 14; a group lasso whose groups are the rows.
+    """
+    for compactor in there:
+        weight, gradient = compactor.weight, compactor.weight.grad
+        if gradient is None:
+            continue
+        largest = weight.abs().amax(1, keepdim=True)  # squares of tiny numbers would be zero
+        scaled = weight / torch.where(largest > 0, largest, 1.0)
+        lengths = torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(1.0)
+        gradient.masked_fill_(compactor.mask.view(-1, 1) == 0, 0.0)  # not a product: zero times infinity is no number
+        gradient.add_(scaled / lengths * compactor.pulled.view(-1, 1), alpha=strength)

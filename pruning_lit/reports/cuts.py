@@ -1,0 +1,42 @@
+"""What all cuts of a run come to: what has become of the groups, what is to be told, which thresholds there were."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pruning_lit.channels import ChannelGraph, Survivors
+from pruning_lit.reports.groups import group_record
+from pruning_lit.reports.record import GroupRecord
+from pruning_lit.reports.scores import ThresholdCut
+
+CutRecord = Mapping[str, Any]  # as ``ScheduledPruning`` writes it
+
+
+def group_records(graph: ChannelGraph, cuts: Sequence[CutRecord]) -> list[GroupRecord]:
+    """What became of every group of the dense network over all cuts, in its own numbering.
+
+    Why a group stays whole is said by the first cut, which knows what was excluded; without cuts, by the graph.
+
+    Args:
+        graph: of the dense network.
+        cuts: in order; each numbers the channels that it has found.
+    """
+    reasons = {group.name: group.protected for group in graph.groups}
+    reasons |= {record["name"]: record["protected"] for record in (cuts[0]["groups"] if cuts else [])}
+    survivors = Survivors(graph)
+    for cut in cuts:
+        survivors.cut(cut["gone"])
+    alive = {group.name: list(range(group.size)) for group in graph.groups} | survivors.kept
+    return [group_record(group, alive[group.name], reasons[group.name]) for group in graph.groups]
+
+
+def notes_on(cuts: Sequence[CutRecord]) -> list[str]:
+    """What a reader has to know of the cuts, in sentences; where there are several, each says which one it is about."""
+    if len(cuts) == 1:
+        return list(cuts[0]["notes"])
+    return [f"Cut {number} of {len(cuts)}: {note}" for number, cut in enumerate(cuts, 1) for note in cut["notes"]]
+
+
+def threshold_cuts(cuts: Sequence[CutRecord]) -> list[ThresholdCut]:
+    """The cuts that one threshold on all scores has decided."""
+    known = [cut for cut in cuts if cut.get("threshold") is not None]
+    return [ThresholdCut(cut["scores"], cut["kept"], cut["threshold"]) for cut in known]

@@ -1,0 +1,230 @@
+"""A report for people: ``report.md``, and the table printed at the end of a run."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from pruning_lit.measure.latency import Latency, Timing
+from pruning_lit.methods.chex.section import explored
+from pruning_lit.methods.resrep.section import forgotten
+from pruning_lit.reports.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
+
+if TYPE_CHECKING:
+    from pruning_lit.reports.record import DecidedRecord, Report
+
+ARTEFACT = "pruned/model.safetensors"
+MEANINGS = """\
+- **accuracy**: share of the test pictures whose class is found; *after* is the network as the last epoch left it.
+- **parameters**: numbers the network has learned; they decide the size of its file and of its memory.
+- **MACs**: multiply-accumulates of all convolutions and linear layers for one picture; the arithmetic to be done.
+- **latency**: median wall time of one forward pass of a batch in eval mode, dense and pruned network in turns, after
+  passes that warm up; between the quartiles in parentheses lie the middle half of the passes. (1.50×) means that the
+  pruned network is 1.5 times as fast.
+- **throughput**: pictures per second at that median."""
+WHY = """\
+Two filters are neighbours where at least the threshold's share of the bits that describe their feature maps agree; in
+rounds, the filters with the closest neighbourhood, the innermost core, fall apart into connected components, and each
+of these shrinks to the one filter with the largest weights, until there are no neighbours left. What is in no component
+stays. A map is described by at most 64 bits, a small one by fewer, and with few bits more look alike."""
+
+
+def markdown(
+    report: "Report",
+    widths: str | None = None,
+    scores: str | None = None,
+    redundancy: str | None = None,
+    compaction: str | None = None,
+    exploration: str | None = None,
+) -> str:
+    """The text of ``report.md``.
+
+    Args:
+        report: what to tell.
+        widths: file of their picture, relative to the text; ``None`` shows none.
+        scores: the same.
+        redundancy: the same, of the layers that redundancy graphs decided on.
+        compaction: the same, of the rows of compactors in the course of training.
+        exploration: the same, of the channels that were active from stage to stage.
+    """
+    sections = [
+        f"# {report.experiment}: pruning report",
+        _verdict(report),
+        *[f"> **Note.** {note}" for note in report.notes],
+        "\n".join(markdown_table(["", "before", "after", "change"], _comparison(report))),
+        _along_the_way(report),
+        "## What the numbers mean\n\n" + MEANINGS,
+        "## Use the pruned network\n\n" + _use(report),
+        _widths(report, widths, scores),
+        _why(report, redundancy),
+        forgotten(report.compacted, report.after.macs, compaction),
+        explored(report.explored, exploration),
+        _protected(report),
+        _origin(report),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def console_table(report: "Report") -> Table:
+    """The comparison before and after as a rich table for the end of a run."""
+    table = Table("", title=f"{report.experiment} (seed {report.seed})", title_justify="left")
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right")
+    for row in _comparison(report):
+        table.add_row(*row)
+    if report.accuracy_after_cut is not None:
+        table.caption = f"right after the cut, before any further training: {100 * report.accuracy_after_cut:.2f} %"
+    if report.latency:
+        table.caption = "\n".join(filter(None, [str(table.caption or ""), f"latency: {_measured(report)}"]))
+    return table
+
+
+def redundancy_table(decided: Sequence["DecidedRecord"]) -> str:
+    """What redundancy graphs decided, as a Markdown table; groups are named where one is not called as its decider."""
+    named = any(each["group"] != each["decider"] for each in decided)
+    counts = {"pixels": "pixels", "filters": "filters", "cores": "cores", "components": "components"}
+    counts |= {"alone": "in none", "kept": "stay"}
+    header = ["layer that decides", *["group"] * named, "threshold", *counts.values()]
+    rows = [
+        [f"`{each['decider']}`", *[f"`{each['group']}`"] * named, f"{each['threshold']:.4g}"]
+        + [str(each[key]) for key in counts]  # type: ignore[literal-required]
+        for each in decided
+    ]
+    return "\n".join(markdown_table(header, rows))
+
+
+def _verdict(report: "Report") -> str:
+    gone = report.reduction
+    text = f"The network lost {percent(gone['macs'], 1)} of its MACs and {percent(gone['params'], 1)} of its parameters"
+    before, after = report.before.accuracy, report.after.accuracy
+    if before is None or after is None:
+        return text + "."
+    return f"{text}; its accuracy went from {percent(before)} to {percent(after)} ({points(after - before)})."
+
+
+def _comparison(report: "Report") -> list[list[str]]:
+    before, after = report.before, report.after
+    accuracy = points(difference(before.accuracy, after.accuracy))
+    rows = [["accuracy", percent(before.accuracy), percent(after.accuracy), accuracy]]
+    for label, old, new in [
+        ("parameters", before.params, after.params),
+        ("MACs", before.macs, after.macs),
+    ]:
+        rows.append([label, amount(old), amount(new), change(old, new)])
+    rows += [_latency(each) for each in report.latency]
+    if report.latency:
+        largest = max(report.latency, key=lambda each: each.batch_size)
+        speeds = [largest.throughput(each) for each in (largest.before, largest.after)]
+        label = f"throughput,\nbatch of {largest.batch_size}"
+        rows.append([label, *(amount(each, "pictures/s") for each in speeds), change(*speeds)])
+    return rows
+
+
+def _latency(latency: Latency) -> list[str]:
+    """Median and quartiles before and after, and the ratio of the medians."""
+    before, after = latency.before, latency.after
+    faster = f"{change(before.median_ms, after.median_ms)}\n({latency.speedup:.2f}×)"
+    return [f"latency,\nbatch of {latency.batch_size}", _with_quartiles(before), _with_quartiles(after), faster]
+
+
+def _with_quartiles(timing: Timing) -> str:
+    return f"{amount(timing.median_ms, 'ms')}\n({amount(timing.lower_ms)}–{amount(timing.upper_ms)})"
+
+
+def _measured(report: "Report") -> str:
+    """How often and where; slow networks make fewer passes of large batches."""
+    last = report.latency[-1]
+    passes = " and ".join(dict.fromkeys(str(each.repeats) for each in report.latency))
+    threads = f"{last.threads} PyTorch thread{'s' * (last.threads != 1)}"
+    return f"median (quartiles) of {passes} passes of each network, in turns, on {last.device} with {threads}"
+
+
+def _use(report: "Report") -> str:
+    """Code that loads the network; one that a file is not trusted to name has to be built by the reader."""
+    module = report.own_network.partition("(")[0].rpartition(".")[0]
+    lines = [f"import {module}"] if module else []
+    lines += ["from pruning_lit.channels import load", ""]
+    arguments = ", ".join(filter(None, [f'"{ARTEFACT}"', report.own_network]))
+    lines += [f"net = load({arguments})  # a plain torch.nn.Module; the path is relative to the folder of this report"]
+    return "\n".join(["```python", *lines, "```"])
+
+
+def _along_the_way(report: "Report") -> str:
+    lines = []
+    if report.accuracy_after_cut is not None and not report.compacted:  # nothing is trained after a conversion
+        when = "At the last stage, from which on the network is final" if report.explored else "Right after the cut"
+        lines.append(f"- {when}, before any further training: {percent(report.accuracy_after_cut)}.")
+    if report.cut_error is not None:
+        other = "the one with compactors" if report.compacted else "the masked one"
+        lines.append(
+            f"- Right after the cut the narrowed network computed what {other} did, to within "
+            f"{report.cut_error:.0e} of the largest output."
+        )
+    if best := report.best:
+        known = best["val_accuracy"] is not None
+        how, validation = (", chosen by validation accuracy", f"validation {percent(best['val_accuracy'])}, ")
+        lines.append(
+            f"- Best epoch at the final width{how * known}: epoch {best['epoch']}, "
+            f"{validation * known}test {percent(best['test_accuracy'])} (`{best['path']}`)."
+        )
+    return "Accuracy on the way:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _widths(report: "Report", widths: str | None, scores: str | None) -> str:
+    if not report.groups:
+        return ""
+    rows = [
+        [f"`{group.name}`", str(group.size), str(group.kept), percent(group.kept / group.size, 0)]
+        for group in report.groups
+    ]
+    pictures = {"channels per layer, before and after": widths, "scores of all channels, and the threshold": scores}
+    images = "".join(f"![{text}]({file})\n\n" for text, file in pictures.items() if file)
+    table = markdown_table(["channels made by", "before", "after", "kept"], rows)
+    return f"## Channels per layer\n\n{images}" + "\n".join(table)
+
+
+def _why(report: "Report", redundancy: str | None) -> str:
+    if not report.decided:
+        return ""
+    image = f"\n\n![how alike the feature maps of every layer are, by component]({redundancy})" if redundancy else ""
+    return f"## Why channels went\n\n{WHY}\n\n{redundancy_table(report.decided)}{image}"
+
+
+def _protected(report: "Report") -> str:
+    names: dict[str, list[str]] = {}
+    for group in report.groups:
+        if group.protected is not None:
+            names.setdefault(group.protected, []).append(f"`{group.name}`")
+    if not names:
+        return ""
+    lines = [f"- {', '.join(layers)}: {reason}" for reason, layers in names.items()]
+    return "## What was protected, and why\n\n" + "\n".join(lines)
+
+
+def _origin(report: "Report") -> str:
+    facts = {
+        "choices": ", ".join(f"{group}={choice}" for group, choice in report.choices.items()),
+        "seed": str(report.seed),
+        "hardware": report.hardware,
+        "latency": _measured(report) if report.latency else UNKNOWN,
+        "versions": ", ".join(f"{library} {version}" for library, version in report.versions.items()),
+        "commit": ", ".join(f"{name} {commit}" for name, commit in report.commits.items()),
+        "date": report.date,
+    }
+    if report.config:
+        facts["configuration"] = "all of it, resolved, under `config` in report.json"
+    lines = [f"- {name}: {value or UNKNOWN}" for name, value in facts.items()]
+    command = f"```\n{report.command}\n```\n\n" if report.command else ""
+    return f"## How this was made\n\n{command}" + "\n".join(lines) + _phases(report)
+
+
+def _phases(report: "Report") -> str:
+    rows = []
+    for phase in report.phases:
+        accuracies = [percent(phase.get("accuracy_after_cut")), percent(phase.get("accuracy"))]
+        origin = phase.get("taken_over_from")
+        name = f"{phase['name']} (taken over from {origin})" if origin else phase["name"]
+        pictures = phase.get("pictures_per_step") or UNKNOWN
+        rows.append([name, str(phase["epochs"]), pictures, f"{phase['seconds']:.1f}", *accuracies])
+    headings = ["phase", "epochs", "pictures per step", "seconds", "accuracy after a cut", "accuracy"]
+    return "\n\n" + "\n".join(markdown_table(headings, rows)) if rows else ""

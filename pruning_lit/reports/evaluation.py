@@ -1,0 +1,179 @@
+"""Networks side by side: the table of ``pruning_lit.evaluate``, on the console and in files."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.table import Table
+
+from pruning_lit.measure.forward_pass import ForwardPass
+from pruning_lit.measure.latency import Timing
+from pruning_lit.reports.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
+from pruning_lit.system.atomic import write_text
+
+JSON_NAME = "evaluation.json"
+MARKDOWN_NAME = "evaluation.md"
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One network in numbers.
+
+    Args:
+        path: as the user has named it.
+        accuracy: share of the pictures whose class has the largest output.
+        accuracy_top5: and is among the five largest; None for fewer than six classes.
+        loss: mean cross-entropy, in nats.
+        macs: multiply-accumulates for one picture.
+        params: number of parameters.
+        mean, std: by which its pictures were normalised.
+        passes: one per batch size.
+    """
+
+    path: str
+    accuracy: float
+    accuracy_top5: float | None
+    loss: float
+    macs: int
+    params: int
+    mean: list[float]
+    std: list[float]
+    passes: list[ForwardPass]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Networks, measured on the same pictures and the same machine.
+
+    Args:
+        name: heading.
+        networks: at least one; the others are compared with the first.
+        pictures: what they looked at, in words.
+        dataset: its config.
+        memory: what their peak memory counts, in words.
+        threads: CPU threads that PyTorch used.
+        notes: sentences a reader has to know.
+        command: the command line that repeats it.
+        versions: library to version.
+        hardware: where it was measured.
+        date: when, ISO 8601.
+    """
+
+    name: str
+    networks: list[Evaluated]
+    pictures: str
+    dataset: dict[str, Any]
+    memory: str
+    threads: int
+    notes: list[str]
+    command: str
+    versions: dict[str, str]
+    hardware: str
+    date: str = field(default_factory=lambda: datetime.now().isoformat(timespec="seconds"))
+
+    def to_json(self) -> str:
+        """All of it as JSON text; a loss that is not finite becomes null."""
+        data = asdict(self)
+        for network, told in zip(self.networks, data["networks"], strict=True):
+            told["loss"] = network.loss if math.isfinite(network.loss) else None
+            told["passes"] = [asdict(each) | {"throughput": each.throughput} for each in network.passes]
+        return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """The text of ``evaluation.md``."""
+        command = f"```\n{self.command}\n```"
+        facts = {"hardware": self.hardware, "versions": ", ".join(f"{k} {v}" for k, v in self.versions.items())}
+        sections = [
+            f"# {self.name}",
+            *[f"> **Note.** {note}" for note in self.notes],
+            "\n".join(markdown_table(*_cells(self))),
+            "\n".join(f"- {line}" for line in explanation(self)),
+            "## How this was made",
+            command,
+            "\n".join(f"- {name}: {value}" for name, value in {**facts, "date": self.date}.items()),
+        ]
+        return "\n\n".join(sections) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Write ``evaluation.md`` and ``evaluation.json`` into ``folder``."""
+        write_text(folder / MARKDOWN_NAME, self.to_markdown())
+        write_text(folder / JSON_NAME, self.to_json())
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """One column per network; below the figures of all but the first, how they differ from the first's."""
+    header, rows = _cells(evaluation)
+    table = Table(header[0], title=evaluation.name, title_justify="left")
+    for path in header[1:]:
+        table.add_column(path, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def explanation(evaluation: Evaluation) -> list[str]:
+    """On what the figures were measured, and what they count."""
+    passes = " and ".join(dict.fromkeys(str(each.repeats) for each in evaluation.networks[0].passes))
+    threads = f"{evaluation.threads} PyTorch thread{'s' * (evaluation.threads != 1)}"
+    turns = ", the networks in turns," * (len(evaluation.networks) > 1)
+    return [
+        f"pictures: {evaluation.pictures}",
+        "MACs: multiply-accumulates of convolutions and linear layers for one picture",
+        f"latency: median (quartiles) of {passes} passes{turns} on {evaluation.hardware} with {threads}; "
+        "throughput: pictures per second at that median",
+        f"peak memory of a forward pass: {evaluation.memory}",
+    ]
+
+
+def _cells(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table."""
+    nets = evaluation.networks
+    rows = [
+        _row("top-1 accuracy", [net.accuracy for net in nets], percent, _points),
+        _row("top-5 accuracy", [net.accuracy_top5 for net in nets], percent, _points),
+        _row("loss", [net.loss for net in nets], "{:.4f}".format, lambda old, new: f"{new - old:+.4f}"),
+        _row("parameters", [net.params for net in nets], amount, change),
+        _row("MACs", [net.macs for net in nets], amount, change),
+    ]
+    for passes in zip(*(net.passes for net in nets), strict=True):
+        batch = f",\nbatch of {passes[0].batch_size}"
+        rows += [
+            _row(f"latency{batch}", [each.timing for each in passes], _with_quartiles, _faster),
+            _row(f"throughput{batch}", [each.throughput for each in passes], _speed, change),
+            _row(f"peak memory{batch}", [each.peak_memory for each in passes], _megabytes, change),
+        ]
+    return ["", *(net.path for net in nets)], rows
+
+
+def _row(
+    label: str, values: Sequence[Value], told: Callable[[Value], str], compared: Callable[[Value, Value], str]
+) -> list[str]:
+    """The first value, and the others with their differences from it in a second line."""
+    first = values[0]
+    others = [(told(value), compared(first, value)) for value in values[1:]]
+    return [label, told(first), *(text if how == UNKNOWN else f"{text}\n({how})" for text, how in others)]
+
+
+def _points(old: float | None, new: float | None) -> str:
+    return points(difference(old, new))
+
+
+def _with_quartiles(timing: Timing) -> str:
+    return f"{amount(timing.median_ms, 'ms')}\n({amount(timing.lower_ms)}–{amount(timing.upper_ms)})"
+
+
+def _faster(old: Timing, new: Timing) -> str:
+    return f"{change(old.median_ms, new.median_ms)}, {old.median_ms / new.median_ms:.2f}×"
+
+
+def _speed(pictures_per_second: float) -> str:
+    return amount(pictures_per_second, "pictures/s")
+
+
+def _megabytes(size: int) -> str:
+    return amount(size / 1e6, "MB")

@@ -1,0 +1,285 @@
+"""What a run reports, as plain data that is written to and read from JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NotRequired, Self, TypedDict
+
+from pruning_lit.measure.latency import Latency
+from pruning_lit.methods.chex.section import ExploredRecord
+from pruning_lit.reports.document import markdown
+from pruning_lit.system.atomic import write_text
+
+JSON_NAME = "report.json"
+MARKDOWN_NAME = "report.md"
+WIDTHS_NAME = "widths.png"
+SCORES_NAME = "scores.png"
+REDUNDANCY_NAME = "redundancy.png"
+COMPACTION_NAME = "compaction.png"
+EXPLORATION_NAME = "exploration.png"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One network in numbers.
+
+    Args:
+        params: number of parameters.
+        macs: multiply-accumulates of one forward pass of one picture.
+        accuracy: share of right predictions, 0 to 1; ``None`` when it was not measured.
+        latency_ms: median wall time of a forward pass of the smallest batch measured here, in milliseconds.
+        throughput: pictures per second in the largest batch measured here.
+
+    Raises:
+        ValueError: the accuracy is not between 0 and 1.
+    """
+
+    params: int
+    macs: int
+    accuracy: float | None = None
+    latency_ms: float | None = None
+    throughput: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_fraction("accuracy", self.accuracy)
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """What became of one group of channels.
+
+    Args:
+        name: the layer that makes the channels.
+        size: number of output channels of that layer before.
+        kept: number of output channels that stayed.
+        protected: why the group may not be pruned, in words; ``None`` when it may.
+        positions: which positions of the group stayed, ascending, as ``channels.narrow`` takes them; each is one
+            channel, or the several that leave together; ``None`` when that is not recorded.
+    """
+
+    name: str
+    size: int
+    kept: int
+    protected: str | None = None
+    positions: list[int] | None = None
+
+
+class DecidedRecord(TypedDict):
+    """What a redundancy graph decided on one group of channels, in the last cut that was made so.
+
+    ``decider`` is the layer whose maps were compared; at similarities of ``threshold`` and above two of the ``filters``
+    were neighbours; the rounds found so many ``cores`` and, in all of them, ``components``, and left ``alone`` those in
+    none; ``kept`` filters stayed. A map had so many ``pixels``.
+    """
+
+    group: str
+    decider: str
+    threshold: float
+    pixels: int
+    filters: int
+    alone: int
+    cores: int
+    components: int
+    kept: int
+
+
+class CompactedGroup(TypedDict):
+    """What became of the rows of one group's compactors, one row per channel, when these were folded into the layers.
+
+    ``layers`` have the compactors. Of so many ``rows``, ``masked`` were on the list and ``dead`` had norms below the
+    threshold; ``masked_alive`` were on the list and not dead, ``unmasked_dead`` dead and not on the list; ``kept`` rows
+    stayed.
+    """
+
+    group: str
+    layers: list[str]
+    rows: int
+    masked: int
+    dead: int
+    masked_alive: int
+    unmasked_dead: int
+    kept: int
+
+
+class CompactedRecord(TypedDict):
+    """How the compactors of a network were folded into its layers, without the rows that had been forgotten.
+
+    At most ``target_macs`` of ``dense_macs`` were to remain. In so many ``updates`` rows came onto the list; after
+    ``met_at`` optimizer steps what was not on it first had so few MACs, or never: ``None``. Rows with norms below
+    ``threshold`` are dead; ``below`` counts the smaller norms at several thresholds, such as ``1e-03``. ``forced`` says
+    that rows on the list went that were not dead. So many of the test ``pictures`` (0: none were looked at) have
+    ``changed`` their predicted class; ``error`` is the largest difference of the outputs over the largest output.
+    """
+
+    target_macs: float
+    dense_macs: int
+    threshold: float
+    updates: int
+    met_at: int | None
+    groups: list[CompactedGroup]
+    below: dict[str, int]
+    forced: bool
+    changed: int
+    pictures: int
+    error: float
+
+
+class PhaseRecord(TypedDict):
+    """One phase of training: its name, number of epochs and wall time in seconds.
+
+    Accuracies are those on the test pictures, 0 to 1, or None: ``accuracy_after_cut`` right after the last cut in the
+    phase, ``accuracy`` as its last epoch left the network. ``taken_over_from`` names the run that has trained the phase
+    where that was another one, ``pictures_per_step`` says in words how many pictures an optimizer step saw, ``batch``
+    in numbers. Reports of earlier versions do not have all of these.
+    """
+
+    name: str
+    epochs: int
+    seconds: float
+    accuracy_after_cut: NotRequired[float | None]
+    accuracy: NotRequired[float | None]
+    batch: NotRequired[Mapping[str, object] | None]
+    pictures_per_step: NotRequired[str | None]
+    taken_over_from: NotRequired[str | None]
+
+
+class Best(TypedDict):
+    """The epoch at the final width that was best on the validation data, and its checkpoint; accuracies are 0 to 1.
+
+    The path is relative to the folder of the report. ``val_accuracy`` is ``None`` where it is not known.
+    """
+
+    epoch: int
+    val_accuracy: float | None
+    test_accuracy: float | None
+    path: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did and what came of it.
+
+    Args:
+        experiment: name of the run.
+        seed: seed of everything random.
+        before: the dense network.
+        after: the pruned network at the end of the last epoch.
+        accuracy_after_cut: accuracy between the cut and the training that follows, 0 to 1; ``None`` when not measured.
+        cut_error: how far the narrowed network was from the masked one, see ``channels.verify``, the largest of all
+            cuts; ``None`` when nothing was cut.
+        best: the best epoch beside the last one; ``None`` without validation data.
+        groups: every group of channels, in the order of the network.
+        decided: what redundancy graphs decided, group by group; empty where none did, and in old reports.
+        compacted: what became of compactors, one record per time that they were folded in; empty where there were none,
+            and in old reports.
+        explored: how channels were explored, one record per time; empty where none were, and in old reports.
+        latency: forward times before and after, by batch size.
+        notes: sentences a reader has to know, such as a target that was not met.
+        command: the command line that repeats the run.
+        versions: library to version.
+        commits: checkout to commit, of this package and of the folder the run was started in.
+        config: all settings, resolved, as plain nested data; empty in reports of earlier versions.
+        hardware: where the run comes from.
+        phases: what was trained, in order.
+        choices: names of the chosen configurations: ``method``, ``sparsity``, ``arch``, ``dataset``, ``criterion``.
+        own_network: the call that builds the dense network, such as ``mynet.Net(width=32)``, where a weight file is
+            not trusted to name it; empty otherwise.
+        date: when the report was made, ISO 8601.
+
+    Raises:
+        ValueError: an accuracy is not between 0 and 1.
+    """
+
+    experiment: str
+    seed: int
+    before: Figures
+    after: Figures
+    accuracy_after_cut: float | None = None
+    cut_error: float | None = None
+    best: Best | None = None
+    groups: list[GroupRecord] = field(default_factory=list)
+    decided: list[DecidedRecord] = field(default_factory=list)
+    compacted: list[CompactedRecord] = field(default_factory=list)
+    explored: list[ExploredRecord] = field(default_factory=list)
+    latency: list[Latency] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    command: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    hardware: str = ""
+    phases: list[PhaseRecord] = field(default_factory=list)
+    choices: dict[str, str] = field(default_factory=dict)
+    own_network: str = ""
+    date: str = field(default_factory=lambda: datetime.now().isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        _check_fraction("accuracy_after_cut", self.accuracy_after_cut)
+
+    @property
+    def reduction(self) -> dict[str, float | None]:
+        """The share that is gone, ``1 - after / before``, of ``params``, ``macs`` and ``latency``; None: unknown."""
+        return {
+            "params": _reduction(self.before.params, self.after.params),
+            "macs": _reduction(self.before.macs, self.after.macs),
+            "latency": _reduction(self.before.latency_ms, self.after.latency_ms),
+        }
+
+    def to_json(self) -> str:
+        """The report as JSON text, the computed reductions and speedups included."""
+        latency = [asdict(each) | {"speedup": each.speedup} for each in self.latency]
+        data = asdict(self) | {"latency": latency, "reduction": self.reduction}
+        return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The report back from :meth:`to_json`; keys it does not know are ignored.
+
+        Raises:
+            ValueError: the text is not JSON, or not a report.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            known = {key: data[key] for key in (each.name for each in fields(cls)) if key in data}
+            known |= {"before": Figures(**data["before"]), "after": Figures(**data["after"])}
+            known |= {"latency": [Latency.from_dict(each) for each in data.get("latency", [])]}
+            return cls(**known | {"groups": [GroupRecord(**group) for group in data.get("groups", [])]})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"the JSON is not that of a report ({type(error).__name__}: {error})") from error
+
+    def write(self, folder: str | Path) -> None:
+        """Write ``report.json`` and ``report.md`` into ``folder``; pictures already there are shown in it."""
+        folder = Path(folder)
+        names = (WIDTHS_NAME, SCORES_NAME, REDUNDANCY_NAME, COMPACTION_NAME, EXPLORATION_NAME)
+        pictures = (name if (folder / name).is_file() else None for name in names)
+        write_text(folder / MARKDOWN_NAME, markdown(self, *pictures))
+        write_text(folder / JSON_NAME, self.to_json())  # last: a report.json says that the run is complete
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a ``report.json``, or the one in a run's folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: the file is damaged.
+        """
+        path = Path(path)
+        path = path / JSON_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f"no report at {path}; expected the folder of a finished run or its {JSON_NAME}")
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read as a report: {error}; run the experiment again") from error
+
+
+def _reduction(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None or before == 0 else 1 - after / before
+
+
+def _check_fraction(name: str, value: float | None) -> None:
+    if value is not None and not (math.isfinite(value) and 0 <= value <= 1):
+        raise ValueError(f"{name} is a share between 0 and 1, got {value}")

@@ -1,0 +1,1 @@
+"""A run on the disk: begun, continued, finished, read back."""

@@ -1,0 +1,214 @@
+"""One straight line: config -> data, network -> phases -> a smaller network in a file, and a report."""
+
+import copy
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from pruning_lit.callbacks import ScheduledPruning
+from pruning_lit.channels import adopt_on_load, cost, fill_scatters, insert_scatters, insert_selections, trace
+from pruning_lit.channels.tracing.operations import evaluating
+from pruning_lit.command_line.trainer_options import require_trainer
+from pruning_lit.data import Pictures
+from pruning_lit.measure.stopwatch import Stopwatch
+from pruning_lit.models import load_weights, start_afresh
+from pruning_lit.phases import Training
+from pruning_lit.phases.epoch_steps import EpochSteps
+from pruning_lit.runs.builder import build
+from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner
+from pruning_lit.runs.result import leave_behind, note_on_filled
+from pruning_lit.runs.settings import is_recipe
+from pruning_lit.system.launcher import place
+from pruning_lit.system.one_line import described
+from pruning_lit.tasks import require_logits
+
+log = logging.getLogger(__name__)
+ORDER = ("train", "sparsify", "gradient_reset", "explore", "finetune")  # of the methods' phases; others come anywhere
+
+
+def run(config: DictConfig, folder: Path) -> None:
+    """Run an experiment in ``folder``, or continue the one that was begun there.
+
+    Raises:
+        ValueError, FileNotFoundError: one sentence on what a user can mend; all that can be told beforehand is checked
+            before any training.
+    """
+    require_scatter(config.channel_scatter)
+    require_seed(config.seed)
+    require_trainer(config.trainer, config.checkpoint.every_n_steps)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data = open_data(config)
+    net = build_network(config, data)
+    dense = copy.deepcopy(net)
+    phases = build_phases(config, net, data)
+    check(phases, dense, data, epoch_steps(config, data))
+    stopwatch: Stopwatch = instantiate(config.latency)
+    outcomes: list[PhaseOutcome] = []
+    names = phase_names(config)
+    for number, module in enumerate(phases.values(), start=1):
+        outcomes.append(PhaseRunner(config, folder, number, names).run(module, data))
+    if _rank() == 0:
+        remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
+        remarks += note_on_launcher(place()[1], config.trainer.num_nodes)
+        leave_behind(config, folder, dense, net, data, outcomes, stopwatch, remarks)
+
+
+def note_on_launcher(processes: int, nodes: int) -> list[str]:
+    """A sentence for those who want to repeat a run whose command was started several times."""
+    if processes == 1:
+        return []
+    return [
+        f"A launcher such as torchrun has started the command in {processes} processes on {nodes} node(s), with one "
+        "folder for all (hydra.run.dir=…)."
+    ]
+
+
+def require_scatter(value: Any) -> None:
+    """ValueError for a way of treating shortcuts that there is not."""
+    if not isinstance(value, bool) and value != "masked":
+        raise ValueError(f"channel_scatter must be false, true or masked, got {value!r}")
+
+
+def require_seed(value: Any) -> None:
+    """ValueError for what is no seed, by numpy's range."""
+    if not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {value!r}")
+
+
+def _rank() -> int:
+    """Of this process; Lightning reads it from the environment, and launchers set it."""
+    return getattr(rank_zero_only, "rank", 0)
+
+
+def fill_shortcuts(net: nn.Module, data: Pictures) -> list[str]:
+    """Give narrow shortcuts their full width back, in place; a note on what that costs, where there are any."""
+    narrow = cost(trace(net, data.example)).macs
+    layers = fill_scatters(net, data.example)
+    return [note_on_filled(layers, narrow, cost(trace(net, data.example)).macs)] if layers else []
+
+
+def open_data(config: DictConfig) -> Pictures:
+    """The pictures, read."""
+    data: Pictures = instantiate(config.dataset)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def build_network(config: DictConfig, data: Pictures) -> nn.Module:
+    """The dense network, with the weights the config names; it adopts the widths of what is loaded into it."""
+    net = fresh_network(config, data)
+    require_fit(net, data)
+    if config.channel_selection:
+        insert_selections(net, data.example)
+    if config.channel_scatter:
+        insert_scatters(net, data.example)
+    if config.weights is not None:
+        load_weights(net, config.weights)
+        log.info("weights from %s", config.weights)
+    adopt_on_load(net)
+    return net
+
+
+def fresh_network(config: DictConfig, data: Pictures) -> nn.Module:
+    """The network as it is built for this seed, the same every time and on all ranks."""
+    torch.manual_seed(config.seed)
+    return build(config.arch, data.num_classes)
+
+
+def require_fit(net: nn.Module, data: Pictures) -> None:
+    """ValueError where the network does not take the pictures, or does not answer with a value for every class."""
+    require_logits(forward_once(net, data.example), len(data.example), data.num_classes)
+
+
+def forward_once(net: nn.Module, example: Tensor) -> Any:
+    """The output for ``example``; ValueError where the network does not take pictures of that shape."""
+    try:
+        with torch.no_grad(), evaluating(net):
+            return net(example)
+    except Exception as error:  # whatever somebody's forward raises
+        shape = tuple(example.shape[1:])
+        raise ValueError(f"the network does not take pictures of shape {shape}: {described(error)}") from error
+
+
+def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str, Training]:
+    """The phases in order, all around the same network; see ``phase_names``.
+
+    The first one begins with the network as it is: there is nothing to be renewed, unless it begins with a cut.
+    """
+    phases: dict[str, Training] = {}
+    for name, key in phase_names(config).items():
+        module = build_phase(name, config[key], net, data, partial(renew, config=config, data=data))
+        if not phases and not any(isinstance(each, ScheduledPruning) for each in module.callbacks.values()):
+            module.init = "inherited"
+        phases[name] = module
+    return phases
+
+
+def phase_names(config: DictConfig) -> dict[str, str]:
+    """The name of every phase, in order, to the key of its recipe; in further passes ``finetune-2`` and so on.
+
+    A network with given weights is not trained first, and in no pass but the first.
+    """
+    if not isinstance(config.passes, int) or config.passes < 1:
+        raise ValueError(f"passes must be a whole number of at least 1, got {config.passes!r}")
+    asked = [config.phases] if isinstance(config.phases, str) else list(config.phases)
+    names = [name for name in asked if config.weights is None or name != "train"]
+    nodes = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(nodes, dict)
+    described = [key for key, node in nodes.items() if is_recipe(node)]
+    if unknown := [name for name in names if name not in described]:
+        raise ValueError(f"phases={asked}: this method does not describe a phase called {unknown}, but {described}")
+    if not names or len({*names}) < len(names):
+        raise ValueError(f"phases={asked} must name phases of this method, {described}, each once")
+    if (known := [name for name in names if name in ORDER]) != sorted(known, key=ORDER.index):
+        raise ValueError(f"phases={asked} cannot come in this order: {', '.join(sorted(known, key=ORDER.index))}")
+    again = [name for name in names if name != "train"]
+    later = {f"{name}-{number}": name for number in range(2, config.passes + 1) for name in again}
+    return {name: name for name in names} | later
+
+
+def build_phase(
+    name: str, recipe: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]
+) -> Training:
+    """One phase as its recipe describes it; ValueError, with its name, for settings that it refuses."""
+    make = instantiate(recipe, _partial_=True)
+    try:
+        return make(net=net, num_classes=data.num_classes, renew=renew)
+    except TypeError as error:  # a recipe of another kind of phase, say
+        raise ValueError(f"{recipe._target_} cannot be built from its recipe: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"phase {name}: {error}") from error
+
+
+def renew(net: nn.Module, config: DictConfig, data: Pictures) -> None:
+    """Give ``net`` fresh weights, in place, at the widths it has: those with which a run of this seed begins."""
+    with torch.random.fork_rng():
+        start_afresh(net, fresh_network(config, data))
+
+
+def check(phases: dict[str, Training], dense: nn.Module, data: Pictures, steps: EpochSteps | None = None) -> None:
+    """Refuse, before hours are spent, what cannot work."""
+    graph = trace(dense, data.example)
+    for name, module in phases.items():
+        module.check(name, dense, graph, steps)
+
+
+def epoch_steps(config: DictConfig, data: Pictures) -> EpochSteps | None:
+    """Length of an epoch; None where only Lightning knows how many processes there will be."""
+    trainer = config.trainer
+    devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
+    if not isinstance(devices, int) or devices < 1:
+        return None
+    return EpochSteps.of(
+        data, devices * trainer.num_nodes, trainer.limit_train_batches, trainer.accumulate_grad_batches
+    )

@@ -1,0 +1,270 @@
+"""One phase, from where it stands to its end: begun, continued, or already finished."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar, Timer
+from pytorch_lightning.plugins.layer_sync import LayerSync
+from torch import Tensor
+
+from pruning_lit.callbacks import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    LastCheckpoint,
+    LeaveOnSignal,
+    MetricsFile,
+    NonFinite,
+    RunIdentity,
+    StatelessRandomness,
+    finish_execution,
+    require_same_settings,
+)
+from pruning_lit.callbacks.checkpoints import previous
+from pruning_lit.data import Pictures
+from pruning_lit.methods.resrep.conversion import Conversion
+from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
+from pruning_lit.phases.training import Training
+from pruning_lit.runs.batch import Batch, in_words
+from pruning_lit.runs.settings import exact_settings, phase_settings
+from pruning_lit.runs.shared_phases import SharedPhase, shared_root
+from pruning_lit.system.atomic import write_text
+from pruning_lit.system.deaths import LostProcess
+from pruning_lit.system.plain_data import WantsToRunCode, read_plain
+from pruning_lit.system.processes import ending_together
+from pruning_lit.system.resume_hint import way_on
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PhaseOutcome:
+    """What a finished phase left in its folder.
+
+    Attributes:
+        name, epochs: of the phase.
+        seconds: training time, over all sittings.
+        last: the checkpoint of the last epoch.
+        cuts: what the pruning callback recorded, cut by cut.
+        best: the best checkpoint and its validation accuracy, where there is one.
+        batch: pictures per optimizer step, and what makes them up; None where an earlier version has trained.
+        taken_over_from: the run that has trained it, where that was another one.
+    """
+
+    name: str
+    epochs: int
+    seconds: float
+    last: Path
+    cuts: list[dict[str, Any]] = field(default_factory=list)
+    best: tuple[Path, float] | None = None
+    batch: Batch | None = None
+    taken_over_from: str | None = None
+
+
+class PhaseRunner:
+    """Runs one phase of an experiment in its own folder, ``phases/<number>-<name>``.
+
+    Args:
+        config: of the whole experiment.
+        folder: of the run.
+        number: position of the phase, from 1.
+        phases: name of every phase of the experiment, in order, to the key of its recipe.
+    """
+
+    def __init__(self, config: DictConfig, folder: Path, number: int, phases: Mapping[str, str]) -> None:
+        self.config, self.folder, self.number = config, folder, number
+        self.name, keys = list(phases)[number - 1], list(phases.values())[:number]
+        self.place = folder / "phases" / f"{number}-{self.name}"
+        self.last = self.place / "last.ckpt"
+        self.finished = self.place / "finished.json"
+        self.metrics = folder / "metrics.csv"
+        self.settings = phase_settings(config, keys)
+        root = shared_root(config) if number < len(phases) else None  # what the last one leads to is the run's alone
+        self.shared = SharedPhase(root, self.name, exact_settings(config, keys)) if root else None
+
+    def run(self, module: Training, data: Pictures) -> PhaseOutcome:
+        """Train to the end of the phase, unless that has been done, and leave the result in ``module.net``.
+
+        The result is always read back from the folder, so that it does not matter which process, when, has trained.
+        """
+        data.stream = self.number
+        begun = self._begun()
+        if begun is not None:
+            require_same_settings(read_checkpoint(begun), self.settings, begun)
+        if self.finished.is_file():
+            log.info("phase %s is finished, going on with its result", self.name)
+        elif self.shared is None:
+            self._fit(module, data, begun)
+        else:
+            self._fit_or_take_over(self.shared, module, data, begun)
+        return self._result(module, data)
+
+    def _fit_or_take_over(self, shared: SharedPhase, module: Training, data: Pictures, begun: Path | None) -> None:
+        with shared.reserved():
+            if not shared.take_over(self.place, self.metrics):
+                self._fit(module, data, begun)
+                shared.publish(self.place, self.metrics, self.folder)
+
+    def _begun(self) -> Path | None:
+        """The checkpoint to go on from: the last one that can be read, or None; ValueError where none can.
+
+        It is put in the place of a damaged one, so that all who look there find the same.
+        """
+        before = previous(self.last)
+        if not self.last.is_file() and not before.is_file():
+            return None
+        try:
+            read_checkpoint(self.last)
+        except WantsToRunCode:  # no damage: somebody has put it there
+            raise
+        except (ValueError, FileNotFoundError) as damage:
+            if not before.is_file():
+                raise
+            step = read_checkpoint(before)["global_step"]
+            log.warning("%s; going on from the one before it, of optimizer step %d", damage, step)
+            self.finished.unlink(missing_ok=True)
+            return before
+        return self.last
+
+    def _fit(self, module: Training, data: Pictures, begun: Path | None) -> None:
+        leave = LeaveOnSignal(self.last)
+        trainer = self._trainer(module, data, leave)
+        batch = batch_of(trainer, data)
+        if trainer.is_global_zero:
+            log.info("phase %s: %d epochs, pictures per step: %s", self.name, module.epochs, in_words(batch))
+        with leave.forwarded(trainer), ending_together(trainer.strategy.launcher, self._tell):
+            trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
+            if trainer.interrupted:
+                raise KeyboardInterrupt
+        if trainer.is_global_zero:
+            write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
+        trainer.strategy.barrier()
+
+    def _tell(self, loss: LostProcess) -> None:
+        log.error("%s%s", loss, way_on(loss, self.folder, f"python -m pruning_lit resume={self.folder}"))
+
+    def _trainer(self, module: Training, data: Pictures, leave: LeaveOnSignal) -> pl.Trainer:
+        logger = self._logger()
+        callbacks = [
+            *self._extras(with_logger=logger is not None),
+            StatelessRandomness(self.config.seed, self.number),
+            MetricsFile(self.metrics, self.name),
+            RunIdentity(self.settings),
+            NonFinite(self.config.on_nonfinite, self.name),
+            Timer(),
+        ]
+        if data.has_validation:  # ahead of the others, which write down what it has found
+            callbacks.append(BestCheckpoint(self.place))
+        callbacks.append(LastCheckpoint(self.place))
+        if self.config.checkpoint.every_n_steps:
+            callbacks.append(LastCheckpoint(self.place, self.config.checkpoint.every_n_steps))
+        callbacks.append(leave)
+        options: dict[str, Any] = {
+            "limit_val_batches": 1.0 if data.has_validation else 0,
+            "use_distributed_sampler": False,
+        }
+        plugins: list[Any] = [AtomicCheckpointIO()]
+        if self.config.trainer.sync_batchnorm:
+            plugins.append(layer_sync(self.config.trainer.accelerator))
+            options["sync_batchnorm"] = False  # said by the plugin; Lightning's own knows neither CPUs nor selections
+        return instantiate(self.config.trainer, _partial_=True)(
+            max_epochs=module.epochs,
+            callbacks=callbacks,
+            logger=logger or False,
+            default_root_dir=self.folder,
+            plugins=plugins,
+            **options,
+        )
+
+    def _extras(self, with_logger: bool) -> list[pl.Callback]:
+        """The callbacks of the config that can do something here: a bar needs to be wanted, a monitor a logger."""
+        extras = [instantiate(item) for item in (self.config.callbacks or {}).values()]
+        wanted = self.config.trainer.get("enable_progress_bar", True)
+        extras = [extra for extra in extras if wanted or not isinstance(extra, ProgressBar)]
+        return [extra for extra in extras if with_logger or not isinstance(extra, LearningRateMonitor)]
+
+    def _logger(self) -> Any:
+        if not self.config.logger:
+            return None
+        make = instantiate(self.config.logger, _partial_=True)
+        return make(save_dir=self.folder, name="tensorboard", version=f"{self.number}-{self.name}")
+
+    def _result(self, module: Training, data: Pictures) -> PhaseOutcome:
+        checkpoint = read_checkpoint(self.last)
+        module.net.float()  # as it is in another process, whatever the precision of the training
+        load_network(module.net, checkpoint, data.example)
+        states, pruning = checkpoint["callbacks"], pruning_state(checkpoint)
+        best: dict[str, Any] = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})
+        path = self.place / "best.ckpt"
+        noted = json.loads(self.finished.read_text())
+        return PhaseOutcome(
+            name=self.name,
+            epochs=module.epochs,
+            seconds=float(states["Timer"]["time_elapsed"]["train"]),
+            last=self.last,
+            cuts=pruning.get("cuts", []),
+            best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
+            batch=noted.get("batch"),
+            taken_over_from=noted.get("run"),
+        )
+
+
+def batch_of(trainer: pl.Trainer, data: Pictures) -> Batch:
+    """What a trainer makes of the batch size of the data, which is that of one process; the learning rate stays."""
+    each, processes, accumulated = data.batch_size, trainer.world_size, trainer.accumulate_grad_batches
+    pictures = each * processes * accumulated
+    return Batch(pictures=pictures, per_process=each, processes=processes, accumulated=accumulated)
+
+
+def on_gpu(accelerator: str) -> bool:
+    """Whether Lightning's ``accelerator`` means a GPU on this machine."""
+    return accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+
+
+def layer_sync(accelerator: str) -> LayerSync:
+    """What lets batch norms see the pictures of all processes, for Lightning's ``accelerator``."""
+    return GpuSyncBatchNorm() if on_gpu(accelerator) else SyncBatchNorm()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint as plain data; ValueError if it cannot be read, WantsToRunCode if that is no accident."""
+    try:
+        return read_plain(path, "no run has written it so: get it again from whom you trust, or delete it")
+    except WantsToRunCode:
+        raise
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise ValueError(
+            f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); delete it to begin the phase again"
+        ) from error
+
+
+def pruning_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What the callback that prunes has written into a checkpoint; empty where there was none."""
+    states = checkpoint["callbacks"].values()
+    return next((state for state in states if isinstance(state, dict) and "cuts" in state), {})
+
+
+def load_network(net: torch.nn.Module, checkpoint: dict[str, Any], example: Tensor) -> None:
+    """Fill ``net``, adopting the widths, from a checkpoint of a phase; what is masked or compacted there is removed.
+
+    Args:
+        net: at least as wide as the one in the checkpoint.
+        checkpoint: as read.
+        example: a picture, ``(1, C, H, W)``.
+    """
+    weights = {
+        key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items() if key.startswith("net.")
+    }
+    net.load_state_dict(weights)
+    device = next(net.parameters()).device
+    state = pruning_state(checkpoint)
+    finish_execution(net, state.get("execution", {}), example.to(device))
+    if state.get("conversion"):
+        Conversion.from_state(state["conversion"]).convert(net, example.to(device))

@@ -1,0 +1,327 @@
+"""ResRep through the command line: rows die, the result is exact, resume, two processes, and what is refused."""
+
+import csv
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from pruning_lit.channels import Compactor, adopt_on_load, cost, load, trace
+from pruning_lit.data import Digits
+from pruning_lit.models import cifar_resnet
+from pruning_lit.runs.phase_runner import load_network
+from pruning_lit.tasks import Classification, evaluate
+from tests.conftest import read_report, run_command, start
+from tests.test_end_to_end import kill_at
+
+TINY_RESREP = (
+    "method=resrep",
+    "callbacks=quiet",
+    "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+    "dataset.batch_size=16",
+    "latency.batch_size=1",
+    "latency.repeats=1",
+    "train.epochs=1",
+    "gradient_reset.epochs=2",
+    "gradient_reset.optimizer.lr=0.1",
+    "gradient_reset.callbacks.masks.start=0",
+    "gradient_reset.callbacks.masks.granularity=10",
+    "gradient_reset.callbacks.masks.threshold=0.002",
+)
+RESNET = ("arch=resnet8", "arch.shortcut=option_b")
+#: 120 steps, in which the network learns and its masked rows die.
+RESREP = (
+    *TINY_RESREP,
+    *RESNET,
+    "trainer.limit_train_batches=60",
+    "gradient_reset.pull=0.04",
+    "gradient_reset.compactor_momentum=0.9",
+    "gradient_reset.callbacks.masks.interval=3",
+)
+#: 60 steps from random weights, with a pull so strong that rows die, and hardly anything is learned.
+SHORT = (
+    *TINY_RESREP,
+    "trainer.limit_train_batches=30",
+    "phases=[gradient_reset]",
+    "gradient_reset.pull=0.2",
+    "gradient_reset.compactor_momentum=0.8",
+    "gradient_reset.callbacks.masks.interval=2",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """One uninterrupted run of both phases, looked at by several tests."""
+    folder = tmp_path_factory.mktemp("resrep") / "run"
+    run_command(*RESREP, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=20")
+    return folder
+
+
+def checkpoint(folder: Path, phase: str = "1-gradient_reset") -> dict:
+    return torch.load(folder / "phases" / phase / "last.ckpt", weights_only=True)
+
+
+def conversion(folder: Path, phase: str = "1-gradient_reset") -> dict:
+    return checkpoint(folder, phase)["callbacks"]["RowMasks"]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "pruned" / "model.safetensors")
+
+
+def total(report: dict, key: str) -> int:
+    return sum(group[key] for group in report["compacted"][0]["groups"])
+
+
+# What a run leaves behind
+
+
+def test_masked_rows_are_dead_at_the_end_and_nothing_else_is_gone(finished):
+    report = read_report(finished)
+    (record,) = report["compacted"]
+    assert record["met_at"] is not None
+    assert (total(report, "masked_alive"), total(report, "unmasked_dead")) == (0, 0)
+    assert total(report, "rows") - total(report, "kept") == total(report, "masked") == total(report, "dead")
+    assert 0.5 <= report["reduction"]["macs"] < 0.53
+    assert not any("budget is not met" in note for note in report["notes"])
+
+
+def test_the_conversion_changes_no_prediction(finished):
+    report = read_report(finished)
+    (cut,) = conversion(finished, "2-gradient_reset")["cuts"]
+    assert cut["accuracy_before"] == cut["accuracy_after"] > 0.5
+    assert report["after"]["accuracy"] == pytest.approx(cut["accuracy_before"])
+    assert (report["compacted"][0]["changed"], report["compacted"][0]["pictures"]) == (0, 359)
+    assert report["cut_error"] < 1e-3
+    assert [phase["name"] for phase in report["phases"]] == ["train", "gradient_reset"]  # no fine-tuning
+
+
+def test_the_report_shows_how_rows_were_forgotten(finished):
+    assert (finished / "compaction.png").is_file()
+    text = (finished / "report.md").read_text()
+    assert "## What was forgotten" in text
+    assert "compaction.png" in text
+    lines = (finished / "metrics.csv").read_text().splitlines()
+    for name in ("rows/masked", "rows/dead", "rows/macs_by_mask", "rows/macs_by_norm"):
+        assert sum(line.startswith("gradient_reset") and f",{name}," in line for line in lines) == 2, name
+
+
+def test_the_network_in_the_file_is_an_ordinary_one_and_as_good_as_reported(finished):
+    report = read_report(finished)
+    net = load(finished / "pruned" / "model.safetensors")
+    assert not any(isinstance(module, Compactor) for module in net.modules())
+    data = Digits(batch_size=64, mean=[0.3044] * 3, std=[0.3233] * 3)
+    data.prepare_data()
+    data.setup()
+    assert evaluate(net, data, Classification(10))["accuracy"] == pytest.approx(report["after"]["accuracy"], abs=1e-7)
+    counted = cost(trace(net, torch.zeros(1, 3, 32, 32)))
+    assert (counted.macs, counted.params) == (report["after"]["macs"], report["after"]["params"])
+
+
+def test_no_epoch_but_the_last_can_be_the_best_one(finished):
+    best = finished / "phases/2-gradient_reset/best.ckpt"
+    assert not best.is_file() or torch.load(best, weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [20, 60, 100, 120])
+def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, step):
+    """Killed within an epoch, at its end, in the last one, and when it is decided what goes."""
+    folder = tmp_path / "run"
+    process = start(*RESREP, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=20")
+    kill_at(process, folder / "phases/2-gradient_reset/last.ckpt", step)
+    assert not (folder / "report.json").exists(), "killed too late to prove anything"
+    run_command(f"resume={folder}")
+    found, expected = (checkpoint(each, "2-gradient_reset")["state_dict"] for each in (folder, finished))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    found, expected = weights(folder), weights(finished)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    assert read_report(folder)["compacted"] == read_report(finished)["compacted"]
+
+
+SMALL_NET = """
+    from torch import nn
+
+
+    def net(num_classes=10):
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes),
+        )
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "options",
+    [(), ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5", "trainer.limit_train_batches=60")],
+    ids=["plain", "clipped"],
+)
+def test_two_processes_have_the_masks_and_weights_of_one(tmp_path, monkeypatch, options):
+    """On a small network and at a small rate, as rounding grows tenfold with every step of a ResNet at a large one."""
+    (tmp_path / "small_net_for_tests.py").write_text(dedent(SMALL_NET))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    gentle = (
+        "gradient_reset.optimizer.lr=0.02",
+        "gradient_reset.pull=0.8",
+        "gradient_reset.callbacks.masks.granularity=1",
+    )
+    same = (*SHORT, "arch._target_=small_net_for_tests.net", "allow_targets=[small_net_for_tests]", *gentle, *options)
+    run_command(*same, f"hydra.run.dir={tmp_path / 'one'}")
+    run_command(*same, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
+    one, two = (checkpoint(tmp_path / name)["state_dict"] for name in ("one", "two"))
+    masks = [key for key in one if key.endswith("compactor.mask")]
+    assert len(masks) == 2
+    assert all(0 < int(one[key].sum()) < 8 and torch.equal(two[key], one[key]) for key in masks)
+    kept = [conversion(tmp_path / name)["cuts"][0]["kept"] for name in ("one", "two")]
+    assert kept[0] == kept[1]
+    after, other = (weights(tmp_path / name) for name in ("one", "two"))
+    assert after.keys() == other.keys()
+    for key, value in after.items():
+        told = partial("{}: {}".format, key)
+        torch.testing.assert_close(other[key], value, rtol=1e-5, atol=5e-5, msg=told)
+
+
+# Settings
+
+
+def done(cli, folder: Path, *overrides: str) -> dict:
+    code, printed = cli(*SHORT, *RESNET, f"hydra.run.dir={folder}", *overrides)
+    assert code == 0, printed[-3000:]
+    return read_report(folder)
+
+
+def test_the_channels_of_streams_go_under_coupled_compactors_and_batch_norms_can_stay(cli, tmp_path):
+    report = done(cli, tmp_path, "criterion.policy=coupled", "gradient_reset.callbacks.masks.norms=keep")
+    streams = {group["group"]: group for group in report["compacted"][0]["groups"] if len(group["layers"]) > 1}
+    assert {name: len(group["layers"]) for name, group in streams.items()} == {"layer2.0.conv2": 2, "layer3.0.conv2": 2}
+    assert all(group["kept"] < group["rows"] for group in streams.values())
+    assert report["cut_error"] < 1e-2
+    net = load(tmp_path / "pruned/model.safetensors")
+    assert cost(trace(net, torch.zeros(1, 3, 32, 32))).macs == report["after"]["macs"] <= 6_250_816
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in net.modules()) == 9
+
+
+def test_batch_norms_stay_or_go_and_the_network_computes_the_same(finished):
+    state = checkpoint(finished, "2-gradient_reset")
+    pictures, logits, counts = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), {}, {}
+    for norms in ("keep", "fold", "fold_all"):
+        state["callbacks"]["RowMasks"]["conversion"]["norms"] = norms
+        net = cifar_resnet(8, shortcut="option_b").eval()
+        adopt_on_load(net)
+        load_network(net, state, torch.zeros(1, 3, 32, 32))
+        logits[norms] = net(pictures)
+        counts[norms] = sum(isinstance(each, nn.BatchNorm2d) for each in net.modules())
+    assert counts == {"keep": 9, "fold": 5, "fold_all": 0}
+    for norms in ("fold", "fold_all"):
+        torch.testing.assert_close(logits[norms], logits["keep"], rtol=1e-4, atol=1e-4)
+
+
+def test_masked_rows_that_live_stay_unless_forced_and_the_report_tells_the_price(cli, tmp_path):
+    slow = ("gradient_reset.pull=0.06", "gradient_reset.compactor_momentum=0.9")  # as the run is warned beforehand
+    alive = (*slow, "gradient_reset.callbacks.masks.threshold=0.0005")
+    kept, forced = (
+        done(cli, tmp_path / force, *alive, f"gradient_reset.callbacks.masks.force_masked={force}")
+        for force in ("false", "true")
+    )
+    assert total(kept, "masked_alive") == total(forced, "masked_alive") > 0
+    assert kept["compacted"][0]["changed"] == 0
+    assert any(f"{total(kept, 'masked_alive')} masked row(s) not dead yet" in note for note in kept["notes"])
+    assert forced["compacted"][0]["forced"]
+    assert forced["reduction"]["macs"] >= 0.5 > kept["reduction"]["macs"]
+    assert forced["cut_error"] > kept["cut_error"]
+    assert "of 359 test pictures" in (tmp_path / "true/report.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_pace_fitted_to_the_epochs_lets_all_masked_rows_die(tmp_path):
+    paced = ("pull", "callbacks.masks.interval", "callbacks.masks.granularity", "callbacks.masks.start")
+    published = [word for word in RESREP if not word.startswith(tuple(f"gradient_reset.{key}" for key in paced))]
+    printed = run_command(*published, "method.fit_to=epochs", f"hydra.run.dir={tmp_path}")
+    assert "fitted to 2 epochs: gradient_reset.pull=" in printed
+    report = read_report(tmp_path)
+    assert total(report, "masked_alive") == 0
+    assert report["reduction"]["macs"] >= 0.5
+
+
+@pytest.mark.slow
+def test_reductions_are_swept_in_one_command(tmp_path):
+    run_command("-m", *SHORT, *RESNET, "sparsity.reduction=0.3,0.6", f"hydra.sweep.dir={tmp_path}", timeout=400)
+    with (tmp_path / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["finished", "finished"]
+    macs = [read_report(tmp_path / job)["after"]["macs"] for job in ("0", "1")]
+    assert macs[0] > macs[1]
+
+
+# What is refused
+
+
+def refused(cli, tmp_path: Path, *overrides: str) -> str:
+    """What a run says that ends before any training."""
+    code, printed = cli(*overrides, f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 1, printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "run" / "phases").exists(), "training had begun"
+    return " ".join(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["criterion=magnitude"], "choose criterion=compactor_norm, not Magnitude"),
+        (["optimizer@gradient_reset.optimizer=adamw"], "gradient_reset.optimizer must be torch.optim.SGD"),
+        (
+            ["gradient_reset.optimizer._target_=torch.optim.RMSprop", "~gradient_reset.optimizer.nesterov"],
+            "gradient_reset.optimizer must be torch.optim.SGD: a pull of constant length kills rows there, but RMSprop",
+        ),
+        (["sparsity.reduction=0.999"], "sparsity.reduction=0.999 cannot be met"),
+        (["gradient_reset.pull=1e-4"], "(method.fit_to=epochs chooses a pace that fits)"),
+        (
+            ["method.fit_to=epochs", "gradient_reset.pull=1e-4"],
+            "gradient_reset.epochs=2: 60 optimizer steps are too few for rows to be forgotten, about ",
+        ),
+        (["method.fit_to=steps"], "fit_to must be 'epochs' or null, got 'steps'"),
+        (["gradient_reset.pull=-1"], "pull is the length of the pull on every row, a number above 0, got -1"),
+        (
+            ["gradient_reset.callbacks.masks.norms=drop"],
+            "norms must be one of ['fold', 'keep', 'fold_all'], got 'drop'",
+        ),
+        (["gradient_reset.callbacks.masks.interval=0"], "interval must be a whole number of at least 1, got 0"),
+        (["criterion.policy=all"], "criterion.policy must be one of ['internal_only', 'coupled'], got 'all'"),
+        (["~gradient_reset.callbacks.masks"], "needs one callback pruning_lit.methods.resrep.RowMasks, got 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_work_is_refused_in_one_sentence(cli, tmp_path, settings, told):
+    assert told in refused(cli, tmp_path, *SHORT, *RESNET, "phases=[train,gradient_reset]", *settings)
+
+
+def test_compactors_are_not_there_for_another_method(cli, tmp_path):
+    quick = [word for word in TINY_RESREP if not word.startswith(("method", "gradient_reset"))]
+    told = refused(cli, tmp_path, *quick, *RESNET, "method=chip", "criterion=compactor_norm")
+    assert "compactors, which are there only while method=resrep trains them" in told
+
+
+def test_a_network_without_convolutions_has_nowhere_to_put_compactors(cli, tmp_path, monkeypatch):
+    (tmp_path / "linear_net_for_tests.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes=10):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 8), nn.ReLU(), nn.Linear(8, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    told = refused(
+        cli, tmp_path, *SHORT, "arch._target_=linear_net_for_tests.net", "allow_targets=[linear_net_for_tests]"
+    )
+    assert "nothing can be pruned" in told
+    assert "no convolution" in told

@@ -1,0 +1,206 @@
+import json
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from pruning_lit.measure import Latency, Timing
+from pruning_lit.reports import Figures, GroupRecord, Report, console_table, markdown
+
+
+def example(**changes):
+    values = {
+        "experiment": "chip/resnet56_cifar10_47",
+        "seed": 3,
+        "before": Figures(params=853_018, macs=125_485_696, accuracy=0.9326, latency_ms=8.0, throughput=1000.0),
+        "after": Figures(params=426_509, macs=94_114_272, accuracy=0.9301, latency_ms=6.0, throughput=1500.0),
+        "accuracy_after_cut": 0.4125,
+        "best": {"epoch": 7, "val_accuracy": 0.94, "test_accuracy": 0.9312, "path": "phases/2-fine_tune/best.ckpt"},
+        "groups": [
+            GroupRecord("layer1.0.conv1", 16, 10, positions=list(range(10))),
+            GroupRecord("fc", 10, 10, "leaves the network"),
+        ],
+        "latency": [
+            Latency(1, 30, Timing(8.0, 7.5, 9.0), Timing(6.0, 5.5, 6.5), "one abacus", 4),
+            Latency(64, 30, Timing(64.0, 60.0, 70.0), Timing(32.0, 30.0, 36.0), "one abacus", 4),
+        ],
+        "notes": ["The target was missed by 0.1 %."],
+        "command": "python -m pruning_lit experiment=chip/resnet56_cifar10_47 seed=3",
+        "versions": {"torch": "2.15.0"},
+        "hardware": "one abacus",
+        "phases": [
+            {
+                "name": "train",
+                "epochs": 2,
+                "seconds": 12.5,
+                "accuracy_after_cut": None,
+                "accuracy": 0.9326,
+                "pictures_per_step": "256 (64 in each of 4 processes)",
+                "taken_over_from": "0",
+            },
+            {"name": "finetune", "epochs": 3, "seconds": 20.0, "accuracy_after_cut": 0.4125, "accuracy": 0.9301},
+        ],
+        "choices": {"method": "chip", "sparsity": "macs_50"},
+        "commits": {"pruning_lit": "0123abc", "mynets": "4567def, with changes"},
+        "config": {"seed": 3, "train": {"epochs": 2}},
+        "date": "2025-01-02T03:04:05",
+    }
+    return Report(**values | changes)
+
+
+def test_reductions_are_the_shares_that_are_gone():
+    assert example().reduction == pytest.approx({"params": 0.5, "macs": 0.25, "latency": 0.25})
+
+
+def test_a_reduction_of_something_unknown_is_unknown():
+    report = example(before=Figures(0, 10), after=Figures(0, 5))
+    assert report.reduction == {"params": None, "macs": 0.5, "latency": None}
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    report = example()
+    report.write(tmp_path)
+    assert Report.read(tmp_path) == Report.read(tmp_path / "report.json") == report
+    bare = Report("x", 0, Figures(1, 1), Figures(1, 1))
+    assert Report.from_json(bare.to_json()) == bare
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]  # no drafts left
+
+
+def test_the_json_has_the_promised_keys(tmp_path):
+    example().write(tmp_path)
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert {"experiment", "seed", "before", "after", "reduction", "groups", "accuracy_after_cut"} <= set(data)
+    for network in ("before", "after"):
+        assert {"params", "macs", "accuracy", "latency_ms"} <= set(data[network])
+    assert set(data["reduction"]) == {"params", "macs", "latency"}
+    assert {"name", "size", "kept", "protected"} <= set(data["groups"][0])
+    assert {"batch_size", "repeats", "before", "after", "speedup", "device", "threads"} <= set(data["latency"][0])
+    assert set(data["latency"][0]["before"]) == {"median_ms", "lower_ms", "upper_ms"}
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path):
+    example().write(tmp_path)
+    with pytest.raises(ValueError, match="JSON"):
+        example(before=Figures(1, 1, latency_ms=float("nan"))).write(tmp_path)  # strict JSON has no NaN
+    assert Report.read(tmp_path) == example()
+
+
+def test_an_accuracy_in_per_cent_is_refused():
+    with pytest.raises(ValueError, match="between 0 and 1, got 93"):
+        Figures(1, 1, accuracy=93.26)
+    with pytest.raises(ValueError, match="accuracy_after_cut"):
+        example(accuracy_after_cut=float("nan"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"experiment": "x"}', '{"before": 3}'])
+def test_a_damaged_report_is_refused_by_name(tmp_path, text):
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(ValueError, match=r"report\.json cannot be read as a report"):
+        Report.read(tmp_path)
+
+
+def test_a_missing_report_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no report at"):
+        Report.read(tmp_path)
+
+
+def test_a_report_of_a_later_version_is_read(tmp_path):
+    data = json.loads(example().to_json()) | {"something_new": 1}
+    assert Report.from_json(json.dumps(data)) == example()
+
+
+def test_a_report_of_an_earlier_version_does_not_know_the_accuracy_of_a_phase(tmp_path):
+    data = json.loads(example().to_json()) | {"phases": [{"name": "train", "epochs": 2, "seconds": 12.5}]}
+    Report.from_json(json.dumps(data)).write(tmp_path)
+    assert "| train | 2 | - | 12.5 | - | - |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_document_tells_the_numbers_the_reasons_and_how_to_go_on():
+    text = markdown(example())
+    for expected in [
+        "| accuracy | 93.26 % | 93.01 % | -0.25 points |",
+        "| parameters | 853,018 | 426,509 | -50.0 % |",
+        "| MACs | 125,485,696 | 94,114,272 | -25.0 % |",
+        "| latency, batch of 1 | 8.00 ms (7.50–9.00) | 6.00 ms (5.50–6.50) | -25.0 % (1.33×) |",
+        "| latency, batch of 64 | 64.0 ms (60.0–70.0) | 32.0 ms (30.0–36.0) | -50.0 % (2.00×) |",
+        "| throughput, batch of 64 | 1,000 pictures/s | 2,000 pictures/s | +100.0 % |",
+        "median (quartiles) of 30 passes of each network, in turns, on one abacus with 4 PyTorch threads",
+        "41.25 %",
+        "epoch 7, validation 94.00 %, test 93.12 %",
+        "| `layer1.0.conv1` | 16 | 10 | 62 % |",
+        "`fc`: leaves the network",
+        "The target was missed by 0.1 %.",
+        "python -m pruning_lit experiment=chip/resnet56_cifar10_47 seed=3",
+        'load("pruned/model.safetensors")',
+        "one abacus",
+        "torch 2.15.0",
+        "method=chip, sparsity=macs_50",
+        "commit: pruning_lit 0123abc, mynets 4567def, with changes",
+        "configuration: all of it, resolved, under `config` in report.json",
+        "| train (taken over from 0) | 2 | 256 (64 in each of 4 processes) | 12.5 | - | 93.26 % |",
+        "| finetune | 3 | - | 20.0 | 41.25 % | 93.01 % |",
+    ]:
+        assert expected in text
+
+
+def test_the_document_of_a_bare_report_says_what_is_unknown():
+    text = markdown(Report("x", 0, Figures(100, 10), Figures(50, 10)))
+    assert "| accuracy | - | - | - |" in text
+    assert "None" not in text
+
+
+def test_a_best_epoch_of_unknown_validation_accuracy_is_not_said_to_be_chosen_by_it():
+    best = {"epoch": 7, "val_accuracy": None, "test_accuracy": 0.9312, "path": "phases/1-finetune/best.ckpt"}
+    text = markdown(example(best=best))
+    assert "- Best epoch at the final width: epoch 7, test 93.12 % (`phases/1-finetune/best.ckpt`)." in text
+
+
+def test_without_a_best_epoch_nothing_is_said_of_one():
+    text = markdown(example(best=None))
+    assert "Best epoch" not in text
+    assert "validation" not in text
+
+
+def test_what_was_excluded_is_listed_with_what_was_protected():
+    excluded = [GroupRecord(name, 8, 8, "excluded by sparsity.exclude") for name in ("conv1", "conv2")]
+    text = markdown(example(groups=[*example().groups, *excluded]))
+    assert "- `conv1`, `conv2`: excluded by sparsity.exclude" in text.partition("## What was protected, and why")[2]
+
+
+def test_a_network_of_ones_own_is_to_be_built_by_the_reader():
+    assert 'net = load("pruned/model.safetensors")  #' in markdown(example())
+    text = markdown(example(own_network="mynet.Net(width=8)"))
+    assert "import mynet\n" in text
+    assert 'net = load("pruned/model.safetensors", mynet.Net(width=8))' in text
+
+
+def test_a_picture_is_shown_when_there_is_one(tmp_path):
+    example().write(tmp_path)
+    assert ".png" not in (tmp_path / "report.md").read_text()
+    for name in ("widths.png", "scores.png"):
+        (tmp_path / name).touch()
+        example().write(tmp_path)
+        assert f"({name})" in (tmp_path / "report.md").read_text()
+
+
+def test_a_reason_with_a_bar_does_not_break_the_tables():
+    report = example(groups=[GroupRecord("a|b", 4, 2)])
+    assert "| `a\\|b` | 4 | 2 | 50 % |" in markdown(report)
+
+
+def test_the_console_table_shows_the_comparison():
+    console = Console(width=100, file=StringIO(), record=True)
+    console.print(console_table(example()))
+    text = console.export_text()
+    for expected in (
+        "93.26 %",
+        "93.01 %",
+        "-0.25 points",
+        "853,018",
+        "8.00 ms",
+        "(7.50–9.00)",
+        "(1.33×)",
+        "seed 3",
+        "4 PyTorch threads",
+    ):
+        assert expected in text

@@ -1,0 +1,69 @@
+"""Which settings make two phases the same one."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from pruning_lit.command_line.configs import CONF
+from pruning_lit.runs.settings import decisive_settings, exact_settings, phase_settings
+
+
+def composed(*overrides):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=["name=try", *overrides])
+    return config
+
+
+def same_training(*overrides, before=()):
+    keys = ["train"]
+    return exact_settings(composed(*before), keys) == exact_settings(composed(*before, *overrides), keys)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["sparsity=macs_30", "criterion=random", "method=random", "finetune.epochs=3", "passes=2", "latency.repeats=5",
+     "checkpoint.every_n_steps=5", "logger=none", "name=other", "phases=[train]"],
+)  # fmt: skip
+def test_dense_training_does_not_depend_on(override):
+    assert same_training(override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=2", "arch=resnet56", "dataset=cifar10", "dataset.batch_size=7", "train.epochs=3", "train.optimizer.lr=0.3",
+     "channel_selection=true", "channel_scatter=true", "trainer.precision=bf16-mixed", "trainer.devices=2",
+     "trainer.limit_train_batches=3", "deterministic=true", "weights=some.pt", "on_nonfinite=skip", "+more=1"],
+)  # fmt: skip
+def test_dense_training_depends_on(override):
+    assert not same_training(override)
+
+
+def test_how_pictures_are_read_decides_nothing():
+    words = ("dataset=imagenet", "dataset.root=somewhere")
+    assert same_training("dataset.num_workers=0", before=words)
+    assert not same_training("dataset.batch_size=7", before=words)
+
+
+def test_a_pruning_phase_depends_on_criterion_and_sparsity():
+    settings = [phase_settings(composed(*words), ["train", "finetune"]) for words in ([], ["sparsity=macs_30"])]
+    assert settings[0] != settings[1]
+    settings = [
+        phase_settings(composed("method=magnitude", *words), ["train", "finetune"])
+        for words in ([], ["criterion=random"])
+    ]
+    assert settings[0] != settings[1]
+
+
+def test_the_penalised_scales_depend_on_the_sparsity_and_so_does_sparsity_training():
+    words = ("method=network_slimming", "sparsity=global")
+    keys = ["train", "sparsify"]
+    first, second = (exact_settings(composed(*words, f"sparsity.rate={rate}"), keys) for rate in (0.4, 0.6))
+    assert first != second
+    assert exact_settings(composed(*words), ["train"]) == exact_settings(
+        composed(*words, "sparsity.rate=0.9"), ["train"]
+    )
+
+
+def test_settings_of_the_machine_do_not_belong_to_the_result():
+    assert decisive_settings(composed()) == decisive_settings(composed("trainer=ddp_fork", "deterministic=true"))
