@@ -174,12 +174,12 @@ def name_of(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-def report_network(network: str, taps: dict[Shape, int], effort: Effort) -> None:
-    print(f"\n{network}: seconds per image, {sum(taps.values())} scored layers\n")
+def report_network(network: str, feature_maps: dict[Shape, int], effort: Effort) -> None:
+    print(f"\n{network}: seconds per image, {sum(feature_maps.values())} scored layers\n")
     print("| map | layers | published | published, no copies | ours | ratio | difference / norm | published timed on |")
     print("|---|---|---|---|---|---|---|---|")
     totals, sampled = [0.0, 0.0, 0.0], False
-    for shape, count in taps.items():
+    for shape, count in feature_maps.items():
         timing = measure(shape, effort)
         sampled |= timing.is_sampled(shape)
         note = f"{timing.pairs} pairs, MULTIPLIED UP" if timing.is_sampled(shape) else f"all {timing.pairs} pairs"
@@ -216,8 +216,8 @@ def main() -> None:
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     print(f"{datetime.date.today()}, {processor()}, one thread; {versions}")
     report_memory()
-    for network, taps in NETWORKS.items():
-        report_network(network, taps, effort)
+    for network, feature_maps in NETWORKS.items():
+        report_network(network, feature_maps, effort)
     print(f"\nbenchmark took {time.perf_counter() - start:.0f} s")
 
 

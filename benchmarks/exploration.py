@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost_of_widths, trace
 from pruning_lit.channels.insertion.shortcuts import insert_scatters
-from pruning_lit.criteria.producers import made_by_several
+from pruning_lit.criteria.producers import is_joined
 from pruning_lit.methods.chex.budgets import ChannelBudgets, RegrowSampling, regrow_share
 from pruning_lit.methods.chex.decision import Explorer, Stage
 from pruning_lit.methods.chex.dormancy import Dormancy, Masked, Narrowed
@@ -189,7 +189,7 @@ def measure(name: str, case: Case, num_parts: int, num_steps: int, device: str) 
     net = case.build()
     insert_scatters(net, pictures[:1])
     graph = trace(net, pictures[:1])
-    groups = [each for each in graph.prunable if each.name not in case.whole and not made_by_several(graph, each)]
+    groups = [each for each in graph.prunable if each.name not in case.whole and not is_joined(graph, each)]
     net, pictures, target = net.to(device), pictures.to(device), target.to(device)
     kinds: list[type[Dormancy] | None] = [None, Masked, Narrowed]
     everybody = [Trained(net, graph, groups, pictures, target, kind) for kind in kinds]

@@ -51,8 +51,10 @@ def with_compactors(net: nn.Module, example: Tensor, whole: tuple[str, ...]) -> 
     """A copy with compactors where the criterion has them, but for the groups that stay ``whole``; half is masked."""
     net, criterion = copy.deepcopy(net), CompactorNorm()
     graph = trace(net, example)
-    unjudged = {*criterion.unjudged(net, graph), *whole}
-    insert_compactors(net, criterion.seats(net, graph, [each for each in graph.prunable if each.name not in unjudged]))
+    unsupported = {*criterion.unsupported(net, graph), *whole}
+    insert_compactors(
+        net, criterion.placements(net, graph, [each for each in graph.prunable if each.name not in unsupported])
+    )
     for compactor in compactors(net).values():
         compactor.mask[::2] = 0
     return net

@@ -17,19 +17,19 @@ def _run(config: DictConfig, folder: Path) -> None:
     """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued."""
     from pruning_lit.runs.experiment import run  # late: --help and shell completion need not load torch
     from pruning_lit.runs.job_process import run_alone, starts_processes_by_its_command
-    from pruning_lit.runs.settings import decisive_settings
+    from pruning_lit.runs.settings import result_settings
     from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
 
     hydra = HydraConfig.get()
     finished_before = hydra.mode == RunMode.MULTIRUN and finished_with(folder) is not None
-    if finished_before and is_finished(folder, decisive_settings(config)):
+    if finished_before and is_finished(folder, result_settings(config)):
         log.info("job %s is finished, not run again", hydra.job.num)
         return
     if hydra.mode == RunMode.MULTIRUN and starts_processes_by_its_command(config):
         run_alone(config, folder)
     else:
         run(config, folder)
-    note_finished(folder, decisive_settings(config), hydra.overrides.task)
+    note_finished(folder, result_settings(config), hydra.overrides.task)
 
 
 def main() -> None:

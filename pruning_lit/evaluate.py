@@ -24,7 +24,7 @@ from pruning_lit.reports.console import open_console
 from pruning_lit.reports.evaluation import Evaluated, Evaluation, evaluation_table, explanation
 from pruning_lit.runs.experiment import open_data, require_fit
 from pruning_lit.runs.phase_runner import on_gpu
-from pruning_lit.runs.preprocessing import Normalisation, TrainedOn
+from pruning_lit.runs.preprocessing import Normalisation, TrainingInputs
 from pruning_lit.runs.stored import NetworkFile, PhaseCheckpoint, needs_builder, open_stored
 from pruning_lit.tasks import Classification, evaluate
 
@@ -112,7 +112,7 @@ def network(stored: Stored, data: Pictures, arch: DictConfig | None, path: str) 
 
 
 def normalisations(
-    paths: Sequence[str], trained_on: Sequence[TrainedOn], data: Pictures, by: Any
+    paths: Sequence[str], trained_on: Sequence[TrainingInputs], data: Pictures, by: Any
 ) -> tuple[list[Normalisation], list[str]]:
     """How the pictures are normalised for each network, and notes on what a user may not have expected."""
     if by not in ("stored", "dataset"):

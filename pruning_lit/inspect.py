@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_selections, trace
 from pruning_lit.command_line.command import command
-from pruning_lit.criteria import Criterion, Magnitude, NotYet
+from pruning_lit.criteria import Criterion, Magnitude, NeedsTraining
 from pruning_lit.data.expected import expected_input
 from pruning_lit.methods.chex.phase import alike, explored
 from pruning_lit.models import load_weights
@@ -60,7 +60,7 @@ def run(config: DictConfig, folder: Path) -> None:
     graph = trace(net, example)
     sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
     if sparsity is not None or named & {"criterion", "method"}:
-        graph = graph.protect(instantiate(config.criterion).unjudged(net, graph))
+        graph = graph.protect(instantiate(config.criterion).unsupported(net, graph))
     plan, scored_by, refused = None, "", None
     if recipe := exploration(config):
         graph = explored(net, graph, instantiate(config.criterion), recipe.streams, not isinstance(sparsity, Uniform))
@@ -110,7 +110,7 @@ def groups_named() -> set[str]:
 def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: ChannelGraph) -> tuple[Plan, str]:
     """What the sparsity would do, and what scores it went by; ValueError where it cannot be met."""
     criterion: Criterion = instantiate(config.criterion)
-    sparsity.suit(criterion)
+    sparsity.bind(criterion)
     sparsity.check(graph)
     population = sparsity.population(graph)
     try:
@@ -124,9 +124,9 @@ def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: Cha
             ) from None
         scores = Magnitude().scores(net, graph, population, NoPictures())
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs pictures"
-    except NotYet:
+    except NeedsTraining:
         scores = Magnitude().scores(net, graph, population, NoPictures())
-        sparsity.suit(Magnitude())
+        sparsity.bind(Magnitude())
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs training"
     return sparsity.plan(graph, scores), told
 

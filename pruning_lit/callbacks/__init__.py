@@ -1,6 +1,6 @@
 """When things happen in a fit."""
 
-from pruning_lit.callbacks.checkpoint_settings import RunIdentity, require_same_settings
+from pruning_lit.callbacks.checkpoint_settings import CheckpointSettings, require_same_settings
 from pruning_lit.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from pruning_lit.callbacks.leave_on_signal import LeaveOnSignal
 from pruning_lit.callbacks.masking import finish_execution
@@ -13,12 +13,12 @@ from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
 __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
+    "CheckpointSettings",
     "LastCheckpoint",
     "LeaveOnSignal",
     "MetricsFile",
     "NonFinite",
     "Pruning",
-    "RunIdentity",
     "ScheduledPruning",
     "StatelessRandomness",
     "finish_execution",

@@ -8,7 +8,7 @@ KEY = "pruning_lit"
 FORMERLY_WRITTEN = {"dataset.num_workers", "dataset.cache"}
 
 
-class RunIdentity(Callback):
+class CheckpointSettings(Callback):
     """Write the settings that decide the result into every checkpoint.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
-from pruning_lit.callbacks.optimizer_state import carry_averages, carry_optimizers
+from pruning_lit.callbacks.optimizer_state import migrate_averages, migrate_optimizers
 from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, verify
 
 
@@ -62,8 +62,8 @@ class Narrowing(Execution):
     ) -> tuple[nn.Module, float]:
         """See ``Execution``."""
         moves, error = narrow_and_verify(net, graph, kept, pictures)
-        carry_optimizers(trainer.optimizers, moves)
-        carry_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
+        migrate_optimizers(trainer.optimizers, moves)
+        migrate_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
         return net, error
 
     def state_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pruning_lit.channels.modules.branch import drop_branches
 from pruning_lit.channels.surgery.widths import replace, sync_widths
 
 
-def carry_optimizers(optimizers: Iterable[Optimizer], moves: Moves) -> None:
+def migrate_optimizers(optimizers: Iterable[Optimizer], moves: Moves) -> None:
     """Give optimizers the new parameters, with the part of their state (momentum, Adam's moments) that belongs to them.
 
     Without this they would go on stepping parameters that are no longer in the network. Parameters that have gone with
@@ -49,7 +49,7 @@ def _forget(gone: set[Tensor], group: dict[str, Any], optimizer: Optimizer) -> N
         del optimizer.state[parameter]
 
 
-def carry_averages(callbacks: Iterable[Callback], moves: Moves) -> None:
+def migrate_averages(callbacks: Iterable[Callback], moves: Moves) -> None:
     """Let the averaged copies of ``net`` follow that Lightning's weight averaging callbacks keep."""
     for callback in callbacks:
         if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and callback._average_model is not None:
@@ -116,14 +116,14 @@ def _require_like_parameters(optimizer: Optimizer, by_old: dict[Tensor, Move]) -
                 )
 
 
-def share_buffers(net: nn.Module) -> None:
+def broadcast_buffers(net: nn.Module) -> None:
     """Give all ranks the buffers of rank 0: unless batch norm is synchronised, each has statistics of its own."""
     if dist.is_available() and dist.is_initialized():
         for buffer in net.buffers():
             dist.broadcast(buffer, src=0)
 
 
-def rewrap(trainer: Trainer) -> None:
+def rebuild_ddp(trainer: Trainer) -> None:
     """Build the distributed wrapper anew around a module whose parameters have changed."""
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy) and isinstance(strategy.model, nn.parallel.DistributedDataParallel):

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from pruning_lit.callbacks.agreement import require_same_on_all_ranks
 from pruning_lit.callbacks.execution import Execution, Narrowing
 from pruning_lit.callbacks.masking import Masking
-from pruning_lit.callbacks.optimizer_state import rewrap, share_buffers
+from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, cost, gone, trace
 from pruning_lit.criteria import Criterion
@@ -112,7 +112,7 @@ class ScheduledPruning(Pruning):
         module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
         net = module.net
         example = data.example.to(next(net.parameters()))  # its device and its precision
-        share_buffers(net)  # the scores of all ranks belong to one network
+        broadcast_buffers(net)  # the scores of all ranks belong to one network
         judged = self.execution.judged(net, example)
         graph = Population(self.criterion, self.sparsity).graph(judged, example)
         self.dense = self.dense or Dense.of(graph)
@@ -136,7 +136,7 @@ class ScheduledPruning(Pruning):
         if self.reset_batch_norm:
             _reset_batch_norm(net)
         module.format_memory()
-        rewrap(trainer)
+        rebuild_ddp(trainer)
         narrowed = cost(trace(narrow_net, example))
         assert narrowed == plan.cost, f"the network that was cut has {narrowed}, planned was {plan.cost}"
         self.cuts.append(

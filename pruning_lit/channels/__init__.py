@@ -1,22 +1,36 @@
 """Which channels hang together, and how to remove them. Usable on its own, without Lightning or Hydra."""
 
 from pruning_lit.channels.artefact import load, save
-from pruning_lit.channels.insertion.fill import fill_scatters
+from pruning_lit.channels.insertion.fill import remove_scatters
 from pruning_lit.channels.insertion.norm_inputs import insert_selections
 from pruning_lit.channels.insertion.shortcuts import insert_scatters
 from pruning_lit.channels.modules.branch import ResidualBranch
-from pruning_lit.channels.modules.compactor import Compactor, Seat, attach_compactors, compactors, insert_compactors
+from pruning_lit.channels.modules.compactor import (
+    Compactor,
+    Placement,
+    attach_compactors,
+    compactors,
+    insert_compactors,
+)
 from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
 from pruning_lit.channels.modules.scatters import attach_scatters
 from pruning_lit.channels.modules.selections import attach_selections
 from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths
 from pruning_lit.channels.surgery.cut import Move, Moves, Removal
-from pruning_lit.channels.surgery.history import Gone, Survivors, gone
+from pruning_lit.channels.surgery.history import Gone, PruningHistory, gone
 from pruning_lit.channels.surgery.narrow import mask, narrow, verify
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.surgery.widen import Regrowth, widen
 from pruning_lit.channels.surgery.widths import adopt, adopt_on_load
-from pruning_lit.channels.tracing.graph import Branch, ChannelGraph, ChannelGroup, ChannelSlice, Kept, Maker, Tap
+from pruning_lit.channels.tracing.graph import (
+    Branch,
+    ChannelGraph,
+    ChannelGroup,
+    ChannelSlice,
+    FeatureMap,
+    Kept,
+    Producer,
+)
 from pruning_lit.channels.tracing.operations import observe
 
 __all__ = [
@@ -29,17 +43,17 @@ __all__ = [
     "ChannelSlice",
     "Compactor",
     "Cost",
+    "FeatureMap",
     "Gone",
     "Kept",
-    "Maker",
     "Move",
     "Moves",
+    "Placement",
+    "Producer",
+    "PruningHistory",
     "Regrowth",
     "Removal",
     "ResidualBranch",
-    "Seat",
-    "Survivors",
-    "Tap",
     "adopt",
     "adopt_on_load",
     "attach_compactors",
@@ -48,7 +62,6 @@ __all__ = [
     "compactors",
     "cost",
     "cost_of_widths",
-    "fill_scatters",
     "gone",
     "insert_compactors",
     "insert_scatters",
@@ -57,6 +70,7 @@ __all__ = [
     "mask",
     "narrow",
     "observe",
+    "remove_scatters",
     "save",
     "trace",
     "verify",

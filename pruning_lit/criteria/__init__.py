@@ -1,6 +1,6 @@
 """How much each channel matters: one file per criterion."""
 
-from pruning_lit.criteria.base import Calibration, Criterion, NotYet
+from pruning_lit.criteria.base import Calibration, Criterion, NeedsTraining
 from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold
 from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
 from pruning_lit.criteria.column_subset import ColumnSubset
@@ -16,7 +16,7 @@ __all__ = [
     "ColumnSubset",
     "Criterion",
     "Magnitude",
-    "NotYet",
+    "NeedsTraining",
     "Random",
     "RedundancyGraph",
     "RedundancyScores",

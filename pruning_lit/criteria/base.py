@@ -21,7 +21,7 @@ class Calibration(Protocol):
         ...
 
 
-class NotYet(ValueError):
+class NeedsTraining(ValueError):
     """Only training can give these scores, and there has been none."""
 
 
@@ -35,7 +35,7 @@ class Criterion(ABC):
 
     comparable = False
 
-    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """The groups of ``net`` that this criterion leaves whole, each with the reason in words."""
         return {}
 

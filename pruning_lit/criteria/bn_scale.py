@@ -97,7 +97,7 @@ class BatchNormScale(Criterion):
             raise ValueError(f"criterion.tied must be 'leave', 'group' or 'mean', got {tied!r}")
         self.tied = tied
 
-    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """Groups without a scale, and streams; ValueError where the network has no batch norm at all."""
         names = scale_names(net)
         if not names:

@@ -236,7 +236,7 @@ class ChannelIndependence(Criterion):
     def check(self, groups: list[ChannelGroup]) -> None:
         """Every group needs a feature map."""
         for group in groups:
-            if not group.taps:
+            if not group.feature_maps:
                 raise ValueError(
                     f"group {group.name!r} has no feature map to judge it by; leave it whole (sparsity.exclude)"
                 )
@@ -251,7 +251,7 @@ class ChannelIndependence(Criterion):
 
     def _of_group(self, group: ChannelGroup, means: dict[int, Tensor]) -> Tensor:
         total = torch.zeros(group.size, dtype=torch.float64)
-        for tap in group.taps:
+        for tap in group.feature_maps:
             scores = means[tap.operation][tap.positions].sum(1)
             total += scores / scores.sum() if self.combine == "normalised" and scores.sum() > 0 else scores
         return total

@@ -133,11 +133,11 @@ def filters_of(group: ChannelGroup, weights: Mapping[str, Tensor]) -> Tensor:
     Returns:
         Shape ``(group.size, d)``, where ``d`` adds up the weights of all these layers per channel.
     """
-    makers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
+    producers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
     readers = [piece for piece in group.slices if piece.role == "reads"]
     rows = [
         weights[piece.tensor].detach().transpose(0, piece.dim).flatten(1)[piece.positions].flatten(1)
-        for piece in makers or readers
+        for piece in producers or readers
     ]
     return torch.cat(rows, dim=1)
 

@@ -51,9 +51,9 @@ def mean_scores(
         scores = score(maps if maps.ndim == 4 else maps[..., None, None])
         return torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
 
-    taps = {tap.operation: tap.channels for group in groups for tap in group.taps}
+    feature_maps = {tap.operation: tap.channels for group in groups for tap in group.feature_maps}
     totals = sums(
-        net, {tap: (channels + 1,) for tap, channels in taps.items()}, batches, lambda tap, maps: summed(maps)
+        net, {tap: (channels + 1,) for tap, channels in feature_maps.items()}, batches, lambda tap, maps: summed(maps)
     )
     return {tap: (total[:-1] / total[-1]).cpu() for tap, total in totals.items()}
 

@@ -45,8 +45,8 @@ class Magnitude(Criterion):
         scores = {}
         for group in groups:
             total = torch.zeros(group.size, dtype=torch.float64)
-            makers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
-            for piece in makers or [piece for piece in group.slices if piece.role == "reads"]:
+            producers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
+            for piece in producers or [piece for piece in group.slices if piece.role == "reads"]:
                 total += filter_powers(weights[piece.tensor], self.power, piece.dim).cpu()[piece.positions].sum(1)
             scores[group.name] = total.pow(1 / self.power)
         return scores

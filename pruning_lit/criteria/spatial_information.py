@@ -67,10 +67,10 @@ class SpatialInformation(Criterion):
                 raise ValueError(f"criterion.{name} must be a whole number of at least 1, got {value!r}")
         self.num_images, self.batch_size, self.augment, self.seed = num_images, batch_size, augment, seed
 
-    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """Groups that no two-dimensional convolution makes."""
         return {
-            group.name: NO_CONVOLUTION if group.makers else SELECTED
+            group.name: NO_CONVOLUTION if group.producers else SELECTED
             for group in graph.prunable
             if not candidates(graph, group)
         }
@@ -79,9 +79,11 @@ class SpatialInformation(Criterion):
         self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
     ) -> dict[str, Tensor]:
         """See ``Criterion``; ValueError for a group that no convolution makes, and where maps are not finite."""
-        made = [replace(group, taps=tuple(maker.output for maker in candidates(graph, group))) for group in groups]
+        made = [
+            replace(group, feature_maps=tuple(maker.output for maker in candidates(graph, group))) for group in groups
+        ]
         for group in made:
-            if not group.taps:
+            if not group.feature_maps:
                 raise ValueError(f"group {group.name!r} stays whole: {NO_CONVOLUTION}; leave it out (see unjudged)")
         batches = calibration_batches(data, self.num_images, self.seed, self.augment, self.batch_size)
         means = mean_scores(net, made, batches, spatial_information)
@@ -89,7 +91,7 @@ class SpatialInformation(Criterion):
 
 
 def _added(group: ChannelGroup, means: dict[int, Tensor]) -> Tensor:
-    total = torch.stack([means[tap.operation][tap.positions].sum(1) for tap in group.taps]).sum(0)
+    total = torch.stack([means[tap.operation][tap.positions].sum(1) for tap in group.feature_maps]).sum(0)
     if not bool(total.isfinite().all()):
         raise ValueError(f"group {group.name!r}: the maps of its channels are not finite; the training diverged")
     return total

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from pruning_lit.channels.tracing.operations import OperationStream, evaluating, tensors_in
+from pruning_lit.channels.tracing.operations import OperationMode, evaluating, tensors_in
 
 #: What is counted, by type of device.
 COUNTED = {
@@ -50,7 +50,7 @@ def _living(net: nn.Module, batch: Tensor) -> int:
     return living.peak
 
 
-class _LivingTensors(OperationStream):
+class _LivingTensors(OperationMode):
     """Adds up, after every operation, the storages that somebody still holds."""
 
     def __init__(self) -> None:
@@ -66,5 +66,5 @@ class _LivingTensors(OperationStream):
         self.peak = max(self.peak, sum(self.sizes.values()))
 
     def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
-        """See ``OperationStream``."""
+        """See ``OperationMode``."""
         self.count(*tensors_in(result))

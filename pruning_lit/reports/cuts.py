@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pruning_lit.channels import ChannelGraph, Survivors
+from pruning_lit.channels import ChannelGraph, PruningHistory
 from pruning_lit.reports.groups import group_record
 from pruning_lit.reports.record import GroupRecord
 from pruning_lit.reports.scores import ThresholdCut
@@ -22,7 +22,7 @@ def group_records(graph: ChannelGraph, cuts: Sequence[CutRecord]) -> list[GroupR
     """
     reasons = {group.name: group.protected for group in graph.groups}
     reasons |= {record["name"]: record["protected"] for record in (cuts[0]["groups"] if cuts else [])}
-    survivors = Survivors(graph)
+    survivors = PruningHistory(graph)
     for cut in cuts:
         survivors.cut(cut["gone"])
     alive = {group.name: list(range(group.size)) for group in graph.groups} | survivors.kept

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from pruning_lit.callbacks import ScheduledPruning
-from pruning_lit.channels import adopt_on_load, cost, fill_scatters, insert_scatters, insert_selections, trace
+from pruning_lit.channels import adopt_on_load, cost, insert_scatters, insert_selections, remove_scatters, trace
 from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.command_line.trainer_options import require_trainer
 from pruning_lit.data import Pictures
@@ -25,7 +25,7 @@ from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner
-from pruning_lit.runs.result import leave_behind, note_on_filled
+from pruning_lit.runs.result import note_on_filled, write_results
 from pruning_lit.runs.settings import is_recipe
 from pruning_lit.system.launcher import place
 from pruning_lit.system.one_line import described
@@ -59,7 +59,7 @@ def run(config: DictConfig, folder: Path) -> None:
     if _rank() == 0:
         remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)
-        leave_behind(config, folder, dense, net, data, outcomes, stopwatch, remarks)
+        write_results(config, folder, dense, net, data, outcomes, stopwatch, remarks)
 
 
 def note_on_launcher(processes: int, nodes: int) -> list[str]:
@@ -92,7 +92,7 @@ def _rank() -> int:
 def fill_shortcuts(net: nn.Module, data: Pictures) -> list[str]:
     """Give narrow shortcuts their full width back, in place; a note on what that costs, where there are any."""
     narrow = cost(trace(net, data.example)).macs
-    layers = fill_scatters(net, data.example)
+    layers = remove_scatters(net, data.example)
     return [note_on_filled(layers, narrow, cost(trace(net, data.example)).macs)] if layers else []
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from pruning_lit.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
+    CheckpointSettings,
     LastCheckpoint,
     LeaveOnSignal,
     MetricsFile,
     NonFinite,
-    RunIdentity,
     StatelessRandomness,
     finish_execution,
     require_same_settings,
@@ -156,7 +156,7 @@ class PhaseRunner:
             *self._extras(with_logger=logger is not None),
             StatelessRandomness(self.config.seed, self.number),
             MetricsFile(self.metrics, self.name),
-            RunIdentity(self.settings),
+            CheckpointSettings(self.settings),
             NonFinite(self.config.on_nonfinite, self.name),
             Timer(),
         ]

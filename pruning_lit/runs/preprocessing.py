@@ -13,7 +13,7 @@ Normalisation = tuple[Tensor, Tensor]  # mean and standard deviation of each cha
 
 
 @dataclass(frozen=True)
-class TrainedOn:
+class TrainingInputs:
     """What a network knows of its training pictures; None: nothing.
 
     Args:

@@ -42,7 +42,7 @@ from pruning_lit.tasks import Classification, evaluate
 log = logging.getLogger(__name__)
 
 
-def leave_behind(
+def write_results(
     config: DictConfig,
     folder: Path,
     dense: nn.Module,

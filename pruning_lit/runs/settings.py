@@ -21,7 +21,7 @@ HOW_PICTURES_ARE_READ = ("num_workers", "cache")  # of the data set; they are th
 ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are resolved in the recipe of the phase
 
 
-def decisive_settings(config: DictConfig) -> dict[str, Any]:
+def result_settings(config: DictConfig) -> dict[str, Any]:
     """The settings of an experiment that decide its result, as plain nested data."""
     settings = {key: value for key, value in plain_data(config).items() if key not in NOT_PART_OF_THE_RESULT}
     pictures = {key: value for key, value in settings["dataset"].items() if key not in HOW_PICTURES_ARE_READ}
@@ -35,7 +35,7 @@ def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
         config: of the experiment.
         keys: of the phases' recipes, from the first phase to the one in question.
     """
-    settings = decisive_settings(config)
+    settings = result_settings(config)
     later = [key for key, value in settings.items() if is_recipe(value) and key not in keys]
     others = (*later, *ONLY_READ_BY_RECIPES, "passes")
     return {key: value for key, value in settings.items() if key not in others} | {"phases": list(keys)}

@@ -17,7 +17,7 @@ from pruning_lit.data.expected import DATASETS
 from pruning_lit.runs.builder import own_call, recipe
 from pruning_lit.runs.network_file import network_file, user_built
 from pruning_lit.runs.phase_runner import load_network, read_checkpoint
-from pruning_lit.runs.preprocessing import TrainedOn
+from pruning_lit.runs.preprocessing import TrainingInputs
 
 Arch = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ class NetworkFile:
         self.file = network_file(path)
         header, _ = artefact.read(self.file)
         self.arch: Arch = header.get("arch") or {}
-        self.trained_on = TrainedOn.of_header(header)
+        self.trained_on = TrainingInputs.of_header(header)
 
     def dataset(self) -> dict[str, Any] | None:
         """Config of the pictures that the run was for; None: the file lies in no run's folder."""
@@ -134,10 +134,10 @@ def trusted_dataset(config: Any, file: Path) -> dict[str, Any]:
     return settings
 
 
-def _trained_on(dataset: dict[str, Any]) -> TrainedOn:
+def _trained_on(dataset: dict[str, Any]) -> TrainingInputs:
     """What a config tells of its pictures without reading any."""
     shape, num_classes = DATASETS.get(str(dataset.get("_target_")), (None, None))
     mean, size = dataset.get("mean"), dataset.get("size") or dataset.get("image_size")
     if shape is None and size and mean:
         shape = (len(mean), size, size)
-    return TrainedOn(mean, dataset.get("std"), shape, num_classes=num_classes)
+    return TrainingInputs(mean, dataset.get("std"), shape, num_classes=num_classes)

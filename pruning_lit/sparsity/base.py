@@ -60,7 +60,7 @@ class Sparsity(ABC):
     def require_criterion(self, criterion: Criterion) -> None:  # noqa: B027 - most budgets take any scores
         """ValueError where this budget needs more than the scores of that criterion."""
 
-    def suit(self, criterion: Criterion) -> None:
+    def bind(self, criterion: Criterion) -> None:
         """Go by the scores of that criterion; ValueError where they do not do, see ``require_criterion``.
 
         What a setting leaves to the criterion is settled here; before, as for one whose scores are not comparable.

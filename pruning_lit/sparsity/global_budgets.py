@@ -218,9 +218,9 @@ class Macs(_Ordered):
         """The scope that was set, whatever the criterion makes of it."""
         return self._set[0]
 
-    def suit(self, criterion: Criterion) -> None:
+    def bind(self, criterion: Criterion) -> None:
         """See ``Sparsity``; settles ``scope`` and ``normalise`` where they are not set."""
-        super().suit(criterion)
+        super().bind(criterion)
         scope, normalise = self._set
         self.scope = scope or ("global" if criterion.comparable else "layer")
         needless = criterion.comparable and self.scope == "global"

@@ -12,14 +12,14 @@ class Population:
 
     Args:
         criterion: how much a channel matters.
-        sparsity: how many stay; it goes by the scores of this criterion from here on, see ``Sparsity.suit``.
+        sparsity: how many stay; it goes by the scores of this criterion from here on, see ``Sparsity.bind``.
 
     Raises:
         ValueError: the sparsity cannot go by that criterion.
     """
 
     def __init__(self, criterion: Criterion, sparsity: Sparsity) -> None:
-        sparsity.suit(criterion)
+        sparsity.bind(criterion)
         self.criterion, self.sparsity = criterion, sparsity
         self._latest: ChannelGraph | None = None
 
@@ -38,7 +38,7 @@ class Population:
 
     def judged(self, net: nn.Module, graph: ChannelGraph) -> ChannelGraph:
         """``graph``, with those groups protected that the criterion leaves whole."""
-        return graph.protect(self.criterion.unjudged(net, graph))
+        return graph.protect(self.criterion.unsupported(net, graph))
 
     def groups(self, net: nn.Module, example: Tensor) -> list[ChannelGroup]:
         """The groups; arguments as for ``graph``."""

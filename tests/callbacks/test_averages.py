@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from pruning_lit.callbacks.optimizer_state import carry_averages, carry_optimizers
+from pruning_lit.callbacks.optimizer_state import migrate_averages, migrate_optimizers
 from pruning_lit.channels import adopt_on_load, mask, narrow, trace, verify
 from pruning_lit.models import cifar_resnet
 
@@ -51,8 +51,8 @@ class Cut(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch == self.epoch:
             moves = narrow(pl_module.net, trace(pl_module.net, EXAMPLE), KEPT)
-            carry_optimizers(trainer.optimizers, moves)
-            carry_averages(trainer.callbacks, moves)
+            migrate_optimizers(trainer.optimizers, moves)
+            migrate_averages(trainer.callbacks, moves)
 
 
 def loader() -> DataLoader:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pruning_lit.callbacks import RunIdentity, require_same_settings
+from pruning_lit.callbacks import CheckpointSettings, require_same_settings
 
 SETTINGS = {
     "seed": 1,
@@ -14,7 +14,7 @@ SETTINGS = {
 
 def written_by(settings: dict) -> dict:
     checkpoint = {"epoch": 3}
-    RunIdentity(settings).on_save_checkpoint(None, None, checkpoint)
+    CheckpointSettings(settings).on_save_checkpoint(None, None, checkpoint)
     return checkpoint
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pruning_lit.callbacks.optimizer_state import carry_average, carry_optimizers, rewrap
+from pruning_lit.callbacks.optimizer_state import carry_average, migrate_optimizers, rebuild_ddp
 from pruning_lit.channels import Moves, narrow, trace, verify
 from pruning_lit.models import preresnet
 from pruning_lit.phases import MultiStep, ParameterGroups, Training
@@ -48,7 +48,7 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer, grads: dict[str, Tens
 
 def narrowed(net: nn.Module, optimizer: torch.optim.Optimizer):
     moves = narrow(net, trace(net, torch.zeros(1, 3, 8, 8)), KEPT)
-    carry_optimizers([optimizer], moves)
+    migrate_optimizers([optimizer], moves)
     return moves
 
 
@@ -184,7 +184,7 @@ def without_branch(net: nn.Module, path: str = "layer2.0") -> Moves:
 def test_an_optimizer_forgets_the_parameters_of_a_branch_that_has_gone(make):
     net, optimizer = residual(make)
     moves = without_branch(net)
-    carry_optimizers([optimizer], moves)
+    migrate_optimizers([optimizer], moves)
     (group,) = optimizer.param_groups
     assert [id(p) for p in group["params"]] == [id(p) for p in net.parameters()]
     assert group["param_names"] == [name for name, _ in net.named_parameters()]
@@ -198,7 +198,7 @@ def test_the_parameters_beside_a_branch_that_has_gone_step_on_as_they_would_have
     uncut_optimizer = make(uncut.named_parameters())
     uncut_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     moves = without_branch(net)
-    carry_optimizers([optimizer], moves)
+    migrate_optimizers([optimizer], moves)
     for seed in (7, 8):
         grads = gradients(uncut, seed)
         step(uncut, uncut_optimizer, grads)
@@ -211,7 +211,7 @@ def test_the_parameters_beside_a_branch_that_has_gone_step_on_as_they_would_have
 
 def test_every_parameter_learns_after_a_branch_has_gone():
     net, optimizer = residual(OPTIMIZERS["SGD with momentum"])
-    carry_optimizers([optimizer], without_branch(net))
+    migrate_optimizers([optimizer], without_branch(net))
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     optimizer.zero_grad()
     net.train()(torch.randn(5, 3, 8, 8)).square().sum().backward()
@@ -221,7 +221,7 @@ def test_every_parameter_learns_after_a_branch_has_gone():
 
 def test_the_state_without_a_branch_can_be_loaded_again():
     net, optimizer = residual(OPTIMIZERS["Adam"])
-    carry_optimizers([optimizer], without_branch(net))
+    migrate_optimizers([optimizer], without_branch(net))
     other = OPTIMIZERS["Adam"](copy.deepcopy(net).named_parameters())
     other.load_state_dict(optimizer.state_dict())
     assert len(other.state) == len(list(net.parameters()))
@@ -247,7 +247,7 @@ class Batches(pl.LightningDataModule):
 class CutAtTheSecondEpoch(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch == 1:
-            carry_optimizers(trainer.optimizers, narrow(pl_module.net, trace(pl_module.net, EXAMPLE), KEPT))
+            migrate_optimizers(trainer.optimizers, narrow(pl_module.net, trace(pl_module.net, EXAMPLE), KEPT))
 
 
 def test_a_cut_within_a_phase_keeps_groups_and_the_schedule_of_each():
@@ -273,5 +273,5 @@ def test_a_cut_within_a_phase_keeps_groups_and_the_schedule_of_each():
 def test_one_process_has_nothing_to_rewrap():
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     model = trainer.strategy.model
-    rewrap(trainer)
+    rebuild_ddp(trainer)
     assert trainer.strategy.model is model

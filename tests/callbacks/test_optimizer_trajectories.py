@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop, lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 
-from pruning_lit.callbacks.optimizer_state import carry_average, carry_optimizers
+from pruning_lit.callbacks.optimizer_state import carry_average, migrate_optimizers
 from pruning_lit.channels import ChannelGraph, Moves, mask, narrow, trace, widen
 from pruning_lit.models import cifar_resnet
 
@@ -65,7 +65,7 @@ class Pair:
         self.optimizer = self.make(self.groups(self.net))
         self.optimizer.load_state_dict(copy.deepcopy(self.masked_optimizer.state_dict()))
         self.moves = narrow(self.net, self.graph, self.kept)
-        carry_optimizers([self.optimizer], self.moves)
+        migrate_optimizers([self.optimizer], self.moves)
 
     def gathered(self, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
         return {name: self.moves[name].gather(t.detach()) if name in self.moves else t.detach() for name, t in tensors}
@@ -142,7 +142,7 @@ def test_parameter_groups_and_a_schedule_attached_before_the_cut_go_on(schedule)
     uncut = copy.deepcopy((pair.masked, pair.masked_optimizer, scheduler))  # one deep copy: they belong together
     pair.net, pair.optimizer = pair.masked, pair.masked_optimizer
     pair.moves = narrow(pair.net, pair.graph, pair.kept)
-    carry_optimizers([pair.optimizer], pair.moves)
+    migrate_optimizers([pair.optimizer], pair.moves)
     pair.masked, pair.masked_optimizer, uncut_scheduler = uncut
     for number in range(3, 6):
         rates = [
@@ -228,7 +228,7 @@ def test_precisions_of_parameters_buffers_and_state_stay(dtype):
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     graph = trace(net, EXAMPLE.to(dtype))
-    carry_optimizers([optimizer], narrow(net, graph, chosen(graph)))
+    migrate_optimizers([optimizer], narrow(net, graph, chosen(graph)))
     state = [*net.state_dict().items(), *((key, v) for s in optimizer.state.values() for key, v in s.items())]
     for name, tensor in state:
         if tensor.ndim > 0 and not name.endswith("source"):
@@ -246,7 +246,7 @@ def test_several_cuts_leave_the_memory_of_one(make):
     once.cut()
     twice.cut()
     then = {name: [first[name].index(c) for c in kept] for name, kept in once.kept.items()}
-    carry_optimizers([twice.optimizer], narrow(twice.net, trace(twice.net, EXAMPLE), then))
+    migrate_optimizers([twice.optimizer], narrow(twice.net, trace(twice.net, EXAMPLE), then))
     for name, tensor in once.net.state_dict().items():
         assert torch.equal(twice.net.state_dict()[name], tensor), name
     mine, theirs = (pair.optimizer.state_dict()["state"] for pair in (once, twice))
@@ -259,7 +259,7 @@ def test_momentum_of_channels_that_come_back_is_zero_and_of_the_others_as_it_was
     pair.cut()
     step(pair.net, pair.optimizer, 1)
     before = {name: pair.optimizer.state[p]["momentum_buffer"].clone() for name, p in pair.net.named_parameters()}
-    carry_optimizers([pair.optimizer], widen(pair.net, pair.moves))
+    migrate_optimizers([pair.optimizer], widen(pair.net, pair.moves))
     for name, parameter in pair.net.named_parameters():
         momentum = pair.optimizer.state[parameter]["momentum_buffer"]
         assert momentum.shape == parameter.shape
@@ -294,4 +294,4 @@ def test_a_memory_that_is_not_shaped_like_its_parameter_is_refused():
     optimizer.step()
     graph = trace(net, EXAMPLE.float())
     with pytest.raises(ValueError, match=r"of Adafactor has the shape .* choose an optimizer such as SGD or AdamW"):
-        carry_optimizers([optimizer], narrow(net, graph, chosen(graph)))
+        migrate_optimizers([optimizer], narrow(net, graph, chosen(graph)))

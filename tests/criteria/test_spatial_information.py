@@ -116,7 +116,7 @@ def bundles() -> nn.Module:
 def scores_of(net: nn.Module, given: Tensor, batch_size: int = 128) -> dict[str, Tensor]:
     criterion = SpatialInformation(batch_size=batch_size, num_images=len(given))
     graph = trace(net, given[:1])
-    groups = list(graph.protect(criterion.unjudged(net, graph)).prunable)
+    groups = list(graph.protect(criterion.unsupported(net, graph)).prunable)
     found = criterion.scores(net, graph, groups, Given(given))
     for group in groups:
         assert (found[group.name].shape, found[group.name].dtype) == ((group.size,), torch.float64)
@@ -190,7 +190,7 @@ def test_two_processes_with_unequal_shares_find_the_scores_of_one(tmp_path):
 def test_groups_that_no_convolution_makes_stay_whole():
     net = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double()
     graph = trace(net, pictures(1, 8))
-    assert SpatialInformation().unjudged(net, graph) == {"2": NO_CONVOLUTION}
+    assert SpatialInformation().unsupported(net, graph) == {"2": NO_CONVOLUTION}
     assert scores_of(net, pictures(2, 8)).keys() == {"0"}
     with pytest.raises(ValueError, match="group '2' stays whole: no two-dimensional convolution"):
         SpatialInformation().scores(net, graph, list(graph.prunable), Given(pictures(2, 8)))
@@ -200,7 +200,7 @@ def test_channels_selected_from_a_stream_stay_whole():
     net = preresnet(11)
     graph = trace(net, torch.zeros(1, 3, 32, 32))
     selected = {group.name for group in graph.prunable if group.name.endswith("select")}
-    assert SpatialInformation().unjudged(net, graph) == dict.fromkeys(selected, SELECTED)
+    assert SpatialInformation().unsupported(net, graph) == dict.fromkeys(selected, SELECTED)
     assert {"layer1.0.select", "layer3.0.select"} <= selected < {group.name for group in graph.prunable}
 
 

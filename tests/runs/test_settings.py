@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from pruning_lit.command_line.configs import CONF
-from pruning_lit.runs.settings import decisive_settings, exact_settings, phase_settings
+from pruning_lit.runs.settings import exact_settings, phase_settings, result_settings
 
 
 def composed(*overrides):
@@ -66,4 +66,4 @@ def test_the_penalised_scales_depend_on_the_sparsity_and_so_does_sparsity_traini
 
 
 def test_settings_of_the_machine_do_not_belong_to_the_result():
-    assert decisive_settings(composed()) == decisive_settings(composed("trainer=ddp_fork", "deterministic=true"))
+    assert result_settings(composed()) == result_settings(composed("trainer=ddp_fork", "deterministic=true"))

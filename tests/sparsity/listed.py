@@ -6,7 +6,7 @@ import torch
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, ChannelSlice
 from pruning_lit.channels.tracing.graph import LayerCall
-from pruning_lit.channels.tracing.transcript import Classes, Course
+from pruning_lit.channels.tracing.transcript import Classes, Transcript
 
 CONSTANT = -1  # in place of a layer: a width that nothing changes
 
@@ -46,7 +46,7 @@ class Counts(NamedTuple):
             relabellings=(),
             branches=(),
             example=(),
-            course=Course([], {}, [], {}, []),
+            transcript=Transcript([], {}, [], {}, []),
             classes=Classes(torch.tensor([]), ()),
         )
 

@@ -21,7 +21,7 @@ ABSENT = {"weight": 0.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}  
 Places = dict[tuple[str, int], Tensor]  # tensor and dimension to the position there of each channel a scatter reads
 
 
-def fill_scatters(model: nn.Module, example_input: Any) -> list[str]:
+def remove_scatters(model: nn.Module, example_input: Any) -> list[str]:
     """Give the layers in front of scatters the width of their stream, in place, and take the scatters out.
 
     Every channel sits at its position in the stream then, and all that made it at the same position in its own tensors;
@@ -50,7 +50,7 @@ def fill_scatters(model: nn.Module, example_input: Any) -> list[str]:
     for site in sites:
         try:
             replace(model, _wide(model, graph, site))
-        except Unfillable as reason:
+        except CannotRemove as reason:
             log.warning("%r keeps its scatter: %s", site, reason)
             continue
         sync_widths(model)
@@ -59,7 +59,7 @@ def fill_scatters(model: nn.Module, example_input: Any) -> list[str]:
     return filled
 
 
-class Unfillable(Exception):
+class CannotRemove(Exception):
     """Why a scatter has to stay."""
 
 
@@ -67,7 +67,7 @@ def _wide(model: nn.Module, graph: ChannelGraph, site: str) -> dict[str, Tensor]
     """The tensors that make the channels of one scatter, at the width of the stream."""
     item = next((each for each in graph.relabellings if each.tensor == f"{site}{SOURCE}"), None)
     if item is None:
-        raise Unfillable("the forward pass does not come there")
+        raise CannotRemove("the forward pass does not come there")
     source = model.get_submodule(site).get_submodule(SCATTER).get_buffer("source").cpu()
     if torch.equal(source, torch.arange(len(item.inputs))):
         return {}  # nothing has gone
@@ -87,7 +87,7 @@ def _spread(tensor: Tensor, dim: int, rows: Tensor, absent: float) -> Tensor:
 
 
 def _places(model: nn.Module, graph: ChannelGraph, item: Relabelling) -> Places:
-    """Where the channels that a scatter reads sit; ``Unfillable`` unless they can be moved without anybody else."""
+    """Where the channels that a scatter reads sit; ``CannotRemove`` unless they can be moved without anybody else."""
     inputs = _inputs(item)
     groups = {number: graph.groups[number] for number, _ in inputs}
     _require_alone(graph, item, groups)
@@ -100,43 +100,43 @@ def _places(model: nn.Module, graph: ChannelGraph, item: Relabelling) -> Places:
             where[entry] = piece.positions[channel, 0]
     for (name, dim), where in places.items():
         if not torch.equal(where.sort().values, torch.arange(tensors[name].shape[dim])):
-            raise Unfillable(f"{name!r} does not make its channels, all of them, one by one")
+            raise CannotRemove(f"{name!r} does not make its channels, all of them, one by one")
     return places
 
 
 def _inputs(item: Relabelling) -> list[tuple[int, int]]:
     inputs = [where for where in item.inputs if where is not None]
     if len(inputs) < len(item.inputs):
-        raise Unfillable("no layer makes what it reads")
+        raise CannotRemove("no layer makes what it reads")
     return inputs
 
 
 def _require_alone(graph: ChannelGraph, item: Relabelling, groups: Mapping[int, ChannelGroup]) -> None:
-    """``Unfillable`` where somebody else counts on the present numbering of the groups that a scatter reads."""
+    """``CannotRemove`` where somebody else counts on the present numbering of the groups that a scatter reads."""
     for group in groups.values():
         if group.protected is not None:
-            raise Unfillable(f"its channels cannot be moved: {group.protected}")
+            raise CannotRemove(f"its channels cannot be moved: {group.protected}")
     for other in graph.relabellings:
         if other != item and any(where is not None and where[0] in groups for where in other.inputs):
-            raise Unfillable(f"{other.tensor.rpartition('.')[0]!r} reads its channels, too")
+            raise CannotRemove(f"{other.tensor.rpartition('.')[0]!r} reads its channels, too")
 
 
 def _require_plain(model: nn.Module, piece: ChannelSlice) -> None:
-    """``Unfillable`` unless a slice is that of a convolution or batch norm that makes the channels, or passes them."""
+    """Raise ``CannotRemove`` unless a convolution or batch norm makes the channels of a slice, or passes them."""
     path, _, key = piece.tensor.rpartition(".")
     layer = model.get_submodule(path)
     if piece.role == "reads":
-        raise Unfillable(f"{path!r} reads its channels, too")
+        raise CannotRemove(f"{path!r} reads its channels, too")
     if not isinstance(layer, _ConvNd | _BatchNorm) or key not in ABSENT:
-        raise Unfillable(
+        raise CannotRemove(
             f"{piece.tensor!r} goes with its channels, and is no part of a plain convolution or batch norm"
         )
     if ROWS_PER_GROUP in vars(layer):  # one row that reads one channel might be any convolution, or a depthwise one
-        raise Unfillable(f"{path!r} is a convolution with groups of which one is left")
+        raise CannotRemove(f"{path!r} is a convolution with groups of which one is left")
 
 
 def _require_own_zeros(model: nn.Module, graph: ChannelGraph, site: str) -> None:
-    """``Unfillable`` where a channel that is zero in the layers might be something else behind them.
+    """``CannotRemove`` where a channel that is zero in the layers might be something else behind them.
 
     What a convolution or an affine batch norm makes of whatever it gets is zero where its own row is. A batch norm
     without scales has to be given zeros. One that has become a part of its convolution does nothing any more.
@@ -145,4 +145,4 @@ def _require_own_zeros(model: nn.Module, graph: ChannelGraph, site: str) -> None
     if not isinstance(layer, _BatchNorm) or layer.weight is not None:
         return
     if site not in own_norms(model, graph.example).values():
-        raise Unfillable("it is a batch norm without scales, and not that of one convolution alone")
+        raise CannotRemove("it is a batch norm without scales, and not that of one convolution alone")

@@ -99,7 +99,7 @@ class Shortcuts(NormInputs):
                 return None
             if operation in convolutions:
                 return operation
-            if node.role is Role.MAKES or len(node.sources) != 1:
+            if node.role is Role.PRODUCES or len(node.sources) != 1:
                 return None
             (operation,) = node.sources
         return None

@@ -51,7 +51,7 @@ class Compactor(nn.Module):
 
 
 @dataclass(frozen=True)
-class Seat:
+class Placement:
     """Where one compactor goes.
 
     Attributes:
@@ -68,12 +68,12 @@ class Seat:
     rows: Mapping[str, Sequence[int]]
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as plain data; ``Seat(**state)`` is the seat again."""
+        """All of it as plain data; ``Placement(**state)`` is the seat again."""
         rows = {name: list(each) for name, each in self.rows.items()}
         return {"layers": list(self.layers), "sites": list(self.sites), "width": self.width, "rows": rows}
 
 
-def insert_compactors(model: nn.Module, seats: Iterable[Seat]) -> dict[str, Compactor]:
+def insert_compactors(model: nn.Module, placements: Iterable[Placement]) -> dict[str, Compactor]:
     """Put compactors into ``model``, in place; what it computes does not change, nor do the names in its state dict.
 
     To these are added ``<site>.compactor.weight`` and ``<site>.compactor.mask``. A seat that has its compactor already
@@ -83,7 +83,7 @@ def insert_compactors(model: nn.Module, seats: Iterable[Seat]) -> dict[str, Comp
         The compactors, each by the first of its sites.
     """
     there = {}
-    for seat in seats:
+    for seat in placements:
         sites = [model.get_submodule(site) for site in seat.sites]
         if has_compactor(sites[0]):
             compactor = compactor_of(model, seat)
@@ -122,7 +122,7 @@ def has_compactor(module: nn.Module) -> bool:
     return isinstance(module._modules.get(COMPACTOR), Compactor)
 
 
-def compactor_of(model: nn.Module, seat: Seat) -> Compactor:
+def compactor_of(model: nn.Module, seat: Placement) -> Compactor:
     """The compactor of a seat."""
     compactor = model.get_submodule(seat.sites[0])._modules[COMPACTOR]
     assert isinstance(compactor, Compactor)

@@ -26,7 +26,7 @@ def gone(graph: ChannelGraph, kept: Kept) -> Gone:
     return {tensor: sorted(each) for tensor, each in positions.items() if each}
 
 
-class Survivors:
+class PruningHistory:
     """Follows the channels of a network through its cuts.
 
     Args:

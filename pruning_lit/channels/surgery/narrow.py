@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pruning_lit.channels.surgery import rehearsal
 from pruning_lit.channels.surgery.cut import Cut, Moves
-from pruning_lit.channels.surgery.rehearsal import Departed
+from pruning_lit.channels.surgery.rehearsal import RehearsalMismatch
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
 from pruning_lit.channels.tracing.operations import evaluating, tensors_of
@@ -78,8 +78,8 @@ def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     """ValueError where the narrowed model would not do what it did, with the removed channels deleted."""
     try:
         rehearsal.rehearse(Cut.of(model, graph, kept), model, graph, graph.removed(kept))
-    except Departed as departed:
-        raise ValueError(_refusal(departed, graph, kept)) from departed
+    except RehearsalMismatch as mismatch:
+        raise ValueError(_refusal(mismatch, graph, kept)) from mismatch
 
 
 def _without_branches(cut: Cut, model: nn.Module, graph: ChannelGraph) -> tuple[nn.Module, ChannelGraph, Kept]:
@@ -109,8 +109,8 @@ def _lists(stays: dict[str, dict[int, Tensor]]) -> dict[str, dict[int, list[bool
     return {name: {dim: flags.tolist() for dim, flags in dims.items()} for name, dims in stays.items()}
 
 
-def _refusal(departed: Departed, graph: ChannelGraph, kept: Kept) -> str:
-    step = graph.course.steps[min(departed.step, len(graph.course.steps) - 1)]
+def _refusal(mismatch: RehearsalMismatch, graph: ChannelGraph, kept: Kept) -> str:
+    step = graph.transcript.steps[min(mismatch.step, len(graph.transcript.steps) - 1)]
     removed = graph.removed(kept)
     concerned = next((ids for ids in step.identities() if bool(removed[ids].any())), torch.empty(0, dtype=torch.int64))
     labels = set(graph.classes.labels[concerned].tolist())
@@ -119,4 +119,4 @@ def _refusal(departed: Departed, graph: ChannelGraph, kept: Kept) -> str:
         for group, classes in zip(graph.groups, graph.classes.groups, strict=True)
         if len(kept.get(group.name, range(group.size))) < group.size and labels & set(classes.tolist())
     ]
-    return f"{departed.reason} ({step.place}); nothing was cut, concerned are the groups {groups or sorted(kept)}"
+    return f"{mismatch.reason} ({step.place}); nothing was cut, concerned are the groups {groups or sorted(kept)}"

@@ -16,7 +16,7 @@ from pruning_lit.channels.tracing.operations import evaluating, tensors_in, tens
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.shadow import Outline, outline_along
 from pruning_lit.channels.tracing.tracer import Operation, Tracer, short_name
-from pruning_lit.channels.tracing.transcript import Course, Origin, Step
+from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
 
 ACTIVATIONS = frozenset(
     {"relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
@@ -24,7 +24,7 @@ ACTIVATIONS = frozenset(
 BY_WIDTH = "a number behind it depends on the number of channels"
 
 
-class Departed(Exception):
+class RehearsalMismatch(Exception):
     """A narrower model does something else than the one that was traced.
 
     Attributes:
@@ -34,17 +34,17 @@ class Departed(Exception):
             and some operations arrive under another name there, depending on PyTorch's version.
     """
 
-    def __init__(self, step: int, reason: str, in_doubt: bool = False) -> None:
+    def __init__(self, step: int, reason: str, needs_data: bool = False) -> None:
         super().__init__(reason)
-        self.step, self.reason, self.in_doubt = step, reason, in_doubt
+        self.step, self.reason, self.needs_data = step, reason, needs_data
 
 
 class KeptIdentities(Identities):
     """Gives out the identities of the first trace once more, without those that are removed."""
 
-    def __init__(self, course: Course, removed: Tensor) -> None:
-        super().__init__(course.slots, [])
-        self.course, self.removed = course, removed
+    def __init__(self, transcript: Transcript, removed: Tensor) -> None:
+        super().__init__(transcript.slots, [])
+        self.transcript, self.removed = transcript, removed
         self.left: dict[range, Tensor] = {}
 
     def of(self, name: str, dim: int, length: int) -> Tensor:
@@ -55,7 +55,7 @@ class KeptIdentities(Identities):
 
     def fresh(self, length: int) -> Tensor:
         """See ``Identities``."""
-        self.made.append(self.course.made[len(self.made)])
+        self.made.append(self.transcript.made[len(self.made)])
         return self._left(self.made[-1], length)
 
     def tie(self, one: Tensor, other: Tensor) -> None:
@@ -83,13 +83,13 @@ class Reference(Tracer):
         course: the first course, whose identities are used again.
     """
 
-    def __init__(self, model: nn.Module, course: Course) -> None:
-        self.first = course
+    def __init__(self, model: nn.Module, transcript: Transcript) -> None:
+        self.first = transcript
         super().__init__(model, rule_for, numbers_of)
 
     def start(self) -> Identities:
         """See ``Tracer``."""
-        self.course = replace(self.first, steps=[], outputs=[])
+        self.transcript = replace(self.first, steps=[], outputs=[])
         nobody = torch.zeros(1 + max((slot.stop for slot in [*self.first.slots.values(), *self.first.made]), default=0))
         return KeptIdentities(self.first, nobody.bool())
 
@@ -103,8 +103,8 @@ class Rehearsal(Tracer):
         removed: whether each identity is removed, see ``ChannelGraph.removed``.
     """
 
-    def __init__(self, narrowed: nn.Module, course: Course, removed: Tensor) -> None:
-        self.expected, self.removed = course, removed
+    def __init__(self, narrowed: nn.Module, transcript: Transcript, removed: Tensor) -> None:
+        self.expected, self.removed = transcript, removed
         super().__init__(narrowed, rule_for, numbers_of)
 
     def start(self) -> Identities:
@@ -141,31 +141,33 @@ class Rehearsal(Tracer):
         """As the first trace was told."""
         decisions = self._next().decisions
         if len(self.decisions) >= len(decisions):
-            raise Departed(self.position, "the model does something else once it is narrower")
+            raise RehearsalMismatch(self.position, "the model does something else once it is narrower")
         self.decisions.append(decisions[len(self.decisions)])
         return self.decisions[-1]
 
-    def _next(self) -> Step:
+    def _next(self) -> OpRecord:
         if self.position == len(self.expected.steps):
-            raise Departed(self.position - 1, "the model does more once it is narrower")
+            raise RehearsalMismatch(self.position - 1, "the model does more once it is narrower")
         return self.expected.steps[self.position]
 
     def _record(
         self,
         name: str,
         numbers: tuple[object, ...],
-        origins: tuple[Origin, ...],
+        origins: tuple[Provenance, ...],
         flowing: list[Tensor],
         after: list[Tensor | None],
     ) -> None:
         before = self._next()
         if name != before.operation:  # without data PyTorch may come to the same by another operation (fill_ as copy_)
-            raise Departed(self.position, f"once the model is narrower it does {name!r} there", in_doubt=True)
+            raise RehearsalMismatch(
+                self.position, f"once the model is narrower it does {name!r} there", needs_data=True
+            )
         if numbers != before.numbers:
-            raise Departed(self.position, BY_WIDTH)
-        require_same_ways(before.origins, origins, self.position)
+            raise RehearsalMismatch(self.position, BY_WIDTH)
+        require_same_digests(before.origins, origins, self.position)
         if len(before.results) != len(after) or not all(map(self._is_expected, before.results, after)):
-            raise Departed(self.position, "a channel number is written into the code")
+            raise RehearsalMismatch(self.position, "a channel number is written into the code")
 
     def _pass_on(self, *_flow: object) -> None:
         """Nobody asks for the flow of a rehearsal."""
@@ -173,11 +175,11 @@ class Rehearsal(Tracer):
     def _made(self, *_selection: object) -> None:
         """See ``_pass_on``."""
 
-    def finish(self, outputs: list[Origin]) -> None:
+    def finish(self, outputs: list[Provenance]) -> None:
         """See ``Tracer``; Departed where something is missing, or an output was computed in another way."""
         if self.position != len(self.expected.steps):
-            raise Departed(self.position, "the model does less once it is narrower")
-        require_same_ways(self.expected.outputs, outputs, self.position - 1)
+            raise RehearsalMismatch(self.position, "the model does less once it is narrower")
+        require_same_digests(self.expected.outputs, outputs, self.position - 1)
 
     def _is_expected(self, before: Outline | None, shadow: Tensor | None) -> bool:
         """Whether a shadow is the former one without the removed channels."""
@@ -192,13 +194,13 @@ class Rehearsal(Tracer):
         return before is not None and bool(self.removed[before.identities].all())
 
 
-def require_same_ways(before: Sequence[Origin], now: Sequence[Origin], position: int) -> None:
+def require_same_digests(before: Sequence[Provenance], now: Sequence[Provenance], position: int) -> None:
     """Departed where a tensor without channels was computed in another way than before."""
     if len(before) != len(now):
-        raise Departed(position, "the model has another number of results once it is narrower")
+        raise RehearsalMismatch(position, "the model has another number of results once it is narrower")
     for one, other in zip(before, now, strict=True):
-        if one.way != other.way:
-            raise Departed(one.step if one.step >= 0 else position, BY_WIDTH, in_doubt=True)
+        if one.digest != other.digest:
+            raise RehearsalMismatch(one.step if one.step >= 0 else position, BY_WIDTH, needs_data=True)
 
 
 def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
@@ -231,26 +233,26 @@ def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph, removed: Tensor) -
         Departed: the narrowed copy does not do what the model did, with the removed channels deleted.
     """
     failure = None
-    if graph.course.on_meta:
+    if graph.transcript.on_meta:
         trial = blank(model)
         cut.narrow(trial)
         try:
-            _run(Rehearsal(trial, graph.course, removed), trial, graph)
+            _run(Rehearsal(trial, graph.transcript, removed), trial, graph)
             return
-        except Departed as departed:
-            if not departed.in_doubt:
+        except RehearsalMismatch as mismatch:
+            if not mismatch.needs_data:
                 raise
-            failure = departed
+            failure = mismatch
     masked, narrowed = (copy.deepcopy(model).double() for _ in range(2))
     cut.mask(masked)
     cut.narrow(narrowed)
-    reference = Reference(masked, graph.course)
+    reference = Reference(masked, graph.transcript)
     try:
         _run(reference, masked, graph)
-        _run(Rehearsal(narrowed, reference.course, removed), narrowed, graph)
-        graph.course.on_meta = False
-    except Departed as departed:
-        graph.course.on_meta = failure is not None and departed.step <= failure.step
+        _run(Rehearsal(narrowed, reference.transcript, removed), narrowed, graph)
+        graph.transcript.on_meta = False
+    except RehearsalMismatch as mismatch:
+        graph.transcript.on_meta = failure is not None and mismatch.step <= failure.step
         raise
 
 
@@ -258,12 +260,12 @@ def _run(tracer: Tracer, trial: nn.Module, graph: ChannelGraph) -> None:
     try:
         with evaluating(trial), torch.inference_mode(), tracer:
             outputs = trial(*moved_along(graph.example, trial))
-    except Departed:
+    except RehearsalMismatch:
         raise
     except Exception as error:  # whatever somebody's forward raises
         message = (str(error).splitlines() or [type(error).__name__])[0]
         reason = f"without some of its channels the model fails: {message}"
-        raise Departed(tracer.position, reason, in_doubt=True) from error
+        raise RehearsalMismatch(tracer.position, reason, needs_data=True) from error
     finally:
         tracer.close()
     tracer.finish([tracer.origin(output) for output in tensors_of(outputs)])

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels.surgery.cut import Cut
-from pruning_lit.channels.surgery.rehearsal import Departed, rehearse
+from pruning_lit.channels.surgery.rehearsal import RehearsalMismatch, rehearse
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
-from pruning_lit.channels.tracing.grouping import Assembly
+from pruning_lit.channels.tracing.grouping import GroupBuilder
 from pruning_lit.channels.tracing.operations import evaluating, tensors_of
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.tracer import Tracer
@@ -76,10 +76,10 @@ def _proven(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> Cha
     found: list[tuple[Tensor, str]] = []
     while True:
         identities = tracer.identities.copy()
-        tracer.partings.apply(identities)
+        tracer.splits.apply(identities)
         for which, reason in found:
             identities.freeze(which, reason)
-        graph = Assembly(tracer, identities).graph(model, arguments)
+        graph = GroupBuilder(tracer, identities).graph(model, arguments)
         kept = some_of_everything(graph)
         if not kept:
             return graph
@@ -87,8 +87,8 @@ def _proven(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> Cha
         try:
             rehearse(Cut.of(model, graph, kept), model, graph, removed)
             return graph
-        except Departed as departed:
-            _blame(departed, graph, removed, lambda *freezing: found.append(freezing))
+        except RehearsalMismatch as mismatch:
+            _blame(mismatch, graph, removed, lambda *freezing: found.append(freezing))
 
 
 def some_of_everything(graph: ChannelGraph) -> Kept:
@@ -102,15 +102,21 @@ def some_of_everything(graph: ChannelGraph) -> Kept:
     return kept
 
 
-def _blame(departed: Departed, graph: ChannelGraph, removed: Tensor, freeze: Callable[[Tensor, str], object]) -> None:
+def _blame(
+    mismatch: RehearsalMismatch, graph: ChannelGraph, removed: Tensor, freeze: Callable[[Tensor, str], object]
+) -> None:
     """Find out which channels are to be left alone: those of the step that went wrong, or else of the nearest one."""
-    steps = graph.course.steps
-    nearest = [*reversed(steps[: departed.step + 1]), *steps[departed.step + 1 :]]
+    steps = graph.transcript.steps
+    nearest = [*reversed(steps[: mismatch.step + 1]), *steps[mismatch.step + 1 :]]
     for step in nearest:
-        if step.parting is not None and bool(removed[step.parting.identities].any()) and step.parting.give_up():
+        if (
+            step.split_record is not None
+            and bool(removed[step.split_record.identities].any())
+            and step.split_record.next_assumption()
+        ):
             return
         for concerned in step.identities():
             if bool(removed[concerned].any()):
-                freeze(concerned, f"{departed.reason} ({step.place})")
+                freeze(concerned, f"{mismatch.reason} ({step.place})")
                 return
-    freeze(removed.nonzero().flatten(), departed.reason)
+    freeze(removed.nonzero().flatten(), mismatch.reason)

@@ -6,14 +6,14 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from pruning_lit.channels.tracing.weak import Beside
+from pruning_lit.channels.tracing.weak import WeakIdMap
 
 
 class Role(Enum):
     """What an operation is to a channel that flows through it."""
 
-    MAKES = "convolution or linear layer"
-    PASSES = "normalisation, activation, pooling, addition: the channel goes on as itself"
+    PRODUCES = "convolution or linear layer"
+    FORWARDS = "normalisation, activation, pooling, addition: the channel goes on as itself"
     OTHER = "anything else: a walk along the flow ends in front of it"
 
 
@@ -34,12 +34,12 @@ class Node:
     leaves: bool = False
 
 
-class Flow:
+class DataFlow:
     """The operations of a forward pass as nodes."""
 
     def __init__(self) -> None:
         self.nodes: dict[int, Node] = {}
-        self.producer: Beside[int] = Beside()
+        self.producer: WeakIdMap[int] = WeakIdMap()
 
     def add(self, index: int, role: Role, inputs: list[Tensor], outputs: list[Tensor], channels: Tensor | None) -> None:
         """Record operation ``index``; ``channels`` are those of its first result."""
@@ -55,13 +55,13 @@ class Flow:
         depths: dict[int, int] = {}
         for index, node in self.nodes.items():  # in the order of execution
             before = max((depths[source] for source in node.sources), default=0)
-            depths[index] = before + (node.role is Role.MAKES)
+            depths[index] = before + (node.role is Role.PRODUCES)
         return depths
 
     def makes(self, output: Tensor, channels: Tensor) -> None:
         """The operation that made ``output`` is a layer, as seen from outside."""
         node = self.nodes[self.producer[output]]
-        node.role, node.channels = Role.MAKES, channels
+        node.role, node.channels = Role.PRODUCES, channels
 
     def leaves(self, output: Tensor) -> None:
         """``output`` is a result of the model."""
@@ -75,7 +75,7 @@ class Flow:
         addition or concatenation has several sources; and a layer that is used twice makes the same channels twice.
         """
         while len((node := self.nodes[index]).consumers) == 1 and not node.leaves:
-            if node.role is Role.MAKES:
+            if node.role is Role.PRODUCES:
                 return self._is_used_again(node)
             if len(node.sources) != 1:
                 break
@@ -86,7 +86,7 @@ class Flow:
         if layer.channels is None:
             return False
         return any(
-            node is not layer and node.role is Role.MAKES and _same(node.channels, layer.channels)
+            node is not layer and node.role is Role.PRODUCES and _same(node.channels, layer.channels)
             for node in self.nodes.values()
         )
 
@@ -99,7 +99,7 @@ class Flow:
         Source: Sui et al. 2021 (CHIP), as released: scores are taken after normalisation, activation and pooling, and
         after the addition at the end of a residual block.
         """
-        while len(consumers := self.nodes[index].consumers) == 1 and self.nodes[consumers[0]].role is Role.PASSES:
+        while len(consumers := self.nodes[index].consumers) == 1 and self.nodes[consumers[0]].role is Role.FORWARDS:
             index = consumers[0]
         return index
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pruning_lit.channels.tracing.transcript import Classes, Course
+from pruning_lit.channels.tracing.transcript import Classes, Transcript
 from pruning_lit.channels.tracing.views import layer_of
 
 Kept = Mapping[str, Sequence[int]]  # a group's name to the ascending positions that stay
@@ -57,8 +57,8 @@ class ChannelGroup:
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     protected: str | None = None
-    taps: tuple["Tap", ...] = ()
-    makers: tuple["Maker", ...] = ()
+    feature_maps: tuple["FeatureMap", ...] = ()
+    producers: tuple["Producer", ...] = ()
 
     @property
     def multiplicity(self) -> int:
@@ -71,7 +71,7 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
-class Tap:
+class FeatureMap:
     """The feature map by which a group's channels are judged.
 
     Attributes:
@@ -86,7 +86,7 @@ class Tap:
 
 
 @dataclass(frozen=True)
-class Maker:
+class Producer:
     """A use of a convolution or linear layer that makes the channels of a group.
 
     Attributes:
@@ -99,7 +99,7 @@ class Maker:
 
     layer: str
     weight: str
-    output: Tap
+    output: FeatureMap
     places: int
     depth: int
 
@@ -168,7 +168,7 @@ class ChannelGraph:
     relabellings: tuple[Relabelling, ...]
     branches: tuple[Branch, ...]
     example: tuple[Any, ...] = field(repr=False)
-    course: Course = field(repr=False)
+    transcript: Transcript = field(repr=False)
     classes: Classes = field(repr=False)
 
     def __getitem__(self, name: str) -> ChannelGroup:

@@ -10,14 +10,21 @@ from torch import Tensor, nn
 
 from pruning_lit.channels.modules.branch import removable
 from pruning_lit.channels.tracing.dataflow import Role
-from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, ChannelSlice, Maker, Relabelling, Tap
+from pruning_lit.channels.tracing.graph import (
+    ChannelGraph,
+    ChannelGroup,
+    ChannelSlice,
+    FeatureMap,
+    Producer,
+    Relabelling,
+)
 from pruning_lit.channels.tracing.identities import Identities, Slot
 from pruning_lit.channels.tracing.tracer import Tracer
 from pruning_lit.channels.tracing.transcript import Classes
 from pruning_lit.channels.tracing.views import layer_of
 
 
-class Assembly:
+class GroupBuilder:
     """Turns what a tracer collected into groups.
 
     Args:
@@ -32,7 +39,7 @@ class Assembly:
         self.footprints = Footprints(self.labels, [identities.slots[slot] for slot in self.slots])
         self.sources = {name: self._classes(inputs) for name, inputs in tracer.relabel_inputs.items()}
         self.order = {name: position for position, name in reversed(list(enumerate(tracer.order)))}
-        self.makers: dict[int, list[int]] = {}
+        self.producers: dict[int, list[int]] = {}
         self.calls = {call.operation: call for call in tracer.calls}
         self.depths = tracer.flow.depths()
 
@@ -43,7 +50,7 @@ class Assembly:
         """The groups and all that surgery and counting need beside them."""
         runs = sorted(self._runs(), key=lambda run: self._first_writer(run[0])[0])
         names = self._names(runs)
-        self.makers = self._makers({run[0] for run in runs})
+        self.producers = self._makers({run[0] for run in runs})
         groups = tuple(self._group(name, run) for name, run in zip(names, runs, strict=True))
         place = {label: (g, c) for g, run in enumerate(runs) for c, label in enumerate(run)} if self.sources else {}
         relabellings = tuple(
@@ -58,7 +65,7 @@ class Assembly:
             relabellings=relabellings,
             branches=removable(model, groups),
             example=arguments,
-            course=self.tracer.course,
+            transcript=self.tracer.transcript,
             classes=Classes(torch.from_numpy(self.labels), tuple(torch.tensor(run) for run in runs)),
         )
 
@@ -107,8 +114,8 @@ class Assembly:
             writers=tuple(dict.fromkeys(self.tracer.writers[slot] for slot in in_order if slot in self.tracer.writers)),
             readers=tuple(dict.fromkeys(self.tracer.readers[slot] for slot in in_order if slot in self.tracer.readers)),
             protected=self.reasons.get(run[0]),
-            taps=self._taps(run),
-            makers=self._layers(run),
+            feature_maps=self._taps(run),
+            producers=self._layers(run),
         )
 
     def _role(self, slot: Slot) -> Literal["writes", "reads", "along"]:
@@ -118,34 +125,38 @@ class Assembly:
 
     def _makers(self, wanted: set[int]) -> dict[int, list[int]]:
         """For each of these classes the operations that make it."""
-        makers: dict[int, list[int]] = {label: [] for label in wanted}
+        producers: dict[int, list[int]] = {label: [] for label in wanted}
         for index, node in self.tracer.flow.nodes.items():
-            if node.role is Role.MAKES and node.channels is not None:
+            if node.role is Role.PRODUCES and node.channels is not None:
                 for label in wanted.intersection(self.labels[node.channels[node.channels >= 0].numpy()].tolist()):
-                    makers[label].append(index)
-        return makers
+                    producers[label].append(index)
+        return producers
 
-    def _taps(self, run: list[int]) -> tuple[Tap, ...]:
+    def _taps(self, run: list[int]) -> tuple[FeatureMap, ...]:
         nodes = self.tracer.flow.nodes
-        makers = [index for index in self.makers[run[0]] if self._positions(nodes[index].channels, run) is not None]
-        taps = []
-        for operation in sorted({self.tracer.flow.seen_by_consumer(index) for index in makers}):
+        producers = [
+            index for index in self.producers[run[0]] if self._positions(nodes[index].channels, run) is not None
+        ]
+        feature_maps = []
+        for operation in sorted({self.tracer.flow.seen_by_consumer(index) for index in producers}):
             channels = nodes[operation].channels
             positions = self._positions(channels, run)
             if channels is not None and positions is not None:
-                taps.append(Tap(operation, len(channels), positions))
-        return tuple(taps)
+                feature_maps.append(FeatureMap(operation, len(channels), positions))
+        return tuple(feature_maps)
 
-    def _layers(self, run: list[int]) -> tuple[Maker, ...]:
+    def _layers(self, run: list[int]) -> tuple[Producer, ...]:
         """The uses of layers that make these channels."""
-        makers = []
-        for operation in self.makers[run[0]]:
+        producers = []
+        for operation in self.producers[run[0]]:
             channels = self.tracer.flow.nodes[operation].channels
             positions = self._positions(channels, run)
             if operation in self.calls and channels is not None and positions is not None:  # a selection has no weight
-                call, output = self.calls[operation], Tap(operation, len(channels), positions)
-                makers.append(Maker(layer_of(call.weight), call.weight, output, call.positions, self.depths[operation]))
-        return tuple(makers)
+                call, output = self.calls[operation], FeatureMap(operation, len(channels), positions)
+                producers.append(
+                    Producer(layer_of(call.weight), call.weight, output, call.positions, self.depths[operation])
+                )
+        return tuple(producers)
 
     def _positions(self, channels: Tensor | None, run: list[int]) -> Tensor | None:
         """Where each class of ``run`` sits among these channels, shape ``(len(run), n)``; None if it is not there."""

@@ -87,7 +87,7 @@ def tensors_in(*trees: Any) -> list[Tensor]:
     return found
 
 
-class OperationStream(TorchDispatchMode):
+class OperationMode(TorchDispatchMode):
     """Calls ``seen`` for every operation, in the order they are executed.
 
     Under ``torch.inference_mode`` composite operations arrive here whole. Those of ``WHOLE`` (and whatever PyTorch tags
@@ -128,7 +128,7 @@ def _is_whole(func: torch._ops.OpOverload) -> bool:
     return not composite or func._schema.name in WHOLE or torch.Tag.pointwise in func.tags
 
 
-class Observer(OperationStream):
+class Observer(OperationMode):
     """Hands the results of chosen operations to functions, at the moment they exist.
 
     Args:

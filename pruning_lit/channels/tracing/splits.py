@@ -17,7 +17,7 @@ from pruning_lit.channels.tracing.identities import Identities
 
 
 @dataclass
-class Parting(ABC):
+class Split(ABC):
     """One run of channels, shape ``(length,)``, that is taken apart; ``place`` says by what and where, for people."""
 
     identities: Tensor
@@ -33,7 +33,7 @@ class Parting(ABC):
     def apply(self, identities: Identities) -> None:
         """Tie and freeze what follows from the present assumption."""
 
-    def give_up(self) -> bool:
+    def next_assumption(self) -> bool:
         """Go on to the next assumption; False where there is none left."""
         if self.assumption == self.num_assumptions - 1:
             return False
@@ -45,7 +45,7 @@ class Parting(ABC):
 
 
 @dataclass
-class Cuts(Parting):
+class Chunk(Split):
     """Consecutive parts, cut at the positions ``at``: in proportion, or else at these very numbers."""
 
     at: set[int] = field(default_factory=set)
@@ -61,7 +61,7 @@ class Cuts(Parting):
         return [self.identities[start:stop] for start, stop in pairwise(edges)]
 
     def apply(self, identities: Identities) -> None:
-        """See ``Parting``."""
+        """See ``Split``."""
         if not self.at:
             return
         parts = self.parts()
@@ -76,7 +76,7 @@ class Cuts(Parting):
 
 
 @dataclass
-class Factors(Parting):
+class Reshape(Split):
     """A run seen as a grid of ``shape``: one of its sides is computed from the width, the others are fixed."""
 
     shape: tuple[int, ...] = ()
@@ -88,7 +88,7 @@ class Factors(Parting):
         return len(self.free) + 1
 
     def apply(self, identities: Identities) -> None:
-        """See ``Parting``."""
+        """See ``Split``."""
         if self.assumption == len(self.free):
             self._freeze(identities, self.identities)
             return
@@ -108,25 +108,25 @@ def _tie_rows(identities: Identities, rows: Tensor) -> None:
     identities.tie(first, rows[:, 1:])
 
 
-class Partings:
+class Splits:
     """All partings of a model, one for each run of channels and way of taking it apart."""
 
     def __init__(self) -> None:
-        self.found: dict[bytes | tuple[bytes, tuple[int, ...]], Parting] = {}
+        self.found: dict[bytes | tuple[bytes, tuple[int, ...]], Split] = {}
 
-    def cut(self, run: Tensor, at: set[int], place: str) -> Parting:
+    def cut(self, run: Tensor, at: set[int], place: str) -> Split:
         """A run is cut at these positions."""
-        parting = self.found.setdefault(run.numpy().tobytes(), Cuts(run.clone(), place))
-        assert isinstance(parting, Cuts)
-        parting.at |= {position for position in at if 0 < position < len(run)}
-        return parting
+        split_record = self.found.setdefault(run.numpy().tobytes(), Chunk(run.clone(), place))
+        assert isinstance(split_record, Chunk)
+        split_record.at |= {position for position in at if 0 < position < len(run)}
+        return split_record
 
-    def factor(self, run: Tensor, shape: tuple[int, ...], place: str) -> Parting:
+    def factor(self, run: Tensor, shape: tuple[int, ...], place: str) -> Split:
         """A run is seen as a grid."""
         key = run.numpy().tobytes(), shape
-        return self.found.setdefault(key, Factors(run.clone(), place, shape=shape, free=likely_sides(shape)))
+        return self.found.setdefault(key, Reshape(run.clone(), place, shape=shape, free=likely_sides(shape)))
 
     def apply(self, identities: Identities) -> None:
         """Tie and freeze what follows from the present assumptions."""
-        for parting in self.found.values():
-            parting.apply(identities)
+        for split_record in self.found.values():
+            split_record.apply(identities)

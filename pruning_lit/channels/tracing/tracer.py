@@ -7,22 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelSelect
-from pruning_lit.channels.tracing.dataflow import Flow, Role
+from pruning_lit.channels.tracing.dataflow import DataFlow, Role
 from pruning_lit.channels.tracing.graph import LayerCall
 from pruning_lit.channels.tracing.identities import Identities
-from pruning_lit.channels.tracing.operations import OperationStream, tensors_in
+from pruning_lit.channels.tracing.operations import OperationMode, tensors_in
 from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, outline, settle, spread
-from pruning_lit.channels.tracing.splits import Parting, Partings
-from pruning_lit.channels.tracing.transcript import Course, Origin, Step
-from pruning_lit.channels.tracing.views import Stored
-from pruning_lit.channels.tracing.weak import Beside
+from pruning_lit.channels.tracing.splits import Split, Splits
+from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
+from pruning_lit.channels.tracing.views import StoredTensors
+from pruning_lit.channels.tracing.weak import WeakIdMap
 
 Operation = torch._ops.OpOverload
-NOWHERE = Origin()
+NOWHERE = Provenance()
 COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
 
 
-class Tracer(OperationStream):
+class Tracer(OperationMode):
     """Gives every tensor of a forward pass its shadow, and collects the ties between channels.
 
     What each kind of operation does to identities is in ``rules``; this class holds what the rules work on.
@@ -42,23 +42,25 @@ class Tracer(OperationStream):
         super().__init__()
         self.rule_for, self.numbers_of = rule_for, numbers_of
         self.identities = self.start()
-        self.partings = Partings()
-        self.parting: Parting | None = None
-        self.stored = Stored(model)
+        self.splits = Splits()
+        self.split_record: Split | None = None
+        self.stored = StoredTensors(model)
         self.position = 0  # how many steps there have been
-        self.flow = Flow()
+        self.flow = DataFlow()
         self.calls: list[LayerCall] = []
         self.order: list[str] = []  # weights, and what selects, in the order of their use
         self.entries: list[str] = []
         self.relabel_inputs: dict[str, Tensor] = {}
         self.writers: dict[tuple[str, int], str] = {}  # slot to the layer that makes these channels
         self.readers: dict[tuple[str, int], str] = {}  # slot to the layer that consumes them
-        self.shadows: Beside[Tensor] = Beside()
-        self.outlines: Beside[Outline] = Beside()  # beside shadows
+        self.shadows: WeakIdMap[Tensor] = WeakIdMap()
+        self.outlines: WeakIdMap[Outline] = WeakIdMap()  # beside shadows
         self.own: dict[str, Tensor] = {}  # shadows of parameters and buffers
-        self.silent: Beside[bool] = Beside()  # tensors that are zero where a channel has been removed
-        self.loud: Beside[bool] = Beside()  # memory into which something else than zero was written
-        self.origins: Beside[Origin] = Beside()  # tensors without channels, to a number for all that led to them
+        self.zeroed: WeakIdMap[bool] = WeakIdMap()  # tensors that are zero where a channel has been removed
+        self.overwritten: WeakIdMap[bool] = WeakIdMap()  # memory into which something else than zero was written
+        self.origins: WeakIdMap[Provenance] = (
+            WeakIdMap()
+        )  # tensors without channels, to a number for all that led to them
         self.module_path: list[str] = [""]
         self.relabels = {path: module for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
         self.hooks: list[Any] = []
@@ -68,8 +70,8 @@ class Tracer(OperationStream):
 
     def start(self) -> Identities:
         """The identities there are before the pass."""
-        self.course = Course([], {}, [], {}, [])
-        return Identities(self.course.slots, self.course.made)
+        self.transcript = Transcript([], {}, [], {}, [])
+        return Identities(self.transcript.slots, self.transcript.made)
 
     def name_of(self, tensor: Any) -> str | None:
         """State-dict name of a parameter or buffer; None for anything else."""
@@ -99,8 +101,8 @@ class Tracer(OperationStream):
         """The only dimension of a parameter or buffer that is longer than 1."""
         long = [dim for dim, length in enumerate(tensor.shape) if length > 1]
         if len(long) == 1:
-            self.course.own[name] = long[0]
-        return self.course.own.get(name)
+            self.transcript.own[name] = long[0]
+        return self.transcript.own.get(name)
 
     def channels(self, tensor: Tensor, dim: int = 1) -> Tensor:
         """The identities along ``dim`` of an activation, shape ``(length,)``, -1 where it has none.
@@ -130,22 +132,22 @@ class Tracer(OperationStream):
         """Remember what must be the same whenever this step is taken again."""
         self.notes += numbers
 
-    def is_silent(self, tensor: Tensor) -> bool:
+    def is_zero_when_pruned(self, tensor: Tensor) -> bool:
         """Whether removed channels are zero in a tensor, when they are masked."""
-        return tensor in self.silent and tensor.untyped_storage() not in self.loud
+        return tensor in self.zeroed and tensor.untyped_storage() not in self.overwritten
 
-    def place(self, tensor: Tensor, shadow: Tensor, silent: bool = False) -> None:
+    def place(self, tensor: Tensor, shadow: Tensor, zeroed: bool = False) -> None:
         """Put a shadow beside a tensor; one without any channel in it is forgotten."""
         self.shadows.discard(tensor)
-        self.silent.discard(tensor)
+        self.zeroed.discard(tensor)
         if bool((compact(shadow) >= 0).any()):
             self.shadows[tensor] = settle(shadow)
-            if silent:
-                self.silent[tensor] = True
+            if zeroed:
+                self.zeroed[tensor] = True
 
-    def set_channels(self, tensor: Tensor, identities: Tensor, dim: int = 1, silent: bool = False) -> None:
+    def set_channels(self, tensor: Tensor, identities: Tensor, dim: int = 1, zeroed: bool = False) -> None:
         """Declare the identities along ``dim`` of an activation."""
-        self.place(tensor, spread(identities, dim, tensor.shape), silent)
+        self.place(tensor, spread(identities, dim, tensor.shape), zeroed)
 
     def called(self, weight: str, positions: int, strided: bool = False) -> None:
         """A layer is used: ``positions`` multiply-accumulates for each element of its weight; see ``LayerCall``."""
@@ -165,11 +167,11 @@ class Tracer(OperationStream):
 
     def cut(self, run: Tensor, at: set[int], operation: Operation) -> None:
         """A run of channels, shape ``(length,)``, is cut at these positions."""
-        self.parting = self.partings.cut(run, at, self._place(operation))
+        self.split_record = self.splits.cut(run, at, self._place(operation))
 
     def factor(self, run: Tensor, shape: tuple[int, ...], operation: Operation) -> None:
         """A run of channels, shape ``(length,)``, is seen as a grid of ``shape``."""
-        self.parting = self.partings.factor(run, shape, self._place(operation))
+        self.split_record = self.splits.factor(run, shape, self._place(operation))
 
     def _place(self, operation: Operation) -> str:
         path = self.module_path[-1]
@@ -189,8 +191,8 @@ class Tracer(OperationStream):
         after = [self.shadows.get(tensor, None) for tensor in outputs]
         numbers = (*self.numbers_of(operation, args, kwargs), *self.notes)
         if before or any(shadow is not None for shadow in after):
-            if operation._schema.is_mutable and outputs and not self.is_silent(outputs[0]):
-                self.loud[outputs[0].untyped_storage()] = True
+            if operation._schema.is_mutable and outputs and not self.is_zero_when_pruned(outputs[0]):
+                self.overwritten[outputs[0].untyped_storage()] = True
             if name not in COPIES:
                 self._record(name, numbers, origins, flowing, after)
                 self.position += 1
@@ -208,7 +210,7 @@ class Tracer(OperationStream):
                 self.shadows.discard(tensor)
             return None
 
-    def origin(self, tensor: Tensor) -> Origin:
+    def origin(self, tensor: Tensor) -> Provenance:
         """What led to a tensor; nothing worth mentioning where there are channels in it."""
         return NOWHERE if tensor in self.shadows else self.origins.get(tensor, NOWHERE)
 
@@ -216,35 +218,35 @@ class Tracer(OperationStream):
         self,
         operation: Operation,
         numbers: tuple[object, ...],
-        origins: tuple[Origin, ...],
+        origins: tuple[Provenance, ...],
         given: list[Tensor],
         outputs: list[Tensor],
     ) -> None:
         step = max([origin.step for origin in origins], default=-1)
         if any(tensor in self.shadows for tensor in given):
             step = self.position - 1
-        ways = tuple(origin.way for origin in origins)
+        ways = tuple(origin.digest for origin in origins)
         if short_name(operation) in COPIES:
             one = given[0]
             written = short_name(operation) == "lift_fresh" and one.numel() == 1 and not one.is_meta
-            way = hash(one.item()) if written else ways[0]
+            digest = hash(one.item()) if written else ways[0]
         elif None in ways or _counts_values(operation, given):
-            way = None
+            digest = None
         else:
-            way = hash((short_name(operation), numbers, ways))
+            digest = hash((short_name(operation), numbers, ways))
         for output in outputs:
-            self.origins[output] = Origin(way, step)
+            self.origins[output] = Provenance(digest, step)
 
     def _start_step(self) -> None:
         self.decisions: list[bool] = []
         self.notes: list[object] = []
-        self.parting = None
+        self.split_record = None
 
     def _record(
         self,
         name: str,
         numbers: tuple[object, ...],
-        origins: tuple[Origin, ...],
+        origins: tuple[Provenance, ...],
         flowing: list[Tensor],
         after: list[Tensor | None],
     ) -> None:
@@ -253,7 +255,9 @@ class Tracer(OperationStream):
         made = tuple(compact(shadow) for shadow in after if shadow is not None)
         results = tuple(None if shadow is None else self.outline(shadow) for shadow in after)
         path, decisions = self.module_path[-1], tuple(self.decisions)
-        self.course.steps.append(Step(name, path, numbers, origins, given, made, results, decisions, self.parting))
+        self.transcript.steps.append(
+            OpRecord(name, path, numbers, origins, given, made, results, decisions, self.split_record)
+        )
 
     def _pass_on(
         self, index: int, role: Role, given: list[Tensor], outputs: list[Tensor], after: list[Tensor | None]
@@ -286,7 +290,7 @@ class Tracer(OperationStream):
             self.identities.freeze(channels[source.cpu()], f"{path!r} takes it: its reader has to let go of it first")
         self.relabel_inputs[name] = channels
         made = self.identities.of(name, 0, result.shape[1])
-        self.set_channels(result, made, silent=self.is_silent(given))
+        self.set_channels(result, made, zeroed=self.is_zero_when_pruned(given))
         if isinstance(self.relabels[path], ChannelSelect):
             self.writers[name, 0] = path
             self._made(result, made)
@@ -297,9 +301,9 @@ class Tracer(OperationStream):
         """A selection made channels, as a layer does."""
         self.flow.makes(output, channels)
 
-    def finish(self, outputs: list[Origin]) -> None:
+    def finish(self, outputs: list[Provenance]) -> None:
         """The pass is over, with these outputs."""
-        self.course.outputs += outputs
+        self.transcript.outputs += outputs
 
     def close(self) -> None:
         """Take the hooks off the model again."""

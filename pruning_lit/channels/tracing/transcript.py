@@ -7,11 +7,11 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.identities import Slot
 from pruning_lit.channels.tracing.shadow import Outline
-from pruning_lit.channels.tracing.splits import Parting
+from pruning_lit.channels.tracing.splits import Split
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """What led to a tensor without channels, since there were channels in it last.
 
     Attributes:
@@ -21,12 +21,12 @@ class Origin:
         step: the last step that led to it, -1 where none did.
     """
 
-    way: int | None = 0
+    digest: int | None = 0
     step: int = -1
 
 
 @dataclass(frozen=True)
-class Step:
+class OpRecord:
     """One operation on tensors with channels in them.
 
     Attributes:
@@ -45,12 +45,12 @@ class Step:
     operation: str
     module: str
     numbers: tuple[object, ...]
-    origins: tuple[Origin, ...]
+    origins: tuple[Provenance, ...]
     given: tuple[Tensor, ...]
     made: tuple[Tensor, ...]
     results: tuple[Outline | None, ...]
     decisions: tuple[bool, ...]
-    parting: Parting | None
+    split_record: Split | None
 
     @property
     def place(self) -> str:
@@ -68,22 +68,22 @@ def _distinct(shadows: tuple[Tensor, ...]) -> Tensor:
 
 
 @dataclass
-class Course:
+class Transcript:
     """A pass as a whole.
 
     Attributes:
         steps: in order.
         slots, made: where identities sit, and those that sit nowhere, as they were given out.
         own: parameters and buffers with a single long dimension, and which it is.
-        outputs: what the outputs of the model come from, see ``Origin``.
+        outputs: what the outputs of the model come from, see ``Provenance``.
         on_meta: whether the model runs without data; assumed until it has failed to.
     """
 
-    steps: list[Step]
+    steps: list[OpRecord]
     slots: dict[Slot, range]
     made: list[range]
     own: dict[str, int]
-    outputs: list[Origin]
+    outputs: list[Provenance]
     on_meta: bool = True
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels.tracing.shadow import outline, spread
-from pruning_lit.channels.tracing.weak import Beside
+from pruning_lit.channels.tracing.weak import WeakIdMap
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class View:
 Part = tuple[str, tuple[int, ...], dict[int, Tensor]]  # name, shape, stored dimension to a map of positions
 
 
-class Stored:
+class StoredTensors:
     """Knows the parameters and buffers of a model, and their views as they come up."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -45,7 +45,7 @@ class Stored:
         for name, tensor in model.state_dict(keep_vars=True).items():  # a buffer that is not saved has a fixed width
             if isinstance(tensor, Tensor):
                 self.names.setdefault(id(tensor), name)
-        self.parts: Beside[Part] = Beside()
+        self.parts: WeakIdMap[Part] = WeakIdMap()
 
     def name_of(self, tensor: Any) -> str | None:
         """State-dict name of a parameter or buffer; None for anything else."""

@@ -7,7 +7,7 @@ Value = TypeVar("Value")
 Default = TypeVar("Default")
 
 
-class Beside(Generic[Value]):
+class WeakIdMap(Generic[Value]):
     """A mapping from objects to values that compares by identity and keeps no object alive.
 
     PyTorch's own weak dictionaries do the same; this one is asked a dozen times for every operation of a forward pass,

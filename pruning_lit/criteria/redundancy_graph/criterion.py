@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Producer
 from pruning_lit.criteria.base import Calibration, Criterion
 from pruning_lit.criteria.gather import calibration_batches, sums
 from pruning_lit.criteria.magnitude import filter_powers
-from pruning_lit.criteria.redundancy_graph.decomposition import departures, shares
+from pruning_lit.criteria.redundancy_graph.decomposition import removal_thresholds, shares
 from pruning_lit.criteria.redundancy_graph.hashes import agreements
 from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, decider
 
@@ -43,14 +43,14 @@ class Redundancy:
     def scores(self) -> Tensor:
         """1 minus the threshold at which a filter goes; where that is the same, the larger norm is worth more.
 
-        Shape ``(size,)``, float64, larger means more worth keeping; see ``departures`` for how that differs from the
-        published choice.
+        Shape ``(size,)``, float64, larger means more worth keeping; see ``removal_thresholds`` for how that
+        differs from the published choice.
         """
         order = self.norms.sort(stable=True, descending=True).indices
         rank = torch.empty_like(self.norms)
         rank[order] = torch.arange(len(order), 0, -1, dtype=torch.float64)
         finest = 1 / self.num_bits  # similarities differ by at least that
-        went = departures(self.similarity, self.norms).clamp(min=-finest)
+        went = removal_thresholds(self.similarity, self.norms).clamp(min=-finest)
         return 1 - went + rank / (len(rank) + 1) * finest / 2
 
 
@@ -66,8 +66,8 @@ class RedundancyGraph(Criterion):
     """Filters whose maps look alike are redundant.
 
     With ``sparsity=similarity`` the published decomposition chooses. With any other the scores do: the threshold at
-    which a channel would go if the threshold fell from 1 and what has gone stayed gone; see ``departures``. Both prefer
-    large L1 norms.
+    which a channel would go if the threshold fell from 1 and what has gone stayed gone; see ``removal_thresholds``.
+    Both prefer large L1 norms.
 
     In each group one layer decides, by its own maps, before normalisation and activation, and by its own weights; see
     ``decider``. Groups without a two-dimensional convolution stay whole.
@@ -112,7 +112,7 @@ class RedundancyGraph(Criterion):
         self.augment, self.seed, self.bn_mode = augment, seed, bn_mode
         self.deciders = {str(group): str(layer) for group, layer in (deciders or {}).items()}
 
-    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """Groups that no convolution decides on, or with too small maps; ValueError for deciders that cannot be."""
         for name in self.deciders:
             if name not in [group.name for group in graph.prunable]:
@@ -122,14 +122,14 @@ class RedundancyGraph(Criterion):
         for group in graph.prunable:
             uses = decider(graph, group, self.deciders)
             if not uses:
-                reasons[group.name] = NO_CONVOLUTION if group.makers else SELECTED
+                reasons[group.name] = NO_CONVOLUTION if group.producers else SELECTED
             elif uses[0].places < self.min_pixels:
                 reasons[group.name] = f"its maps have {uses[0].places} pixel(s), criterion.min_pixels={self.min_pixels}"
         return reasons
 
     def check(self, groups: list[ChannelGroup]) -> None:
         """A warning where all filters are going to look equal."""
-        blind = [group.name for group in groups if all(maker.places == 1 for maker in group.makers)]
+        blind = [group.name for group in groups if all(maker.places == 1 for maker in group.producers)]
         if blind:
             log.warning(
                 "all filters of %s look equal, since their maps have one pixel and so one bit; by similarity one stays "
@@ -142,7 +142,7 @@ class RedundancyGraph(Criterion):
     ) -> RedundancyScores:
         """See ``Criterion``."""
         uses = {group.name: decider(graph, group, self.deciders) for group in groups}
-        outputs = {maker.output.operation: maker.output.channels for makers in uses.values() for maker in makers}
+        outputs = {maker.output.operation: maker.output.channels for producers in uses.values() for maker in producers}
         shapes = {operation: (channels, channels) for operation, channels in outputs.items()}
         shared = self.bn_mode == "eval"
         observed, together = (net, self.batch_size) if shared else (with_statistics_of_the_batch(net), self.num_images)
@@ -164,7 +164,7 @@ def with_statistics_of_the_batch(net: nn.Module) -> nn.Module:
 
 
 def _redundancy(
-    group: ChannelGroup, uses: list[Maker], totals: Mapping[int, Tensor], parameters: Mapping[str, Tensor]
+    group: ChannelGroup, uses: list[Producer], totals: Mapping[int, Tensor], parameters: Mapping[str, Tensor]
 ) -> Redundancy:
     """Where several channels leave together, the bits of all of them count, and so do all their weights."""
     agreeing = torch.zeros(group.size, group.size, dtype=torch.float64)

@@ -109,7 +109,7 @@ def _rounds(neighbours: Tensor, norms: list[float]) -> Iterator[Round]:
         graph.remove_nodes_from({node for component in components for node in component} - {*kept})
 
 
-def departures(similarity: Tensor, norms: Tensor) -> Tensor:
+def removal_thresholds(similarity: Tensor, norms: Tensor) -> Tensor:
     """The threshold at which each filter goes, when the threshold falls from 1 and what has gone stays gone.
 
     At every similarity that occurs the filters that are still there are decomposed; unless pairs have the very same

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker
-from pruning_lit.criteria.producers import dense_makers
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Producer
+from pruning_lit.criteria.producers import dense_producers
 
 NO_CONVOLUTION = "no two-dimensional convolution makes its channels"
 SELECTED = (
@@ -11,12 +11,12 @@ SELECTED = (
 )
 
 
-def candidates(graph: ChannelGraph, group: ChannelGroup) -> list[Maker]:
+def candidates(graph: ChannelGraph, group: ChannelGroup) -> list[Producer]:
     """The uses of two-dimensional convolutions that make the channels; depthwise ones hand on what they read."""
-    return [maker for maker in dense_makers(group) if len(graph.shapes[maker.weight]) == 4]
+    return [maker for maker in dense_producers(group) if len(graph.shapes[maker.weight]) == 4]
 
 
-def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) -> list[Maker]:
+def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) -> list[Producer]:
     """All uses of the layer that decides for a group; none where no convolution could.
 
     In a residual stream that is the layer that writes the skip operand of its first addition: the projection, or the
@@ -34,15 +34,15 @@ def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) 
     Source: Li et al. 2024, "Filter Pruning via Decomposition of Redundancy Graphs", of whose networks
     the rule is a summary.
     """
-    makers = candidates(graph, group)
+    producers = candidates(graph, group)
     if group.name in names:
-        chosen = [maker for maker in makers if maker.layer == names[group.name]]
+        chosen = [maker for maker in producers if maker.layer == names[group.name]]
         if not chosen:
-            able = ", ".join(repr(name) for name in dict.fromkeys(maker.layer for maker in makers)) or "none"
+            able = ", ".join(repr(name) for name in dict.fromkeys(maker.layer for maker in producers)) or "none"
             raise ValueError(
                 f"criterion.deciders: layer {names[group.name]!r} does not decide on group {group.name!r}; its "
                 f"channels are made by {able}"
             )
         return chosen
-    nearest = min(makers, key=lambda maker: maker.depth, default=None)
-    return [maker for maker in makers if nearest is not None and maker.layer == nearest.layer]
+    nearest = min(producers, key=lambda maker: maker.depth, default=None)
+    return [maker for maker in producers if nearest is not None and maker.layer == nearest.layer]

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
-from pruning_lit.callbacks.optimizer_state import carry_averages, carry_optimizers
+from pruning_lit.callbacks.optimizer_state import migrate_averages, migrate_optimizers
 from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, verify, widen
 from pruning_lit.channels.modules.scatters import SOURCE, has_scatter
 from pruning_lit.channels.surgery.cut import Cut
@@ -232,5 +232,5 @@ class Masked(Dormancy):
 
 
 def _follow(trainer: Trainer, moves: Moves) -> None:
-    carry_optimizers(trainer.optimizers, moves)
-    carry_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
+    migrate_optimizers(trainer.optimizers, moves)
+    migrate_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]

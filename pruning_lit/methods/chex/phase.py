@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pruning_lit.channels import ChannelGraph, ChannelGroup, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
-from pruning_lit.criteria.producers import made_by_several
+from pruning_lit.criteria.producers import is_joined
 from pruning_lit.methods.chex.budgets import ChannelBudgets
 from pruning_lit.methods.chex.momentum import memories
 from pruning_lit.methods.chex.share_for_macs import share_for_macs
@@ -56,7 +56,7 @@ class Exploration(Training):
         self.removed = float(sparsity.reduction if isinstance(sparsity, Macs) else sparsity.rate)
         alike = isinstance(sparsity, Uniform) or (isinstance(sparsity, Macs) and sparsity.asked_scope == "layer")
         self.allocation: Literal["gamma", "uniform"] = "uniform" if alike else "gamma"
-        sparsity.suit(criterion)
+        sparsity.bind(criterion)
         self.stages = self.only_callback(ExplorationStages)
         self.budgets = ChannelBudgets(self.allocation, self.stages.regrow_allocation, sparsity.limits.min_channels)
         if not isinstance(sparsity, Macs):  # of its share nobody knows before the network
@@ -137,9 +137,9 @@ def explored(net: nn.Module, graph: ChannelGraph, criterion: Criterion, streams:
         streams: whether channels that several layers make together are explored.
         by_scales: whether batch-norm scales decide how many channels a group gets.
     """
-    names, reasons = scale_names(net), dict(criterion.unjudged(net, graph))
+    names, reasons = scale_names(net), dict(criterion.unsupported(net, graph))
     for group in graph.prunable:
-        if not streams and made_by_several(graph, group):
+        if not streams and is_joined(graph, group):
             reasons[group.name] = "several layers make its channels; streams=true explores them together"
         elif by_scales and not scales_of(group, names):
             reasons[group.name] = NO_SCALES

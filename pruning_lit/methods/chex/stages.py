@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from pruning_lit.callbacks.agreement import require_same_on_all_ranks
-from pruning_lit.callbacks.optimizer_state import has_averages, rewrap, share_buffers
+from pruning_lit.callbacks.optimizer_state import broadcast_buffers, has_averages, rebuild_ddp
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, gone, trace
 from pruning_lit.channels.modules.scatters import has_scatter
@@ -194,7 +194,7 @@ class ExplorationStages(Pruning):
     def stage(self, trainer: Trainer, module: Exploring, now: int) -> None:
         """Prune, regrow, and go on with what is active."""
         assert self.dormancy is not None
-        share_buffers(module.net)  # the store of all ranks is that of one network
+        broadcast_buffers(module.net)  # the store of all ranks is that of one network
         schedule = self.schedule(module.removed)
         masked = self.dormancy.wake(trainer, module.net, self.comeback.values(self.dormancy, module.fresh_values))
         data, scores = trainer.datamodule, None  # type: ignore[attr-defined]
@@ -223,7 +223,7 @@ class ExplorationStages(Pruning):
         require_same_on_all_ranks(trainer, stage.active)
         self.dormancy.rest(trainer, module.net, stage.active)
         module.format_memory()
-        rewrap(trainer)
+        rebuild_ddp(trainer)
 
     def _remember(self, trainer: Trainer, module: Exploring, stage: Stage, now: int, share: float) -> None:
         """Tell, log and record a stage."""

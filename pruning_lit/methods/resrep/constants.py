@@ -20,7 +20,7 @@ ROUNDING = 1e-9  # of a float64 value: what different kernels make of the same n
 
 
 @dataclass(frozen=True)
-class Remnant:
+class ConstantInput:
     """What one reader gets from channels that are zero where they were made.
 
     Attributes:
@@ -32,11 +32,11 @@ class Remnant:
     low: Tensor
     high: Tensor
 
-    def at(self, positions: Tensor) -> "Remnant":
+    def at(self, positions: Tensor) -> "ConstantInput":
         """What it says about some of its positions."""
         places = {position: place for place, position in enumerate(self.positions.tolist())}
         index = torch.tensor([places[position] for position in positions.tolist()], dtype=torch.int64)
-        return Remnant(positions, self.low[index], self.high[index])
+        return ConstantInput(positions, self.low[index], self.high[index])
 
     @property
     def is_constant(self) -> Tensor:
@@ -49,7 +49,9 @@ class Remnant:
         return torch.maximum(self.high.abs(), self.low.abs()) <= ROUNDING
 
 
-def remnants(model: nn.Module, graph: ChannelGraph, gone: Mapping[str, Tensor], inputs: Any) -> dict[str, Remnant]:
+def remnants(
+    model: nn.Module, graph: ChannelGraph, gone: Mapping[str, Tensor], inputs: Any
+) -> dict[str, ConstantInput]:
     """Run a model in which some channels are zero where they are made, and look at what their readers get.
 
     Args:
@@ -62,13 +64,15 @@ def remnants(model: nn.Module, graph: ChannelGraph, gone: Mapping[str, Tensor], 
         By the name of the reader's weight what it gets; readers that are neither convolutions nor linear layers, whose
         input is not looked at, get anything between minus infinity and infinity.
     """
-    found = {name: Remnant(*_unknown(positions)) for name, positions in _read(graph, gone).items()}
+    found = {name: ConstantInput(*_unknown(positions)) for name, positions in _read(graph, gone).items()}
     looks = []
     for name, remnant in found.items():
         layer = layer_of(name)
         module = dict(model.named_modules()).get(layer)
         if isinstance(module, _ConvNd | nn.Linear) and name == f"{layer}.weight":
-            found[name] = Remnant(remnant.positions, remnant.high.clone(), remnant.low.clone())  # nothing seen yet
+            found[name] = ConstantInput(
+                remnant.positions, remnant.high.clone(), remnant.low.clone()
+            )  # nothing seen yet
             looks.append(module.register_forward_pre_hook(_looking(found[name], -1 if _is_linear(module) else 1)))
     try:
         with torch.no_grad(), evaluating(model):
@@ -79,7 +83,7 @@ def remnants(model: nn.Module, graph: ChannelGraph, gone: Mapping[str, Tensor], 
     return found
 
 
-def takes_up(reader: nn.Module | None) -> bool:
+def can_absorb(reader: nn.Module | None) -> bool:
     """Whether a bias of the reader can do what a constant input did: not where zeros are padded around the input."""
     if _is_linear(reader):
         return True
@@ -113,7 +117,7 @@ def _unknown(positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return positions, -infinite, infinite
 
 
-def _looking(seen: Remnant, axis: int) -> Any:
+def _looking(seen: ConstantInput, axis: int) -> Any:
     def look(_module: nn.Module, args: tuple[Any, ...]) -> None:
         values = args[0].index_select(axis, seen.positions.to(args[0].device)).movedim(axis, 0).flatten(1).cpu()
         torch.minimum(seen.low, values.amin(1).double(), out=seen.low)

@@ -11,14 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pruning_lit.channels.insertion.norm_inputs import own_norms
-from pruning_lit.channels.modules.bn_folding import fold_away
-from pruning_lit.channels.modules.compactor import Seat, compactor_of, remove_compactors
-from pruning_lit.channels.modules.merging import folded
+from pruning_lit.channels.modules.bn_folding import fold, fuse_conv_bn_compactor
+from pruning_lit.channels.modules.compactor import Placement, compactor_of, remove_compactors
 from pruning_lit.channels.surgery.narrow import narrow
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, Kept
 from pruning_lit.channels.tracing.views import layer_of
-from pruning_lit.methods.resrep.constants import Remnant, remnants, takes_up
+from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, remnants
 
 Norms = Literal["fold", "keep", "fold_all"]
 
@@ -46,7 +45,7 @@ class Conversion:
     Source: Ding et al. 2021 (ResRep), section 3.2.
     """
 
-    seats: Sequence[Seat]
+    placements: Sequence[Placement]
     kept: Kept
     norms: Norms = "fold"
 
@@ -56,12 +55,12 @@ class Conversion:
     def state_dict(self) -> dict[str, Any]:
         """All of it as plain data, for a checkpoint."""
         kept = {name: list(positions) for name, positions in self.kept.items()}
-        return {"seats": [seat.state_dict() for seat in self.seats], "kept": kept, "norms": self.norms}
+        return {"seats": [seat.state_dict() for seat in self.placements], "kept": kept, "norms": self.norms}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Conversion":
         """The conversion back from ``state_dict``."""
-        return cls([Seat(**seat) for seat in state["seats"]], state["kept"], state["norms"])
+        return cls([Placement(**seat) for seat in state["seats"]], state["kept"], state["norms"])
 
     def convert(self, net: nn.Module, example: Tensor) -> Kept:
         """Fold the compactors of ``net`` into its layers, and remove the channels that are not kept, in place.
@@ -75,10 +74,10 @@ class Conversion:
             What is kept really: a channel stays, with nothing but zeros, if its reader could not do without it.
         """
         example = example.to(next(net.parameters()))
-        matrices = [compactor_of(net, seat).weight.detach() for seat in self.seats]
+        matrices = [compactor_of(net, seat).weight.detach() for seat in self.placements]
         gone: dict[str, list[int]] = {}
         remove_compactors(net)
-        for seat, matrix in zip(self.seats, matrices, strict=True):
+        for seat, matrix in zip(self.placements, matrices, strict=True):
             rows = _removed(seat, self.kept)
             for layer, site in zip(seat.layers, seat.sites, strict=True):
                 gone[f"{layer}.weight"] = rows.tolist()
@@ -88,13 +87,15 @@ class Conversion:
                 if is_foldable(net.get_submodule(layer)):
                     self._fold(net, layer, site, None, torch.empty(0, dtype=torch.int64))
         spared = _narrow(net, example, gone)
-        return {name: _with(spared, seat, name, self.kept) for seat in self.seats for name in seat.rows}
+        return {name: _with(spared, seat, name, self.kept) for seat in self.placements for name in seat.rows}
 
     def _fold(self, net: nn.Module, layer: str, site: str, matrix: Tensor | None, rows: Tensor) -> None:
         """Fold one layer; these rows of it become zero."""
         conv, norm = net.get_submodule(layer), None if site == layer else net.get_submodule(site)
         assert isinstance(conv, _ConvNd)
-        kernel, bias = (each.index_fill(0, rows.to(each.device), 0.0) for each in folded(conv, norm, matrix))
+        kernel, bias = (
+            each.index_fill(0, rows.to(each.device), 0.0) for each in fuse_conv_bn_compactor(conv, norm, matrix)
+        )
         with torch.no_grad():
             conv.weight.copy_(kernel)
             if norm is not None and self.norms == "keep":
@@ -105,10 +106,10 @@ class Conversion:
             if conv.bias is not None:
                 conv.bias.copy_(bias)
         if norm is not None and self.norms != "keep":
-            fold_away(net, site)
+            fold(net, site)
 
 
-def _removed(seat: Seat, kept: Kept) -> Tensor:
+def _removed(seat: Placement, kept: Kept) -> Tensor:
     """The rows of a seat that go, ascending."""
     gone = torch.zeros(seat.width, dtype=torch.bool)
     for name, rows in seat.rows.items():
@@ -138,7 +139,7 @@ def is_foldable(layer: nn.Module) -> bool:
     return dense and isinstance(layer._parameters.get("weight"), nn.Parameter)
 
 
-def _with(spared: Mapping[str, list[int]], seat: Seat, name: str, kept: Kept) -> list[int]:
+def _with(spared: Mapping[str, list[int]], seat: Placement, name: str, kept: Kept) -> list[int]:
     """What is kept of a group of that name, together with what is spared."""
     rows = seat.rows[name]
     more = {at for at, row in enumerate(rows) if row in spared.get(f"{seat.layers[0]}.weight", ())}
@@ -169,13 +170,13 @@ def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> d
     return spared
 
 
-def _stuck(net: nn.Module, group: ChannelGroup, positions: Tensor, seen: Mapping[str, Remnant]) -> Tensor:
+def _stuck(net: nn.Module, group: ChannelGroup, positions: Tensor, seen: Mapping[str, ConstantInput]) -> Tensor:
     """Which of these channels a reader cannot do without, one boolean each."""
     stuck = torch.zeros(len(positions), dtype=torch.bool)
     for piece in group.slices:
         if piece.role == "reads":
             remnant = seen[piece.tensor].at(piece.positions[positions].flatten())
-            able = remnant.is_constant & takes_up(dict(net.named_modules()).get(layer_of(piece.tensor)))
+            able = remnant.is_constant & can_absorb(dict(net.named_modules()).get(layer_of(piece.tensor)))
             stuck |= ~(able | remnant.is_zero).view(len(positions), -1).all(1)
     return stuck
 
@@ -208,7 +209,7 @@ def _lost(graph: ChannelGraph, gone: Mapping[str, list[int]]) -> dict[str, Tenso
     return lost
 
 
-def _take_up(net: nn.Module, weight: str, remnant: Remnant) -> bool:
+def _take_up(net: nn.Module, weight: str, remnant: ConstantInput) -> bool:
     """Add to the bias of a reader what constants in the place of removed channels gave it; whether there was none."""
     if bool(remnant.is_zero.all()):
         return False

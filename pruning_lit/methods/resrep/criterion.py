@@ -4,10 +4,10 @@ from typing import get_args
 
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup, Seat, compactors
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Placement, compactors
 from pruning_lit.channels.modules.compactor import compactor_of
-from pruning_lit.criteria.base import Calibration, Criterion, NotYet
-from pruning_lit.methods.resrep.placement import Policy, Seating
+from pruning_lit.criteria.base import Calibration, Criterion, NeedsTraining
+from pruning_lit.methods.resrep.placement import PlacementPlan, Policy
 
 
 class CompactorNorm(Criterion):
@@ -26,9 +26,9 @@ class CompactorNorm(Criterion):
         if policy not in get_args(Policy):
             raise ValueError(f"criterion.policy must be one of {list(get_args(Policy))}, got {policy!r}")
         self.policy: Policy = policy
-        self._latest: tuple[ChannelGraph, Seating] | None = None
+        self._latest: tuple[ChannelGraph, PlacementPlan] | None = None
 
-    def unjudged(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """The groups that get no compactor; ``net`` and ``graph`` are those of the network without any."""
         return self._seating(net, graph).reasons
 
@@ -39,38 +39,38 @@ class CompactorNorm(Criterion):
             "choose that method, or another criterion"
         )
 
-    def seats(self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup]) -> list[Seat]:
+    def placements(self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup]) -> list[Placement]:
         """Where compactors go, and which of their rows belong to these groups.
 
         Args:
             net: the network without compactors.
-            graph: of it; other groups may be protected beside those that ``unjudged`` names.
+            graph: of it; other groups may be protected beside those that ``unsupported`` names.
             groups: those that may lose channels.
         """
         names = {group.name for group in groups}
-        seats = []
-        for seat in self._seating(net, graph).seats:
+        placements = []
+        for seat in self._seating(net, graph).placements:
             rows = {name: each for name, each in seat.rows.items() if name in names}
             if rows:
-                seats.append(Seat(seat.layers, seat.sites, seat.width, rows))
-        return seats
+                placements.append(Placement(seat.layers, seat.sites, seat.width, rows))
+        return placements
 
     def scores(
         self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
     ) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at. ``net`` has compactors, ``graph`` is from before they came."""
         if not compactors(net):
-            raise NotYet(
+            raise NeedsTraining(
                 "criterion=compactor_norm has no scores yet: the rows of compactors differ only once method=resrep has "
                 "trained them"
             )
         lengths: dict[str, Tensor] = {}
-        for seat in self.seats(net, graph, groups):
+        for seat in self.placements(net, graph, groups):
             norms = compactor_of(net, seat).norms()
             lengths |= {name: norms[rows] for name, rows in seat.rows.items()}
         return {group.name: lengths[group.name] for group in groups}
 
-    def _seating(self, net: nn.Module, graph: ChannelGraph) -> Seating:
-        if self._latest is None or self._latest[0].course is not graph.course:
-            self._latest = graph, Seating(net, graph, self.policy)
+    def _seating(self, net: nn.Module, graph: ChannelGraph) -> PlacementPlan:
+        if self._latest is None or self._latest[0].transcript is not graph.transcript:
+            self._latest = graph, PlacementPlan(net, graph, self.policy)
         return self._latest[1]

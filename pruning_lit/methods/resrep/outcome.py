@@ -60,7 +60,7 @@ class DeadRows:
         on_list[self.listed[group.name]] = True
         return {
             "group": group.name,
-            "layers": [layer for seat in self.module.seats if group.name in seat.rows for layer in seat.layers],
+            "layers": [layer for seat in self.module.placements if group.name in seat.rows for layer in seat.layers],
             "rows": group.size,
             "masked": int(on_list.sum()),
             "dead": int(dead.sum()),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from pruning_lit.callbacks.optimizer_state import has_averages
-from pruning_lit.channels import ChannelGraph, Compactor, Seat, compactors, insert_compactors
+from pruning_lit.channels import ChannelGraph, Compactor, Placement, compactors, insert_compactors
 from pruning_lit.criteria import Criterion
 from pruning_lit.methods.resrep.criterion import CompactorNorm
 from pruning_lit.methods.resrep.pace import Forecast, Pace, Run, fit, forecast
@@ -66,7 +66,7 @@ class GradientReset(GradientEditing):
         self.criterion, self.sparsity = criterion, sparsity
         self.population = Population(criterion, sparsity)
         self.masks = self.only_callback(RowMasks)
-        self.seats: list[Seat] = []
+        self.placements: list[Placement] = []
         self.there: list[Compactor] = []
         self.informed: set[str] = set()
 
@@ -101,8 +101,8 @@ class GradientReset(GradientEditing):
         if self.there:
             return
         self.graph = self.population.graph(self.net, example)
-        self.seats = self.criterion.seats(self.net, self.graph, self.sparsity.population(self.graph))
-        self.there = list(insert_compactors(self.net, self.seats).values())
+        self.placements = self.criterion.placements(self.net, self.graph, self.sparsity.population(self.graph))
+        self.there = list(insert_compactors(self.net, self.placements).values())
 
     def on_fit_start(self) -> None:
         """Set the pace, now that the number of steps is known for sure."""
@@ -111,8 +111,8 @@ class GradientReset(GradientEditing):
             raise ValueError("averaged weights do not follow compactors; take the averaging callback out of this phase")
         self._settle_pace("gradient_reset", self.graph, self._epoch_steps())
         if self.trainer.is_global_zero:
-            rows = sum(len(rows) for seat in self.seats for rows in seat.rows.values())
-            log.info("%d compactors with %d rows of channels that can be pruned", len(self.seats), rows)
+            rows = sum(len(rows) for seat in self.placements for rows in seat.rows.values())
+            log.info("%d compactors with %d rows of channels that can be pruned", len(self.placements), rows)
 
     def _epoch_steps(self) -> EpochSteps:
         trainer = self.trainer

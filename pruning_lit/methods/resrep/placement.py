@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup, Maker, Seat
+from pruning_lit.channels import ChannelGraph, ChannelGroup, Placement, Producer
 from pruning_lit.channels.insertion.norm_inputs import own_norms
 from pruning_lit.channels.tracing.views import layer_of
-from pruning_lit.criteria.producers import dense_makers, is_padded
-from pruning_lit.methods.resrep.constants import Remnant, remnants, takes_up
+from pruning_lit.criteria.producers import dense_producers, is_padded
+from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, remnants
 
 Policy = Literal["internal_only", "coupled"]
 PADDED = (
@@ -26,7 +26,7 @@ FEWEST_TRIALS, MOST_TRIALS, ENOUGH = 2, 16, 16  # channels of a group, in all tr
 SEVERAL = "several layers make its channels; criterion.policy=coupled gives them one compactor"
 
 
-class Seating:
+class PlacementPlan:
     """The seats of a network, and the reasons of the groups that get none.
 
     Args:
@@ -51,25 +51,27 @@ class Seating:
         layers = {group.name: self._layers(group) for group in graph.prunable}
         self._by_company(layers)
         self._by_trial({name: made for name, made in layers.items() if name not in self.reasons})
-        self.seats = self._seats({name: made for name, made in layers.items() if name not in self.reasons})
+        self.placements = self._seats({name: made for name, made in layers.items() if name not in self.reasons})
 
     def _layers(self, group: ChannelGroup) -> tuple[str, ...]:
         """The weights that are to get a compactor for the sake of this group; none, and a reason, where that fails."""
-        makers = dense_makers(group)
-        if any(maker.places > 1 for maker in makers):
-            makers = [maker for maker in makers if maker.places > 1]  # one value for all pixels gates what others make
-        reason = next((why for maker in makers if (why := self._why_not(maker)) is not None), None)
-        if not makers:
+        producers = dense_producers(group)
+        if any(maker.places > 1 for maker in producers):
+            producers = [
+                maker for maker in producers if maker.places > 1
+            ]  # one value for all pixels gates what others make
+        reason = next((why for maker in producers if (why := self._why_not(maker)) is not None), None)
+        if not producers:
             reason = "no convolution makes its channels"
-        elif reason is None and self.policy == "internal_only" and len(makers) > 1:
+        elif reason is None and self.policy == "internal_only" and len(producers) > 1:
             reason = SEVERAL
         elif reason is None and is_padded(self.graph, group):
             reason = PADDED
         if reason is not None:
             self.reasons[group.name] = reason
-        return tuple(dict.fromkeys(maker.weight for maker in makers))
+        return tuple(dict.fromkeys(maker.weight for maker in producers))
 
-    def _why_not(self, maker: Maker) -> str | None:
+    def _why_not(self, maker: Producer) -> str | None:
         """Why the layer can have no compactor, in words."""
         conv = dict(self.net.named_modules()).get(maker.layer)
         if not isinstance(conv, _ConvNd):
@@ -123,12 +125,12 @@ class Seating:
                     if (why := self._why_left(piece.tensor, read)) is not None:
                         self.reasons[name] = why
 
-    def _why_left(self, weight: str, remnant: Remnant) -> str | None:
+    def _why_left(self, weight: str, remnant: ConstantInput) -> str | None:
         """Why a reader cannot do without the channels, in words."""
         reader = layer_of(weight)
         if not bool(remnant.is_constant.all()):
             return f"zero where they are made, its channels still vary where {reader!r} reads them"
-        if not bool(remnant.is_zero.all()) and not takes_up(dict(self.net.named_modules()).get(reader)):
+        if not bool(remnant.is_zero.all()) and not can_absorb(dict(self.net.named_modules()).get(reader)):
             return (
                 f"zero where they are made, its channels are a constant to {reader!r}, which pads its input with zeros"
             )
@@ -138,30 +140,30 @@ class Seating:
         """Behind which module the compactor of a layer goes."""
         return self.norms.get(layer_of(weight), layer_of(weight))
 
-    def _seats(self, layers: Mapping[str, tuple[str, ...]]) -> list[Seat]:
+    def _seats(self, layers: Mapping[str, tuple[str, ...]]) -> list[Placement]:
         together: dict[tuple[str, ...], list[str]] = {}
         for name, weights in layers.items():
             together.setdefault(weights, []).append(name)
-        seats = []
+        placements = []
         for weights, names in together.items():
             rows = self.rows[weights[0]]
             at = {row: place for place, row in enumerate(rows) if row is not None}
-            seats.append(
-                Seat(
+            placements.append(
+                Placement(
                     layers=tuple(layer_of(weight) for weight in weights),
                     sites=tuple(map(self._site, weights)),
                     width=len(rows),
                     rows={name: [at[name, c] for c in range(self.graph[name].size)] for name in names},
                 )
             )
-        return seats
+        return placements
 
 
 def _rows(graph: ChannelGraph) -> dict[str, list[Row]]:
     """By the name of a weight, the channel that each of its outputs is; None for what no group has."""
     rows: dict[str, list[Row]] = {}
     for group in graph.groups:
-        for maker in group.makers:
+        for maker in group.producers:
             made = rows.setdefault(maker.weight, [None] * maker.output.channels)
             for channel, places in enumerate(maker.output.positions.tolist()):
                 for place in places:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks.agreement import require_same_on_all_ranks
 from pruning_lit.callbacks.checkpoints import LastCheckpoint
-from pruning_lit.callbacks.optimizer_state import share_buffers
+from pruning_lit.callbacks.optimizer_state import broadcast_buffers
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.methods.resrep.conversion import Conversion, Norms, require_norms
 from pruning_lit.methods.resrep.gradual import updated
@@ -124,10 +124,10 @@ class RowMasks(Pruning):
         """Decide what goes, and record what comes of it; the network itself is trained no more."""
         if self.finished:
             return
-        share_buffers(module.net)
+        broadcast_buffers(module.net)
         data = trainer.datamodule  # type: ignore[attr-defined]
         dead = DeadRows(module, self.threshold, self.force_masked)
-        self.conversion = Conversion(module.seats, dead.kept, self.norms)
+        self.conversion = Conversion(module.placements, dead.kept, self.norms)
         record: dict[str, Any] = {}
         if trainer.is_global_zero:
             record = dead.record(self.conversion, data, trainer.max_epochs or 0, self.history)

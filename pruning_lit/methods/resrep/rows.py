@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelGraph, Seat, cost_of_widths
+from pruning_lit.channels import ChannelGraph, Placement, cost_of_widths
 from pruning_lit.channels.modules.compactor import compactor_of
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Sparsity
@@ -25,7 +25,7 @@ class Forgetting(Protocol):
 
     net: nn.Module
     graph: ChannelGraph
-    seats: Sequence[Seat]
+    placements: Sequence[Placement]
     criterion: Criterion
     sparsity: Sparsity
     pull: float
@@ -80,7 +80,7 @@ def row_norms(module: Forgetting) -> dict[str, Tensor]:
 def masked(module: Forgetting) -> dict[str, list[int]]:
     """By group the positions whose rows are masked, ascending."""
     listed: dict[str, list[int]] = {}
-    for seat in module.seats:
+    for seat in module.placements:
         mask = compactor_of(module.net, seat).mask.cpu()
         listed |= {name: (mask[list(rows)] == 0).nonzero().flatten().tolist() for name, rows in seat.rows.items()}
     return listed
@@ -88,7 +88,7 @@ def masked(module: Forgetting) -> dict[str, list[int]]:
 
 def write_masks(module: Forgetting, listed: Mapping[str, Sequence[int]]) -> None:
     """Mask these positions, and no others."""
-    for seat in module.seats:
+    for seat in module.placements:
         mask = compactor_of(module.net, seat).mask
         mask.fill_(1)
         mask[[rows[position] for name, rows in seat.rows.items() for position in listed[name]]] = 0

@@ -12,10 +12,10 @@ from pruning_lit.channels import (
     ChannelGraph,
     ChannelScatter,
     cost,
-    fill_scatters,
     insert_scatters,
     load,
     narrow,
+    remove_scatters,
     save,
     trace,
     verify,
@@ -102,7 +102,7 @@ def test_the_filled_network_computes_what_the_narrow_one_did(name):
         narrow(narrow_one, graph, kept)
         narrow(filled, graph, kept)
         sites = [path for path, module in filled.named_modules() if applies_scatter(module)]
-        assert fill_scatters(filled, pictures[:1]) == sites != []
+        assert remove_scatters(filled, pictures[:1]) == sites != []
         assert verify(filled, narrow_one, pictures) < 1e-12
 
 
@@ -110,7 +110,7 @@ def test_the_filled_network_computes_what_the_narrow_one_did(name):
 def test_in_training_too_the_filled_network_computes_what_the_narrow_one_did(name):
     narrow_one, pictures = narrowed(name)
     filled = copy.deepcopy(narrow_one)
-    fill_scatters(filled, pictures[:1])
+    remove_scatters(filled, pictures[:1])
     assert not filled.training
     torch.testing.assert_close(filled.train()(pictures), narrow_one.train()(pictures), rtol=1e-9, atol=1e-9)
 
@@ -122,7 +122,7 @@ def test_names_and_shapes_are_those_of_a_plain_network_whose_other_groups_were_n
     kept = random_kept(graph, seed=1)
     others = {group: positions for group, positions in kept.items() if group not in shortcuts}
     narrow(net, graph, kept)
-    fill_scatters(net, pictures[:1])
+    remove_scatters(net, pictures[:1])
     counted = cost(trace(plain, pictures[:1]), others)
     narrow(plain, trace(plain, pictures[:1]), others)
     assert shapes(net) == shapes(plain)
@@ -137,7 +137,7 @@ def test_channels_are_at_their_places_in_the_stream_and_absent_ones_are_zero():
     net, pictures, graph, _ = inserted("scales")
     before = copy.deepcopy(net)
     narrow(net, graph, {"shortcut.0": [1, 4]})
-    fill_scatters(net, pictures[:1])
+    remove_scatters(net, pictures[:1])
     conv, norm = net.shortcut
     for filled, whole in ((conv, before.shortcut[0]), (norm, before.shortcut[1])):
         for key, tensor in filled.state_dict().items():
@@ -152,7 +152,7 @@ def test_a_channel_that_finds_no_place_in_the_stream_is_gone():
     net, pictures, graph, _ = inserted("resnet20")
     narrow(net, graph, {"layer2.0.shortcut.conv": [3], "layer2.0.conv2": [0, 1, 7]})
     narrow_one = copy.deepcopy(net)
-    fill_scatters(net, pictures[:1])
+    remove_scatters(net, pictures[:1])
     assert net.layer2[0].shortcut.conv.weight.shape == (3, 16, 1, 1)
     assert not net.layer2[0].shortcut.conv.weight.any()
     assert verify(net, narrow_one, pictures) < 1e-12
@@ -163,7 +163,7 @@ def test_scatters_to_which_nothing_has_happened_are_taken_out_and_no_tensor_chan
     net, pictures, _, _ = inserted(name)
     plain, _ = build(name)
     tensors = {key: tensor for key, tensor in net.state_dict(keep_vars=True).items() if "scatter" not in key}
-    fill_scatters(net, pictures[:1])
+    remove_scatters(net, pictures[:1])
     assert all(tensor is tensors[key] for key, tensor in net.state_dict(keep_vars=True).items())
     assert list(net.state_dict()) == list(plain.state_dict())
     assert torch.equal(net(pictures), plain(pictures))
@@ -172,15 +172,15 @@ def test_scatters_to_which_nothing_has_happened_are_taken_out_and_no_tensor_chan
 @each_resnet
 def test_the_names_of_the_layers_are_told_and_once_filled_scatters_can_be_put_in_again(name):
     net, pictures = narrowed(name)
-    assert fill_scatters(net, pictures[:1]) == SITES[name]
-    assert fill_scatters(net, pictures[:1]) == []
+    assert remove_scatters(net, pictures[:1]) == SITES[name]
+    assert remove_scatters(net, pictures[:1]) == []
     assert insert_scatters(net, pictures[:1]) == SITES[name]
 
 
 def test_frozen_parameters_stay_frozen():
     net, pictures = narrowed("scales")
     net.shortcut[0].weight.requires_grad_(False)
-    fill_scatters(net, pictures[:1])
+    remove_scatters(net, pictures[:1])
     assert not net.shortcut[0].weight.requires_grad
     assert net.shortcut[1].weight.requires_grad
 
@@ -196,7 +196,7 @@ def test_a_filled_network_is_saved_and_loaded_without_scatters(name, tmp_path, m
     monkeypatch.setitem(NETWORKS, "resnet20", lambda: cifar_resnet(20, shortcut="option_b", stem="tied"))
     net, pictures = narrowed(name)
     net, pictures = net.float(), pictures.float()
-    fill_scatters(net, pictures[:1])
+    remove_scatters(net, pictures[:1])
     save(net, tmp_path / "filled.safetensors", RECIPES[name])
     assert not [key for key in read(tmp_path / "filled.safetensors")[1] if "scatter" in key]
     loaded = load(tmp_path / "filled.safetensors")
@@ -214,7 +214,7 @@ def test_scatters_of_the_architecture_are_left_alone(shortcut):
     narrow(net, graph, random_kept(graph, seed=0))
     before = {key: tensor for key, tensor in net.state_dict().items() if key.removesuffix(".source") in own}
     expected = net(pictures)
-    assert bool(fill_scatters(net, pictures[:1])) == (shortcut == "option_b")
+    assert bool(remove_scatters(net, pictures[:1])) == (shortcut == "option_b")
     assert scatters(net) == own
     assert all(torch.equal(net.state_dict()[key], tensor) for key, tensor in before.items())
     torch.testing.assert_close(net(pictures), expected, rtol=1e-12, atol=1e-12)
@@ -234,7 +234,7 @@ class Own(nn.Conv2d):
 def test_a_scatter_that_a_layer_of_the_architecture_applies_itself_is_left_alone():
     net, pictures = Block(Own()).double(), torch.randn(2, 3, 8, 8).double()
     expected = net(pictures)
-    assert fill_scatters(net, pictures) == []
+    assert remove_scatters(net, pictures) == []
     assert torch.equal(net(pictures), expected)
 
 
@@ -244,7 +244,7 @@ def test_norms_folded_into_their_convolutions_are_filled_there(name, tmp_path):
     narrow(net, graph, {group: random_kept(graph, seed=0)[group] for group in shortcuts})
     Conversion([], {}, "fold_all").convert(net, pictures[:1])
     expected = net(pictures)
-    assert fill_scatters(net, pictures[:1]) == SITES.get(name, ["shortcut.1"])
+    assert remove_scatters(net, pictures[:1]) == SITES.get(name, ["shortcut.1"])
     assert not [key for key in net.state_dict() if ".scatter." in key]
     torch.testing.assert_close(net(pictures), expected, rtol=1e-12, atol=1e-12)
     save(net, tmp_path / "folded.safetensors")
@@ -278,7 +278,7 @@ def test_whatever_makes_the_channels_together_gets_its_full_width(shortcut):
     for keep in ([0, 3], [1, 2, 4, 5], None):
         net, pictures = by_hand(*shortcut(), keep=keep)
         expected, stream = net(pictures), net.head.in_channels
-        assert len(fill_scatters(net, pictures[:1])) == 1
+        assert len(remove_scatters(net, pictures[:1])) == 1
         assert {each.num_features for each in net.shortcut if isinstance(each, nn.BatchNorm2d)} <= {stream}
         assert {each.out_channels for each in net.shortcut if isinstance(each, nn.Conv2d)} == {stream}
         assert {each.groups for each in net.shortcut if isinstance(each, nn.Conv2d)} <= {1, stream}
@@ -289,7 +289,7 @@ def test_channels_may_arrive_in_any_order_several_times_or_not_at_all():
     net, pictures = Block(nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)), torch.randn(2, 3, 8, 8).double()
     scattered_by_hand(randomise(net), [3, 3, -1, 0, 1, 1])
     expected = net(pictures)
-    assert fill_scatters(net, pictures[:1]) == ["shortcut.1"]
+    assert remove_scatters(net, pictures[:1]) == ["shortcut.1"]
     torch.testing.assert_close(net(pictures), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -395,7 +395,7 @@ def test_where_zeros_cannot_be_put_the_scatter_stays_and_a_warning_says_why(case
     net, pictures = make().eval(), torch.randn(2, 3, 8, 8).double()
     before, expected = copy.deepcopy(net.state_dict()), net(pictures)
     with caplog.at_level(logging.WARNING):
-        assert fill_scatters(net, pictures[:1]) == []
+        assert remove_scatters(net, pictures[:1]) == []
     assert f"{'shortcut.' + str(len(net.shortcut) - 1)!r} keeps its scatter: " in caplog.text
     assert why in caplog.text
     assert net.state_dict().keys() == before.keys()
@@ -406,7 +406,7 @@ def test_where_zeros_cannot_be_put_the_scatter_stays_and_a_warning_says_why(case
 def test_a_network_that_does_not_run_is_left_alone():
     net, _ = narrowed("scales")
     with pytest.raises(ValueError, match="does not run on the example input"):
-        fill_scatters(net, torch.zeros(1, 4, 8, 8, dtype=torch.float64))
+        remove_scatters(net, torch.zeros(1, 4, 8, 8, dtype=torch.float64))
     assert scatters(net) == ["shortcut.1.scatter"]
 
 
@@ -424,5 +424,5 @@ def test_a_filled_resnet18_has_the_published_count_of_whole_projections():
     narrow(net, graph, {name: range(int(graph[name].size * 0.5)) for name in [*inner, *projections]})
     expected = COUNTS["resnet18"]["uniform"]["0.5"]
     assert cost(trace(net, picture)).macs == expected["masked_downsample"]
-    fill_scatters(net, picture)
+    remove_scatters(net, picture)
     assert cost(trace(net, picture)).macs == expected["full_downsample"]

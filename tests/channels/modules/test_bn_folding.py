@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning_lit.channels import Compactor
-from pruning_lit.channels.modules.merging import folded, merge
+from pruning_lit.channels.modules.bn_folding import fuse_conv_bn_compactor, merge
 from pruning_lit.phases import compactor as scripts_import_it_from
 from tests.channels.chance import randomise
 from tests.methods.resrep.resrep_golden import GOLDEN
@@ -65,7 +65,7 @@ def test_rows_just_below_and_just_above_the_threshold_are_told_apart():
 @pytest.mark.parametrize("case", NAMES)
 def test_batch_norm_becomes_part_of_the_convolution_as_in_the_release(case):
     conv, norm, _matrix = recorded_layers(case)
-    kernel, bias = folded(conv, norm)
+    kernel, bias = fuse_conv_bn_compactor(conv, norm)
     assert kernel.dtype == bias.dtype == torch.float64
     torch.testing.assert_close(kernel.float(), of(case, "fused_w"), **KERNELS)
     torch.testing.assert_close(bias, of(case, "fused_b").double(), **KERNELS)
@@ -166,7 +166,7 @@ def test_convolutions_of_any_dimension_are_folded_exactly(dims, convolution, nor
     norm = randomise(nn.Sequential(norm(6)))[0].double()
     compactor = compactor_of(torch.randn(6, 6, dtype=torch.float64))
     x = torch.randn(2, 3, *[7] * dims, dtype=torch.float64)
-    kernel, bias = folded(conv, norm, compactor.weight)
+    kernel, bias = fuse_conv_bn_compactor(conv, norm, compactor.weight)
     run = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
     torch.testing.assert_close(run(x, kernel, bias, stride=2, padding=1), compactor(norm(conv(x))), **EXACT)
 
@@ -194,7 +194,7 @@ def test_a_grouped_convolution_is_folded_with_its_norm_alone():
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(6, 6, 3, groups=3).double(), randomise(nn.Sequential(nn.BatchNorm2d(6)))[0].double()
     x = torch.randn(2, 6, 5, 5, dtype=torch.float64)
-    torch.testing.assert_close(F.conv2d(x, *folded(conv, norm), groups=3), norm(conv(x)), **EXACT)
+    torch.testing.assert_close(F.conv2d(x, *fuse_conv_bn_compactor(conv, norm), groups=3), norm(conv(x)), **EXACT)
 
 
 def test_half_precision_weights_are_summed_in_double():
@@ -203,7 +203,9 @@ def test_half_precision_weights_are_summed_in_double():
     merged = merge(*half)
     doubles = [layer.double() for layer in half]
     assert merged.weight.dtype == torch.bfloat16
-    assert torch.equal(merged.weight, folded(doubles[0], doubles[1], doubles[2].weight).kernel.to(torch.bfloat16))
+    assert torch.equal(
+        merged.weight, fuse_conv_bn_compactor(doubles[0], doubles[1], doubles[2].weight).kernel.to(torch.bfloat16)
+    )
 
 
 def test_a_grouped_convolution_with_a_compactor_is_refused():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pruning_lit.channels import Compactor, Seat, attach_compactors, compactors, insert_compactors
+from pruning_lit.channels import Compactor, Placement, attach_compactors, compactors, insert_compactors
 from pruning_lit.channels.modules.compactor import adopt_compactors, compacted, remove_compactors
 from pruning_lit.models import cifar_resnet
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
@@ -22,7 +22,7 @@ def net() -> nn.Module:
 
 
 @pytest.fixture
-def seats(net) -> list[Seat]:
+def placements(net) -> list[Placement]:
     """Of three inner layers and of three streams, which two or more layers make."""
     return seats_of(net, PICTURES[:1], "coupled")
 
@@ -72,66 +72,66 @@ def test_the_list_of_what_is_pulled_is_not_saved():
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_new_compactors_change_no_bit_of_what_a_network_computes(net, seats, training):
+def test_new_compactors_change_no_bit_of_what_a_network_computes(net, placements, training):
     wide = copy.deepcopy(net)
-    insert_compactors(wide, seats)
+    insert_compactors(wide, placements)
     assert torch.equal(wide.train(training)(PICTURES), net.train(training)(PICTURES))
 
 
-def test_new_compactors_change_no_bit_in_channels_last(net, seats):
+def test_new_compactors_change_no_bit_in_channels_last(net, placements):
     net, pictures = net.to(memory_format=torch.channels_last), PICTURES.to(memory_format=torch.channels_last)
     wide = copy.deepcopy(net)
-    insert_compactors(wide, seats)
+    insert_compactors(wide, placements)
     assert torch.equal(wide(pictures), net(pictures))
     inner = wide.bn1(wide.conv1(pictures))
     assert inner.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(wide.to(memory_format=torch.channels_last)(pictures), net(pictures))
 
 
-def test_names_in_the_state_dict_only_come_on_top(net, seats):
+def test_names_in_the_state_dict_only_come_on_top(net, placements):
     before = net.state_dict()
-    insert_compactors(net, seats)
+    insert_compactors(net, placements)
     after = net.state_dict()
-    sites = {site for seat in seats for site in seat.sites}
+    sites = {site for seat in placements for site in seat.sites}
     assert after.keys() - before.keys() == {f"{site}.compactor.{name}" for site in sites for name in ("weight", "mask")}
     assert [name for name in after if name in before] == list(before)
     assert all(after[name] is tensor or torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_a_compactor_is_of_the_kind_of_its_layer(net, seats):
-    insert_compactors(net.double(), seats)
+def test_a_compactor_is_of_the_kind_of_its_layer(net, placements):
+    insert_compactors(net.double(), placements)
     assert {each.weight.dtype for each in compactors(net).values()} == {torch.float64}
     with torch.device("meta"):
         other = cifar_resnet(8, stem="tied", shortcut="option_b")
-    insert_compactors(other, seats)
+    insert_compactors(other, placements)
     assert {each.weight.device.type for each in compactors(other).values()} == {"meta"}
 
 
-def test_inserting_twice_keeps_the_first(net, seats):
-    first = insert_compactors(net, seats)
+def test_inserting_twice_keeps_the_first(net, placements):
+    first = insert_compactors(net, placements)
     first["bn1"].weight.data.mul_(2)
-    second = insert_compactors(net, seats)
+    second = insert_compactors(net, placements)
     assert first.keys() == second.keys()
     assert all(second[site] is compactor for site, compactor in first.items())
-    assert hooks(net) == sum(len(seat.sites) for seat in seats)
+    assert hooks(net) == sum(len(seat.sites) for seat in placements)
     assert float(second["bn1"].norms().max()) == 2.0
 
 
-def test_the_layers_of_a_stream_share_one_compactor(net, seats):
-    stream = next(seat for seat in seats if "conv1" in seat.layers)
+def test_the_layers_of_a_stream_share_one_compactor(net, placements):
+    stream = next(seat for seat in placements if "conv1" in seat.layers)
     assert stream.sites == ("bn1", "layer1.0.bn2")
-    there = insert_compactors(net, seats)
+    there = insert_compactors(net, placements)
     assert net.bn1.compactor is net.layer1[0].bn2.compactor is there["bn1"]
-    assert len({id(each) for each in there.values()}) == len(seats) < sum(len(seat.sites) for seat in seats)
+    assert len({id(each) for each in there.values()}) == len(placements) < sum(len(seat.sites) for seat in placements)
     names = [name for name, _ in net.named_parameters() if "compactor" in name]
-    assert len(names) == len(seats)  # an optimizer sees each once
+    assert len(names) == len(placements)  # an optimizer sees each once
 
 
-def test_a_shared_compactor_learns_from_all_its_sites(net, seats):
-    insert_compactors(net, seats)
+def test_a_shared_compactor_learns_from_all_its_sites(net, placements):
+    insert_compactors(net, placements)
     gradients = []
-    for silent in (None, net.bn1, net.layer1[0].bn2):
-        hook = silent.register_forward_hook(lambda _m, _i, output: output.detach()) if silent else None
+    for zeroed in (None, net.bn1, net.layer1[0].bn2):
+        hook = zeroed.register_forward_hook(lambda _m, _i, output: output.detach()) if zeroed else None
         net.zero_grad()
         net(PICTURES).square().sum().backward()
         gradients.append(net.bn1.compactor.weight.grad.clone())
@@ -142,32 +142,32 @@ def test_a_shared_compactor_learns_from_all_its_sites(net, seats):
     assert not torch.allclose(gradients[0], gradients[2])
 
 
-def test_compactors_are_found_each_once_by_their_first_site(net, seats):
-    there = insert_compactors(net, seats)
+def test_compactors_are_found_each_once_by_their_first_site(net, placements):
+    there = insert_compactors(net, placements)
     found = compactors(net)
     assert all(found[site] is compactor for site, compactor in there.items())
-    assert len(found) == len(seats)
+    assert len(found) == len(placements)
     assert compactors(Compactor(3)).keys() == {""}
 
 
 def test_only_rows_of_channels_that_may_go_are_pulled(net):
-    seats = [Seat(("conv1",), ("bn1",), 16, {"some": [1, 2], "others": [5]})]
-    compactor = insert_compactors(net, seats)["bn1"]
+    placements = [Placement(("conv1",), ("bn1",), 16, {"some": [1, 2], "others": [5]})]
+    compactor = insert_compactors(net, placements)["bn1"]
     assert compactor.pulled.nonzero().flatten().tolist() == [1, 2, 5]
-    insert_compactors(net, [Seat(("conv1",), ("bn1",), 16, {"some": [7]})])
+    insert_compactors(net, [Placement(("conv1",), ("bn1",), 16, {"some": [7]})])
     assert compactor.pulled.nonzero().flatten().tolist() == [7]
 
 
-def test_seats_are_plain_data_and_back(seats):
-    for seat in seats:
+def test_seats_are_plain_data_and_back(placements):
+    for seat in placements:
         state = seat.state_dict()
-        again = Seat(**state)
+        again = Placement(**state)
         assert again.state_dict() == state
         assert all(isinstance(value, list | dict | int) for value in state.values())
 
 
-def test_a_copy_goes_through_its_own_compactors(net, seats):
-    insert_compactors(net, seats)
+def test_a_copy_goes_through_its_own_compactors(net, placements):
+    insert_compactors(net, placements)
     expected, other = net(PICTURES), copy.deepcopy(net)
     assert torch.equal(other(PICTURES), expected)
     other.bn1.compactor.weight.data.zero_()
@@ -177,20 +177,20 @@ def test_a_copy_goes_through_its_own_compactors(net, seats):
     assert hooks(other) == hooks(net)
 
 
-def test_torchs_conversion_to_synchronised_norms_loses_hooks_and_attaching_restores_them(net, seats):
-    wide, _ = half_dead(net, seats)
+def test_torchs_conversion_to_synchronised_norms_loses_hooks_and_attaching_restores_them(net, placements):
+    wide, _ = half_dead(net, placements)
     expected = wide(PICTURES)
     switched = nn.SyncBatchNorm.convert_sync_batchnorm(wide)
     assert hooks(switched) == 0
     attach_compactors(switched)
     attach_compactors(switched)  # once is enough, twice no harm
-    assert hooks(switched) == sum(len(seat.sites) for seat in seats)
+    assert hooks(switched) == sum(len(seat.sites) for seat in placements)
     assert torch.equal(switched(PICTURES), expected)
 
 
 @pytest.mark.parametrize("plugin", [SyncBatchNorm(), GpuSyncBatchNorm()], ids=lambda plugin: type(plugin).__name__)
-def test_compactors_stay_behind_norms_that_are_switched_over_and_back(net, seats, plugin):
-    wide, _ = half_dead(net, seats)
+def test_compactors_stay_behind_norms_that_are_switched_over_and_back(net, placements, plugin):
+    wide, _ = half_dead(net, placements)
     expected, names = wide(PICTURES), list(wide.state_dict())
     switched = plugin.apply(copy.deepcopy(wide))
     assert torch.equal(switched.eval()(PICTURES), expected)
@@ -201,9 +201,9 @@ def test_compactors_stay_behind_norms_that_are_switched_over_and_back(net, seats
     assert hooks(back) == hooks(wide)
 
 
-def test_removing_leaves_the_network_as_it_was(net, seats):
+def test_removing_leaves_the_network_as_it_was(net, placements):
     expected, names = net(PICTURES), list(net.state_dict())
-    wide, _ = half_dead(net, seats)
+    wide, _ = half_dead(net, placements)
     assert not torch.allclose(wide(PICTURES), expected)
     remove_compactors(wide)
     assert torch.equal(wide(PICTURES), expected)
@@ -211,10 +211,10 @@ def test_removing_leaves_the_network_as_it_was(net, seats):
     assert (compactors(wide), hooks(wide)) == ({}, 0)
 
 
-def test_other_hooks_stay_when_compactors_go(net, seats):
+def test_other_hooks_stay_when_compactors_go(net, placements):
     seen = []
     net.bn1.register_forward_hook(lambda _m, _i, output: seen.append(output))
-    insert_compactors(net, seats)
+    insert_compactors(net, placements)
     remove_compactors(net)
     net(PICTURES)
     assert len(seen) == 1
@@ -243,14 +243,14 @@ def test_children_of_that_name_that_are_none_are_left_alone():
 
 def test_a_bare_convolution_can_be_a_site():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    compactor = insert_compactors(net, [Seat(("0",), ("0",), 4, {"0": [0, 1, 2, 3]})])["0"]
+    compactor = insert_compactors(net, [Placement(("0",), ("0",), 4, {"0": [0, 1, 2, 3]})])["0"]
     compactor.weight.data[2] = 0
     assert net[0](torch.randn(1, 3, 4, 4))[:, 2].abs().max() == 0
 
 
-def test_adopted_compactors_are_those_that_a_state_has(net, seats):
-    wide, _ = half_dead(net, seats[:1])
+def test_adopted_compactors_are_those_that_a_state_has(net, placements):
+    wide, _ = half_dead(net, placements[:1])
     adopt_compactors(net, {f"net.{name}": tensor for name, tensor in wide.state_dict().items()}, prefix="net.")
-    assert compactors(net).keys() == {*seats[0].sites}  # not shared any more: each site has its own
+    assert compactors(net).keys() == {*placements[0].sites}  # not shared any more: each site has its own
     net.load_state_dict(wide.state_dict())
     assert torch.equal(net(PICTURES), wide(PICTURES))

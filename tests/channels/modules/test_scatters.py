@@ -26,7 +26,7 @@ from pruning_lit.channels import (
     verify,
     widen,
 )
-from pruning_lit.channels.tracing.operations import OperationStream
+from pruning_lit.channels.tracing.operations import OperationMode
 from pruning_lit.models import cifar_resnet, load_weights, preresnet, torchvision_model, vgg_bn
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from tests.channels.chance import random_kept, randomise
@@ -423,7 +423,7 @@ def test_every_channel_of_a_scatter_gets_the_gradient_of_the_places_where_it_arr
         assert torch.autograd.gradcheck(ChannelScatter(source), (layout.requires_grad_(),))
 
 
-class Counting(OperationStream):
+class Counting(OperationMode):
     def seen(self, index: int, operation: object, args: tuple, kwargs: dict, result: object) -> None:
         pass
 
@@ -460,10 +460,10 @@ def test_operations_keep_their_numbers_once_a_scatter_is_not_full():
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
     shapes: dict[str, list[tuple[int, ...]]] = {}
-    taps = [tap.operation for group in graph.groups for tap in group.taps if group.name not in kept]
+    feature_maps = [tap.operation for group in graph.groups for tap in group.feature_maps if group.name not in kept]
     for key, model in (("full", net), ("narrowed", narrowed), ("masked", masked)):
         seen = shapes.setdefault(key, [])
-        observe(model, (pictures,), {tap: lambda x, seen=seen: seen.append(tuple(x.shape)) for tap in taps})
+        observe(model, (pictures,), {tap: lambda x, seen=seen: seen.append(tuple(x.shape)) for tap in feature_maps})
     assert shapes["full"] == shapes["narrowed"] == shapes["masked"] != []
 
 

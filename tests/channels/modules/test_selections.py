@@ -301,9 +301,13 @@ def test_operations_keep_their_numbers_once_a_selection_is_not_full():
     narrowed = copy.deepcopy(net)
     narrow(narrowed, graph, of_selections(random_kept(graph, seed=0)))
     shapes: dict[str, list[tuple[int, ...]]] = {"full": [], "narrowed": []}
-    taps = [tap.operation for group in graph.groups for tap in group.taps if not group.name.endswith(".select")]
+    feature_maps = [
+        tap.operation for group in graph.groups for tap in group.feature_maps if not group.name.endswith(".select")
+    ]
     for key, model in (("full", net), ("narrowed", narrowed)):
-        observe(model, (pictures,), {tap: lambda x, key=key: shapes[key].append(tuple(x.shape)) for tap in taps})
+        observe(
+            model, (pictures,), {tap: lambda x, key=key: shapes[key].append(tuple(x.shape)) for tap in feature_maps}
+        )
     assert shapes["full"] == shapes["narrowed"] != []
 
 

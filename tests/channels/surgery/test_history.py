@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from pruning_lit.channels import Survivors, gone, narrow, trace
+from pruning_lit.channels import PruningHistory, gone, narrow, trace
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet
 from tests.channels.chance import random_kept, randomise
 
@@ -19,7 +19,7 @@ def test_the_rows_that_are_left_are_those_of_the_survivors(name, seed):
     first = randomise(copy.deepcopy(NETS[name]))
     net = copy.deepcopy(first)
     graph = trace(first, PICTURE)
-    survivors = Survivors(graph)
+    survivors = PruningHistory(graph)
     for cut in range(3):
         present = trace(net, PICTURE)
         kept = random_kept(present, seed=10 * seed + cut)
@@ -36,4 +36,4 @@ def test_the_rows_that_are_left_are_those_of_the_survivors(name, seed):
 
 
 def test_nothing_has_gone_where_nothing_was_cut():
-    assert Survivors(trace(NETS["resnet"], PICTURE)).kept == {}
+    assert PruningHistory(trace(NETS["resnet"], PICTURE)).kept == {}

@@ -59,7 +59,7 @@ def test_a_model_that_needs_data_is_rehearsed_with_data():
     net = NeedsData().eval()
     graph = trace(net, PICTURE)
     assert graph["first"].protected is None
-    assert not graph.course.on_meta
+    assert not graph.transcript.on_meta
     narrow(net, graph, {"first": [0, 3]})
     assert net(PICTURE).shape == (1, 4)
 

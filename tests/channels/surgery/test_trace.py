@@ -101,7 +101,7 @@ def test_a_tied_stem_and_the_first_stage_are_one_group():
     stream = graph["conv1"]
     assert stream.writers == ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2")
     assert stream.readers == ("layer1.0.conv1", "layer1.1.conv1", "layer1.2.conv1", "layer2.0.conv1")
-    assert len(stream.taps) == 4
+    assert len(stream.feature_maps) == 4
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are():
@@ -464,4 +464,4 @@ def test_the_trace_is_the_same_every_time():
     assert one.calls == other.calls
     for group, same in zip(one.groups, other.groups, strict=True):
         assert (group.name, group.size, where(group)) == (same.name, same.size, where(same))
-        assert [tap.operation for tap in group.taps] == [tap.operation for tap in same.taps]
+        assert [tap.operation for tap in group.feature_maps] == [tap.operation for tap in same.feature_maps]

@@ -11,7 +11,9 @@ def caught(net: nn.Module, pictures: torch.Tensor, name: str, size: int = 32) ->
     graph = trace(net, torch.zeros(1, 3, size, size))
     maps: dict[int, torch.Tensor] = {}
     observe(
-        net, (pictures,), {t.operation: lambda m, t=t: maps.update({t.operation: m.clone()}) for t in graph[name].taps}
+        net,
+        (pictures,),
+        {t.operation: lambda m, t=t: maps.update({t.operation: m.clone()}) for t in graph[name].feature_maps},
     )
     return [maps[operation] for operation in sorted(maps)]
 
@@ -62,7 +64,7 @@ def test_global_pooling_is_not_walked_through():
     listeners = {
         tap.operation: lambda maps, name=group.name: shapes.update({name: tuple(maps.shape[1:])})
         for group in graph.groups
-        for tap in group.taps
+        for tap in group.feature_maps
     }
     observe(net, (torch.zeros(1, 3, 32, 32),), listeners)
     assert shapes["features.conv1"] == (64, 32, 32)

@@ -17,7 +17,7 @@ from pruning_lit.criteria.redundancy_graph.decomposition import (
     Round,
     decompose,
     decomposition,
-    departures,
+    removal_thresholds,
     shares,
     similarity,
     survivors,
@@ -279,7 +279,10 @@ def test_relabelled_filters_give_the_relabelled_answer(layer, seed):
     relabelled = decompose(found[order][:, order], norms[order], THRESHOLD)
     assert sorted(order[relabelled].tolist()) == decompose(found, norms, THRESHOLD)
     torch.testing.assert_close(
-        departures(found[order][:, order], norms[order]), departures(found, norms)[order], rtol=0, atol=0
+        removal_thresholds(found[order][:, order], norms[order]),
+        removal_thresholds(found, norms)[order],
+        rtol=0,
+        atol=0,
     )
 
 
@@ -324,7 +327,7 @@ def test_of_each_pair_the_lesser_goes_when_the_threshold_falls_past_their_simila
     for one, other in pairs:  # the first has the lower index
         if expected[one] == expected[other] == -1:
             expected[other if norms[one] >= norms[other] else one] = found[one][other]
-    assert departures(*layer).tolist() == expected
+    assert removal_thresholds(*layer).tolist() == expected
 
 
 @many_examples
@@ -336,14 +339,14 @@ def test_departures_are_decompositions_of_who_is_left_at_every_similarity_that_o
         here = (expected == -1).nonzero().flatten().tolist()
         for position in {*here} - slow(graph_of(found, level).subgraph(here), norms):
             expected[position] = level
-    assert departures(found, norms).tolist() == expected.tolist()
+    assert removal_thresholds(found, norms).tolist() == expected.tolist()
 
 
 @many_examples
 @given(layer=layers())
 def test_who_has_not_departed_is_no_ones_neighbour_and_the_largest_norm_never_departs(layer):
     found, norms = layer
-    went = departures(found, norms)
+    went = removal_thresholds(found, norms)
     assert (went == -1).nonzero().flatten().tolist() == [norms.tolist().index(max(norms.tolist()))]
     for threshold in (0.25, 0.5, 0.75):
         left = (went < threshold).nonzero().flatten().tolist()

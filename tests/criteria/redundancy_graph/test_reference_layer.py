@@ -16,8 +16,8 @@ def traced(net: nn.Module, size: int = 32) -> ChannelGraph:
 def found(graph: ChannelGraph) -> dict[str, str | None]:
     """The layer that decides on each group; None where there is none."""
     uses = {group.name: decider(graph, group, {}) for group in graph.prunable}
-    assert all(len({maker.layer for maker in makers}) <= 1 for makers in uses.values())
-    return {name: makers[0].layer if makers else None for name, makers in uses.items()}
+    assert all(len({maker.layer for maker in producers}) <= 1 for producers in uses.values())
+    return {name: producers[0].layer if producers else None for name, producers in uses.items()}
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def section(**changes):
     return markdown(example(explored=[found(**changes).record])).partition(HEADING)[2].partition("\n## ")[0]
 
 
-def course(num_groups, num_stages, every=2):
+def transcript(num_groups, num_stages, every=2):
     """Of groups with 64 channels, 32 of which are active at first, and one less from stage to stage until 16 are."""
     names = [f"layer{number}.conv" for number in range(num_groups)]
     widths = [max(16, 32 - number) for number in range(num_stages + 1)]
@@ -130,7 +130,7 @@ def test_all_panels_have_one_axis_in_the_unit_of_the_stages(unit, label):
 
 
 def test_sixty_groups_and_the_stages_of_a_whole_imagenet_run_have_room(tmp_path):
-    figure = exploration_figure(course(60, 90))  # published for ResNet-50: 90 stages, 36 groups
+    figure = exploration_figure(transcript(60, 90))  # published for ResNet-50: 90 stages, 36 groups
     save(figure, tmp_path / "exploration.png")
     edges, shares, *_ = shown(figure)
     assert shares.shape == (60, 91)
@@ -142,7 +142,7 @@ def test_sixty_groups_and_the_stages_of_a_whole_imagenet_run_have_room(tmp_path)
 
 @pytest.mark.parametrize(("groups", "stages"), [(1, 1), (3, 40)])
 def test_short_runs_of_small_networks_are_drawn(groups, stages):
-    figure = exploration_figure(course(groups, stages))
+    figure = exploration_figure(transcript(groups, stages))
     image = figure_to_image(figure)
     assert shown(figure)[1].shape == (groups, stages + 1)
     assert num_pixels(image, KEPT) > 50

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruning_lit.channels import Seat, compactors, insert_compactors, trace
+from pruning_lit.channels import Placement, compactors, insert_compactors, trace
 from pruning_lit.methods.resrep import CompactorNorm
 from pruning_lit.methods.resrep.placement import Policy
 from tests.places import VECTORS
@@ -172,13 +172,13 @@ class Golden:
         )  # not strict: the counters of the batch norms are not recorded
         return net
 
-    def with_compactors(self, seats: Collection[Seat]) -> nn.Module:
+    def with_compactors(self, placements: Collection[Placement]) -> nn.Module:
         """The same with its compactors; those of further seats are left as they are put in."""
         net = self.build()
-        insert_compactors(net, seats)
+        insert_compactors(net, placements)
         missing, unexpected = net.load_state_dict(self.before, strict=False)
         assert unexpected == []
-        further = {site for seat in seats if tuple(seat.sites) not in self.sites for site in seat.sites}
+        further = {site for seat in placements if tuple(seat.sites) not in self.sites for site in seat.sites}
         assert {name.partition(".compactor.")[0] for name in missing if "num_batches" not in name} == further
         return net
 
@@ -188,10 +188,12 @@ class Golden:
         return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs)))
 
 
-def kept_by_length(net: nn.Module, seats: Collection[Seat], threshold: float = THRESHOLD) -> dict[str, list[int]]:
+def kept_by_length(
+    net: nn.Module, placements: Collection[Placement], threshold: float = THRESHOLD
+) -> dict[str, list[int]]:
     """By group the positions whose rows are at least so long."""
     there, kept = compactors(net), {}
-    for seat in seats:
+    for seat in placements:
         alive = there[seat.sites[0]].norms() >= threshold
         kept |= {name: alive[list(rows)].nonzero().flatten().tolist() for name, rows in seat.rows.items()}
     return kept
@@ -213,15 +215,15 @@ def with_statistics(net: nn.Module, seed: int = 0) -> nn.Module:
 
 def seats_of(
     net: nn.Module, picture: Tensor, policy: Policy = "internal_only", without: Collection[str] = ()
-) -> list[Seat]:
+) -> list[Placement]:
     """All seats of a network, but not those of these groups."""
     criterion, graph = CompactorNorm(policy), trace(net, picture)
-    graph = graph.protect(criterion.unjudged(net, graph))
-    return criterion.seats(net, graph, [group for group in graph.prunable if group.name not in without])
+    graph = graph.protect(criterion.unsupported(net, graph))
+    return criterion.placements(net, graph, [group for group in graph.prunable if group.name not in without])
 
 
 def half_dead(
-    net: nn.Module, seats: Collection[Seat], widths: Mapping[str, int] | None = None, seed: int = 0
+    net: nn.Module, placements: Collection[Placement], widths: Mapping[str, int] | None = None, seed: int = 0
 ) -> tuple[nn.Module, dict[str, list[int]]]:
     """A copy with random compactors, many of whose rows are zero.
 
@@ -235,8 +237,8 @@ def half_dead(
         The copy, and by group the positions of the rows that live.
     """
     net, random, kept = copy.deepcopy(net), torch.Generator().manual_seed(seed), {}
-    there = insert_compactors(net, seats)
-    for seat in seats:
+    there = insert_compactors(net, placements)
+    for seat in placements:
         weight = there[seat.sites[0]].weight.data
         weight.add_(0.1 * torch.randn(weight.shape, generator=random, dtype=torch.float64) / seat.width**0.5)
         for name, rows in seat.rows.items():

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pruning_lit.channels import (
     Cost,
-    Seat,
+    Placement,
     adopt,
     adopt_on_load,
     compactors,
@@ -28,8 +28,7 @@ from pruning_lit.channels import (
     verify,
 )
 from pruning_lit.channels.insertion.norm_inputs import own_norms
-from pruning_lit.channels.modules.bn_folding import Folded
-from pruning_lit.channels.modules.merging import folded
+from pruning_lit.channels.modules.bn_folding import FoldedBatchNorm, fuse_conv_bn_compactor
 from pruning_lit.methods.resrep.conversion import Conversion, Norms
 from pruning_lit.methods.resrep.placement import Policy
 from pruning_lit.models import cifar_densenet, cifar_resnet, mobilenet_v1, preresnet, torchvision_model, vgg_bn
@@ -51,11 +50,11 @@ LOGITS = {"rtol": 0, "atol": 1e-5}
 
 
 def converted(
-    net: nn.Module, seats: Collection[Seat], kept: Mapping[str, list[int]], norms: Norms, picture: Tensor
+    net: nn.Module, placements: Collection[Placement], kept: Mapping[str, list[int]], norms: Norms, picture: Tensor
 ) -> nn.Module:
     """A converted copy."""
     net = copy.deepcopy(net)
-    Conversion(list(seats), kept, norms).convert(net, picture)
+    Conversion(list(placements), kept, norms).convert(net, picture)
     return net
 
 
@@ -63,9 +62,9 @@ def require_exact(net: nn.Module, policy: Policy, norms: Norms, seed: int = 0, p
     """Half of the rows of all compactors die: in float64 nothing changes, and the MACs are as foretold."""
     pictures = (torch.randn(2, 3, 6, 6) if pictures is None else pictures).double()
     net = randomise(net).double()
-    seats = seats_of(net, pictures[:1], policy)
-    wide, kept = half_dead(net, seats, seed=seed)
-    narrow = converted(wide, seats, kept, norms, pictures[:1])
+    placements = seats_of(net, pictures[:1], policy)
+    wide, kept = half_dead(net, placements, seed=seed)
+    narrow = converted(wide, placements, kept, norms, pictures[:1])
     assert verify(narrow, wide, pictures) < 1e-9
     assert cost(trace(narrow, pictures)).macs == cost(trace(net, pictures), kept).macs
 
@@ -73,7 +72,7 @@ def require_exact(net: nn.Module, policy: Policy, norms: Norms, seed: int = 0, p
 # --- the release's networks ---
 
 
-def golden_seats(golden: Golden) -> list[Seat]:
+def golden_seats(golden: Golden) -> list[Placement]:
     policy: Policy = "coupled" if golden.name == "convert_residual_coupled" else "internal_only"
     return seats_of(golden.build(), golden.pictures[:1], policy)
 
@@ -103,9 +102,9 @@ def test_with_compactors_it_computes_what_the_release_computed(golden):
 
 
 def test_the_converted_network_has_the_tensors_and_logits_of_the_release(golden):
-    seats = golden_seats(golden)
-    net = golden.with_compactors(seats)
-    Conversion(seats, kept_by_length(net, seats), "fold_all").convert(net, golden.pictures[:1])
+    placements = golden_seats(golden)
+    net = golden.with_compactors(placements)
+    Conversion(placements, kept_by_length(net, placements), "fold_all").convert(net, golden.pictures[:1])
     state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(".folded")}
     assert state.keys() == golden.after.keys()
     for name, tensor in state.items():
@@ -116,46 +115,46 @@ def test_the_converted_network_has_the_tensors_and_logits_of_the_release(golden)
 def test_the_converted_network_has_the_widths_of_the_release(golden):
     if "deps_after" not in golden.arrays:
         pytest.skip("not recorded")
-    seats = golden_seats(golden)
-    net = golden.with_compactors(seats)
+    placements = golden_seats(golden)
+    net = golden.with_compactors(placements)
     widths = {name: len(tensor) for name, tensor in golden.after.items() if name.endswith("conv.weight")}
     assert sorted(widths.values()) == sorted(golden["deps_after"].tolist())
-    Conversion(seats, kept_by_length(net, seats)).convert(net, golden.pictures[:1])
+    Conversion(placements, kept_by_length(net, placements)).convert(net, golden.pictures[:1])
     convs = {f"{name}.weight": each for name, each in net.named_modules() if isinstance(each, nn.Conv2d)}
     assert {name: conv.out_channels for name, conv in convs.items()} == widths
 
 
 @pytest.mark.parametrize("norms", NORMS)
 def test_whatever_becomes_of_the_norms_the_logits_are_those_of_the_release(golden, norms):
-    seats = golden_seats(golden)
-    net = golden.with_compactors(seats)
-    Conversion(seats, kept_by_length(net, seats), norms).convert(net, golden.pictures[:1])
+    placements = golden_seats(golden)
+    net = golden.with_compactors(placements)
+    Conversion(placements, kept_by_length(net, placements), norms).convert(net, golden.pictures[:1])
     torch.testing.assert_close(net.double()(golden.pictures.double()), golden["logits_after"], **LOGITS)
 
 
 def test_behind_a_flattening_the_columns_of_a_channel_lie_side_by_side():
     golden = Golden("convert_flatten")
-    seats = golden_seats(golden)
-    net = golden.with_compactors(seats)
-    kept = kept_by_length(net, seats)
+    placements = golden_seats(golden)
+    net = golden.with_compactors(placements)
+    kept = kept_by_length(net, placements)
     assert kept == {"conv1.conv": golden["kept"].tolist()}
     columns = net.fc.weight.detach().clone()
-    Conversion(seats, kept).convert(net, golden.pictures[:1])
+    Conversion(placements, kept).convert(net, golden.pictures[:1])
     assert torch.equal(net.fc.weight, columns[:, golden["kept_fc_columns"]])
     assert not torch.allclose(net.fc.weight, golden["official_wrong_fc_weight"], atol=1e-3)
 
 
 def test_what_depthwise_layers_make_of_removed_channels_is_in_the_bias_of_the_next_layer():
     golden = Golden("convert_depthwise")
-    seats = golden_seats(golden)
-    net = golden.with_compactors(seats)
-    kept = kept_by_length(net, seats)
+    placements = golden_seats(golden)
+    net = golden.with_compactors(placements)
+    kept = kept_by_length(net, placements)
     norm = net.dw1.bn
     constants = (norm.bias - norm.running_mean * norm.weight / (norm.running_var + norm.eps).sqrt()).relu().detach()
     removed = sorted({*range(6)} - {*kept["conv1.conv"]})
     assert constants[removed].max() > 0.1  # there is something to compensate
-    pointwise = folded(net.pw1.conv, net.pw1.bn, net.pw1.bn.compactor.weight).kernel.flatten(1).float()
-    narrow = converted(net, seats, kept, "keep", golden.pictures[:1])
+    pointwise = fuse_conv_bn_compactor(net.pw1.conv, net.pw1.bn, net.pw1.bn.compactor.weight).kernel.flatten(1).float()
+    narrow = converted(net, placements, kept, "keep", golden.pictures[:1])
     added = pointwise[kept["pw1.conv"]][:, removed] @ constants[removed]
     torch.testing.assert_close(narrow.pw1.conv.bias.detach(), added)
     logits = narrow.double()(golden.pictures.double())
@@ -200,26 +199,26 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize("name", MARKED)
 def test_a_converted_network_computes_what_it_did_with_compactors(name, policy):
     net, picture = build(name)
-    seats = seats_of(net, picture, policy)
-    wide, kept = half_dead(net, seats)
+    placements = seats_of(net, picture, policy)
+    wide, kept = half_dead(net, placements)
     pictures = torch.randn(2, *picture.shape[1:])
     assert verify(wide, net, pictures) > 1e-3  # the compactors do something
     foretold = cost(trace(net, picture), kept)
     for norms in NORMS:
-        narrow = converted(wide, seats, kept, norms, picture)
+        narrow = converted(wide, placements, kept, norms, picture)
         assert verify(narrow, wide, pictures) <= 1e-5
         assert cost(trace(narrow, picture)).macs == foretold.macs
         assert not compactors(narrow)
 
 
 @pytest.fixture(scope="module")
-def resnet20() -> tuple[nn.Module, nn.Module, list[Seat], dict[str, list[int]]]:
+def resnet20() -> tuple[nn.Module, nn.Module, list[Placement], dict[str, list[int]]]:
     """With ordinary statistics: without compactors, with them, their seats, and what lives."""
     torch.manual_seed(0)
     net = with_statistics(cifar_resnet(20, stem="tied", shortcut="option_b"))
-    seats = seats_of(net, torch.zeros(1, 3, 32, 32), "coupled")
-    wide, kept = half_dead(net, seats)
-    return net, wide, seats, kept
+    placements = seats_of(net, torch.zeros(1, 3, 32, 32), "coupled")
+    wide, kept = half_dead(net, placements)
+    return net, wide, placements, kept
 
 
 PICTURE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -232,87 +231,89 @@ def fresh() -> nn.Module:
 
 
 def test_kept_norms_leave_the_network_the_layers_that_it_had(resnet20):
-    net, wide, seats, kept = resnet20
-    narrow = converted(wide, seats, kept, "keep", PICTURE)
+    net, wide, placements, kept = resnet20
+    narrow = converted(wide, placements, kept, "keep", PICTURE)
     assert list(narrow.state_dict()) == list(net.state_dict())
     assert cost(trace(narrow, PICTURE)) == cost(trace(net, PICTURE), kept)
 
 
 def test_folded_norms_are_those_in_front_of_compactors(resnet20):
     net, wide, _, _ = resnet20
-    seats = seats_of(net, PICTURE)  # internal_only
-    narrow = converted(wide, seats, {}, "fold", PICTURE)
-    gone = {name for name, module in narrow.named_modules() if isinstance(module, Folded)}
-    assert gone == {site for seat in seats for site in seat.sites}
+    placements = seats_of(net, PICTURE)  # internal_only
+    narrow = converted(wide, placements, {}, "fold", PICTURE)
+    gone = {name for name, module in narrow.named_modules() if isinstance(module, FoldedBatchNorm)}
+    assert gone == {site for seat in placements for site in seat.sites}
 
 
 def test_no_norm_behind_a_convolution_is_left_where_all_are_folded(resnet20):
-    _, wide, seats, kept = resnet20
-    narrow = converted(wide, seats, kept, "fold_all", PICTURE)
+    _, wide, placements, kept = resnet20
+    narrow = converted(wide, placements, kept, "fold_all", PICTURE)
     assert own_norms(narrow, PICTURE) == {}
     assert not any(isinstance(module, nn.BatchNorm2d) for module in narrow.modules())
     assert all(module.bias is not None for module in narrow.modules() if isinstance(module, nn.Conv2d))
 
 
 def test_a_group_that_is_not_named_stays_whole(resnet20):
-    net, wide, seats, kept = resnet20
-    (name,) = seats[0].rows
-    narrow = converted(wide, seats, {name: kept[name]}, "fold", PICTURE)
+    net, wide, placements, kept = resnet20
+    (name,) = placements[0].rows
+    narrow = converted(wide, placements, {name: kept[name]}, "fold", PICTURE)
     assert verify(narrow, wide, PICTURES) <= 1e-5
     assert cost(trace(narrow, PICTURE)).macs == cost(trace(net, PICTURE), {name: kept[name]}).macs
 
 
 def test_living_rows_that_are_not_kept_are_missing_afterwards(resnet20):
-    net, _, seats, kept = resnet20
+    net, _, placements, kept = resnet20
     wide, dead = copy.deepcopy(net), copy.deepcopy(net)
-    insert_compactors(wide, seats)
-    for seat in seats:
+    insert_compactors(wide, placements)
+    for seat in placements:
         compactor = insert_compactors(dead, [seat])[seat.sites[0]]
         gone = [row for name, rows in seat.rows.items() for at, row in enumerate(rows) if at not in kept[name]]
         compactor.weight.data[gone] = 0
-    narrow = converted(wide, seats, kept, "fold", PICTURE)
+    narrow = converted(wide, placements, kept, "fold", PICTURE)
     assert verify(narrow, wide, PICTURES) > 1e-2
     assert verify(narrow, dead, PICTURES) <= 1e-5
 
 
 def test_a_double_network_is_converted_to_rounding(resnet20):
-    _, wide, seats, kept = resnet20
+    _, wide, placements, kept = resnet20
     wide = copy.deepcopy(wide).double()
     for norms in NORMS:
-        narrow = converted(wide, seats, kept, norms, PICTURE)  # an example is of float32, whatever the network is of
+        narrow = converted(
+            wide, placements, kept, norms, PICTURE
+        )  # an example is of float32, whatever the network is of
         assert verify(narrow, wide, PICTURES.double()) < 1e-13
 
 
 def test_a_converted_network_trains(resnet20):
-    _, wide, seats, kept = resnet20
+    _, wide, placements, kept = resnet20
     for norms in NORMS:
-        narrow = converted(wide, seats, kept, norms, PICTURE).train()
+        narrow = converted(wide, placements, kept, norms, PICTURE).train()
         narrow(PICTURES).square().sum().backward()
         assert all(bool(p.grad.isfinite().all()) and bool(p.grad.abs().sum() > 0) for p in narrow.parameters())
 
 
 def test_a_network_in_training_mode_stays_in_it(resnet20):
-    _, wide, seats, kept = resnet20
-    narrow = converted(copy.deepcopy(wide).train(), seats, kept, "fold", PICTURE)
+    _, wide, placements, kept = resnet20
+    narrow = converted(copy.deepcopy(wide).train(), placements, kept, "fold", PICTURE)
     assert all(module.training for module in narrow.modules())
     assert verify(narrow, wide, PICTURES) <= 1e-5
 
 
 def test_a_conversion_is_plain_data_and_back(resnet20, tmp_path):
-    _, wide, seats, kept = resnet20
-    torch.save(Conversion(seats, kept, "keep").state_dict(), tmp_path / "conversion.pt")
+    _, wide, placements, kept = resnet20
+    torch.save(Conversion(placements, kept, "keep").state_dict(), tmp_path / "conversion.pt")
     conversion = Conversion.from_state(torch.load(tmp_path / "conversion.pt", weights_only=True))
     assert conversion.norms == "keep"
     narrow = copy.deepcopy(wide)
     conversion.convert(narrow, PICTURE)
-    expected = converted(wide, seats, kept, "keep", PICTURE).state_dict()
+    expected = converted(wide, placements, kept, "keep", PICTURE).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in narrow.state_dict().items())
 
 
 def test_another_word_for_norms_is_refused(resnet20):
-    _, _, seats, kept = resnet20
+    _, _, placements, kept = resnet20
     with pytest.raises(ValueError, match=r"norms must be one of \['fold', 'keep', 'fold_all'\], got 'merge'"):
-        Conversion(seats, kept, "merge")
+        Conversion(placements, kept, "merge")
 
 
 @pytest.mark.parametrize("norms", NORMS)
@@ -322,12 +323,12 @@ def test_channels_that_leave_something_where_zeros_are_padded_stay_rather_than_b
         nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, groups=4), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1)
     ).eval()
     net[2].bias.data.fill_(1.0)  # what the last layer reads in the place of a removed channel, but not in its border
-    seats, kept = [Seat(("0",), ("1",), 4, {"0": range(4)})], {"0": [1, 2]}
+    placements, kept = [Placement(("0",), ("1",), 4, {"0": range(4)})], {"0": [1, 2]}
     wide = copy.deepcopy(net)
-    insert_compactors(wide, seats)["1"].weight.data[[0, 3]] = 0
+    insert_compactors(wide, placements)["1"].weight.data[[0, 3]] = 0
     picture = torch.randn(1, 3, 6, 6)
     narrow = copy.deepcopy(wide)
-    really = Conversion(seats, kept, norms).convert(narrow, picture)
+    really = Conversion(placements, kept, norms).convert(narrow, picture)
     assert verify(narrow, wide, picture) < 1e-6
     assert really == {"0": [0, 1, 2, 3]}
 
@@ -391,8 +392,8 @@ def test_a_norm_without_scale_and_shift_carries_the_bias_in_its_mean():
 
 @pytest.mark.parametrize("norms", NORMS)
 def test_a_converted_network_comes_back_from_its_file_alone(resnet20, norms, tmp_path):
-    _, wide, seats, kept = resnet20
-    narrow = converted(wide, seats, kept, norms, PICTURE)
+    _, wide, placements, kept = resnet20
+    narrow = converted(wide, placements, kept, norms, PICTURE)
     save(narrow, tmp_path / "net.safetensors", RESNET20)
     back = load(tmp_path / "net.safetensors")
     assert torch.equal(back(PICTURES), narrow(PICTURES))
@@ -402,9 +403,9 @@ def test_a_converted_network_comes_back_from_its_file_alone(resnet20, norms, tmp
 def test_biases_that_took_up_constants_come_back_from_a_file(tmp_path):
     torch.manual_seed(0)
     net, picture = with_statistics(mobilenet_v1(10)), torch.randn(1, 3, 64, 64)
-    seats = seats_of(net, picture)
-    wide, kept = half_dead(net, seats)
-    narrow = converted(wide, seats, kept, "keep", picture)
+    placements = seats_of(net, picture)
+    wide, kept = half_dead(net, placements)
+    narrow = converted(wide, placements, kept, "keep", picture)
     assert any(module.bias is not None for module in narrow.modules() if isinstance(module, nn.Conv2d))
     arch = {"_target_": "pruning_lit.models.mobilenet_v1", "num_classes": 10}
     save(narrow, tmp_path / "net.safetensors", arch)
@@ -420,8 +421,8 @@ def test_a_network_with_compactors_comes_back_from_its_file_alone(resnet20, whic
 
 
 def test_a_file_in_which_a_norm_is_missing_without_the_mark_is_refused(resnet20, tmp_path):
-    _, wide, seats, kept = resnet20
-    save(converted(wide, seats, kept, "fold", PICTURE), tmp_path / "net.safetensors", RESNET20)
+    _, wide, placements, kept = resnet20
+    save(converted(wide, placements, kept, "fold", PICTURE), tmp_path / "net.safetensors", RESNET20)
     with safe_open(tmp_path / "net.safetensors", framework="pt") as file:
         header, names = file.metadata(), list(file.keys())
         tensors = {name: file.get_tensor(name) for name in names if name != "layer1.0.bn1.folded"}
@@ -440,18 +441,18 @@ def test_a_fresh_network_adopts_compactors(resnet20):
 
 
 def test_adopted_compactors_of_a_stream_can_be_converted(resnet20):
-    _, wide, seats, kept = resnet20
+    _, wide, placements, kept = resnet20
     other = fresh()
     adopt(other, wide.state_dict())
     other.load_state_dict(wide.state_dict())
-    expected = converted(wide, seats, kept, "fold", PICTURE)
-    assert torch.equal(converted(other, seats, kept, "fold", PICTURE)(PICTURES), expected(PICTURES))
+    expected = converted(wide, placements, kept, "fold", PICTURE)
+    assert torch.equal(converted(other, placements, kept, "fold", PICTURE)(PICTURES), expected(PICTURES))
 
 
 @pytest.mark.parametrize("norms", NORMS)
 def test_a_fresh_network_adopts_what_was_converted(resnet20, norms):
-    _, wide, seats, kept = resnet20
-    narrow, other = converted(wide, seats, kept, norms, PICTURE), fresh()
+    _, wide, placements, kept = resnet20
+    narrow, other = converted(wide, placements, kept, norms, PICTURE), fresh()
     adopt(other, narrow.state_dict())
     other.load_state_dict(narrow.state_dict())
     assert torch.equal(other(PICTURES), narrow(PICTURES))
@@ -467,8 +468,8 @@ def test_a_network_with_compactors_adopts_its_own_state(resnet20):
 
 
 def test_a_network_inside_a_larger_module_adopts_both(resnet20):
-    _, wide, seats, kept = resnet20
-    for net in (wide, converted(wide, seats, kept, "fold", PICTURE)):
+    _, wide, placements, kept = resnet20
+    for net in (wide, converted(wide, placements, kept, "fold", PICTURE)):
         holder = nn.ModuleDict({"net": fresh()})
         adopt_on_load(holder["net"])
         holder.load_state_dict({f"net.{name}": tensor for name, tensor in net.state_dict().items()})
@@ -487,30 +488,30 @@ def counted(net: nn.Module, side: int) -> Cost:
 
 
 @pytest.fixture(scope="module")
-def resnet56() -> tuple[nn.Module, list[Seat]]:
+def resnet56() -> tuple[nn.Module, list[Placement]]:
     net = with_statistics(cifar_resnet(56, stem="tied", shortcut="option_b"))
     return net, seats_of(net, PICTURE)
 
 
 @pytest.fixture(scope="module")
-def resnet50() -> tuple[nn.Module, list[Seat]]:
+def resnet50() -> tuple[nn.Module, list[Placement]]:
     """Its stem stays whole, as in the release."""
     net = with_statistics(torchvision_model("resnet50"))
     return net, seats_of(net, torch.zeros(1, 3, 64, 64), without=["conv1"])
 
 
 def test_resnet56_with_compactors_has_the_counts_of_the_release(resnet56):
-    net, seats = resnet56
+    net, placements = resnet56
     assert counted(net, 32) == Cost(macs=125_747_840, params=855_770)
-    wide, _ = half_dead(net, seats)
+    wide, _ = half_dead(net, placements)
     assert len(compactors(wide)) == 27
     assert counted(wide, 32) == Cost(macs=132_825_728, params=904_154)
 
 
 def test_resnet50_with_compactors_has_the_counts_of_the_release(resnet50):
-    net, seats = resnet50
+    net, placements = resnet50
     assert counted(net, 224) == Cost(macs=4_089_184_256, params=25_557_032)
-    wide, _ = half_dead(net, seats)
+    wide, _ = half_dead(net, placements)
     assert len(compactors(wide)) == 32
     assert counted(wide, 224) == Cost(macs=4_615_831_552, params=28_071_976)
     # beside the parameters the masks (7,552), means and variances (53,120) and counters of batches (53), as printed in
@@ -520,11 +521,11 @@ def test_resnet50_with_compactors_has_the_counts_of_the_release(resnet50):
 
 @pytest.mark.parametrize(("name", "side", "params"), [("resnet56", 32, 853_642), ("resnet50", 224, 25_530_472)])
 def test_without_its_norms_and_with_all_channels_it_has_the_counts_of_the_release(name, side, params, request):
-    net, seats = request.getfixturevalue(name)
+    net, placements = request.getfixturevalue(name)
     wide = copy.deepcopy(net)
-    insert_compactors(wide, seats)
+    insert_compactors(wide, placements)
     picture = torch.randn(1, 3, min(side, 64), min(side, 64))
-    narrow = converted(wide, seats, {}, "fold_all", picture)
+    narrow = converted(wide, placements, {}, "fold_all", picture)
     assert counted(narrow, side) == Cost(counted(net, side).macs, params)
     assert verify(narrow, net, picture) <= 1e-5
 
@@ -534,36 +535,38 @@ RECORDED = json.loads((GOLDEN / "flops.json").read_text())
 
 @pytest.mark.parametrize("entry", RECORDED["resnet56_cifar"], ids=lambda entry: entry["tag"])
 def test_a_converted_resnet56_has_the_counts_of_its_widths(entry, resnet56):
-    net, seats = resnet56
+    net, placements = resnet56
     # in the order in which the release builds layers: a projection before the block beside it
     convs = ["conv1"]
     for stage in (1, 2, 3):
         convs += [f"layer{stage}.0.shortcut.conv"] if stage > 1 else []
         convs += [f"layer{stage}.{block}.conv{number}" for block in range(9) for number in (1, 2)]
     widths = dict(zip(convs, entry["widths"], strict=True))
-    narrow = pruned_to(widths, net, seats, "keep", PICTURE)
+    narrow = pruned_to(widths, net, placements, "keep", PICTURE)
     assert counted(narrow, 32) == Cost(entry["macs"], entry["params_with_bn"])
     assert {name: narrow.get_submodule(name).out_channels for name in convs} == widths
 
 
 @pytest.mark.parametrize(("norms", "params"), [("keep", 16_557_403), ("fold_all", 16_534_085)])
 def test_resnet50_pruned_to_the_widths_of_the_log_has_its_counts(norms, params, resnet50):
-    net, seats = resnet50
+    net, placements = resnet50
     (entry,) = (each for each in RECORDED["resnet50"] if "released" in each["tag"])
     convs = ["conv1"]
     for stage, blocks in enumerate((3, 4, 6, 3), start=1):
         convs += [f"layer{stage}.0.downsample.0"]
         convs += [f"layer{stage}.{block}.conv{number}" for block in range(blocks) for number in (1, 2, 3)]
     widths = dict(zip(convs, entry["widths"], strict=True))
-    narrow = pruned_to(widths, net, seats, norms, torch.randn(1, 3, 64, 64))
+    narrow = pruned_to(widths, net, placements, norms, torch.randn(1, 3, 64, 64))
     assert {name: narrow.get_submodule(name).out_channels for name in convs} == widths
     assert counted(narrow, 224) == Cost(macs=1_858_866_887, params=params)
 
 
-def pruned_to(widths: Mapping[str, int], net: nn.Module, seats: list[Seat], norms: Norms, picture: Tensor) -> nn.Module:
+def pruned_to(
+    widths: Mapping[str, int], net: nn.Module, placements: list[Placement], norms: Norms, picture: Tensor
+) -> nn.Module:
     """Converted, and verified, with so many living rows in every compactor."""
-    wide, kept = half_dead(net, seats, widths)
-    narrow = converted(wide, seats, kept, norms, picture)
+    wide, kept = half_dead(net, placements, widths)
+    narrow = converted(wide, placements, kept, norms, picture)
     assert verify(narrow, wide, torch.randn(2, *picture.shape[1:])) <= 1e-5
     return narrow
 

@@ -22,7 +22,7 @@ NO_PICTURES = None  # rows are looked at, not maps
 
 
 def reasons_of(net: nn.Module, policy: Policy = "internal_only", picture: Tensor = SMALL) -> dict[str, str]:
-    return CompactorNorm(policy).unjudged(net, trace(net, picture))
+    return CompactorNorm(policy).unsupported(net, trace(net, picture))
 
 
 def layers_of(net: nn.Module, policy: Policy = "internal_only", picture: Tensor = SMALL, without=()) -> list[list[str]]:
@@ -202,13 +202,13 @@ def test_small_groups_are_judged_like_large_ones(width, seed):
 def resnet() -> tuple[nn.Module, ChannelGraph, CompactorNorm]:
     net = cifar_resnet(8, stem="tied", shortcut="option_b")
     criterion, graph = CompactorNorm("coupled"), trace(net, SMALL)
-    return net, graph.protect(criterion.unjudged(net, graph)), criterion
+    return net, graph.protect(criterion.unsupported(net, graph)), criterion
 
 
 def test_scores_are_the_lengths_of_rows(resnet):
     net, graph, criterion = resnet
     groups = list(graph.prunable)
-    wide, _ = half_dead(net, criterion.seats(net, graph, groups))
+    wide, _ = half_dead(net, criterion.placements(net, graph, groups))
     scores = criterion.scores(wide, graph, groups, NO_PICTURES)
     assert list(scores) == [group.name for group in groups]
     expected = torch.linalg.vector_norm(wide.bn1.compactor.weight.detach().double(), dim=1)
@@ -220,7 +220,7 @@ def test_scores_are_the_lengths_of_rows(resnet):
 def test_scores_can_be_asked_for_some_groups_alone(resnet):
     net, graph, criterion = resnet
     groups = [graph["layer1.0.conv1"], graph["conv1"]]
-    insert_compactors(net, criterion.seats(net, graph, groups))
+    insert_compactors(net, criterion.placements(net, graph, groups))
     assert len(compactors(net)) == 2
     assert list(criterion.scores(net, graph, groups, NO_PICTURES)) == ["layer1.0.conv1", "conv1"]
 
@@ -228,7 +228,7 @@ def test_scores_can_be_asked_for_some_groups_alone(resnet):
 def test_rows_of_groups_that_have_to_stay_belong_to_no_one(resnet):
     net, graph, criterion = resnet
     rest = [group for group in graph.prunable if group.name != "conv1"]
-    assert "conv1" not in {layer for seat in criterion.seats(net, graph, rest) for layer in seat.layers}
+    assert "conv1" not in {layer for seat in criterion.placements(net, graph, rest) for layer in seat.layers}
 
 
 def test_rows_of_channels_that_have_to_stay_are_in_no_group_and_not_pulled():
@@ -243,7 +243,7 @@ def test_looking_for_seats_changes_neither_the_network_nor_chance(resnet):
     net, graph, _ = resnet
     net.train()
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
-    CompactorNorm("coupled").unjudged(net, graph)
+    CompactorNorm("coupled").unsupported(net, graph)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(module.training for module in net.modules())
@@ -252,14 +252,14 @@ def test_looking_for_seats_changes_neither_the_network_nor_chance(resnet):
 
 
 def test_seats_are_the_same_whatever_the_weights():
-    seats = []
+    placements = []
     for seed in range(3):
         torch.manual_seed(seed)
         net = cifar_resnet(8, stem="tied", shortcut="option_a")
         if seed == 2:
             nn.init.zeros_(net.layer1[0].conv1.weight)
-        seats.append((seats_of(net, SMALL, "coupled"), reasons_of(net, "coupled")))
-    assert seats[0] == seats[1] == seats[2]
+        placements.append((seats_of(net, SMALL, "coupled"), reasons_of(net, "coupled")))
+    assert placements[0] == placements[1] == placements[2]
 
 
 def test_one_criterion_tells_networks_apart():
@@ -267,8 +267,8 @@ def test_one_criterion_tells_networks_apart():
     for depth in (8, 14, 8):
         net = cifar_resnet(depth, stem="tied", shortcut="option_b")
         graph = trace(net, SMALL)
-        graph = graph.protect(criterion.unjudged(net, graph))
-        assert len(criterion.seats(net, graph, list(graph.prunable))) == (depth - 2) // 2
+        graph = graph.protect(criterion.unsupported(net, graph))
+        assert len(criterion.placements(net, graph, list(graph.prunable))) == (depth - 2) // 2
 
 
 def test_rows_are_of_one_unit():
@@ -296,11 +296,11 @@ def test_an_unknown_policy_is_refused():
 def test_whatever_people_build_is_converted_exactly_where_it_gets_compactors(construction, policy):
     torch.manual_seed(0)
     net, pictures = randomise(construction()).double(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    seats = seats_of(net, pictures[:1], policy)
-    if not seats:
+    placements = seats_of(net, pictures[:1], policy)
+    if not placements:
         pytest.skip("it gets none")
-    wide, kept = half_dead(net, seats)
+    wide, kept = half_dead(net, placements)
     for norms in get_args(Norms):
         narrow = copy.deepcopy(wide)
-        Conversion(seats, kept, norms).convert(narrow, pictures[:1])
+        Conversion(placements, kept, norms).convert(narrow, pictures[:1])
         assert verify(narrow, wide, pictures) < 1e-9

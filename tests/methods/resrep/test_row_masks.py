@@ -40,16 +40,18 @@ def forgetting(
     torch.manual_seed(0)
     net, criterion, sparsity = Net().eval(), CompactorNorm(), Macs(reduction, **limits)
     graph = Population(criterion, sparsity).graph(net, EXAMPLE)
-    seats = criterion.seats(net, graph, sparsity.population(graph))
-    insert_compactors(net, seats)
-    module = SimpleNamespace(net=net, graph=graph, seats=seats, criterion=criterion, sparsity=sparsity, pull=1e-4)
+    placements = criterion.placements(net, graph, sparsity.population(graph))
+    insert_compactors(net, placements)
+    module = SimpleNamespace(
+        net=net, graph=graph, placements=placements, criterion=criterion, sparsity=sparsity, pull=1e-4
+    )
     set_lengths(module, lengths)
     write_masks(module, {"conv1": [], "conv2": []} | (listed or {}))
     return module
 
 
 def set_lengths(module: Forgetting, lengths: dict[str, list[float]]) -> None:
-    for seat in module.seats:
+    for seat in module.placements:
         (name,) = seat.rows
         compactors(module.net)[seat.sites[0]].weight.data = torch.diag(torch.tensor(lengths[name]))
 

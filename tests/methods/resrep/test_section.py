@@ -55,7 +55,7 @@ def with_rows(*changes):
     return [row | change for row, change in zip(ROWS, changes, strict=True)]
 
 
-def course(num_layers, num_updates, every=200):
+def transcript(num_layers, num_updates, every=200):
     """Of layers with 64 rows, each of which loses one in every update until a half is left."""
     names = [f"layer{number}.conv" for number in range(num_layers)]
     left = [max(32, 63 - update) for update in range(num_updates)]
@@ -132,7 +132,7 @@ def test_colours_go_from_no_rows_to_all_of_them():
 
 
 def test_sixty_layers_and_the_updates_of_a_whole_imagenet_run_have_room(tmp_path):
-    figure = compaction_figure(course(60, 4400))  # published for ResNet-50: 4378 updates, 32 layers
+    figure = compaction_figure(transcript(60, 4400))  # published for ResNet-50: 4378 updates, 32 layers
     save(figure, tmp_path / "compaction.png")
     edges, shares, _ = shown(figure)
     assert shares.shape == (60, 4401)
@@ -144,7 +144,7 @@ def test_sixty_layers_and_the_updates_of_a_whole_imagenet_run_have_room(tmp_path
 
 @pytest.mark.parametrize(("layers", "updates"), [(1, 0), (1, 1), (2, 5), (3, 40)])
 def test_short_runs_of_small_networks_are_drawn(layers, updates):
-    figure = compaction_figure(course(layers, updates, every=3))
+    figure = compaction_figure(transcript(layers, updates, every=3))
     image = figure_to_image(figure)
     edges, shares, _ = shown(figure)
     assert shares.shape == (layers, updates + 1)

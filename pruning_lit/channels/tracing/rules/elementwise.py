@@ -59,7 +59,7 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     shadows = _shadows(tracer, operands, result.ndim)
     if not shadows:
         return None
-    silent = _is_silent(tracer, operation, args, kwargs, operands)
+    zeroed = _is_silent(tracer, operation, args, kwargs, operands)
     shadows = {i: shadow.expand(result.shape) for i, shadow in shadows.items()}
     merged, *rest = shadows.values()
     for shadow in rest:
@@ -68,8 +68,8 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
         for j, other in enumerate(operands):
             if j not in shadows and _differs_where(tracer, shadow, other):
                 tracer.freeze_identities(shadow, "it meets, element by element, a tensor whose width is fixed")
-    tracer.place(result, merged, silent)
-    return Role.PASSES
+    tracer.place(result, merged, zeroed)
+    return Role.FORWARDS
 
 
 def _shadows(tracer: Tracer, operands: list[Tensor], ndim: int) -> dict[int, Tensor]:
@@ -131,7 +131,7 @@ def _differs_where(tracer: Tracer, shadow: Tensor, other: Tensor) -> bool:
 def _is_silent(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, operands: list[Tensor]) -> bool:
     """Whether a removed channel, zero in what comes in, is zero in what goes out."""
     name = operation._schema.name.rpartition("::")[2].removesuffix("_")
-    quiet = [tracer.is_silent(tensor) for tensor in operands]
+    quiet = [tracer.is_zero_when_pruned(tensor) for tensor in operands]
     if name in TIMES:
         return any(quiet)
     if name in KEEPS_ZERO or name in ("div", "divide"):
@@ -157,17 +157,17 @@ def gated(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resul
         return None
     value, gate = shadow.chunk(2, given["dim"])
     tracer.identities.tie(value, gate)
-    tracer.place(result, value, tracer.is_silent(x))
-    return Role.PASSES
+    tracer.place(result, value, tracer.is_zero_when_pruned(x))
+    return Role.FORWARDS
 
 
 def same(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """A copy, or the same values in another memory layout or type."""
     shadow = tracer.shadow(args[0])
     if shadow is not None:
-        tracer.place(result, shadow, tracer.is_silent(args[0]))
+        tracer.place(result, shadow, tracer.is_zero_when_pruned(args[0]))
     tracer.stored.stands_for(result, args[0])
-    return Role.PASSES
+    return Role.FORWARDS
 
 
 def like(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -183,7 +183,7 @@ def filled(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resu
     shadow = tracer.shadow(args[0])
     if shadow is not None:
         tracer.place(result, shadow, len(args) < 2 or (isinstance(args[1], int | float) and args[1] == 0))
-    return Role.PASSES
+    return Role.FORWARDS
 
 
 def written(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:

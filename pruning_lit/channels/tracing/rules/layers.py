@@ -79,9 +79,9 @@ def make(
     tracer.readers[view.name, _dim(view, dims.into)] = tracer.writers[view.name, _dim(view, dims.out)] = name
     if bias is not None:
         tie_parameter(tracer, bias, rows)
-    tracer.set_channels(result, rows, dims.channel, silent=True)
+    tracer.set_channels(result, rows, dims.channel, zeroed=True)
     tracer.called(view.name, positions, strided)
-    return Role.MAKES
+    return Role.PRODUCES
 
 
 def _computed(tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Role | None:
@@ -137,9 +137,9 @@ def _grouped(
     tracer.writers[slot] = tracer.readers[slot] = name
     if bias is not None:
         tie_parameter(tracer, bias, made)
-    tracer.set_channels(result, made, silent=True)
+    tracer.set_channels(result, made, zeroed=True)
     tracer.called(view.name, spatial, strided)
-    return Role.MAKES
+    return Role.PRODUCES
 
 
 def tie_parameter(tracer: Tracer, parameter: Tensor, identities: Tensor) -> None:

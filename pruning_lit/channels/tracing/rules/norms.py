@@ -17,8 +17,8 @@ def channel_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict
         if given.get(key) is not None:
             tie_parameter(tracer, given[key], channels)
     own_mean = operation._schema.name == "aten::instance_norm" and given.get("use_input_stats", True)
-    tracer.set_channels(result, channels, silent=affine or (own_mean and tracer.is_silent(given["input"])))
-    return Role.PASSES
+    tracer.set_channels(result, channels, zeroed=affine or (own_mean and tracer.is_zero_when_pruned(given["input"])))
+    return Role.FORWARDS
 
 
 def group_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -30,7 +30,7 @@ def group_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, 
         return None
     if tracer.decide(num_groups == 1 and len(channels) > 1):
         tracer.freeze(x, "group_norm with one group normalises over all channels")
-        return Role.PASSES
+        return Role.FORWARDS
     tracer.note(len(channels) // num_groups)
     parts = channels.view(num_groups, -1)
     tracer.identities.tie(parts[:, :-1], parts[:, 1:])
@@ -38,8 +38,8 @@ def group_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, 
     for key in ("weight", "bias"):
         if given[key] is not None:
             tie_parameter(tracer, given[key], channels)
-    tracer.set_channels(result, channels, silent=given["weight"] is not None or tracer.is_silent(x))
-    return Role.PASSES
+    tracer.set_channels(result, channels, zeroed=given["weight"] is not None or tracer.is_zero_when_pruned(x))
+    return Role.FORWARDS
 
 
 def layer_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -51,6 +51,6 @@ def layer_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, 
         return None
     if any(tracer.varies(shadow, dim) for dim in range(-len(given["normalized_shape"]), 0)):
         tracer.freeze(x, "layer_norm normalises over all channels")
-        return Role.PASSES
+        return Role.FORWARDS
     tracer.place(result, shadow)
-    return Role.PASSES
+    return Role.FORWARDS

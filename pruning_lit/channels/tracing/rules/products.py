@@ -36,7 +36,7 @@ def sum_and_product(tracer: Tracer, operation: Operation, args: tuple, kwargs: d
         return role
     tracer.freeze(added, "it is added to a matrix product")
     role = product(tracer, operation, args[1:], {}, result)
-    tracer.silent.discard(result)
+    tracer.zeroed.discard(result)
     return role
 
 
@@ -87,7 +87,9 @@ def _einsum_of_activations(
         return None
     for tensor, shadow, each in zip(operands, shadows, letters, strict=True):
         if shadow is not None:
-            tracer.place(result, _relettered(shadow, each, output).expand(result.shape), tracer.is_silent(tensor))
+            tracer.place(
+                result, _relettered(shadow, each, output).expand(result.shape), tracer.is_zero_when_pruned(tensor)
+            )
     return None
 
 
@@ -116,7 +118,7 @@ def attention(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     if tracer.varies(shadow, -2) or (query.shape[:-2] != value.shape[:-2]):
         tracer.freeze(value, "attention mixes its tokens")
         return None
-    tracer.place(result, shadow.narrow(-2, 0, 1).expand(result.shape), tracer.is_silent(value))
+    tracer.place(result, shadow.narrow(-2, 0, 1).expand(result.shape), tracer.is_zero_when_pruned(value))
     return None
 
 
@@ -132,9 +134,9 @@ def _contraction(tracer: Tracer, one: Tensor, other: Tensor, result: Tensor) -> 
             tracer.freeze(tensor, "two sets of channels meet in a matrix product")
         return None
     if left is not None:
-        tracer.place(result, left.narrow(-1, 0, 1).expand(result.shape), tracer.is_silent(one))
+        tracer.place(result, left.narrow(-1, 0, 1).expand(result.shape), tracer.is_zero_when_pruned(one))
     if right is not None:
-        tracer.place(result, right.narrow(-2, 0, 1).expand(result.shape), tracer.is_silent(other))
+        tracer.place(result, right.narrow(-2, 0, 1).expand(result.shape), tracer.is_zero_when_pruned(other))
     return None
 
 
@@ -146,7 +148,7 @@ def _sum_of_products(tracer: Tracer, operands: list[Tensor], dims: tuple[int, in
     )
     if first is None or second is None or bool(((first < 0) | (second < 0)).any()):
         reason = "a product sums over it against numbers of fixed width"
-    elif not any(tracer.is_silent(tensor) for tensor in operands):
+    elif not any(tracer.is_zero_when_pruned(tensor) for tensor in operands):
         reason = "a product sums over it, and it is not zero once it is removed"
     else:
         tracer.identities.tie(first, second)

@@ -25,10 +25,10 @@ def pooling(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     channels = tracer.channels(x, channel_dim)
     outputs = tensors_in(result)
     for output in outputs:
-        tracer.set_channels(output, channels, channel_dim, tracer.is_silent(x))
+        tracer.set_channels(output, channels, channel_dim, tracer.is_zero_when_pruned(x))
     # A single pixel left of a larger map is a summary of it, not the map that a criterion wants to see.
     is_global = outputs[0].shape[2:].numel() == 1 and x.shape[2:].numel() > 1
-    return None if is_global else Role.PASSES
+    return None if is_global else Role.FORWARDS
 
 
 def _channel_dim(operation: Operation, x: Tensor) -> int:
@@ -53,9 +53,9 @@ def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     dims = _dims(given.get("dim"), x.ndim)
     mixed = [dim for dim in dims if tracer.varies(shadow, dim)]
     beside = [dim for dim in range(x.ndim) if dim not in dims and tracer.varies(shadow, dim)]
-    silent = tracer.is_silent(x) and operation._schema.name != "aten::logsumexp"
+    zeroed = tracer.is_zero_when_pruned(x) and operation._schema.name != "aten::logsumexp"
     if mixed and not beside:
-        if not (operation._schema.name in ADDS_NOTHING and silent and given.get("ord", 2) == 2):
+        if not (operation._schema.name in ADDS_NOTHING and zeroed and given.get("ord", 2) == 2):
             tracer.freeze(x, f"{operation._schema.name.removeprefix('aten::')} mixes channels")
         return None
     _lie_on_each_other(tracer, x, shadow, mixed)
@@ -64,7 +64,7 @@ def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     for dim in reversed(dims if not keepdim else []):
         shadow = shadow.squeeze(dim)
     for output in tensors_in(result):
-        tracer.place(output, shadow.expand(output.shape), silent)
+        tracer.place(output, shadow.expand(output.shape), zeroed)
     return None
 
 

@@ -23,9 +23,9 @@ def movement(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, re
     if not any(tracer.shadow(tensor) is not None for tensor in given):
         return None
     moved = operation(*_shadowed(tracer, args), **_shadowed(tracer, kwargs))
-    silent = all(tracer.is_silent(tensor) for tensor in given if tracer.shadow(tensor) is not None)
+    zeroed = all(tracer.is_zero_when_pruned(tensor) for tensor in given if tracer.shadow(tensor) is not None)
     for output, shadow in zip(tensors_in(result), tensors_in(moved), strict=True):
-        tracer.place(output, shadow, silent)
+        tracer.place(output, shadow, zeroed)
     return None
 
 
@@ -79,7 +79,7 @@ def reshape(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     shadow = tracer.shadow(args[0])
     if shadow is not None:
         before, moved = tracer.outline(shadow), shadow.reshape(result.shape)
-        tracer.place(result, moved, tracer.is_silent(args[0]))
+        tracer.place(result, moved, tracer.is_zero_when_pruned(args[0]))
         after = outline(moved)
         if len(before.dims) == 1 and len(after.dims) > 1 and after.identities.numel() == before.identities.numel():
             tracer.factor(before.identities, tuple(after.identities.shape), operation)
@@ -94,12 +94,12 @@ def padding(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
         return None
     pads = args[1]
     value = named(operation, args, kwargs).get("value", 0)
-    silent = tracer.is_silent(args[0]) and not value
+    zeroed = tracer.is_zero_when_pruned(args[0]) and not value
     padded = [shadow.ndim - 1 - i // 2 for i in range(0, len(pads), 2) if pads[i] or pads[i + 1]]
     if any(tracer.varies(shadow, dim) for dim in padded):
-        tracer.place(result, torch.nn.functional.pad(shadow, pads, value=NONE), silent)
+        tracer.place(result, torch.nn.functional.pad(shadow, pads, value=NONE), zeroed)
         return None
-    tracer.place(result, compact(shadow).expand(result.shape), silent)
+    tracer.place(result, compact(shadow).expand(result.shape), zeroed)
     return None
 
 
@@ -122,7 +122,7 @@ def gathering(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
         return None
     if operation._schema.name == "aten::index_select" or (len(picked) == 1 and args[1][picked[0]].ndim == 1):
         dim = picked[0]
-        tracer.place(result, shadow.narrow(dim, 0, 1).expand(result.shape), tracer.is_silent(x))
+        tracer.place(result, shadow.narrow(dim, 0, 1).expand(result.shape), tracer.is_zero_when_pruned(x))
     else:
         tracer.freeze(x, "elements are picked from it")
     return None
@@ -134,7 +134,7 @@ def shuffle(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
         run = tracer.channels(args[0])
         groups = args[1]
         tracer.identities.tie(*_across(run.view(groups, -1)))
-        tracer.set_channels(result, run.view(groups, -1).t().reshape(-1), silent=tracer.is_silent(args[0]))
+        tracer.set_channels(result, run.view(groups, -1).t().reshape(-1), zeroed=tracer.is_zero_when_pruned(args[0]))
     return None
 
 
@@ -143,7 +143,7 @@ def pixel_shuffle(tracer: Tracer, operation: Operation, args: tuple, kwargs: dic
     if tracer.shadow(args[0]) is not None:
         run = tracer.channels(args[0], -3).view(result.shape[-3], -1)
         tracer.identities.tie(*_across(run.t()))
-        tracer.set_channels(result, run[:, 0], -3, silent=tracer.is_silent(args[0]))
+        tracer.set_channels(result, run[:, 0], -3, zeroed=tracer.is_zero_when_pruned(args[0]))
     return None
 
 
@@ -151,7 +151,7 @@ def pixel_unshuffle(tracer: Tracer, operation: Operation, args: tuple, kwargs: d
     """The pixels of one channel become r x r channels."""
     if tracer.shadow(args[0]) is not None:
         run = tracer.channels(args[0], -3)
-        tracer.set_channels(result, run.repeat_interleave(args[1] ** 2), -3, silent=tracer.is_silent(args[0]))
+        tracer.set_channels(result, run.repeat_interleave(args[1] ** 2), -3, zeroed=tracer.is_zero_when_pruned(args[0]))
     return None
 
 
@@ -159,7 +159,9 @@ def im2col(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resu
     """``unfold``: every channel has as many rows as the window has pixels."""
     if tracer.shadow(args[0]) is not None:
         run = tracer.channels(args[0], -3)
-        tracer.set_channels(result, run.repeat_interleave(result.shape[-2] // len(run)), -2, tracer.is_silent(args[0]))
+        tracer.set_channels(
+            result, run.repeat_interleave(result.shape[-2] // len(run)), -2, tracer.is_zero_when_pruned(args[0])
+        )
     return None
 
 
@@ -168,7 +170,7 @@ def col2im(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resu
     if tracer.shadow(args[0]) is not None:
         run = tracer.channels(args[0], -2).view(result.shape[-3], -1)
         tracer.identities.tie(*_across(run.t()))
-        tracer.set_channels(result, run[:, 0], -3, silent=tracer.is_silent(args[0]))
+        tracer.set_channels(result, run[:, 0], -3, zeroed=tracer.is_zero_when_pruned(args[0]))
     return None
 
 
