@@ -18,7 +18,7 @@ from pruning_lit.callbacks.execution import Execution, Narrowing
 from pruning_lit.callbacks.masking import Masking
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
-from pruning_lit.channels import ChannelGraph, cost, gone, trace
+from pruning_lit.channels import ChannelGraph, cost, removed_positions, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
 from pruning_lit.tasks import Classification, evaluate
@@ -143,7 +143,7 @@ class ScheduledPruning(Pruning):
             {
                 "epoch": trainer.current_epoch,
                 "kept": plan.kept,
-                "gone": gone(graph, plan.kept),
+                "gone": removed_positions(graph, plan.kept),
                 "groups": group_states(graph, self.sparsity.limits),
                 "scores": dict(scores),
                 "accuracy_before": before,

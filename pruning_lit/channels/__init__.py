@@ -17,7 +17,7 @@ from pruning_lit.channels.modules.scatters import attach_scatters
 from pruning_lit.channels.modules.selections import attach_selections
 from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths
 from pruning_lit.channels.surgery.cut import Move, Moves, Removal
-from pruning_lit.channels.surgery.history import Gone, PruningHistory, gone
+from pruning_lit.channels.surgery.history import PruningHistory, RemovedPositions, removed_positions
 from pruning_lit.channels.surgery.narrow import mask, narrow, verify
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.surgery.widen import Regrowth, widen
@@ -44,7 +44,6 @@ __all__ = [
     "Compactor",
     "Cost",
     "FeatureMap",
-    "Gone",
     "Kept",
     "Move",
     "Moves",
@@ -53,6 +52,7 @@ __all__ = [
     "PruningHistory",
     "Regrowth",
     "Removal",
+    "RemovedPositions",
     "ResidualBranch",
     "adopt",
     "adopt_on_load",
@@ -62,7 +62,6 @@ __all__ = [
     "compactors",
     "cost",
     "cost_of_widths",
-    "gone",
     "insert_compactors",
     "insert_scatters",
     "insert_selections",
@@ -71,6 +70,7 @@ __all__ = [
     "narrow",
     "observe",
     "remove_scatters",
+    "removed_positions",
     "save",
     "trace",
     "verify",

@@ -56,44 +56,50 @@ class Placement:
 
     Attributes:
         layers: the convolutions whose channels it mixes; several that write into one stream share it.
-        sites: for each of them the module behind which it is applied: the batch norm that alone reads the convolution,
+        behind: for each of them the module behind which it is applied: the batch norm that alone reads the convolution,
             or the convolution itself.
         width: number of rows.
         rows: by group of channels, the row of each of its channels; rows of channels that have to stay are in none.
     """
 
     layers: Sequence[str]
-    sites: Sequence[str]
+    behind: Sequence[str]
     width: int
     rows: Mapping[str, Sequence[int]]
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as plain data; ``Placement(**state)`` is the seat again."""
+        """The placement as plain data, for a checkpoint."""
         rows = {name: list(each) for name, each in self.rows.items()}
-        return {"layers": list(self.layers), "sites": list(self.sites), "width": self.width, "rows": rows}
+        return {"layers": list(self.layers), "behind": list(self.behind), "width": self.width, "rows": rows}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Placement":
+        """The placement that ``state_dict`` described."""
+        behind = state["behind"] if "behind" in state else state["sites"]  # as checkpoints once called it
+        return cls(state["layers"], behind, state["width"], state["rows"])
 
 
 def insert_compactors(model: nn.Module, placements: Iterable[Placement]) -> dict[str, Compactor]:
     """Put compactors into ``model``, in place; what it computes does not change, nor do the names in its state dict.
 
-    To these are added ``<site>.compactor.weight`` and ``<site>.compactor.mask``. A seat that has its compactor already
-    keeps it.
+    To these are added ``<layer>.compactor.weight`` and ``<layer>.compactor.mask``. A placement that has its compactor
+    already keeps it.
 
     Returns:
         The compactors, each by the first of its sites.
     """
     there = {}
-    for seat in placements:
-        sites = [model.get_submodule(site) for site in seat.sites]
+    for placement in placements:
+        sites = [model.get_submodule(site) for site in placement.behind]
         if has_compactor(sites[0]):
-            compactor = compactor_of(model, seat)
+            compactor = compactor_of(model, placement)
         else:
-            compactor = Compactor(seat.width).to(next(model.get_submodule(seat.layers[0]).parameters()))
+            compactor = Compactor(placement.width).to(next(model.get_submodule(placement.layers[0]).parameters()))
         compactor.pulled.zero_()
-        compactor.pulled[[row for rows in seat.rows.values() for row in rows]] = 1
+        compactor.pulled[[row for rows in placement.rows.values() for row in rows]] = 1
         for site in sites:
             _seat(site, compactor)
-        there[seat.sites[0]] = compactor
+        there[placement.behind[0]] = compactor
     return there
 
 
@@ -122,9 +128,9 @@ def has_compactor(module: nn.Module) -> bool:
     return isinstance(module._modules.get(COMPACTOR), Compactor)
 
 
-def compactor_of(model: nn.Module, seat: Placement) -> Compactor:
-    """The compactor of a seat."""
-    compactor = model.get_submodule(seat.sites[0])._modules[COMPACTOR]
+def compactor_of(model: nn.Module, placement: Placement) -> Compactor:
+    """The compactor of a placement."""
+    compactor = model.get_submodule(placement.behind[0])._modules[COMPACTOR]
     assert isinstance(compactor, Compactor)
     return compactor
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
 
-Gone = dict[str, list[int]]  # by the name of a tensor that makes channels: the positions that go
+RemovedPositions = dict[str, list[int]]  # by the name of a tensor that makes channels: the positions that go
 
 
-def gone(graph: ChannelGraph, kept: Kept) -> Gone:
-    """What a cut takes from the tensors that make channels, in the numbering before this cut.
+def removed_positions(graph: ChannelGraph, kept: Kept) -> RemovedPositions:
+    """Positions that a cut removes from the tensors that make channels, in the numbering before this cut.
 
     Args:
         graph: of the network before the cut.
@@ -35,11 +35,11 @@ class PruningHistory:
 
     def __init__(self, graph: ChannelGraph) -> None:
         self.graph = graph
-        self.removed: Gone = {}  # in the numbering at first
+        self.removed: RemovedPositions = {}  # in the numbering at first
 
-    def cut(self, gone: Mapping[str, list[int]]) -> None:
-        """One more cut; positions as they are in front of it."""
-        for tensor, positions in gone.items():
+    def cut(self, removed: Mapping[str, list[int]]) -> None:
+        """Add one more cut, given by the positions that it removed, in the numbering before it."""
+        for tensor, positions in removed.items():
             before = self.removed.get(tensor, [])
             self.removed[tensor] = sorted([*before, *(_at_first(position, before) for position in positions)])
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pruning_lit.callbacks.agreement import require_same_on_all_ranks
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, has_averages, rebuild_ddp
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
-from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, gone, trace
+from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, removed_positions, trace
 from pruning_lit.channels.modules.scatters import has_scatter
 from pruning_lit.criteria import ColumnSubset, Criterion
 from pruning_lit.methods.chex.budgets import ChannelBudgets, ExplorationSchedule, RegrowSampling
@@ -261,7 +261,7 @@ class ExplorationStages(Pruning):
             {
                 "epoch": trainer.current_epoch,
                 "kept": stage.active,
-                "gone": gone(graph, stage.active),
+                "gone": removed_positions(graph, stage.active),
                 "groups": group_states(graph, module.sparsity.limits),
                 "accuracy_before": None,  # of the whole network, which was never trained
                 "accuracy_after": accuracy,

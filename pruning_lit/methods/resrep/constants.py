@@ -49,7 +49,7 @@ class ConstantInput:
         return torch.maximum(self.high.abs(), self.low.abs()) <= ROUNDING
 
 
-def remnants(
+def constant_inputs(
     model: nn.Module, graph: ChannelGraph, gone: Mapping[str, Tensor], inputs: Any
 ) -> dict[str, ConstantInput]:
     """Run a model in which some channels are zero where they are made, and look at what their readers get.
@@ -66,12 +66,12 @@ def remnants(
     """
     found = {name: ConstantInput(*_unknown(positions)) for name, positions in _read(graph, gone).items()}
     looks = []
-    for name, remnant in found.items():
+    for name, constant in found.items():
         layer = layer_of(name)
         module = dict(model.named_modules()).get(layer)
         if isinstance(module, _ConvNd | nn.Linear) and name == f"{layer}.weight":
             found[name] = ConstantInput(
-                remnant.positions, remnant.high.clone(), remnant.low.clone()
+                constant.positions, constant.high.clone(), constant.low.clone()
             )  # nothing seen yet
             looks.append(module.register_forward_pre_hook(_looking(found[name], -1 if _is_linear(module) else 1)))
     try:

@@ -17,7 +17,7 @@ from pruning_lit.channels.surgery.narrow import narrow
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, Kept
 from pruning_lit.channels.tracing.views import layer_of
-from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, remnants
+from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, constant_inputs
 
 Norms = Literal["fold", "keep", "fold_all"]
 
@@ -33,7 +33,7 @@ class Conversion:
     """How a network with compactors becomes an ordinary one: convolution, norm and compactor a single, narrower layer.
 
     Args:
-        seats: where the compactors are.
+        placements: where the compactors are.
         kept: the positions that stay, by group of the network without compactors.
         norms: what becomes of the batch norms in front of compactors. ``fold``: part of their convolutions, which get
             biases. ``keep``: they stay, and carry what would be the biases, so that the network has the layers that it
@@ -55,12 +55,14 @@ class Conversion:
     def state_dict(self) -> dict[str, Any]:
         """All of it as plain data, for a checkpoint."""
         kept = {name: list(positions) for name, positions in self.kept.items()}
-        return {"seats": [seat.state_dict() for seat in self.placements], "kept": kept, "norms": self.norms}
+        placements = [placement.state_dict() for placement in self.placements]
+        return {"placements": placements, "kept": kept, "norms": self.norms}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Conversion":
         """The conversion back from ``state_dict``."""
-        return cls([Placement(**seat) for seat in state["seats"]], state["kept"], state["norms"])
+        placements = state["placements"] if "placements" in state else state["seats"]  # as checkpoints once called them
+        return cls([Placement.from_state(each) for each in placements], state["kept"], state["norms"])
 
     def convert(self, net: nn.Module, example: Tensor) -> Kept:
         """Fold the compactors of ``net`` into its layers, and remove the channels that are not kept, in place.
@@ -74,12 +76,12 @@ class Conversion:
             What is kept really: a channel stays, with nothing but zeros, if its reader could not do without it.
         """
         example = example.to(next(net.parameters()))
-        matrices = [compactor_of(net, seat).weight.detach() for seat in self.placements]
+        matrices = [compactor_of(net, placement).weight.detach() for placement in self.placements]
         gone: dict[str, list[int]] = {}
         remove_compactors(net)
-        for seat, matrix in zip(self.placements, matrices, strict=True):
-            rows = _removed(seat, self.kept)
-            for layer, site in zip(seat.layers, seat.sites, strict=True):
+        for placement, matrix in zip(self.placements, matrices, strict=True):
+            rows = _removed(placement, self.kept)
+            for layer, site in zip(placement.layers, placement.behind, strict=True):
                 gone[f"{layer}.weight"] = rows.tolist()
                 self._fold(net, layer, site, matrix, rows)
         if self.norms == "fold_all":
@@ -87,7 +89,9 @@ class Conversion:
                 if is_foldable(net.get_submodule(layer)):
                     self._fold(net, layer, site, None, torch.empty(0, dtype=torch.int64))
         spared = _narrow(net, example, gone)
-        return {name: _with(spared, seat, name, self.kept) for seat in self.placements for name in seat.rows}
+        return {
+            name: _with(spared, placement, name, self.kept) for placement in self.placements for name in placement.rows
+        }
 
     def _fold(self, net: nn.Module, layer: str, site: str, matrix: Tensor | None, rows: Tensor) -> None:
         """Fold one layer; these rows of it become zero."""
@@ -109,10 +113,10 @@ class Conversion:
             fold(net, site)
 
 
-def _removed(seat: Placement, kept: Kept) -> Tensor:
-    """The rows of a seat that go, ascending."""
-    gone = torch.zeros(seat.width, dtype=torch.bool)
-    for name, rows in seat.rows.items():
+def _removed(placement: Placement, kept: Kept) -> Tensor:
+    """The rows of a placement that go, ascending."""
+    gone = torch.zeros(placement.width, dtype=torch.bool)
+    for name, rows in placement.rows.items():
         stays = torch.zeros(len(rows), dtype=torch.bool)
         stays[list(kept.get(name, range(len(rows))))] = True
         gone[torch.tensor(rows)[~stays]] = True
@@ -139,10 +143,10 @@ def is_foldable(layer: nn.Module) -> bool:
     return dense and isinstance(layer._parameters.get("weight"), nn.Parameter)
 
 
-def _with(spared: Mapping[str, list[int]], seat: Placement, name: str, kept: Kept) -> list[int]:
+def _with(spared: Mapping[str, list[int]], placement: Placement, name: str, kept: Kept) -> list[int]:
     """What is kept of a group of that name, together with what is spared."""
-    rows = seat.rows[name]
-    more = {at for at, row in enumerate(rows) if row in spared.get(f"{seat.layers[0]}.weight", ())}
+    rows = placement.rows[name]
+    more = {at for at, row in enumerate(rows) if row in spared.get(f"{placement.layers[0]}.weight", ())}
     return sorted({*kept.get(name, range(len(rows)))} | more)
 
 
@@ -156,13 +160,13 @@ def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> d
     lost = _lost(graph, gone)
     wide = copy.deepcopy(net).double()
     pictures = torch.cat([example, example.flip(-1), torch.zeros_like(example)]).double()
-    seen = remnants(wide, graph, lost, pictures)
+    seen = constant_inputs(wide, graph, lost, pictures)
     stuck = {name: _stuck(net, graph[name], positions, seen) for name, positions in lost.items()}
     spared = _made_by(graph, {name: lost[name][flags] for name, flags in stuck.items()})
     left = {weight: sorted({*rows} - {*spared.get(weight, ())}) for weight, rows in gone.items()}
     lost = {name: positions[~stuck[name]] for name, positions in lost.items() if not bool(stuck[name].all())}
     read = [piece for name, positions in lost.items() for piece in _read(graph[name], positions)]
-    biases_added = [_take_up(net, weight, seen[weight].at(positions)) for weight, positions in read]
+    biases_added = [absorb_into_bias(net, weight, seen[weight].at(positions)) for weight, positions in read]
     if any(biases_added):
         graph = trace(net, example)
     lost = _lost(graph, left)
@@ -175,9 +179,9 @@ def _stuck(net: nn.Module, group: ChannelGroup, positions: Tensor, seen: Mapping
     stuck = torch.zeros(len(positions), dtype=torch.bool)
     for piece in group.slices:
         if piece.role == "reads":
-            remnant = seen[piece.tensor].at(piece.positions[positions].flatten())
-            able = remnant.is_constant & can_absorb(dict(net.named_modules()).get(layer_of(piece.tensor)))
-            stuck |= ~(able | remnant.is_zero).view(len(positions), -1).all(1)
+            constant = seen[piece.tensor].at(piece.positions[positions].flatten())
+            able = constant.is_constant & can_absorb(dict(net.named_modules()).get(layer_of(piece.tensor)))
+            stuck |= ~(able | constant.is_zero).view(len(positions), -1).all(1)
     return stuck
 
 
@@ -209,15 +213,15 @@ def _lost(graph: ChannelGraph, gone: Mapping[str, list[int]]) -> dict[str, Tenso
     return lost
 
 
-def _take_up(net: nn.Module, weight: str, remnant: ConstantInput) -> bool:
+def absorb_into_bias(net: nn.Module, weight: str, constant: ConstantInput) -> bool:
     """Add to the bias of a reader what constants in the place of removed channels gave it; whether there was none."""
-    if bool(remnant.is_zero.all()):
+    if bool(constant.is_zero.all()):
         return False
     reader = net.get_submodule(layer_of(weight))
     assert isinstance(reader, _ConvNd | nn.Linear)
     kernel = reader.weight.detach().double()
     columns = kernel.flatten(2).sum(2) if kernel.ndim > 2 else kernel
-    added = columns[:, remnant.positions.to(columns.device)] @ remnant.high.to(columns.device)
+    added = columns[:, constant.positions.to(columns.device)] @ constant.high.to(columns.device)
     lacked = reader.bias is None
     if reader.bias is None:
         reader.bias = nn.Parameter(torch.zeros_like(added, dtype=reader.weight.dtype))

@@ -30,7 +30,7 @@ class CompactorNorm(Criterion):
 
     def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """The groups that get no compactor; ``net`` and ``graph`` are those of the network without any."""
-        return self._seating(net, graph).reasons
+        return self._plan(net, graph).reasons
 
     def check(self, groups: list[ChannelGroup]) -> None:
         """ValueError: only the phase that trains compactors knows their rows."""
@@ -49,10 +49,10 @@ class CompactorNorm(Criterion):
         """
         names = {group.name for group in groups}
         placements = []
-        for seat in self._seating(net, graph).placements:
-            rows = {name: each for name, each in seat.rows.items() if name in names}
+        for placement in self._plan(net, graph).placements:
+            rows = {name: each for name, each in placement.rows.items() if name in names}
             if rows:
-                placements.append(Placement(seat.layers, seat.sites, seat.width, rows))
+                placements.append(Placement(placement.layers, placement.behind, placement.width, rows))
         return placements
 
     def scores(
@@ -65,12 +65,12 @@ class CompactorNorm(Criterion):
                 "trained them"
             )
         lengths: dict[str, Tensor] = {}
-        for seat in self.placements(net, graph, groups):
-            norms = compactor_of(net, seat).norms()
-            lengths |= {name: norms[rows] for name, rows in seat.rows.items()}
+        for placement in self.placements(net, graph, groups):
+            norms = compactor_of(net, placement).norms()
+            lengths |= {name: norms[rows] for name, rows in placement.rows.items()}
         return {group.name: lengths[group.name] for group in groups}
 
-    def _seating(self, net: nn.Module, graph: ChannelGraph) -> PlacementPlan:
+    def _plan(self, net: nn.Module, graph: ChannelGraph) -> PlacementPlan:
         if self._latest is None or self._latest[0].transcript is not graph.transcript:
             self._latest = graph, PlacementPlan(net, graph, self.policy)
         return self._latest[1]

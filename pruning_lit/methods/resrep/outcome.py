@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pruning_lit.callbacks.pruning import group_states, pictures_to_verify
-from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, gone, verify
+from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, removed_positions, verify
 from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.methods.resrep.rows import Forgetting, masked, row_norms
 from pruning_lit.sparsity import Dense
@@ -60,7 +60,12 @@ class DeadRows:
         on_list[self.listed[group.name]] = True
         return {
             "group": group.name,
-            "layers": [layer for seat in self.module.placements if group.name in seat.rows for layer in seat.layers],
+            "layers": [
+                layer
+                for placement in self.module.placements
+                if group.name in placement.rows
+                for layer in placement.layers
+            ],
             "rows": group.size,
             "masked": int(on_list.sum()),
             "dead": int(dead.sum()),
@@ -103,7 +108,7 @@ class DeadRows:
         return {
             "epoch": epoch,
             "kept": self.kept,
-            "gone": gone(graph, self.kept),
+            "gone": removed_positions(graph, self.kept),
             "groups": group_states(graph, self.module.sparsity.limits),
             "accuracy_before": both.before,
             "accuracy_after": both.after,

@@ -111,7 +111,7 @@ class GradientReset(GradientEditing):
             raise ValueError("averaged weights do not follow compactors; take the averaging callback out of this phase")
         self._settle_pace("gradient_reset", self.graph, self._epoch_steps())
         if self.trainer.is_global_zero:
-            rows = sum(len(rows) for seat in self.placements for rows in seat.rows.values())
+            rows = sum(len(rows) for placement in self.placements for rows in placement.rows.values())
             log.info("%d compactors with %d rows of channels that can be pruned", len(self.placements), rows)
 
     def _epoch_steps(self) -> EpochSteps:

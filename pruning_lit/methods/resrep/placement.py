@@ -14,7 +14,7 @@ from pruning_lit.channels import ChannelGraph, ChannelGroup, Placement, Producer
 from pruning_lit.channels.insertion.norm_inputs import own_norms
 from pruning_lit.channels.tracing.views import layer_of
 from pruning_lit.criteria.producers import dense_producers, is_padded
-from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, remnants
+from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, constant_inputs
 
 Policy = Literal["internal_only", "coupled"]
 PADDED = (
@@ -27,7 +27,7 @@ SEVERAL = "several layers make its channels; criterion.policy=coupled gives them
 
 
 class PlacementPlan:
-    """The seats of a network, and the reasons of the groups that get none.
+    """The placements of a network, and the reasons of the groups that get none.
 
     Args:
         net: the network, without compactors.
@@ -36,7 +36,7 @@ class PlacementPlan:
             layers that write into one.
 
     Attributes:
-        seats: where compactors go, in the order of the network.
+        placements: where compactors go, in the order of the network.
         reasons: by group, why its channels have to stay, in words.
 
     Source: Ding et al. 2021 (ResRep), whose release has compactors in the places of the first policy.
@@ -51,7 +51,7 @@ class PlacementPlan:
         layers = {group.name: self._layers(group) for group in graph.prunable}
         self._by_company(layers)
         self._by_trial({name: made for name, made in layers.items() if name not in self.reasons})
-        self.placements = self._seats({name: made for name, made in layers.items() if name not in self.reasons})
+        self.placements = self._placements({name: made for name, made in layers.items() if name not in self.reasons})
 
     def _layers(self, group: ChannelGroup) -> tuple[str, ...]:
         """The weights that are to get a compactor for the sake of this group; none, and a reason, where that fails."""
@@ -117,7 +117,7 @@ class PlacementPlan:
         for weight in sorted({weight for name in gone for weight in layers[name]}):
             rows = [at for at, row in enumerate(self.rows[weight]) if row in dead]
             trial.get_submodule(self._site(weight)).register_forward_hook(_zeroing(torch.tensor(rows)))
-        seen = remnants(trial, self.graph, gone, pictures)
+        seen = constant_inputs(trial, self.graph, gone, pictures)
         for name, positions in gone.items():
             for piece in self.graph[name].slices:
                 if piece.role == "reads" and name not in self.reasons:
@@ -125,12 +125,12 @@ class PlacementPlan:
                     if (why := self._why_left(piece.tensor, read)) is not None:
                         self.reasons[name] = why
 
-    def _why_left(self, weight: str, remnant: ConstantInput) -> str | None:
+    def _why_left(self, weight: str, constant: ConstantInput) -> str | None:
         """Why a reader cannot do without the channels, in words."""
         reader = layer_of(weight)
-        if not bool(remnant.is_constant.all()):
+        if not bool(constant.is_constant.all()):
             return f"zero where they are made, its channels still vary where {reader!r} reads them"
-        if not bool(remnant.is_zero.all()) and not can_absorb(dict(self.net.named_modules()).get(reader)):
+        if not bool(constant.is_zero.all()) and not can_absorb(dict(self.net.named_modules()).get(reader)):
             return (
                 f"zero where they are made, its channels are a constant to {reader!r}, which pads its input with zeros"
             )
@@ -140,7 +140,7 @@ class PlacementPlan:
         """Behind which module the compactor of a layer goes."""
         return self.norms.get(layer_of(weight), layer_of(weight))
 
-    def _seats(self, layers: Mapping[str, tuple[str, ...]]) -> list[Placement]:
+    def _placements(self, layers: Mapping[str, tuple[str, ...]]) -> list[Placement]:
         together: dict[tuple[str, ...], list[str]] = {}
         for name, weights in layers.items():
             together.setdefault(weights, []).append(name)
@@ -151,7 +151,7 @@ class PlacementPlan:
             placements.append(
                 Placement(
                     layers=tuple(layer_of(weight) for weight in weights),
-                    sites=tuple(map(self._site, weights)),
+                    behind=tuple(map(self._site, weights)),
                     width=len(rows),
                     rows={name: [at[name, c] for c in range(self.graph[name].size)] for name in names},
                 )

@@ -18,7 +18,7 @@ class Forgetting(Protocol):
     Attributes:
         net: the network, with compactors.
         graph: the groups of the network without them, in which what cannot be pruned is protected.
-        seats: where they are.
+        placements: where they are.
         criterion, sparsity: how long rows are, and how many channels are to stay.
         pull: length of the pull on every row.
     """
@@ -80,15 +80,15 @@ def row_norms(module: Forgetting) -> dict[str, Tensor]:
 def masked(module: Forgetting) -> dict[str, list[int]]:
     """By group the positions whose rows are masked, ascending."""
     listed: dict[str, list[int]] = {}
-    for seat in module.placements:
-        mask = compactor_of(module.net, seat).mask.cpu()
-        listed |= {name: (mask[list(rows)] == 0).nonzero().flatten().tolist() for name, rows in seat.rows.items()}
+    for placement in module.placements:
+        mask = compactor_of(module.net, placement).mask.cpu()
+        listed |= {name: (mask[list(rows)] == 0).nonzero().flatten().tolist() for name, rows in placement.rows.items()}
     return listed
 
 
 def write_masks(module: Forgetting, listed: Mapping[str, Sequence[int]]) -> None:
     """Mask these positions, and no others."""
-    for seat in module.placements:
-        mask = compactor_of(module.net, seat).mask
+    for placement in module.placements:
+        mask = compactor_of(module.net, placement).mask
         mask.fill_(1)
-        mask[[rows[position] for name, rows in seat.rows.items() for position in listed[name]]] = 0
+        mask[[rows[position] for name, rows in placement.rows.items() for position in listed[name]]] = 0

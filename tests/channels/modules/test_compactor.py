@@ -10,7 +10,7 @@ from pruning_lit.channels import Compactor, Placement, attach_compactors, compac
 from pruning_lit.channels.modules.compactor import adopt_compactors, compacted, remove_compactors
 from pruning_lit.models import cifar_resnet
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
-from tests.methods.resrep.resrep_golden import half_dead, seats_of, with_statistics
+from tests.methods.resrep.resrep_golden import half_dead, placements_of, with_statistics
 
 PICTURES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -24,7 +24,7 @@ def net() -> nn.Module:
 @pytest.fixture
 def placements(net) -> list[Placement]:
     """Of three inner layers and of three streams, which two or more layers make."""
-    return seats_of(net, PICTURES[:1], "coupled")
+    return placements_of(net, PICTURES[:1], "coupled")
 
 
 def hooks(net: nn.Module) -> int:
@@ -92,7 +92,7 @@ def test_names_in_the_state_dict_only_come_on_top(net, placements):
     before = net.state_dict()
     insert_compactors(net, placements)
     after = net.state_dict()
-    sites = {site for seat in placements for site in seat.sites}
+    sites = {site for placement in placements for site in placement.behind}
     assert after.keys() - before.keys() == {f"{site}.compactor.{name}" for site in sites for name in ("weight", "mask")}
     assert [name for name in after if name in before] == list(before)
     assert all(after[name] is tensor or torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -113,16 +113,20 @@ def test_inserting_twice_keeps_the_first(net, placements):
     second = insert_compactors(net, placements)
     assert first.keys() == second.keys()
     assert all(second[site] is compactor for site, compactor in first.items())
-    assert hooks(net) == sum(len(seat.sites) for seat in placements)
+    assert hooks(net) == sum(len(placement.behind) for placement in placements)
     assert float(second["bn1"].norms().max()) == 2.0
 
 
 def test_the_layers_of_a_stream_share_one_compactor(net, placements):
-    stream = next(seat for seat in placements if "conv1" in seat.layers)
-    assert stream.sites == ("bn1", "layer1.0.bn2")
+    stream = next(placement for placement in placements if "conv1" in placement.layers)
+    assert stream.behind == ("bn1", "layer1.0.bn2")
     there = insert_compactors(net, placements)
     assert net.bn1.compactor is net.layer1[0].bn2.compactor is there["bn1"]
-    assert len({id(each) for each in there.values()}) == len(placements) < sum(len(seat.sites) for seat in placements)
+    assert (
+        len({id(each) for each in there.values()})
+        == len(placements)
+        < sum(len(placement.behind) for placement in placements)
+    )
     names = [name for name, _ in net.named_parameters() if "compactor" in name]
     assert len(names) == len(placements)  # an optimizer sees each once
 
@@ -158,11 +162,12 @@ def test_only_rows_of_channels_that_may_go_are_pulled(net):
     assert compactor.pulled.nonzero().flatten().tolist() == [7]
 
 
-def test_seats_are_plain_data_and_back(placements):
-    for seat in placements:
-        state = seat.state_dict()
-        again = Placement(**state)
-        assert again.state_dict() == state
+def test_placements_are_plain_data_and_back(placements):
+    for placement in placements:
+        state = placement.state_dict()
+        assert Placement.from_state(state).state_dict() == state
+        former = {"sites" if key == "behind" else key: value for key, value in state.items()}  # as it was once written
+        assert Placement.from_state(former).state_dict() == state
         assert all(isinstance(value, list | dict | int) for value in state.values())
 
 
@@ -184,7 +189,7 @@ def test_torchs_conversion_to_synchronised_norms_loses_hooks_and_attaching_resto
     assert hooks(switched) == 0
     attach_compactors(switched)
     attach_compactors(switched)  # once is enough, twice no harm
-    assert hooks(switched) == sum(len(seat.sites) for seat in placements)
+    assert hooks(switched) == sum(len(placement.behind) for placement in placements)
     assert torch.equal(switched(PICTURES), expected)
 
 
@@ -251,6 +256,6 @@ def test_a_bare_convolution_can_be_a_site():
 def test_adopted_compactors_are_those_that_a_state_has(net, placements):
     wide, _ = half_dead(net, placements[:1])
     adopt_compactors(net, {f"net.{name}": tensor for name, tensor in wide.state_dict().items()}, prefix="net.")
-    assert compactors(net).keys() == {*placements[0].sites}  # not shared any more: each site has its own
+    assert compactors(net).keys() == {*placements[0].behind}  # not shared any more: each site has its own
     net.load_state_dict(wide.state_dict())
     assert torch.equal(net(PICTURES), wide(PICTURES))

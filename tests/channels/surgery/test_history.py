@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from pruning_lit.channels import PruningHistory, gone, narrow, trace
+from pruning_lit.channels import PruningHistory, narrow, removed_positions, trace
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet
 from tests.channels.chance import random_kept, randomise
 
@@ -23,7 +23,7 @@ def test_the_rows_that_are_left_are_those_of_the_survivors(name, seed):
     for cut in range(3):
         present = trace(net, PICTURE)
         kept = random_kept(present, seed=10 * seed + cut)
-        survivors.cut(gone(present, kept))
+        survivors.cut(removed_positions(present, kept))
         narrow(net, present, kept)
     kept, tensors, before = survivors.kept, net.state_dict(), first.state_dict()
     for group in graph.groups:

@@ -145,7 +145,7 @@ class Golden:
         recorded = self._under("before")
         owners = [each.removesuffix(".pwc.weight") for each in recorded if each.endswith(".pwc.weight")]
         here = {owner: STREAMS.get(owner) or (owner.replace(".compactor", ".bn"),) for owner in owners}
-        self.sites = [*here.values()]
+        self.behind = [*here.values()]
         self.before = {}
         for each, tensor in recorded.items():
             owner = each.removesuffix(".pwc.weight").removesuffix(".mask")
@@ -173,12 +173,14 @@ class Golden:
         return net
 
     def with_compactors(self, placements: Collection[Placement]) -> nn.Module:
-        """The same with its compactors; those of further seats are left as they are put in."""
+        """The same with its compactors; those of further placements are left as they are put in."""
         net = self.build()
         insert_compactors(net, placements)
         missing, unexpected = net.load_state_dict(self.before, strict=False)
         assert unexpected == []
-        further = {site for seat in placements if tuple(seat.sites) not in self.sites for site in seat.sites}
+        further = {
+            site for placement in placements if tuple(placement.behind) not in self.behind for site in placement.behind
+        }
         assert {name.partition(".compactor.")[0] for name in missing if "num_batches" not in name} == further
         return net
 
@@ -193,9 +195,9 @@ def kept_by_length(
 ) -> dict[str, list[int]]:
     """By group the positions whose rows are at least so long."""
     there, kept = compactors(net), {}
-    for seat in placements:
-        alive = there[seat.sites[0]].norms() >= threshold
-        kept |= {name: alive[list(rows)].nonzero().flatten().tolist() for name, rows in seat.rows.items()}
+    for placement in placements:
+        alive = there[placement.behind[0]].norms() >= threshold
+        kept |= {name: alive[list(rows)].nonzero().flatten().tolist() for name, rows in placement.rows.items()}
     return kept
 
 
@@ -213,10 +215,10 @@ def with_statistics(net: nn.Module, seed: int = 0) -> nn.Module:
     return net.eval()
 
 
-def seats_of(
+def placements_of(
     net: nn.Module, picture: Tensor, policy: Policy = "internal_only", without: Collection[str] = ()
 ) -> list[Placement]:
-    """All seats of a network, but not those of these groups."""
+    """All placements of a network, but not those of these groups."""
     criterion, graph = CompactorNorm(policy), trace(net, picture)
     graph = graph.protect(criterion.unsupported(net, graph))
     return criterion.placements(net, graph, [group for group in graph.prunable if group.name not in without])
@@ -229,7 +231,7 @@ def half_dead(
 
     Args:
         net: without compactors; it stays as it is.
-        seats: where they are to be.
+        placements: where they are to be.
         widths: by group how many rows live; half of them where it does not say.
         seed: of the random numbers.
 
@@ -238,10 +240,10 @@ def half_dead(
     """
     net, random, kept = copy.deepcopy(net), torch.Generator().manual_seed(seed), {}
     there = insert_compactors(net, placements)
-    for seat in placements:
-        weight = there[seat.sites[0]].weight.data
-        weight.add_(0.1 * torch.randn(weight.shape, generator=random, dtype=torch.float64) / seat.width**0.5)
-        for name, rows in seat.rows.items():
+    for placement in placements:
+        weight = there[placement.behind[0]].weight.data
+        weight.add_(0.1 * torch.randn(weight.shape, generator=random, dtype=torch.float64) / placement.width**0.5)
+        for name, rows in placement.rows.items():
             alive = (widths or {}).get(name, max(1, len(rows) // 2))
             order = torch.randperm(len(rows), generator=random).tolist()
             kept[name] = sorted(order[:alive])

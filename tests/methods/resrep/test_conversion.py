@@ -40,7 +40,7 @@ from tests.methods.resrep.resrep_golden import (
     Golden,
     half_dead,
     kept_by_length,
-    seats_of,
+    placements_of,
     with_statistics,
 )
 
@@ -62,7 +62,7 @@ def require_exact(net: nn.Module, policy: Policy, norms: Norms, seed: int = 0, p
     """Half of the rows of all compactors die: in float64 nothing changes, and the MACs are as foretold."""
     pictures = (torch.randn(2, 3, 6, 6) if pictures is None else pictures).double()
     net = randomise(net).double()
-    placements = seats_of(net, pictures[:1], policy)
+    placements = placements_of(net, pictures[:1], policy)
     wide, kept = half_dead(net, placements, seed=seed)
     narrow = converted(wide, placements, kept, norms, pictures[:1])
     assert verify(narrow, wide, pictures) < 1e-9
@@ -72,9 +72,9 @@ def require_exact(net: nn.Module, policy: Policy, norms: Norms, seed: int = 0, p
 # --- the release's networks ---
 
 
-def golden_seats(golden: Golden) -> list[Placement]:
+def golden_placements(golden: Golden) -> list[Placement]:
     policy: Policy = "coupled" if golden.name == "convert_residual_coupled" else "internal_only"
-    return seats_of(golden.build(), golden.pictures[:1], policy)
+    return placements_of(golden.build(), golden.pictures[:1], policy)
 
 
 @pytest.fixture(params=NETWORKS)
@@ -83,26 +83,28 @@ def golden(request) -> Golden:
 
 
 def test_compactors_go_where_the_release_has_them(golden):
-    found = {tuple(seat.sites) for seat in golden_seats(golden)}
+    found = {tuple(placement.behind) for placement in golden_placements(golden)}
     # the stem of a bottleneck network is no part of a stream, and could be pruned; the release leaves it whole
     further = {("conv1.bn",)} if golden.name == "convert_residual_bottleneck" else set()
-    assert found == {*golden.sites} | further
+    assert found == {*golden.behind} | further
 
 
 def test_the_same_network_has_compactors_on_its_streams_only_where_that_is_wanted():
     basic, coupled = Golden("convert_residual_basic"), Golden("convert_residual_coupled")
-    assert {tuple(seat.sites) for seat in seats_of(coupled.build(), coupled.pictures[:1])} == {*basic.sites}
-    streams = {*coupled.sites} - {*basic.sites}
+    assert {tuple(placement.behind) for placement in placements_of(coupled.build(), coupled.pictures[:1])} == {
+        *basic.behind
+    }
+    streams = {*coupled.behind} - {*basic.behind}
     assert sorted(map(len, streams)) == [2, 3]
 
 
 def test_with_compactors_it_computes_what_the_release_computed(golden):
-    net = golden.with_compactors(golden_seats(golden)).double()
+    net = golden.with_compactors(golden_placements(golden)).double()
     torch.testing.assert_close(net(golden.pictures.double()), golden["logits_before"], **LOGITS)
 
 
 def test_the_converted_network_has_the_tensors_and_logits_of_the_release(golden):
-    placements = golden_seats(golden)
+    placements = golden_placements(golden)
     net = golden.with_compactors(placements)
     Conversion(placements, kept_by_length(net, placements), "fold_all").convert(net, golden.pictures[:1])
     state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(".folded")}
@@ -115,7 +117,7 @@ def test_the_converted_network_has_the_tensors_and_logits_of_the_release(golden)
 def test_the_converted_network_has_the_widths_of_the_release(golden):
     if "deps_after" not in golden.arrays:
         pytest.skip("not recorded")
-    placements = golden_seats(golden)
+    placements = golden_placements(golden)
     net = golden.with_compactors(placements)
     widths = {name: len(tensor) for name, tensor in golden.after.items() if name.endswith("conv.weight")}
     assert sorted(widths.values()) == sorted(golden["deps_after"].tolist())
@@ -126,7 +128,7 @@ def test_the_converted_network_has_the_widths_of_the_release(golden):
 
 @pytest.mark.parametrize("norms", NORMS)
 def test_whatever_becomes_of_the_norms_the_logits_are_those_of_the_release(golden, norms):
-    placements = golden_seats(golden)
+    placements = golden_placements(golden)
     net = golden.with_compactors(placements)
     Conversion(placements, kept_by_length(net, placements), norms).convert(net, golden.pictures[:1])
     torch.testing.assert_close(net.double()(golden.pictures.double()), golden["logits_after"], **LOGITS)
@@ -134,7 +136,7 @@ def test_whatever_becomes_of_the_norms_the_logits_are_those_of_the_release(golde
 
 def test_behind_a_flattening_the_columns_of_a_channel_lie_side_by_side():
     golden = Golden("convert_flatten")
-    placements = golden_seats(golden)
+    placements = golden_placements(golden)
     net = golden.with_compactors(placements)
     kept = kept_by_length(net, placements)
     assert kept == {"conv1.conv": golden["kept"].tolist()}
@@ -146,7 +148,7 @@ def test_behind_a_flattening_the_columns_of_a_channel_lie_side_by_side():
 
 def test_what_depthwise_layers_make_of_removed_channels_is_in_the_bias_of_the_next_layer():
     golden = Golden("convert_depthwise")
-    placements = golden_seats(golden)
+    placements = golden_placements(golden)
     net = golden.with_compactors(placements)
     kept = kept_by_length(net, placements)
     norm = net.dw1.bn
@@ -199,7 +201,7 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize("name", MARKED)
 def test_a_converted_network_computes_what_it_did_with_compactors(name, policy):
     net, picture = build(name)
-    placements = seats_of(net, picture, policy)
+    placements = placements_of(net, picture, policy)
     wide, kept = half_dead(net, placements)
     pictures = torch.randn(2, *picture.shape[1:])
     assert verify(wide, net, pictures) > 1e-3  # the compactors do something
@@ -213,10 +215,10 @@ def test_a_converted_network_computes_what_it_did_with_compactors(name, policy):
 
 @pytest.fixture(scope="module")
 def resnet20() -> tuple[nn.Module, nn.Module, list[Placement], dict[str, list[int]]]:
-    """With ordinary statistics: without compactors, with them, their seats, and what lives."""
+    """With ordinary statistics: without compactors, with them, their placements, and what lives."""
     torch.manual_seed(0)
     net = with_statistics(cifar_resnet(20, stem="tied", shortcut="option_b"))
-    placements = seats_of(net, torch.zeros(1, 3, 32, 32), "coupled")
+    placements = placements_of(net, torch.zeros(1, 3, 32, 32), "coupled")
     wide, kept = half_dead(net, placements)
     return net, wide, placements, kept
 
@@ -239,10 +241,10 @@ def test_kept_norms_leave_the_network_the_layers_that_it_had(resnet20):
 
 def test_folded_norms_are_those_in_front_of_compactors(resnet20):
     net, wide, _, _ = resnet20
-    placements = seats_of(net, PICTURE)  # internal_only
+    placements = placements_of(net, PICTURE)  # internal_only
     narrow = converted(wide, placements, {}, "fold", PICTURE)
     gone = {name for name, module in narrow.named_modules() if isinstance(module, FoldedBatchNorm)}
-    assert gone == {site for seat in placements for site in seat.sites}
+    assert gone == {site for placement in placements for site in placement.behind}
 
 
 def test_no_norm_behind_a_convolution_is_left_where_all_are_folded(resnet20):
@@ -265,9 +267,9 @@ def test_living_rows_that_are_not_kept_are_missing_afterwards(resnet20):
     net, _, placements, kept = resnet20
     wide, dead = copy.deepcopy(net), copy.deepcopy(net)
     insert_compactors(wide, placements)
-    for seat in placements:
-        compactor = insert_compactors(dead, [seat])[seat.sites[0]]
-        gone = [row for name, rows in seat.rows.items() for at, row in enumerate(rows) if at not in kept[name]]
+    for placement in placements:
+        compactor = insert_compactors(dead, [placement])[placement.behind[0]]
+        gone = [row for name, rows in placement.rows.items() for at, row in enumerate(rows) if at not in kept[name]]
         compactor.weight.data[gone] = 0
     narrow = converted(wide, placements, kept, "fold", PICTURE)
     assert verify(narrow, wide, PICTURES) > 1e-2
@@ -318,7 +320,7 @@ def test_another_word_for_norms_is_refused(resnet20):
 
 @pytest.mark.parametrize("norms", NORMS)
 def test_channels_that_leave_something_where_zeros_are_padded_stay_rather_than_being_removed_wrongly(norms):
-    """The seats are made by hand here: the criterion has none for such a layer."""
+    """The placements are made by hand here: the criterion has none for such a layer."""
     net = nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, groups=4), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1)
     ).eval()
@@ -403,7 +405,7 @@ def test_a_converted_network_comes_back_from_its_file_alone(resnet20, norms, tmp
 def test_biases_that_took_up_constants_come_back_from_a_file(tmp_path):
     torch.manual_seed(0)
     net, picture = with_statistics(mobilenet_v1(10)), torch.randn(1, 3, 64, 64)
-    placements = seats_of(net, picture)
+    placements = placements_of(net, picture)
     wide, kept = half_dead(net, placements)
     narrow = converted(wide, placements, kept, "keep", picture)
     assert any(module.bias is not None for module in narrow.modules() if isinstance(module, nn.Conv2d))
@@ -415,7 +417,7 @@ def test_biases_that_took_up_constants_come_back_from_a_file(tmp_path):
 @pytest.mark.parametrize("which", ["internal_only", "coupled"])
 def test_a_network_with_compactors_comes_back_from_its_file_alone(resnet20, which, tmp_path):
     net, _, _, _ = resnet20
-    wide, _ = half_dead(net, seats_of(net, PICTURE, which))
+    wide, _ = half_dead(net, placements_of(net, PICTURE, which))
     save(wide, tmp_path / "net.safetensors", RESNET20)
     assert torch.equal(load(tmp_path / "net.safetensors")(PICTURES), wide(PICTURES))
 
@@ -490,14 +492,14 @@ def counted(net: nn.Module, side: int) -> Cost:
 @pytest.fixture(scope="module")
 def resnet56() -> tuple[nn.Module, list[Placement]]:
     net = with_statistics(cifar_resnet(56, stem="tied", shortcut="option_b"))
-    return net, seats_of(net, PICTURE)
+    return net, placements_of(net, PICTURE)
 
 
 @pytest.fixture(scope="module")
 def resnet50() -> tuple[nn.Module, list[Placement]]:
     """Its stem stays whole, as in the release."""
     net = with_statistics(torchvision_model("resnet50"))
-    return net, seats_of(net, torch.zeros(1, 3, 64, 64), without=["conv1"])
+    return net, placements_of(net, torch.zeros(1, 3, 64, 64), without=["conv1"])
 
 
 def test_resnet56_with_compactors_has_the_counts_of_the_release(resnet56):
@@ -592,3 +594,12 @@ def test_whatever_gets_compactors_is_converted_exactly(kinds, width, policy, nor
 def test_whatever_gets_compactors_is_converted_exactly_also_in_deeper_networks(kinds, width, policy, norms, seed):
     torch.manual_seed(0)
     require_exact(Random(kinds, width), policy, norms, seed)
+
+
+def test_a_conversion_that_an_earlier_layout_wrote_is_read():
+    placement = Placement(("conv",), ("norm",), 4, {"conv": [0, 1, 2, 3]})
+    rows = {"conv": [0, 1, 2, 3]}
+    seat = {"layers": ["conv"], "sites": ["norm"], "width": 4, "rows": rows}
+    former = {"seats": [seat], "kept": {"conv": [1]}, "norms": "fold"}
+    assert Conversion.from_state(former) == Conversion([Placement(["conv"], ["norm"], 4, rows)], {"conv": [1]}, "fold")
+    assert Conversion.from_state(former).state_dict() == Conversion([placement], {"conv": [1]}).state_dict()

@@ -15,7 +15,7 @@ from pruning_lit.models import cifar_densenet, cifar_resnet, mobilenet_v1, torch
 from tests.channels import constructions
 from tests.channels.chance import randomise
 from tests.channels.constructions import PRUNABLE, Built, conv
-from tests.methods.resrep.resrep_golden import half_dead, seats_of
+from tests.methods.resrep.resrep_golden import half_dead, placements_of
 
 SMALL = torch.zeros(1, 3, 32, 32)
 NO_PICTURES = None  # rows are looked at, not maps
@@ -26,11 +26,13 @@ def reasons_of(net: nn.Module, policy: Policy = "internal_only", picture: Tensor
 
 
 def layers_of(net: nn.Module, policy: Policy = "internal_only", picture: Tensor = SMALL, without=()) -> list[list[str]]:
-    return [list(seat.layers) for seat in seats_of(net, picture, policy, without)]
+    return [list(placement.layers) for placement in placements_of(net, picture, policy, without)]
 
 
 def rows_of(net: nn.Module, picture: Tensor = SMALL, without=()) -> int:
-    return sum(len(rows) for seat in seats_of(net, picture, without=without) for rows in seat.rows.values())
+    return sum(
+        len(rows) for placement in placements_of(net, picture, without=without) for rows in placement.rows.values()
+    )
 
 
 # --- the networks of the release ---
@@ -41,7 +43,9 @@ def test_in_resnet56_the_first_convolution_of_every_block_gets_one():
     firsts = [[f"layer{stage}.{block}.conv1"] for stage in (1, 2, 3) for block in range(9)]
     assert layers_of(net) == firsts  # 27 layers
     assert rows_of(net) == 9 * (16 + 32 + 64) == 1008
-    assert [seat.sites for seat in seats_of(net, SMALL)] == [(name.replace("conv", "bn"),) for (name,) in firsts]
+    assert [placement.behind for placement in placements_of(net, SMALL)] == [
+        (name.replace("conv", "bn"),) for (name,) in firsts
+    ]
 
 
 def test_in_resnet50_the_first_two_convolutions_of_every_block_get_one_and_the_stem_would():
@@ -228,18 +232,20 @@ def test_scores_can_be_asked_for_some_groups_alone(resnet):
 def test_rows_of_groups_that_have_to_stay_belong_to_no_one(resnet):
     net, graph, criterion = resnet
     rest = [group for group in graph.prunable if group.name != "conv1"]
-    assert "conv1" not in {layer for seat in criterion.placements(net, graph, rest) for layer in seat.layers}
+    assert "conv1" not in {layer for placement in criterion.placements(net, graph, rest) for layer in placement.layers}
 
 
 def test_rows_of_channels_that_have_to_stay_are_in_no_group_and_not_pulled():
     net = randomise(constructions.LiteralTail())  # its first three channels are cut off by number
-    (seat,) = (seat for seat in seats_of(net, torch.zeros(1, 3, 6, 6)) if seat.layers == ("first",))
-    assert (seat.width, [*seat.rows.values()]) == (8, [[3, 4, 5, 6, 7]])
-    compactor = insert_compactors(net, [seat])["norm"]
+    (placement,) = (
+        placement for placement in placements_of(net, torch.zeros(1, 3, 6, 6)) if placement.layers == ("first",)
+    )
+    assert (placement.width, [*placement.rows.values()]) == (8, [[3, 4, 5, 6, 7]])
+    compactor = insert_compactors(net, [placement])["norm"]
     assert compactor.pulled.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
-def test_looking_for_seats_changes_neither_the_network_nor_chance(resnet):
+def test_looking_for_placements_changes_neither_the_network_nor_chance(resnet):
     net, graph, _ = resnet
     net.train()
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
@@ -251,14 +257,14 @@ def test_looking_for_seats_changes_neither_the_network_nor_chance(resnet):
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_seats_are_the_same_whatever_the_weights():
+def test_placements_are_the_same_whatever_the_weights():
     placements = []
     for seed in range(3):
         torch.manual_seed(seed)
         net = cifar_resnet(8, stem="tied", shortcut="option_a")
         if seed == 2:
             nn.init.zeros_(net.layer1[0].conv1.weight)
-        placements.append((seats_of(net, SMALL, "coupled"), reasons_of(net, "coupled")))
+        placements.append((placements_of(net, SMALL, "coupled"), reasons_of(net, "coupled")))
     assert placements[0] == placements[1] == placements[2]
 
 
@@ -296,7 +302,7 @@ def test_an_unknown_policy_is_refused():
 def test_whatever_people_build_is_converted_exactly_where_it_gets_compactors(construction, policy):
     torch.manual_seed(0)
     net, pictures = randomise(construction()).double(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    placements = seats_of(net, pictures[:1], policy)
+    placements = placements_of(net, pictures[:1], policy)
     if not placements:
         pytest.skip("it gets none")
     wide, kept = half_dead(net, placements)

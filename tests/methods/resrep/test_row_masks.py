@@ -51,9 +51,9 @@ def forgetting(
 
 
 def set_lengths(module: Forgetting, lengths: dict[str, list[float]]) -> None:
-    for seat in module.placements:
-        (name,) = seat.rows
-        compactors(module.net)[seat.sites[0]].weight.data = torch.diag(torch.tensor(lengths[name]))
+    for placement in module.placements:
+        (name,) = placement.rows
+        compactors(module.net)[placement.behind[0]].weight.data = torch.diag(torch.tensor(lengths[name]))
 
 
 def update(masks: RowMasks, module: Forgetting, step: int = 0) -> dict[str, list[int]]:
