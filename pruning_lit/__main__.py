@@ -8,6 +8,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.command_line.command import command
+from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.command_line.resume import with_resume
 
 log = logging.getLogger("pruning_lit")
@@ -22,7 +23,7 @@ def _run(config: DictConfig, folder: Path) -> None:
 
     hydra = HydraConfig.get()
     finished_before = hydra.mode == RunMode.MULTIRUN and finished_with(folder) is not None
-    if finished_before and is_finished(folder, result_settings(config)):
+    if finished_before and is_finished(folder, result_settings(config), present_settings):
         log.info("job %s is finished, not run again", hydra.job.num)
         return
     if hydra.mode == RunMode.MULTIRUN and starts_processes_by_its_command(config):

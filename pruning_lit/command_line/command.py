@@ -18,6 +18,7 @@ from pruning_lit.command_line.custom_network import import_from_current_folder, 
 from pruning_lit.command_line.errors import ending_in_a_sentence, sentence
 from pruning_lit.command_line.outputs import telling_of_outputs
 from pruning_lit.command_line.ranks import in_one_folder
+from pruning_lit.command_line.renamed import require_present_names, require_present_settings
 from pruning_lit.command_line.resume import MULTIRUN
 from pruning_lit.command_line.setting_types import require_kinds
 from pruning_lit.system.disk import quiet_threads
@@ -50,6 +51,7 @@ def command(
         allowing = typed(HydraConfig.get().overrides.task)
         try:
             with leaving_on_signal():
+                require_present_settings(config)
                 require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
                 require_kinds(config)
                 work(config, folder)
@@ -74,6 +76,7 @@ def command(
     import_from_current_folder()
     try:
         with ending_in_a_sentence():
+            require_present_names(sys.argv[1:])
             sys.argv[1:] = in_one_folder(options_first(with_own_network(rewrite(sys.argv[1:]))))
             with quiet_threads(), telling_of_outputs(work), passing_on():
                 job()

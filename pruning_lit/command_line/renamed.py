@@ -1,7 +1,29 @@
-"""Former names of config keys and of what a ``_target_`` may name, each with its present one."""
+"""Former names of config keys and of what a ``_target_`` may name, each with its present one.
 
-#: Config keys: an override, a config of one's own or a run's folder that has the old one is answered with the new one.
+Typed, or in a config of one's own, a former name is answered with the present one. What a former run has left in its
+folder (overrides, the settings in checkpoints, the config of its data) is read under the present names.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+Path = tuple[str, ...]  # of a setting: the parts of its key
+
+#: Config keys, or their last parts: ``sparsity.rate`` is also that of ``finetune.callbacks.prune.sparsity``.
 KEYS: dict[str, str] = {}
+
+#: Values that are called otherwise, by the present key, or its last parts.
+VALUES: dict[str, dict[Any, Any]] = {}
+
+#: Keys that are no more, by their last parts, with the value that did what is always done now.
+GONE: dict[str, Any] = {}
+
+#: Keys, or their last parts, that former runs did not have, with the value that does what they did.
+SINCE: dict[str, Any] = {}
 
 #: Dotted names of classes and functions.
 TARGETS: dict[str, str] = {
@@ -15,3 +37,125 @@ TARGETS: dict[str, str] = {
     "pruning_lit.report.Stopwatch": "pruning_lit.measure.Stopwatch",
     "pruning_lit.report.SweepSummary": "pruning_lit.sweeps.SweepSummary",
 }
+
+
+def require_present_names(words: Iterable[str]) -> None:
+    """ValueError for the first override with a former name, with the present one to type instead."""
+    for word in words:
+        now = present_word(word)
+        if now is None or _is_gone(_path(word)):
+            raise ValueError(f"{word}: there is no such setting any more, leave it out")
+        if now != word:
+            raise ValueError(f"{word} has another name now: {now}")
+
+
+def require_present_settings(config: DictConfig) -> None:
+    """ValueError for the first setting of a composed config with a former name: a file of one's own may have it."""
+    for path, value in _leaves(OmegaConf.to_container(config, resolve=False)):
+        key, now = ".".join(path), _renamed(path)
+        told = f"{key}={_typed(value)}" if isinstance(value, str) else key
+        if _is_gone(now):
+            raise ValueError(f"{key}: there is no such setting any more, leave it out")
+        if now != path or _value(now, value) != value:
+            renamed = _value(now, value)
+            end = f"={_typed(renamed)}" if renamed != value else ""
+            raise ValueError(f"{told if end else key} has another name now: {'.'.join(now)}{end}")
+
+
+def present_word(word: str) -> str | None:
+    """An override under its present names; None where it only sets to what is always done now."""
+    path = _path(word)
+    if not path:  # an option, such as -m
+        return word
+    now, value = _renamed(path), word.partition("=")[2]
+    if any(_ends(now, gone) and value == _typed(default) for gone, default in GONE.items()):
+        return None
+    for key, values in VALUES.items():
+        if _ends(now, key):
+            texts = {_typed(old): _typed(new) for old, new in values.items()}
+            value = ",".join(texts.get(each, each) for each in value.split(","))  # several in a sweep
+    for old, new in TARGETS.items():
+        value = re.sub(rf"(?<![\w.]){re.escape(old)}(?![\w.])", new, value)
+    signs = word[: len(word) - len(word.lstrip("+~"))]
+    return f"{signs}{'.'.join(now)}{'=' if '=' in word else ''}{value}"
+
+
+def present_words(words: Iterable[str]) -> list[str]:
+    """The overrides of a former run under their present names."""
+    return [now for word in words if (now := present_word(word)) is not None]
+
+
+def present_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The resolved settings of a former run, plain nested data, under their present names."""
+    tree: dict[str, Any] = {}
+    for path, value in _leaves(settings):
+        now = _renamed(path)
+        if not any(_ends(now, gone) and value == default for gone, default in GONE.items()):
+            node = tree
+            for name in now[:-1]:
+                node = node.setdefault(name, {})
+            node[now[-1]] = _value(now, value)
+    for key, value in SINCE.items():
+        above, _, name = key.rpartition(".")
+        for path, node in [((), tree), *_branches(tree)] if above else [((), tree)]:
+            if not above or _ends(path, above):
+                node.setdefault(name, value)
+    return tree
+
+
+def _path(word: str) -> Path:
+    """The key of an override, without signs, in parts."""
+    return () if word.startswith("-") else tuple(word.lstrip("+~").partition("=")[0].split("."))
+
+
+def _renamed(path: Path) -> Path:
+    for old, new in KEYS.items():
+        parts = tuple(old.split("."))
+        for start in range(len(path) - len(parts) + 1):
+            if path[start : start + len(parts)] == parts:
+                path = (*path[:start], *new.split("."), *path[start + len(parts) :])
+                break
+    return path
+
+
+def _value(path: Path, value: Any) -> Any:
+    """A value of a setting; also in lists, and of every ``_target_`` in them."""
+    if isinstance(value, list):
+        return [_value(path, each) for each in value]
+    if isinstance(value, dict):
+        return {key: _value((*path, str(key)), each) for key, each in value.items()}
+    for key, values in VALUES.items():
+        for old, new in values.items():
+            if _ends(path, key) and type(value) is type(old) and value == old:
+                return new
+    return TARGETS.get(value, value) if path[-1] == "_target_" else value
+
+
+def _ends(path: Path, key: str) -> bool:
+    parts = tuple(key.split("."))
+    return path[-len(parts) :] == parts
+
+
+def _is_gone(path: Path) -> bool:
+    return any(_ends(_renamed(path), key) for key in GONE)
+
+
+def _leaves(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Paths and values of all that is no mapping, or an empty one."""
+    if not isinstance(node, dict) or not node:
+        yield path, node
+        return
+    for key, value in node.items():
+        yield from _leaves(value, (*path, str(key)))
+
+
+def _branches(node: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield (*path, key), value
+            yield from _branches(value, (*path, key))
+
+
+def _typed(value: Any) -> str:
+    """A plain value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pruning_lit.command_line.configs import CONF
+from pruning_lit.command_line.renamed import present_words
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.disk import require_room
 
@@ -56,11 +57,11 @@ def with_resume(arguments: list[str]) -> list[str]:
     if (run := folder / ".hydra" / "overrides.yaml").is_file():
         if {*MULTIRUN} & {*rest}:
             raise ValueError(f"resume={folder} is a single run, and -m begins a sweep: leave one of the two out")
-        return [*_harmless(_listed(run), rest, folder), *rest, f"hydra.run.dir={quoted(folder)}", KEPT]
+        return [*_harmless(present_words(_listed(run)), rest, folder), *rest, f"hydra.run.dir={quoted(folder)}", KEPT]
     if (sweep := folder / "multirun.yaml").is_file():
         sweep = folder / BEGUN if (folder / BEGUN).is_file() else sweep
         further = [word for word in rest if word not in MULTIRUN]
-        return ["-m", *_harmless(_begun_with(sweep), rest, folder), *further, f"hydra.sweep.dir={quoted(folder)}"]
+        return ["-m", *_harmless(present_words(_begun_with(sweep)), rest, folder), *further, f"hydra.sweep.dir={quoted(folder)}"]
     raise ValueError(
         f"resume={folder} is not the folder of a run or a sweep: it has no .hydra/overrides.yaml and no multirun.yaml"
     )

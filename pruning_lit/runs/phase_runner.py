@@ -27,7 +27,9 @@ from pruning_lit.callbacks import (
     finish_execution,
     require_same_settings,
 )
+from pruning_lit.callbacks.checkpoint_settings import KEY
 from pruning_lit.callbacks.checkpoints import previous
+from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.data import Pictures
 from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
@@ -234,15 +236,23 @@ def layer_sync(accelerator: str) -> LayerSync:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint as plain data; ValueError if it cannot be read, WantsToRunCode if that is no accident."""
+    """A checkpoint as plain data, its settings under their present names.
+
+    Raises:
+        WantsToRunCode: it would run code.
+        ValueError: it cannot be read.
+    """
     try:
-        return read_plain(path, "no run has written it so: get it again from whom you trust, or delete it")
+        checkpoint = read_plain(path, "no run has written it so: get it again from whom you trust, or delete it")
     except WantsToRunCode:
         raise
     except Exception as error:  # torch raises whatever the damage leads to
         raise ValueError(
             f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); delete it to begin the phase again"
         ) from error
+    if isinstance(checkpoint, dict) and isinstance(settings := checkpoint.get(KEY), dict):
+        checkpoint[KEY] = present_settings(settings)
+    return checkpoint
 
 
 def pruning_state(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import nn
 import pruning_lit.data
 from pruning_lit.callbacks.checkpoint_settings import KEY
 from pruning_lit.channels import adopt_on_load, artefact
+from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.command_line.targets import permission
 from pruning_lit.data import Pictures
 from pruning_lit.data.expected import DATASETS
@@ -50,7 +51,8 @@ class NetworkFile:
             raise ValueError(f"'{config}' cannot be read ({type(error).__name__}): add dataset=…") from error
         if not isinstance(settings, DictConfig) or settings.get("dataset") is None:
             return None
-        return trusted_dataset(OmegaConf.to_container(settings.dataset, resolve=True), self.file)
+        dataset = OmegaConf.to_container(settings.dataset, resolve=True)
+        return trusted_dataset(present_settings({"dataset": dataset})["dataset"], self.file)
 
     def network(self, data: Pictures, builder: Arch | None) -> nn.Module:
         """The network, on the CPU, in eval mode.

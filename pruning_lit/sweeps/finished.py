@@ -4,7 +4,7 @@ Hydra writes down overrides and config as well, but anew at every start, before 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,18 @@ def note_finished(folder: Path, settings: dict[str, Any], overrides: Sequence[st
     write_text(_place(folder), _text({"overrides": list(overrides), "settings": settings}))
 
 
-def is_finished(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether there is the report of a job with these settings."""
-    return (folder / JSON_NAME).is_file() and _noted(folder).get("settings") == json.loads(_text(settings))
+def is_finished(
+    folder: Path, settings: dict[str, Any], present: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> bool:
+    """True if the folder has the report of a job with these settings.
+
+    Args:
+        folder: of the job.
+        settings: all that decides the result.
+        present: gives former settings their present names.
+    """
+    noted = _noted(folder).get("settings")
+    return (folder / JSON_NAME).is_file() and noted is not None and present(noted) == json.loads(_text(settings))
 
 
 def finished_with(folder: Path) -> list[str] | None:
