@@ -61,7 +61,12 @@ def with_resume(arguments: list[str]) -> list[str]:
     if (sweep := folder / "multirun.yaml").is_file():
         sweep = folder / BEGUN if (folder / BEGUN).is_file() else sweep
         further = [word for word in rest if word not in MULTIRUN]
-        return ["-m", *_harmless(present_words(_begun_with(sweep)), rest, folder), *further, f"hydra.sweep.dir={quoted(folder)}"]
+        return [
+            "-m",
+            *_harmless(present_words(_begun_with(sweep)), rest, folder),
+            *further,
+            f"hydra.sweep.dir={quoted(folder)}",
+        ]
     raise ValueError(
         f"resume={folder} is not the folder of a run or a sweep: it has no .hydra/overrides.yaml and no multirun.yaml"
     )
