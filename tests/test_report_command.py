@@ -8,14 +8,16 @@ import sys
 import pytest
 
 from pruning_lit.report import main
-from pruning_lit.reports import Figures, Report
+from pruning_lit.reports import Figures, Report, write_report
 from tests.conftest import environment
 
 CHOICES = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half"}
 
 
 def run_of(folder, seed, accuracy):
-    Report("e", seed, Figures(100, 100, 0.9, 4.0), Figures(60, 50, accuracy, 3.0), choices=CHOICES).write(folder)
+    write_report(
+        Report("e", seed, Figures(100, 100, 0.9, 4.0), Figures(60, 50, accuracy, 3.0), choices=CHOICES), folder
+    )
 
 
 @pytest.fixture

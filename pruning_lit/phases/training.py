@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule
@@ -16,6 +16,9 @@ from pruning_lit.channels import ChannelGraph
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.parameter_groups import ParameterGroups
 from pruning_lit.phases.schedules import Schedule
+from pruning_lit.reports.redundancy import RedundancySection
+from pruning_lit.reports.scores import ScoresSection
+from pruning_lit.reports.section import Section
 from pruning_lit.tasks import Classification, dominant
 
 log = logging.getLogger(__name__)
@@ -38,7 +41,12 @@ class Training(LightningModule):
         init: ``inherited``: go on with the weights that the phase before has left; ``scratch``: with fresh ones, at the
             same widths. In a phase that begins with a cut they come after it.
         renew: gives a network fresh weights, in place, at the widths it has; equal ones on all ranks.
+
+    Attributes:
+        sections: of the report, for what the cuts of such a phase may tell.
     """
+
+    sections: ClassVar[tuple[type[Section], ...]] = (ScoresSection, RedundancySection)
 
     def __init__(
         self,

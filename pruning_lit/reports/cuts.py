@@ -1,4 +1,4 @@
-"""What all cuts of a run come to: what has become of the groups, what is to be told, which thresholds there were."""
+"""All cuts of a run taken together: what has become of the groups, and notes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from pruning_lit.channels import ChannelGraph, PruningHistory
 from pruning_lit.reports.groups import group_record
 from pruning_lit.reports.record import GroupRecord
-from pruning_lit.reports.scores import ThresholdCut
 
 CutRecord = Mapping[str, Any]  # as ``ScheduledPruning`` writes it
 
@@ -34,9 +33,3 @@ def notes_on(cuts: Sequence[CutRecord]) -> list[str]:
     if len(cuts) == 1:
         return list(cuts[0]["notes"])
     return [f"Cut {number} of {len(cuts)}: {note}" for number, cut in enumerate(cuts, 1) for note in cut["notes"]]
-
-
-def threshold_cuts(cuts: Sequence[CutRecord]) -> list[ThresholdCut]:
-    """The cuts that one threshold on all scores has decided."""
-    known = [cut for cut in cuts if cut.get("threshold") is not None]
-    return [ThresholdCut(cut["scores"], cut["kept"], cut["threshold"]) for cut in known]

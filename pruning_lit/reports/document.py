@@ -1,18 +1,18 @@
 """A report for people: ``report.md``, and the table printed at the end of a run."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Container, Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from pruning_lit.measure.latency import Latency, Timing
-from pruning_lit.methods.chex.section import explored
-from pruning_lit.methods.resrep.section import forgotten
+from pruning_lit.reports.record import JSON_NAME, Report
+from pruning_lit.reports.section import Section
 from pruning_lit.reports.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
+from pruning_lit.system.atomic import write_text
 
-if TYPE_CHECKING:
-    from pruning_lit.reports.record import DecidedRecord, Report
-
+MARKDOWN_NAME = "report.md"
+WIDTHS_NAME = "widths.png"
 ARTEFACT = "pruned/model.safetensors"
 MEANINGS = """\
 - **accuracy**: share of the test pictures whose class is found; *after* is the network as the last epoch left it.
@@ -22,32 +22,26 @@ MEANINGS = """\
   passes that warm up; between the quartiles in parentheses lie the middle half of the passes. (1.50×) means that the
   pruned network is 1.5 times as fast.
 - **throughput**: pictures per second at that median."""
-WHY = """\
-Two filters are neighbours where at least the threshold's share of the bits that describe their feature maps agree; in
-rounds, the filters with the closest neighbourhood, the innermost core, fall apart into connected components, and each
-of these shrinks to the one filter with the largest weights, until there are no neighbours left. What is in no component
-stays. A map is described by at most 64 bits, a small one by fewer, and with few bits more look alike."""
 
 
-def markdown(
-    report: "Report",
-    widths: str | None = None,
-    scores: str | None = None,
-    redundancy: str | None = None,
-    compaction: str | None = None,
-    exploration: str | None = None,
-) -> str:
+def write_report(report: Report, folder: str | Path, sections: Sequence[Section] = ()) -> None:
+    """Write ``report.json`` and ``report.md`` into ``folder``; pictures that are there already are shown in it."""
+    folder = Path(folder)
+    pictures = {path.name for path in folder.glob("*.png")}
+    write_text(folder / MARKDOWN_NAME, markdown(report, sections, pictures))
+    write_text(folder / JSON_NAME, report.to_json())  # last: a report.json says that the run is complete
+
+
+def markdown(report: Report, sections: Sequence[Section] = (), pictures: Container[str] = ()) -> str:
     """The text of ``report.md``.
 
     Args:
         report: what to tell.
-        widths: file of their picture, relative to the text; ``None`` shows none.
-        scores: the same.
-        redundancy: the same, of the layers that redundancy graphs decided on.
-        compaction: the same, of the rows of compactors in the course of training.
-        exploration: the same, of the channels that were active from stage to stage.
+        sections: those of methods and criteria, in order.
+        pictures: files that may be shown, relative to the text; sections look for ``<name>.png``.
     """
-    sections = [
+    shown = {name: file if (file := f"{name}.png") in pictures else None for name in (each.name for each in sections)}
+    parts = [
         f"# {report.experiment}: pruning report",
         _verdict(report),
         *[f"> **Note.** {note}" for note in report.notes],
@@ -55,17 +49,15 @@ def markdown(
         _along_the_way(report),
         "## What the numbers mean\n\n" + MEANINGS,
         "## Use the pruned network\n\n" + _use(report),
-        _widths(report, widths, scores),
-        _why(report, redundancy),
-        forgotten(report.compacted, report.after.macs, compaction),
-        explored(report.explored, exploration),
+        _widths(report, WIDTHS_NAME in pictures),
+        *[section.markdown(shown[section.name]) for section in sections],
         _protected(report),
         _origin(report),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def console_table(report: "Report") -> Table:
+def console_table(report: Report) -> Table:
     """The comparison before and after as a rich table for the end of a run."""
     table = Table("", title=f"{report.experiment} (seed {report.seed})", title_justify="left")
     for heading in ("before", "after", "change"):
@@ -79,21 +71,7 @@ def console_table(report: "Report") -> Table:
     return table
 
 
-def redundancy_table(decided: Sequence["DecidedRecord"]) -> str:
-    """What redundancy graphs decided, as a Markdown table; groups are named where one is not called as its decider."""
-    named = any(each["group"] != each["decider"] for each in decided)
-    counts = {"pixels": "pixels", "filters": "filters", "cores": "cores", "components": "components"}
-    counts |= {"alone": "in none", "kept": "stay"}
-    header = ["layer that decides", *["group"] * named, "threshold", *counts.values()]
-    rows = [
-        [f"`{each['decider']}`", *[f"`{each['group']}`"] * named, f"{each['threshold']:.4g}"]
-        + [str(each[key]) for key in counts]  # type: ignore[literal-required]
-        for each in decided
-    ]
-    return "\n".join(markdown_table(header, rows))
-
-
-def _verdict(report: "Report") -> str:
+def _verdict(report: Report) -> str:
     gone = report.reduction
     text = f"The network lost {percent(gone['macs'], 1)} of its MACs and {percent(gone['params'], 1)} of its parameters"
     before, after = report.before.accuracy, report.after.accuracy
@@ -102,7 +80,7 @@ def _verdict(report: "Report") -> str:
     return f"{text}; its accuracy went from {percent(before)} to {percent(after)} ({points(after - before)})."
 
 
-def _comparison(report: "Report") -> list[list[str]]:
+def _comparison(report: Report) -> list[list[str]]:
     before, after = report.before, report.after
     accuracy = points(difference(before.accuracy, after.accuracy))
     rows = [["accuracy", percent(before.accuracy), percent(after.accuracy), accuracy]]
@@ -131,7 +109,7 @@ def _with_quartiles(timing: Timing) -> str:
     return f"{amount(timing.median_ms, 'ms')}\n({amount(timing.lower_ms)}–{amount(timing.upper_ms)})"
 
 
-def _measured(report: "Report") -> str:
+def _measured(report: Report) -> str:
     """How often and where; slow networks make fewer passes of large batches."""
     last = report.latency[-1]
     passes = " and ".join(dict.fromkeys(str(each.repeats) for each in report.latency))
@@ -139,7 +117,7 @@ def _measured(report: "Report") -> str:
     return f"median (quartiles) of {passes} passes of each network, in turns, on {last.device} with {threads}"
 
 
-def _use(report: "Report") -> str:
+def _use(report: Report) -> str:
     """Code that loads the network; one that a file is not trusted to name has to be built by the reader."""
     module = report.own_network.partition("(")[0].rpartition(".")[0]
     lines = [f"import {module}"] if module else []
@@ -149,15 +127,13 @@ def _use(report: "Report") -> str:
     return "\n".join(["```python", *lines, "```"])
 
 
-def _along_the_way(report: "Report") -> str:
+def _along_the_way(report: Report) -> str:
     lines = []
-    if report.accuracy_after_cut is not None and not report.compacted:  # nothing is trained after a conversion
-        when = "At the last stage, from which on the network is final" if report.explored else "Right after the cut"
-        lines.append(f"- {when}, before any further training: {percent(report.accuracy_after_cut)}.")
+    if report.accuracy_after_cut is not None:
+        lines.append(f"- Right after the last cut, before any further training: {percent(report.accuracy_after_cut)}.")
     if report.cut_error is not None:
-        other = "the one with compactors" if report.compacted else "the masked one"
         lines.append(
-            f"- Right after the cut the narrowed network computed what {other} did, to within "
+            f"- Right after the cut the narrowed network computed what the masked one did, to within "
             f"{report.cut_error:.0e} of the largest output."
         )
     if best := report.best:
@@ -170,27 +146,19 @@ def _along_the_way(report: "Report") -> str:
     return "Accuracy on the way:\n\n" + "\n".join(lines) if lines else ""
 
 
-def _widths(report: "Report", widths: str | None, scores: str | None) -> str:
+def _widths(report: Report, pictured: bool) -> str:
     if not report.groups:
         return ""
     rows = [
         [f"`{group.name}`", str(group.size), str(group.kept), percent(group.kept / group.size, 0)]
         for group in report.groups
     ]
-    pictures = {"channels per layer, before and after": widths, "scores of all channels, and the threshold": scores}
-    images = "".join(f"![{text}]({file})\n\n" for text, file in pictures.items() if file)
+    image = f"![channels per layer, before and after]({WIDTHS_NAME})\n\n" * pictured
     table = markdown_table(["channels made by", "before", "after", "kept"], rows)
-    return f"## Channels per layer\n\n{images}" + "\n".join(table)
+    return f"## Channels per layer\n\n{image}" + "\n".join(table)
 
 
-def _why(report: "Report", redundancy: str | None) -> str:
-    if not report.decided:
-        return ""
-    image = f"\n\n![how alike the feature maps of every layer are, by component]({redundancy})" if redundancy else ""
-    return f"## Why channels went\n\n{WHY}\n\n{redundancy_table(report.decided)}{image}"
-
-
-def _protected(report: "Report") -> str:
+def _protected(report: Report) -> str:
     names: dict[str, list[str]] = {}
     for group in report.groups:
         if group.protected is not None:
@@ -201,7 +169,7 @@ def _protected(report: "Report") -> str:
     return "## What was protected, and why\n\n" + "\n".join(lines)
 
 
-def _origin(report: "Report") -> str:
+def _origin(report: Report) -> str:
     facts = {
         "choices": ", ".join(f"{group}={choice}" for group, choice in report.choices.items()),
         "seed": str(report.seed),
@@ -218,7 +186,7 @@ def _origin(report: "Report") -> str:
     return f"## How this was made\n\n{command}" + "\n".join(lines) + _phases(report)
 
 
-def _phases(report: "Report") -> str:
+def _phases(report: Report) -> str:
     rows = []
     for phase in report.phases:
         accuracies = [percent(phase.get("accuracy_after_cut")), percent(phase.get("accuracy"))]

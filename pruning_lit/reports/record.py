@@ -9,17 +9,9 @@ from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
 from pruning_lit.measure.latency import Latency
-from pruning_lit.methods.chex.section import ExploredRecord
-from pruning_lit.reports.document import markdown
-from pruning_lit.system.atomic import write_text
 
 JSON_NAME = "report.json"
-MARKDOWN_NAME = "report.md"
-WIDTHS_NAME = "widths.png"
-SCORES_NAME = "scores.png"
-REDUNDANCY_NAME = "redundancy.png"
-COMPACTION_NAME = "compaction.png"
-EXPLORATION_NAME = "exploration.png"
+FORMER_SECTIONS = {"decided": "redundancy", "compacted": "compaction", "explored": "exploration"}  # keys to names
 
 
 @dataclass(frozen=True)
@@ -67,66 +59,6 @@ class GroupRecord:
     positions: list[int] | None = None
 
 
-class DecidedRecord(TypedDict):
-    """What a redundancy graph decided on one group of channels, in the last cut that was made so.
-
-    ``decider`` is the layer whose maps were compared; at similarities of ``threshold`` and above two of the ``filters``
-    were neighbours; the rounds found so many ``cores`` and, in all of them, ``components``, and left ``alone`` those in
-    none; ``kept`` filters stayed. A map had so many ``pixels``.
-    """
-
-    group: str
-    decider: str
-    threshold: float
-    pixels: int
-    filters: int
-    alone: int
-    cores: int
-    components: int
-    kept: int
-
-
-class CompactedGroup(TypedDict):
-    """What became of the rows of one group's compactors, one row per channel, when these were folded into the layers.
-
-    ``layers`` have the compactors. Of so many ``rows``, ``masked`` were on the list and ``dead`` had norms below the
-    threshold; ``masked_alive`` were on the list and not dead, ``unmasked_dead`` dead and not on the list; ``kept`` rows
-    stayed.
-    """
-
-    group: str
-    layers: list[str]
-    rows: int
-    masked: int
-    dead: int
-    masked_alive: int
-    unmasked_dead: int
-    kept: int
-
-
-class CompactedRecord(TypedDict):
-    """How the compactors of a network were folded into its layers, without the rows that had been forgotten.
-
-    At most ``target_macs`` of ``dense_macs`` were to remain. In so many ``updates`` rows came onto the list; after
-    ``met_at`` optimizer steps what was not on it first had so few MACs, or never: ``None``. Rows with norms below
-    ``threshold`` are dead; ``below`` counts the smaller norms at several thresholds, such as ``1e-03``. ``forced`` says
-    that rows on the list went that were not dead. So many of the test ``pictures`` (0: none were looked at) have
-    ``changed`` their predicted class; ``error`` is the largest difference of the outputs over the largest output.
-    """
-
-    target_macs: float
-    dense_macs: int
-    threshold: float
-    updates: int
-    met_at: int | None
-    groups: list[CompactedGroup]
-    below: dict[str, int]
-    forced: bool
-    changed: int
-    pictures: int
-    error: float
-
-
 class PhaseRecord(TypedDict):
     """One phase of training: its name, number of epochs and wall time in seconds.
 
@@ -172,10 +104,7 @@ class Report:
             cuts; ``None`` when nothing was cut.
         best: the best epoch beside the last one; ``None`` without validation data.
         groups: every group of channels, in the order of the network.
-        decided: what redundancy graphs decided, group by group; empty where none did, and in old reports.
-        compacted: what became of compactors, one record per time that they were folded in; empty where there were none,
-            and in old reports.
-        explored: how channels were explored, one record per time; empty where none were, and in old reports.
+        sections: data of what methods and criteria tell, see ``Section``, by its name.
         latency: forward times before and after, by batch size.
         notes: sentences a reader has to know, such as a target that was not met.
         command: the command line that repeats the run.
@@ -201,9 +130,7 @@ class Report:
     cut_error: float | None = None
     best: Best | None = None
     groups: list[GroupRecord] = field(default_factory=list)
-    decided: list[DecidedRecord] = field(default_factory=list)
-    compacted: list[CompactedRecord] = field(default_factory=list)
-    explored: list[ExploredRecord] = field(default_factory=list)
+    sections: dict[str, Any] = field(default_factory=dict)
     latency: list[Latency] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     command: str = ""
@@ -245,18 +172,12 @@ class Report:
             data: dict[str, Any] = json.loads(text)
             known = {key: data[key] for key in (each.name for each in fields(cls)) if key in data}
             known |= {"before": Figures(**data["before"]), "after": Figures(**data["after"])}
+            former = {new: data[old] for old, new in FORMER_SECTIONS.items() if data.get(old)}
+            known |= {"sections": former | data.get("sections", {})}
             known |= {"latency": [Latency.from_dict(each) for each in data.get("latency", [])]}
             return cls(**known | {"groups": [GroupRecord(**group) for group in data.get("groups", [])]})
         except (TypeError, KeyError) as error:
             raise ValueError(f"the JSON is not that of a report ({type(error).__name__}: {error})") from error
-
-    def write(self, folder: str | Path) -> None:
-        """Write ``report.json`` and ``report.md`` into ``folder``; pictures already there are shown in it."""
-        folder = Path(folder)
-        names = (WIDTHS_NAME, SCORES_NAME, REDUNDANCY_NAME, COMPACTION_NAME, EXPLORATION_NAME)
-        pictures = (name if (folder / name).is_file() else None for name in names)
-        write_text(folder / MARKDOWN_NAME, markdown(self, *pictures))
-        write_text(folder / JSON_NAME, self.to_json())  # last: a report.json says that the run is complete
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

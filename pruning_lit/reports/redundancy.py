@@ -1,10 +1,10 @@
-"""A picture of why channels went: how alike the maps of a layer's filters are, and what was decided from it."""
+"""Section on redundancy graphs: how alike the maps of a layer's filters are, and what was decided from it."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -20,7 +20,7 @@ from torch.nn.functional import avg_pool2d
 
 from pruning_lit.reports.cuts import CutRecord
 from pruning_lit.reports.plots import KEPT, PROTECTED, REMOVED
-from pruning_lit.reports.record import DecidedRecord
+from pruning_lit.reports.wording import markdown_table
 
 COLUMNS = 6  # panels in a row
 SIDE = 256  # cells of a drawn matrix, at most
@@ -29,6 +29,20 @@ FRAME = "#009E73"  # of the palette of the other pictures
 THIN = 0.4  # points, of lines in large matrices
 COMPONENT = "component; its survivor may be in a later one"
 LONGEST_NAME = 36  # letters in the title of a panel
+WHY = """\
+Two filters are neighbours where at least the threshold's share of the bits that describe their feature maps agree; in
+rounds, the filters with the closest neighbourhood, the innermost core, fall apart into connected components, and each
+of these shrinks to the one filter with the largest weights, until there are no neighbours left. What is in no component
+stays. A map is described by at most 64 bits, a small one by fewer, and with few bits more look alike."""
+PICTURE = "how alike the feature maps of every layer are, by component"
+COUNTS = {  # in the table, by heading
+    "pixels": "pixels",
+    "filters": "filters",
+    "cores": "cores",
+    "components": "components",
+    "in none": "alone",
+    "stay": "kept",
+}
 
 
 @dataclass(frozen=True)
@@ -89,9 +103,8 @@ class DecidedLayer:
         found = [position for block in self.blocks for position in block]
         return found + sorted({*range(len(self.similarity))} - {*found})
 
-    @property
-    def record(self) -> DecidedRecord:
-        """What the report keeps of it."""
+    def data(self) -> dict[str, Any]:
+        """Numbers for the report: of so many ``filters``, those ``alone``, in no component, those ``kept``."""
         return {
             "group": self.name,
             "decider": self.decider,
@@ -105,46 +118,66 @@ class DecidedLayer:
         }
 
 
-def decided_layers(cuts: Sequence[CutRecord]) -> list[DecidedLayer]:
-    """The groups that redundancy graphs decided on in the last cut that was made so; none where there was no such cut.
+@dataclass(frozen=True)
+class RedundancySection:
+    """Section "Why channels went".
 
     Args:
-        cuts: in order.
+        layers: at least one.
     """
-    for cut in reversed(cuts):
-        if evidence := cut.get("evidence"):
-            return [DecidedLayer(name, kept=cut["kept"][name], **known) for name, known in evidence.items()]
-    return []
 
+    layers: Sequence[DecidedLayer]
+    name: ClassVar[str] = "redundancy"
 
-def redundancy_figure(layers: Sequence[DecidedLayer]) -> Figure:
-    """How alike the channels of every layer are, one panel per layer, channels of one component side by side.
+    @classmethod
+    def of(cls, cuts: Sequence[CutRecord]) -> Self | None:
+        """The groups that redundancy graphs decided on in the last cut that was made so."""
+        for cut in reversed(cuts):
+            if evidence := cut.get("evidence"):
+                return cls([DecidedLayer(name, kept=cut["kept"][name], **known) for name, known in evidence.items()])
+        return None
 
-    Frames are around the components, in the order in which they shrank; the strip at the left says which channels
-    stayed. Matrices of more than 256 channels are drawn as means over blocks.
+    def data(self) -> list[dict[str, Any]]:
+        """Numbers of every layer."""
+        return [layer.data() for layer in self.layers]
 
-    Raises:
-        ValueError: there are no layers.
-    """
-    if not layers:
-        raise ValueError("a picture of redundant channels needs at least one layer that was decided so, got none")
-    columns = min(COLUMNS, len(layers))
-    rows, side = math.ceil(len(layers) / columns), min(4.2, max(2.1, 9 / columns))  # inches
-    figure = Figure(figsize=(1.1 + side * columns, 0.3 + (side + 0.35) * rows), dpi=100, layout="constrained")
-    grid = figure.add_gridspec(rows, columns)
-    panels = [figure.add_subplot(grid[divmod(number, columns)]) for number in range(len(layers))]
-    lowest = min(UNRELATED, min(layer.threshold for layer in layers) - 0.1)
-    image = [_draw(axes, layer, lowest) for axes, layer in zip(panels, layers, strict=True)][-1]
-    bar = figure.colorbar(image, ax=panels, shrink=0.8 / rows, aspect=15, anchor=(0, 1))
-    bar.set_label("share of bits that agree", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    for threshold in {layer.threshold for layer in layers}:
-        bar.ax.axhline(threshold, color=FRAME)
-    marks: list[Artist] = [Patch(color=KEPT, label="kept"), Patch(color=REMOVED, label="removed")]
-    marks.append(Patch(facecolor="none", edgecolor=FRAME, label=COMPONENT))
-    marks.append(Line2D([], [], color=FRAME, label="threshold (at the scale)"))
-    figure.legend(handles=marks, loc="outside upper left", ncols=len(marks), frameon=False, fontsize=8)
-    return figure
+    def markdown(self, picture: str | None) -> str:
+        """A table; groups are named where one is not called as the layer that decides for it."""
+        decided = self.data()
+        named = any(each["group"] != each["decider"] for each in decided)
+        header = ["layer that decides", *["group"] * named, "threshold", *COUNTS]
+        rows = [
+            [f"`{each['decider']}`", *[f"`{each['group']}`"] * named, f"{each['threshold']:.4g}"]
+            + [str(each[key]) for key in COUNTS.values()]
+            for each in decided
+        ]
+        image = [f"![{PICTURE}]({picture})"] * (picture is not None)
+        return "\n\n".join(["## Why channels went", WHY, "\n".join(markdown_table(header, rows)), *image])
+
+    def figure(self) -> Figure:
+        """How alike the channels of every layer are, one panel per layer, channels of one component side by side.
+
+        Frames are around the components, in the order in which they shrank; the strip at the left says which channels
+        stayed. Matrices of more than 256 channels are drawn as means over blocks.
+        """
+        layers = self.layers
+        columns = min(COLUMNS, len(layers))
+        rows, side = math.ceil(len(layers) / columns), min(4.2, max(2.1, 9 / columns))  # inches
+        figure = Figure(figsize=(1.1 + side * columns, 0.3 + (side + 0.35) * rows), dpi=100, layout="constrained")
+        grid = figure.add_gridspec(rows, columns)
+        panels = [figure.add_subplot(grid[divmod(number, columns)]) for number in range(len(layers))]
+        lowest = min(UNRELATED, min(layer.threshold for layer in layers) - 0.1)
+        image = [_draw(axes, layer, lowest) for axes, layer in zip(panels, layers, strict=True)][-1]
+        bar = figure.colorbar(image, ax=panels, shrink=0.8 / rows, aspect=15, anchor=(0, 1))
+        bar.set_label("share of bits that agree", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+        for threshold in {layer.threshold for layer in layers}:
+            bar.ax.axhline(threshold, color=FRAME)
+        marks: list[Artist] = [Patch(color=KEPT, label="kept"), Patch(color=REMOVED, label="removed")]
+        marks.append(Patch(facecolor="none", edgecolor=FRAME, label=COMPONENT))
+        marks.append(Line2D([], [], color=FRAME, label="threshold (at the scale)"))
+        figure.legend(handles=marks, loc="outside upper left", ncols=len(marks), frameon=False, fontsize=8)
+        return figure
 
 
 def _draw(axes: Axes, layer: DecidedLayer, lowest: float) -> AxesImage:

@@ -1,13 +1,15 @@
-"""A picture of all scores that one threshold was read from, and of what became of their channels."""
+"""Section on the threshold among all scores: the scores in order, and what became of their channels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pruning_lit.reports.cuts import CutRecord
 from pruning_lit.reports.plots import KEPT, REMOVED, without_frame
 
 KEPT_BELOW, REMOVED_ABOVE = "#009E73", "#E69F00"  # of the palette of the other pictures
@@ -37,24 +39,50 @@ class ThresholdCut:
         return values, torch.cat(stays)[order]
 
 
-def scores_figure(cuts: Sequence[ThresholdCut]) -> Figure:
-    """The scores of the whole network, lowest first, and the threshold: one panel per cut.
+@dataclass(frozen=True)
+class ScoresSection:
+    """Section "Scores and the threshold".
 
-    The axis is logarithmic where they differ by more than a factor of ten. Removed and kept channels have their colours
-    each, and others where it was not the threshold that decided: by a floor, a multiple or a rate of its own a channel
-    stays that is not above it, with its residual branch one goes that is.
-
-    Raises:
-        ValueError: there are no cuts.
+    Args:
+        cuts: at least one.
     """
-    if not cuts:
-        raise ValueError("a picture of the scores needs at least one cut, got none")
-    figure = Figure(figsize=(8, 0.4 + 3.6 * len(cuts)), dpi=100, layout="constrained")
-    for number, (axes, cut) in enumerate(zip(figure.subplots(len(cuts), squeeze=False)[:, 0], cuts, strict=True), 1):
-        _draw(axes, cut)
-        if len(cuts) > 1:
-            axes.set_title(f"cut {number} of {len(cuts)}")
-    return figure
+
+    cuts: Sequence[ThresholdCut]
+    name: ClassVar[str] = "scores"
+
+    @classmethod
+    def of(cls, cuts: Sequence[CutRecord]) -> Self | None:
+        """The cuts that one threshold on all scores has decided."""
+        known = [cut for cut in cuts if cut.get("threshold") is not None]
+        return cls([ThresholdCut(cut["scores"], cut["kept"], cut["threshold"]) for cut in known]) if known else None
+
+    def data(self) -> list[float]:
+        """The thresholds."""
+        return [cut.threshold for cut in self.cuts]
+
+    def markdown(self, picture: str | None) -> str:
+        """The thresholds, in the order of the cuts."""
+        thresholds = ", then ".join(f"{cut.threshold:.4g}" for cut in self.cuts)
+        text = f"One threshold on the scores of the whole network decided which channels went: {thresholds}."
+        image = [f"![scores of all channels, and the threshold]({picture})"] * (picture is not None)
+        return "\n\n".join(["## Scores and the threshold", text, *image])
+
+    def figure(self) -> Figure:
+        """The scores of the whole network, lowest first, and the threshold: one panel per cut.
+
+        The axis is logarithmic where they differ by more than a factor of ten. Removed and kept channels have their
+        colours each, and others where it was not the threshold that decided: by a floor, a multiple or a rate of its
+        own a channel stays that is not above it, with its residual branch one goes that is.
+        """
+        panels = len(self.cuts)
+        figure = Figure(figsize=(8, 0.4 + 3.6 * panels), dpi=100, layout="constrained")
+        for number, (axes, cut) in enumerate(
+            zip(figure.subplots(panels, squeeze=False)[:, 0], self.cuts, strict=True), 1
+        ):
+            _draw(axes, cut)
+            if panels > 1:
+                axes.set_title(f"cut {number} of {panels}")
+        return figure
 
 
 def _draw(axes: Axes, cut: ThresholdCut) -> None:

@@ -59,7 +59,8 @@ def run(config: DictConfig, folder: Path) -> None:
     if _rank() == 0:
         remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)
-        write_results(config, folder, dense, net, data, outcomes, stopwatch, remarks)
+        kinds = [kind for module in phases.values() for kind in module.sections]
+        write_results(config, folder, dense, net, data, outcomes, stopwatch, kinds, remarks)
 
 
 def note_on_launcher(processes: int, nodes: int) -> list[str]:

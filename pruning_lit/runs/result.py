@@ -22,16 +22,13 @@ from pruning_lit.measure.commits import commits
 from pruning_lit.measure.latency import Latency
 from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.stopwatch import Stopwatch
-from pruning_lit.methods.chex.exploration_picture import exploration_figure, explorations
-from pruning_lit.methods.resrep.compaction_picture import compaction_figure, compactions
-from pruning_lit.reports.cuts import group_records, notes_on, threshold_cuts
-from pruning_lit.reports.document import console_table
+from pruning_lit.reports.cuts import group_records, notes_on
+from pruning_lit.reports.document import console_table, write_report
 from pruning_lit.reports.plots import figure_to_image, widths_figure
 from pruning_lit.reports.plots import save as save_figure
 from pruning_lit.reports.published_counts import params_with_whole_norms
 from pruning_lit.reports.record import Best, Figures, PhaseRecord, Report
-from pruning_lit.reports.redundancy import decided_layers, redundancy_figure
-from pruning_lit.reports.scores import scores_figure
+from pruning_lit.reports.section import Section, sections_of
 from pruning_lit.runs.batch import in_words
 from pruning_lit.runs.builder import own_call, recipe
 from pruning_lit.runs.phase_runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
@@ -50,12 +47,13 @@ def write_results(
     data: Pictures,
     outcomes: list[PhaseOutcome],
     stopwatch: Stopwatch,
+    kinds: Sequence[type[Section]] = (),
     remarks: Sequence[str] = (),
 ) -> Report:
     """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and the pictures, and print the table.
 
     The accuracy is that of the last epoch, on the test pictures, and so for every phase; the best epoch, where one
-    could be chosen, stands beside it. ``remarks`` are further notes for the report.
+    could be chosen, stands beside it. ``kinds`` of sections are those that the phases name, ``remarks`` further notes.
     """
     graph, narrowed = trace(dense, data.example), trace(net, data.example)
     device = torch.device("cuda" if on_gpu(config.trainer.accelerator) else "cpu")
@@ -64,8 +62,7 @@ def write_results(
     task = Classification(data.num_classes)
     accuracy = evaluate(net, data, task)["accuracy"]
     accuracies = [*_on_the_way(dense, data, task, outcomes), accuracy]
-    groups, layers = group_records(graph, cuts), decided_layers(cuts)
-    compacted, explored = compactions(cuts), explorations(cuts)
+    groups, sections = group_records(graph, cuts), sections_of(kinds, cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
     arch = recipe(config.arch, data.num_classes)
@@ -77,9 +74,7 @@ def write_results(
         accuracy_after_cut=cuts[-1]["accuracy_after"] if cuts else None,
         best=_best(dense, data, task, outcomes, folder),
         groups=groups,
-        decided=[layer.record for layer in layers],
-        compacted=[compaction.record for compaction in compacted],
-        explored=[exploration.record for exploration in explored],
+        sections={section.name: section.data() for section in sections},
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
         notes=[*notes_on(cuts), *_published_count(narrowed), *remarks],
@@ -101,17 +96,12 @@ def write_results(
     notes = {"experiment": config.name, "accuracy": accuracy, "pictures": preparation}
     save(net, folder / "pruned" / "model.safetensors", arch, **notes)
     pictures = {"widths": widths_figure(groups)}
-    if decided := threshold_cuts(cuts):
-        pictures["scores"] = scores_figure(decided)
-    if layers:
-        pictures["redundancy"] = redundancy_figure(layers)
-    if compacted:
-        pictures["compaction"] = compaction_figure(compacted[-1])
-    if explored:
-        pictures["exploration"] = exploration_figure(explored[-1])
+    for section in sections:
+        if picture := section.figure():
+            pictures[section.name] = picture
     for name, picture in pictures.items():
         save_figure(picture, folder / f"{name}.png")
-    report.write(folder)
+    write_report(report, folder, sections)
     _to_tensorboard(config, folder, report, pictures)
     Console().print(console_table(report))
     log.info("report and network in %s", folder)

@@ -12,8 +12,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.reports.console import open_console
+from pruning_lit.reports.document import WIDTHS_NAME
 from pruning_lit.reports.plots import save
-from pruning_lit.reports.record import JSON_NAME, WIDTHS_NAME
+from pruning_lit.reports.record import JSON_NAME
 from pruning_lit.sweeps.failure import noted_failure
 from pruning_lit.sweeps.jobs import COLUMNS, Row, collect
 from pruning_lit.sweeps.pareto import pareto_figure

@@ -3,9 +3,8 @@ import torch
 from torch import nn
 
 from pruning_lit.channels import trace
-from pruning_lit.reports import group_records, notes_on, threshold_cuts
+from pruning_lit.reports import group_records, notes_on
 from pruning_lit.reports.plots import widths_figure
-from pruning_lit.reports.scores import scores_figure
 
 
 class Residual(nn.Module):
@@ -76,9 +75,3 @@ def test_notes_of_several_cuts_say_which_one_they_are_about():
     assert notes_on([first, second, third]) == [
         "Cut 1 of 3: Floors.", "Cut 3 of 3: Rounding.", "Cut 3 of 3: More.",
     ]  # fmt: skip
-
-
-def test_only_cuts_with_a_threshold_are_in_the_picture_of_scores():
-    cuts = [cut({"stem": [0, 1]}), cut({"stem": [0]}, threshold=None)]
-    assert [each.threshold for each in threshold_cuts(cuts)] == [0.5]
-    assert len(scores_figure(threshold_cuts(cuts)).axes) == 1

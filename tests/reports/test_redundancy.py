@@ -7,17 +7,9 @@ from matplotlib.colors import to_rgb
 from torch.nn.functional import interpolate
 
 from pruning_lit.criteria.redundancy_graph.decomposition import decomposition, similarity, survivors
-from pruning_lit.reports import (
-    DecidedLayer,
-    Report,
-    decided_layers,
-    figure_to_image,
-    markdown,
-    redundancy_figure,
-    redundancy_table,
-)
+from pruning_lit.reports import Report, figure_to_image, markdown, write_report
 from pruning_lit.reports.plots import KEPT, REMOVED
-from pruning_lit.reports.redundancy import FRAME
+from pruning_lit.reports.redundancy import FRAME, DecidedLayer, RedundancySection
 from tests.reports.test_plots import num_pixels
 from tests.reports.test_record import example
 
@@ -28,6 +20,15 @@ ROUNDS = [
     {"degeneracy": 1, "components": [[1, 5], [2, 9]], "kept": [1, 2]},
 ]
 BY_HAND = DecidedLayer("stage", "stage.conv", torch.eye(10).half(), 0.7, ROUNDS, [1, 2, 4, 7], 64)
+
+
+def redundancy_figure(layers):
+    return RedundancySection(layers).figure()
+
+
+def redundancy_table(layers):
+    text = RedundancySection(layers).markdown(None)
+    return text[text.index("| layer that decides") :]
 
 
 def smooth_maps(size, seed=0):
@@ -54,7 +55,7 @@ def cut(sizes, threshold=0.72, floors=()):
 
 @pytest.fixture(scope="module")
 def layers():
-    return decided_layers([cut({"conv1": 16, "conv2": 40, "conv3": 12}, floors=["conv3"])])
+    return RedundancySection.of([cut({"conv1": 16, "conv2": 40, "conv3": 12}, floors=["conv3"])]).layers
 
 
 def test_a_channel_stands_where_it_went_or_last_survived():
@@ -87,9 +88,9 @@ def test_the_order_has_every_channel_once_and_components_together(layers):
 def test_the_last_cut_that_has_evidence_is_shown():
     first, last = cut({"a": 8}), cut({"b": 8, "c": 9})
     others = [{"evidence": {}, "kept": {"a": [0]}}, {"kept": {}}]
-    assert [layer.name for layer in decided_layers([first, last, *others])] == ["b", "c"]
-    assert [len(layer.similarity) for layer in decided_layers([last, first])] == [8]
-    assert decided_layers(others) == decided_layers([]) == []
+    assert [layer.name for layer in RedundancySection.of([first, last, *others]).layers] == ["b", "c"]
+    assert [len(layer.similarity) for layer in RedundancySection.of([last, first]).layers] == [8]
+    assert RedundancySection.of(others) is RedundancySection.of([]) is None
 
 
 def test_every_layer_has_its_panel_and_all_share_one_colour_bar(layers):
@@ -145,19 +146,14 @@ def test_a_long_name_keeps_its_end():
     assert name.endswith(shown[1:])
 
 
-def test_no_layers_are_refused():
-    with pytest.raises(ValueError, match="at least one layer"):
-        redundancy_figure([])
-
-
 def test_the_table_tells_the_numbers_and_names_groups_only_where_they_differ():
     alone = replace(BY_HAND, name="stage.conv", threshold=0.725)
-    assert redundancy_table([alone.record]).splitlines() == [
+    assert redundancy_table([alone]).splitlines() == [
         "| layer that decides | threshold | pixels | filters | cores | components | in none | stay |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| `stage.conv` | 0.725 | 64 | 10 | 2 | 4 | 2 | 4 |",
     ]
-    header, _, first, second = redundancy_table([alone.record, BY_HAND.record]).splitlines()
+    header, _, first, second = redundancy_table([alone, BY_HAND]).splitlines()
     assert (
         header == "| layer that decides | group | threshold | pixels | filters | cores | components | in none | stay |"
     )
@@ -166,8 +162,8 @@ def test_the_table_tells_the_numbers_and_names_groups_only_where_they_differ():
 
 
 def test_the_numbers_are_in_the_json_and_are_read_from_it(layers):
-    report = example(decided=[layer.record for layer in [*layers, BY_HAND]])
-    assert json.loads(report.to_json())["decided"][-1] == {
+    report = example(sections={"redundancy": RedundancySection([*layers, BY_HAND]).data()})
+    assert json.loads(report.to_json())["sections"]["redundancy"][-1] == {
         "group": "stage",
         "decider": "stage.conv",
         "threshold": 0.7,
@@ -181,25 +177,27 @@ def test_the_numbers_are_in_the_json_and_are_read_from_it(layers):
     assert Report.from_json(report.to_json()) == report
 
 
-def test_a_report_of_an_earlier_version_has_nothing_decided_so():
-    data = json.loads(example(decided=[BY_HAND.record]).to_json())
-    del data["decided"]
+def test_a_report_of_an_earlier_version_keeps_its_numbers():
+    data = json.loads(example().to_json())
+    del data["sections"]
+    told = RedundancySection([BY_HAND]).data()
+    assert Report.from_json(json.dumps(data | {"decided": told})) == example(sections={"redundancy": told})
     assert Report.from_json(json.dumps(data)) == example()
 
 
 def test_the_document_says_why_channels_went_where_it_is_known(tmp_path):
     (tmp_path / "redundancy.png").touch()
-    example().write(tmp_path)
+    write_report(example(), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert HEADING not in text
     assert "redundancy.png" not in text  # of an earlier run
-    example(decided=[BY_HAND.record]).write(tmp_path)
+    write_report(example(), tmp_path, [RedundancySection([BY_HAND])])
     section = (tmp_path / "report.md").read_text().partition(HEADING)[2].partition("\n## ")[0]
-    assert redundancy_table([BY_HAND.record]) in section
+    assert redundancy_table([BY_HAND]) in section
     assert "(redundancy.png)" in section
 
 
 def test_without_its_picture_there_is_still_the_table():
-    text = markdown(example(decided=[BY_HAND.record]))
+    text = markdown(example(), [RedundancySection([BY_HAND])])
     assert "| `stage.conv` | `stage` | 0.7 |" in text
     assert ".png" not in text

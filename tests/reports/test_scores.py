@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pruning_lit.reports import ThresholdCut, figure_to_image, scores_figure
+from pruning_lit.reports import figure_to_image
 from pruning_lit.reports.plots import KEPT, REMOVED
-from pruning_lit.reports.scores import KEPT_BELOW, REMOVED_ABOVE
+from pruning_lit.reports.scores import KEPT_BELOW, REMOVED_ABOVE, ScoresSection, ThresholdCut
 from tests.reports.test_plots import num_pixels
 
 SCORES = {"a": [0.5, 0.001, 2.0], "b": [0.0, 0.002], "branch": [0.003, 3.0]}
@@ -15,6 +15,10 @@ FLOORED = ThresholdCut(
     kept={"a": [0, 2], "b": [1], "branch": []},
     threshold=0.003,
 )
+
+
+def scores_figure(cuts):
+    return ScoresSection(cuts).figure()
 
 
 def chance(count: int) -> ThresholdCut:
@@ -75,6 +79,11 @@ def test_scores_that_are_all_zero_can_be_drawn():
     assert image.dtype == np.uint8
 
 
-def test_no_cuts_are_refused():
-    with pytest.raises(ValueError, match="at least one cut"):
-        scores_figure([])
+def test_only_cuts_with_a_threshold_are_told():
+    first = {"scores": {"a": torch.rand(4)}, "kept": {"a": [0]}, "threshold": 0.52}
+    section = ScoresSection.of([first, first | {"threshold": None}])
+    assert [each.threshold for each in section.cuts] == section.data() == [0.52]
+    assert len(section.figure().axes) == 1
+    assert section.markdown(None).endswith("decided which channels went: 0.52.")
+    assert "(scores.png)" in section.markdown("scores.png")
+    assert ScoresSection.of([first | {"threshold": None}]) is ScoresSection.of([]) is None

@@ -1,6 +1,6 @@
 import pytest
 
-from pruning_lit.reports import Figures, Report
+from pruning_lit.reports import Figures, Report, write_report
 from pruning_lit.sweeps.failure import forget_failure, note_failure, noted_failure
 from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
 
@@ -8,7 +8,7 @@ SETTINGS = {"seed": 1, "train": {"epochs": 2, "milestones": (1, 2)}}
 
 
 def test_a_job_is_finished_for_the_same_settings_alone(tmp_path):
-    Report("e", 1, Figures(2, 2), Figures(1, 1)).write(tmp_path)
+    write_report(Report("e", 1, Figures(2, 2), Figures(1, 1)), tmp_path)
     assert not is_finished(tmp_path, SETTINGS)
     note_finished(tmp_path, SETTINGS, ["seed=1"])
     assert is_finished(tmp_path, SETTINGS)
@@ -18,14 +18,14 @@ def test_a_job_is_finished_for_the_same_settings_alone(tmp_path):
 
 @pytest.mark.parametrize("lost", ["report.json", ".hydra/finished.json"])
 def test_a_job_without_its_report_or_its_settings_is_not_finished(tmp_path, lost):
-    Report("e", 1, Figures(2, 2), Figures(1, 1)).write(tmp_path)
+    write_report(Report("e", 1, Figures(2, 2), Figures(1, 1)), tmp_path)
     note_finished(tmp_path, SETTINGS, [])
     (tmp_path / lost).unlink()
     assert not is_finished(tmp_path, SETTINGS)
 
 
 def test_damaged_settings_are_those_of_no_job(tmp_path):
-    Report("e", 1, Figures(2, 2), Figures(1, 1)).write(tmp_path)
+    write_report(Report("e", 1, Figures(2, 2), Figures(1, 1)), tmp_path)
     note_finished(tmp_path, SETTINGS, [])
     (tmp_path / ".hydra" / "finished.json").write_text("{")
     assert not is_finished(tmp_path, SETTINGS)

@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 import pruning_lit
-from pruning_lit.reports import Figures, GroupRecord, Report
+from pruning_lit.reports import Figures, GroupRecord, Report, write_report
 from pruning_lit.sweeps import collect, write_summary
 from pruning_lit.sweeps.failure import forget_failure, note_failure
 from pruning_lit.sweeps.pareto import COLOURS, pareto_figure
@@ -25,7 +25,7 @@ def job(
     choices = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half", "criterion": "chip"} | choices
     figures = Figures(1000, 100, before, 4.0), Figures(params, macs, accuracy, latency)
     groups = [GroupRecord(name, *sizes) for name, sizes in (widths or {}).items()]
-    Report("e", seed, *figures, groups=groups, command=command, choices=choices).write(folder)
+    write_report(Report("e", seed, *figures, groups=groups, command=command, choices=choices), folder)
     if overrides is not None:
         hydra(folder, seed, choices, overrides)
 
@@ -299,14 +299,14 @@ def test_a_run_keeps_its_own_pictures(tmp_path):
 APPLICATION = """
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from pruning_lit.reports import Figures, Report
+    from pruning_lit.reports import Figures, Report, write_report
 
     @hydra.main(version_base=None, config_path=None, config_name="config")
     def main(config):
         if config.seed == 13:
             raise ValueError("bad luck")
         report = Report("e", config.seed, Figures(10, 10, 0.9), Figures(5, 5, 0.8), choices={"method": "chip"})
-        report.write(HydraConfig.get().runtime.output_dir)
+        write_report(report, HydraConfig.get().runtime.output_dir)
 
     if __name__ == "__main__":
         from hydra.core.config_store import ConfigStore

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -14,11 +14,13 @@ from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.criteria.producers import is_joined
 from pruning_lit.methods.chex.budgets import ChannelBudgets
 from pruning_lit.methods.chex.momentum import memories
+from pruning_lit.methods.chex.section import ExplorationSection
 from pruning_lit.methods.chex.share_for_macs import share_for_macs
 from pruning_lit.methods.chex.stages import ExplorationStages
 from pruning_lit.methods.resrep.criterion import CompactorNorm
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.training import Training
+from pruning_lit.reports.section import Section
 from pruning_lit.sparsity import Global, Macs, Sparsity, Uniform
 from pruning_lit.sparsity.rates import width_after
 
@@ -41,6 +43,8 @@ class Exploration(Training):
     Source: Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression" (arXiv 2203.15794). Streams are an
     extension.
     """
+
+    sections: ClassVar[tuple[type[Section], ...]] = (ExplorationSection,)
 
     def __init__(self, *, criterion: Criterion, sparsity: Sparsity, streams: bool = False, **training: Any) -> None:
         super().__init__(**training)

@@ -1,10 +1,22 @@
-"""A section of the report: what a network tried out on the way to its widths, and what its training took."""
+"""Section "What was explored" of the report: stages on the way to the widths of a network, and what training took."""
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, ClassVar, Self
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from pruning_lit.reports.cuts import CutRecord
+from pruning_lit.reports.heat_map import HeatMap, heat_map_figure, prepare_macs, prepare_time
+from pruning_lit.reports.plots import KEPT, REMOVED, without_frame
 from pruning_lit.reports.wording import amount, markdown_table, percent
 
+DRAWN = "#9CCBE8"  # between what is removed and what is kept
 EXPLORED = """\
 This network was not trained whole and then pruned: it began with the channels whose filters happened to be largest, and
 tried the others in the course of training. At every *stage* some channels were kept for their own sake, because they
@@ -22,157 +34,269 @@ RETURNED = {
     "zero": "without effect at first: what read them had zeros",
     "random": "with the values of a newly built network",
 }
+WIDTHS = {  # of a group, in the table, by heading
+    "in all": "size",
+    "at the start": "first",
+    "widest": "widest",
+    "narrowest": "narrowest",
+    "in the end": "final",
+}
+NUMBERS = (  # of an exploration, in ``report.json``
+    *("unit", "execution", "regrow_init", "sparsity", "target_macs", "dense_macs"),
+    *("num_stages", "first_stage", "last_stage", "first_macs", "final_macs"),
+    *("num_grown", "num_woken", "num_pruned", "survival", "share_to_last_stage", "share_of_training"),
+)
 
 
-class ExploredGroup(TypedDict):
-    """The channels of a group of ``size``: at the ``first``, at most, at least, and in the end."""
+@dataclass(frozen=True)
+class Exploration:
+    """The stages at which channels of a network were pruned and others came back.
 
-    group: str
-    size: int
-    first: int
-    widest: int
-    narrowest: int
-    final: int
-
-
-class ExploredRecord(TypedDict):
-    """How the channels of a network were explored.
-
-    At so many ``stages``, from ``first_stage`` to ``last_stage`` in ``unit``s (``epochs``, ``steps``), channels came
-    back ``grown`` times, in ``woken`` of these from dormancy, and fell dormant ``pruned`` times; the share ``survived``
-    of those that came back was kept for its own sake at the stage after (None: nothing came back). The share
-    ``sparsity`` of the channels was to go, or so many MACs that ``target_macs`` are left at most (None: the other). The
-    network began with ``first_macs`` and ended with ``final_macs`` of
-    ``dense_macs``. Its forward passes, counted by active channels, took ``share_to_last_stage`` of the dense network's
-    until the last stage, and ``share_of_training`` in all; None: not known. ``execution`` and ``regrow_init`` are the
-    settings of these names; None: not known.
+    Attributes:
+        unit: ``epochs`` or ``steps`` of the optimizer, at which stages were.
+        sparsity: share of the channels that was to go in the end; None: a target of MACs was set.
+        dense_macs: of the whole network.
+        stages: what the network began with, then every stage: ``at``; ``share`` of the channels to come back;
+            ``num_kept`` for their own sake, ``num_grown`` that came back, ``num_pruned`` that fell dormant;
+            ``survived``, of those that came back at the stage before, the share now kept for its own sake, None where
+            there were none; ``macs`` and, by group, ``widths`` from then on.
+        sizes: by group, channels of the whole network, in its order.
+        spent: ``macs`` of all forward passes before the last stage, those of a batch counted for one picture of it, and
+            ``dense_macs``, what the whole network would have taken.
+        share_of_training: the ratio of the two over the whole training; None: not known.
+        target_macs: MACs that were to be left at most; None: a share of the channels was set.
+        execution, regrow_init: the settings of these names; None: not known.
     """
 
     unit: str
-    execution: str | None
-    regrow_init: str | None
     sparsity: float | None
-    target_macs: int | None
     dense_macs: int
-    stages: int
-    first_stage: int
-    last_stage: int
-    first_macs: int
-    final_macs: int
-    grown: int
-    woken: int
-    pruned: int
-    survived: float | None
-    groups: list[ExploredGroup]
-    share_to_last_stage: float | None
-    share_of_training: float | None
+    stages: Sequence[Mapping[str, Any]]
+    sizes: Mapping[str, int]
+    spent: Mapping[str, int]
+    share_of_training: float | None = None
+    target_macs: int | None = None
+    execution: str | None = None
+    regrow_init: str | None = None
+
+    @property
+    def moments(self) -> list[int]:
+        """When the stages were, ascending; the first is the begin of training."""
+        return [stage["at"] for stage in self.stages]
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Shares of the channels that are active, shape ``(groups, stages)``, 0 to 1."""
+        widths = [[stage["widths"][name] for stage in self.stages] for name in self.sizes]
+        totals = np.array([[size] for size in self.sizes.values()], dtype=np.float64)
+        return np.array(widths, dtype=np.float64).reshape(len(self.sizes), len(self.stages)) / totals
+
+    @property
+    def woken(self) -> list[int]:
+        """Per stage, the number of channels that had been dormant and now are active; at the begin 0."""
+        active = [sum(stage["widths"].values()) for stage in self.stages]
+        gained = [after - before for before, after in pairwise(active)]
+        return [0, *(more + stage["num_pruned"] for more, stage in zip(gained, self.stages[1:], strict=True))]
+
+    @property
+    def survival(self) -> float | None:
+        """Of all that came back, the share that was kept for its own sake at the stage after; None: nothing did."""
+        pairs = [(before["num_grown"], stage["survived"]) for before, stage in pairwise(self.stages)]
+        known = [(grown, share) for grown, share in pairs if share is not None]
+        return sum(grown * share for grown, share in known) / sum(grown for grown, _ in known) if known else None
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages, without the begin of training."""
+        return len(self.stages) - 1
+
+    @property
+    def first_stage(self) -> int:
+        """When the first stage was."""
+        return self.moments[1]
+
+    @property
+    def last_stage(self) -> int:
+        """When the last stage was."""
+        return self.moments[-1]
+
+    @property
+    def first_macs(self) -> int:
+        """MACs of the network that training began with."""
+        return int(self.stages[0]["macs"])
+
+    @property
+    def final_macs(self) -> int:
+        """MACs of the network after the last stage."""
+        return int(self.stages[-1]["macs"])
+
+    @property
+    def num_grown(self) -> int:
+        """How often a channel came back."""
+        return sum(stage["num_grown"] for stage in self.stages[1:])
+
+    @property
+    def num_woken(self) -> int:
+        """How often a channel came back that had been dormant."""
+        return sum(self.woken)
+
+    @property
+    def num_pruned(self) -> int:
+        """How often a channel fell dormant."""
+        return sum(stage["num_pruned"] for stage in self.stages[1:])
+
+    @property
+    def share_to_last_stage(self) -> float | None:
+        """Forward MACs until the last stage, over those of the dense network."""
+        return self.spent["macs"] / self.spent["dense_macs"] if self.spent["dense_macs"] else None
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Widths of every group: ``size``, at ``first``, ``widest``, ``narrowest``, ``final``."""
+        told = []
+        for name, size in self.sizes.items():
+            widths = [stage["widths"][name] for stage in self.stages]
+            extremes = {"widest": max(widths), "narrowest": min(widths)}
+            told.append({"group": name, "size": size, "first": widths[0], **extremes, "final": widths[-1]})
+        return told
+
+    def data(self) -> dict[str, Any]:
+        """All but the course, for the report."""
+        return {name: getattr(self, name) for name in NUMBERS} | {"groups": self.groups}
+
+    def markdown(self) -> str:
+        """Sentences on stages, channels, MACs of the network, and MACs of its training; and a table."""
+        tell = (_channels, _settings, _traffic, _network, _training)
+        lines = [f"- {line}" for line in (each(self) for each in tell) if line]
+        rows = [
+            [f"`{each['group']}`", *(f"{each[key]:,}" for key in WIDTHS.values()), share]
+            for each, share in ((each, percent(each["final"] / each["size"], 0)) for each in self.groups)
+        ]
+        return "\n".join([*lines, "", *markdown_table(["channels of", *WIDTHS, "left"], rows)])
 
 
-def explored(records: Sequence[ExploredRecord], picture: str | None = None) -> str:
-    """The section "What was explored"; empty where nothing was.
+@dataclass(frozen=True)
+class ExplorationSection:
+    """Section "What was explored".
 
     Args:
-        records: in order; where there are several, each is told by itself.
-        picture: file of the picture of the last one, relative to the text; ``None`` shows none.
+        explorations: at least one, in order; where there are several, each is told by itself, and the last is drawn.
     """
-    if not records:
-        return ""
-    parts = ["## What was explored", EXPLORED]
-    for number, record in enumerate(records, 1):
-        parts += [f"Exploration {number} of {len(records)}:"] * (len(records) > 1)
-        parts.append("\n".join(f"- {line}" for line in _totals(record)))
-        parts.append(exploration_table(record["groups"]))
-    parts += [f"![{PICTURE}]({picture})"] * bool(picture)
-    return "\n\n".join(parts)
+
+    explorations: Sequence[Exploration]
+    name: ClassVar[str] = "exploration"
+
+    @classmethod
+    def of(cls, cuts: Sequence[CutRecord]) -> Self | None:
+        """The cuts at the end of an exploration; what they say beyond this is left out."""
+        known = [cut["exploration"] for cut in cuts if cut.get("exploration")]
+        names = [each.name for each in fields(Exploration)]
+        found = [Exploration(**{name: told[name] for name in names if name in told}) for told in known]
+        return cls(found) if found else None
+
+    def data(self) -> list[dict[str, Any]]:
+        """Numbers of every exploration."""
+        return [each.data() for each in self.explorations]
+
+    def markdown(self, picture: str | None) -> str:
+        """The text; ``picture`` is its file."""
+        parts = ["## What was explored", EXPLORED]
+        for number, each in enumerate(self.explorations, 1):
+            parts += [f"Exploration {number} of {len(self.explorations)}:"] * (len(self.explorations) > 1)
+            parts.append(each.markdown())
+        return "\n\n".join(parts + [f"![{PICTURE}]({picture})"] * (picture is not None))
+
+    def figure(self) -> Figure | None:
+        """Active channels, group by group, below them the MACs and the channels that came and went, stage by stage.
+
+        A stage's decision lasts until the next one; the network after the last stage, which is final, is drawn for as
+        long as the one before. Beside the groups stands how many of their channels are left. MACs are shares of the
+        dense network's; the line is what is left in the end.
+        """
+        exploration = self.explorations[-1]
+        if not exploration.sizes:
+            return None
+        edges, final = _edges(exploration.moments), exploration.stages[-1]["widths"]
+        drawn = HeatMap(
+            names=list(exploration.sizes),
+            edges=edges,
+            shares=exploration.shares,
+            label="active channels",
+            beside=[f"{final[name]:,} of {size:,}" for name, size in exploration.sizes.items()],
+            beside_label="channels left",
+        )
+        figure, (macs, counts) = heat_map_figure(drawn, [2.0, 2.0])
+        _draw_macs(macs, exploration, edges)
+        _draw_counts(counts, exploration, edges)
+        prepare_time(counts, edges, "epochs" if exploration.unit == "epochs" else "optimizer steps")
+        return figure
 
 
-def exploration_table(groups: Sequence[ExploredGroup]) -> str:
-    """The widths of every group, as a Markdown table."""
-    widths = {"size": "in all", "first": "at the start", "widest": "widest", "narrowest": "narrowest"}
-    widths |= {"final": "in the end"}
-    rows = [
-        [
-            f"`{each['group']}`",
-            *(f"{each[key]:,}" for key in widths),  # type: ignore[literal-required]
-            percent(each["final"] / each["size"], 0),
-        ]
-        for each in groups
-    ]
-    return "\n".join(markdown_table(["channels of", *widths.values(), "left"], rows))
-
-
-def _totals(record: ExploredRecord) -> list[str]:
-    """Sentences on stages, channels, MACs of the network, and MACs of its training."""
-    tell = (_channels, _settings, _traffic, _network, _training)
-    return [line for line in (each(record) for each in tell) if line]
-
-
-def _channels(record: ExploredRecord) -> str:
-    total, first, final = (sum(each[key] for each in record["groups"]) for key in ("size", "first", "final"))
+def _channels(found: Exploration) -> str:
+    total, first, final = (sum(each[key] for each in found.groups) for key in ("size", "first", "final"))
     went = percent(1 - final / total, 1)
     return (
-        f"{_stages(record)}. Of {total:,} channels {first:,} were there at the start and {final:,} are left: {went} "
-        f"went{_wanted(record)}."
+        f"{_stages(found)}. Of {total:,} channels {first:,} were there at the start and {final:,} are left: {went} "
+        f"went{_wanted(found)}."
     )
 
 
-def _wanted(record: ExploredRecord) -> str:
-    if record["sparsity"] is not None:
-        return f", {percent(record['sparsity'], 1)} were to go"
-    if record["target_macs"] is None:
+def _wanted(found: Exploration) -> str:
+    if found.sparsity is not None:
+        return f", {percent(found.sparsity, 1)} were to go"
+    if found.target_macs is None:
         return ""
-    return f", as many as it took to be left with at most {amount(record['target_macs'])} MACs"
+    return f", as many as it took to be left with at most {amount(found.target_macs)} MACs"
 
 
-def _stages(record: ExploredRecord) -> str:
-    first, last = (_moment(record, key) for key in ("first_stage", "last_stage"))
-    if record["stages"] == 1:
+def _stages(found: Exploration) -> str:
+    first, last = (_moment(found, at) for at in (found.first_stage, found.last_stage))
+    if found.num_stages == 1:
         return f"One stage, {last}"
-    return f"{record['stages']:,} stages, the first {first}, the last {last}"
+    return f"{found.num_stages:,} stages, the first {first}, the last {last}"
 
 
-def _moment(record: ExploredRecord, key: str) -> str:
-    at = record[key]  # type: ignore[literal-required]
-    return f"at the start of epoch {at}" if record["unit"] == "epochs" else f"after {at:,} optimizer steps"
+def _moment(found: Exploration, at: int) -> str:
+    return f"at the start of epoch {at}" if found.unit == "epochs" else f"after {at:,} optimizer steps"
 
 
-def _traffic(record: ExploredRecord) -> str:
+def _traffic(found: Exploration) -> str:
     """Who came and went; a channel counts at every stage anew."""
-    if not record["grown"]:
-        return f"Nothing came back; channels fell dormant {record['pruned']:,} times."
+    if not found.num_grown:
+        return f"Nothing came back; channels fell dormant {found.num_pruned:,} times."
     text = (
-        f"All stages together: {record['grown']:,} times a channel came back, in {record['woken']:,} of these from "
-        f"dormancy; {record['pruned']:,} times one fell dormant."
+        f"All stages together: {found.num_grown:,} times a channel came back, in {found.num_woken:,} of these from "
+        f"dormancy; {found.num_pruned:,} times one fell dormant."
     )
-    if record["survived"] is None:
+    if found.survival is None:
         return text
-    return f"{text} Of those that came back, {percent(record['survived'], 1)} were kept at the next stage."
+    return f"{text} Of those that came back, {percent(found.survival, 1)} were kept at the next stage."
 
 
-def _network(record: ExploredRecord) -> str:
+def _network(found: Exploration) -> str:
     first, final = (
-        f"{amount(macs)} ({percent(macs / record['dense_macs'], 1)} of the dense network's)"
-        for macs in (record["first_macs"], record["final_macs"])
+        f"{amount(macs)} ({percent(macs / found.dense_macs, 1)} of the dense network's)"
+        for macs in (found.first_macs, found.final_macs)
     )
     return f"MACs of the network: {first} at the start, {final} in the end."
 
 
-def _settings(record: ExploredRecord) -> str:
+def _settings(found: Exploration) -> str:
     """How it was done, where that is known."""
-    if record["execution"] is None or record["regrow_init"] is None:
+    if found.execution is None or found.regrow_init is None:
         return ""
     done, back = (
-        f"{EXECUTED[record['execution']]} (execution={record['execution']})",
-        f"channels came back {RETURNED[record['regrow_init']]} (regrow_init={record['regrow_init']})",
+        f"{EXECUTED[found.execution]} (execution={found.execution})",
+        f"channels came back {RETURNED[found.regrow_init]} (regrow_init={found.regrow_init})",
     )
     return f"{done}; {back}."
 
 
-def _training(record: ExploredRecord) -> str:
+def _training(found: Exploration) -> str:
     """What was computed, where it is known for all epochs; else as far as it is."""
-    whole, part = record["share_of_training"], record["share_to_last_stage"]
+    whole, part = found.share_of_training, found.share_to_last_stage
     counted = "counted by the channels that were active, without the stages themselves"
-    if record["execution"] == "mask":
+    if found.execution == "mask":
         share = whole if whole is not None else part
         saved = "" if share is None else f" (without the dormant ones it would have been {percent(share, 1)})"
         return f"The training took all MACs of a dense one, since dormant channels were computed, too{saved}."
@@ -182,5 +306,34 @@ def _training(record: ExploredRecord) -> str:
         return ""
     return (
         f"Up to the last stage the training took {percent(part, 1)} of the MACs of a dense one, {counted}; since then "
-        f"every step takes {percent(record['final_macs'] / record['dense_macs'], 1)}."
+        f"every step takes {percent(found.final_macs / found.dense_macs, 1)}."
     )
+
+
+def _edges(moments: Sequence[int]) -> list[int]:
+    """From where to where every column goes, the last one as long as the one before."""
+    return [*moments, moments[-1] + (moments[-1] - moments[-2] if len(moments) > 1 else 1)]
+
+
+def _draw_macs(axes: Axes, exploration: Exploration, edges: Sequence[int]) -> None:
+    left = [stage["macs"] / exploration.dense_macs for stage in exploration.stages]
+    axes.step(edges, [*left, left[-1]], where="post", color=KEPT, linewidth=1.5, label="active channels")
+    final = f"in the end: {100 * left[-1]:.1f} %"
+    axes.axhline(left[-1], color="black", linestyle="--", linewidth=1, label=final)
+    prepare_macs(axes, "MACs")
+    axes.legend(loc="upper right", frameon=False, fontsize=8)
+
+
+def _draw_counts(axes: Axes, exploration: Exploration, edges: Sequence[int]) -> None:
+    """Those that come back upwards, those that fall dormant downwards."""
+    pruned = [-stage["num_pruned"] for stage in exploration.stages]
+    grown = [stage["num_grown"] for stage in exploration.stages]
+    axes.stairs(grown, edges, fill=True, color=DRAWN, label="come back")
+    axes.stairs(exploration.woken, edges, fill=True, color=KEPT, label="of these, dormant before")
+    axes.stairs(pruned, edges, fill=True, color=REMOVED, label="fall dormant")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylabel("channels")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{abs(count):,.0f}"))
+    without_frame(axes)
+    axes.legend(loc="upper right", frameon=False, fontsize=8)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,10 @@ from pruning_lit.criteria import Criterion
 from pruning_lit.methods.resrep.criterion import CompactorNorm
 from pruning_lit.methods.resrep.pace import Forecast, Pace, Run, fit, forecast
 from pruning_lit.methods.resrep.row_masks import RowMasks
+from pruning_lit.methods.resrep.section import CompactorSection
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.gradient_editing import GradientEditing
+from pruning_lit.reports.section import Section
 from pruning_lit.sparsity import Dense, Population, Sparsity
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class GradientReset(GradientEditing):
 
     Source: Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting", section 3.
     """
+
+    sections: ClassVar[tuple[type[Section], ...]] = (CompactorSection,)
 
     def __init__(
         self,

@@ -4,11 +4,10 @@ from typing import get_args
 
 import pytest
 
-from pruning_lit.methods.chex.exploration_picture import exploration_figure, explorations
 from pruning_lit.methods.chex.regrowth import RegrowInit
-from pruning_lit.methods.chex.section import exploration_table
+from pruning_lit.methods.chex.section import ExplorationSection
 from pruning_lit.methods.chex.stages import EXECUTIONS
-from pruning_lit.reports import Report, figure_to_image, markdown, save
+from pruning_lit.reports import Report, figure_to_image, markdown, save, write_report
 from pruning_lit.reports.plots import KEPT, REMOVED
 from tests.reports.test_plots import num_pixels
 from tests.reports.test_record import example
@@ -41,12 +40,17 @@ BY_HAND = {
 
 def found(**changes):
     """The exploration that a cut tells of."""
-    (exploration,) = explorations([{"exploration": BY_HAND | changes}])
+    (exploration,) = ExplorationSection.of([{"exploration": BY_HAND | changes}]).explorations
     return exploration
 
 
+def exploration_figure(exploration):
+    return ExplorationSection([exploration]).figure()
+
+
 def section(**changes):
-    return markdown(example(explored=[found(**changes).record])).partition(HEADING)[2].partition("\n## ")[0]
+    text = markdown(example(), [ExplorationSection([found(**changes)])])
+    return text.partition(HEADING)[2].partition("\n## ")[0]
 
 
 def transcript(num_groups, num_stages, every=2):
@@ -70,13 +74,13 @@ def shown(figure):
 
 def test_only_cuts_that_end_an_exploration_tell_of_it():
     cuts = [{"kept": {}}, {"exploration": None}, {"exploration": BY_HAND | {"something_new": 1}}]
-    assert explorations(cuts) == [found()]
-    assert explorations(cuts[:2]) == explorations([]) == []
+    assert ExplorationSection.of(cuts) == ExplorationSection([found()])
+    assert ExplorationSection.of(cuts[:2]) is ExplorationSection.of([]) is None
 
 
 def test_a_cut_that_does_not_know_the_end_of_the_training_is_told_all_the_same():
     known = {key: value for key, value in BY_HAND.items() if key != "share_of_training"}
-    assert explorations([{"exploration": known}]) == [found()]
+    assert ExplorationSection.of([{"exploration": known}]) == ExplorationSection([found()])
 
 
 def test_who_has_woken_is_who_is_active_beyond_those_that_stayed():
@@ -149,14 +153,13 @@ def test_short_runs_of_small_networks_are_drawn(groups, stages):
     assert num_pixels(image, REMOVED) > 50
 
 
-def test_a_picture_without_groups_is_refused():
-    with pytest.raises(ValueError, match="at least one group"):
-        exploration_figure(replace(found(), sizes={}))
+def test_without_groups_there_is_no_picture():
+    assert exploration_figure(replace(found(), sizes={})) is None
 
 
 def test_the_numbers_are_in_the_json_and_are_read_from_it():
-    report = example(explored=[found().record])
-    assert json.loads(report.to_json())["explored"] == [
+    report = example(sections={"exploration": ExplorationSection([found()]).data()})
+    assert json.loads(report.to_json())["sections"]["exploration"] == [
         {
             "unit": "epochs",
             "execution": None,
@@ -164,15 +167,15 @@ def test_the_numbers_are_in_the_json_and_are_read_from_it():
             "sparsity": 0.5,
             "target_macs": None,
             "dense_macs": 2000,
-            "stages": 3,
+            "num_stages": 3,
             "first_stage": 2,
             "last_stage": 6,
             "first_macs": 1200,
             "final_macs": 800,
-            "grown": 8,
-            "woken": 3,
-            "pruned": 9,
-            "survived": pytest.approx(0.5),
+            "num_grown": 8,
+            "num_woken": 3,
+            "num_pruned": 9,
+            "survival": pytest.approx(0.5),
             "groups": [
                 {"group": "conv1", "size": 8, "first": 6, "widest": 7, "narrowest": 4, "final": 4},
                 {"group": "conv2", "size": 16, "first": 12, "widest": 12, "narrowest": 8, "final": 8},
@@ -182,12 +185,13 @@ def test_the_numbers_are_in_the_json_and_are_read_from_it():
         }
     ]
     assert Report.from_json(report.to_json()) == report
-    assert markdown(Report.from_json(report.to_json())) == markdown(report)
 
 
-def test_a_report_of_an_earlier_version_has_nothing_explored():
-    data = json.loads(example(explored=[found().record]).to_json())
-    del data["explored"]
+def test_a_report_of_an_earlier_version_keeps_its_numbers():
+    data = json.loads(example().to_json())
+    del data["sections"]
+    told = [{"unit": "epochs", "stages": 3}]
+    assert Report.from_json(json.dumps(data | {"explored": told})) == example(sections={"exploration": told})
     assert Report.from_json(json.dumps(data)) == example()
     assert HEADING not in markdown(example())
 
@@ -240,30 +244,29 @@ def test_stages_at_steps_are_told_in_steps():
 
 
 def test_the_table_has_the_widths_of_every_group():
-    table = exploration_table(found().record["groups"])
-    assert table.splitlines() == [
+    assert section().strip().splitlines()[-4:] == [
         "| channels of | in all | at the start | widest | narrowest | in the end | left |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| `conv1` | 8 | 6 | 7 | 4 | 4 | 50 % |",
         "| `conv2` | 16 | 12 | 12 | 8 | 8 | 50 % |",
     ]
-    assert table in section()
 
 
 def test_several_explorations_are_told_one_by_one():
-    records = [found().record, found(unit="steps").record]
-    first, second = markdown(example(explored=records)).split("Exploration 1 of 2:")[1].split("Exploration 2 of 2:")
+    text = ExplorationSection([found(), found(unit="steps")]).markdown(None)
+    first, second = text.split("Exploration 1 of 2:")[1].split("Exploration 2 of 2:")
     assert "epoch 2" in first
     assert "2 optimizer steps" in second
 
 
 def test_the_picture_is_shown_when_there_is_one(tmp_path):
+    sections = [ExplorationSection([found()])]
     (tmp_path / "exploration.png").touch()
-    example().write(tmp_path)
+    write_report(example(), tmp_path)
     assert "exploration.png" not in (tmp_path / "report.md").read_text()  # of an earlier run
-    example(explored=[found().record]).write(tmp_path)
+    write_report(example(), tmp_path, sections)
     text = (tmp_path / "report.md").read_text().partition(HEADING)[2].partition("\n## ")[0]
     assert "(exploration.png)" in text
     (tmp_path / "exploration.png").unlink()
-    example(explored=[found().record]).write(tmp_path)
+    write_report(example(), tmp_path, sections)
     assert ".png" not in (tmp_path / "report.md").read_text()

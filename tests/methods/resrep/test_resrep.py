@@ -76,7 +76,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def total(report: dict, key: str) -> int:
-    return sum(group[key] for group in report["compacted"][0]["groups"])
+    return sum(group[key] for group in report["sections"]["compaction"][0]["groups"])
 
 
 # What a run leaves behind
@@ -84,7 +84,7 @@ def total(report: dict, key: str) -> int:
 
 def test_masked_rows_are_dead_at_the_end_and_nothing_else_is_gone(finished):
     report = read_report(finished)
-    (record,) = report["compacted"]
+    (record,) = report["sections"]["compaction"]
     assert record["met_at"] is not None
     assert (total(report, "masked_alive"), total(report, "unmasked_dead")) == (0, 0)
     assert total(report, "rows") - total(report, "kept") == total(report, "masked") == total(report, "dead")
@@ -97,7 +97,7 @@ def test_the_conversion_changes_no_prediction(finished):
     (cut,) = conversion(finished, "2-gradient_reset")["cuts"]
     assert cut["accuracy_before"] == cut["accuracy_after"] > 0.5
     assert report["after"]["accuracy"] == pytest.approx(cut["accuracy_before"])
-    assert (report["compacted"][0]["changed"], report["compacted"][0]["pictures"]) == (0, 359)
+    assert (report["sections"]["compaction"][0]["changed"], report["compacted"][0]["pictures"]) == (0, 359)
     assert report["cut_error"] < 1e-3
     assert [phase["name"] for phase in report["phases"]] == ["train", "gradient_reset"]  # no fine-tuning
 
@@ -144,7 +144,7 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, step):
     found, expected = weights(folder), weights(finished)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
-    assert read_report(folder)["compacted"] == read_report(finished)["compacted"]
+    assert read_report(folder)["sections"]["compaction"] == read_report(finished)["compacted"]
 
 
 SMALL_NET = """
@@ -203,7 +203,8 @@ def done(cli, folder: Path, *overrides: str) -> dict:
 
 def test_the_channels_of_streams_go_under_coupled_compactors_and_batch_norms_can_stay(cli, tmp_path):
     report = done(cli, tmp_path, "criterion.policy=coupled", "gradient_reset.callbacks.masks.norms=keep")
-    streams = {group["group"]: group for group in report["compacted"][0]["groups"] if len(group["layers"]) > 1}
+    groups = report["sections"]["compaction"][0]["groups"]
+    streams = {group["group"]: group for group in groups if len(group["layers"]) > 1}
     assert {name: len(group["layers"]) for name, group in streams.items()} == {"layer2.0.conv2": 2, "layer3.0.conv2": 2}
     assert all(group["kept"] < group["rows"] for group in streams.values())
     assert report["cut_error"] < 1e-2
@@ -235,9 +236,9 @@ def test_masked_rows_that_live_stay_unless_forced_and_the_report_tells_the_price
         for force in ("false", "true")
     )
     assert total(kept, "masked_alive") == total(forced, "masked_alive") > 0
-    assert kept["compacted"][0]["changed"] == 0
+    assert kept["sections"]["compaction"][0]["changed"] == 0
     assert any(f"{total(kept, 'masked_alive')} masked row(s) not dead yet" in note for note in kept["notes"])
-    assert forced["compacted"][0]["forced"]
+    assert forced["sections"]["compaction"][0]["forced"]
     assert forced["reduction"]["macs"] >= 0.5 > kept["reduction"]["macs"]
     assert forced["cut_error"] > kept["cut_error"]
     assert "of 359 test pictures" in (tmp_path / "true/report.md").read_text()

@@ -4,9 +4,8 @@ from dataclasses import replace
 import pytest
 from matplotlib.colors import to_rgba
 
-from pruning_lit.methods.resrep.compaction_picture import compaction_figure, compactions
-from pruning_lit.methods.resrep.section import compaction_table
-from pruning_lit.reports import Figures, Report, figure_to_image, markdown, save
+from pruning_lit.methods.resrep.section import CompactorSection, rows_table
+from pruning_lit.reports import Report, figure_to_image, markdown, save, write_report
 from pruning_lit.reports.plots import KEPT, REMOVED
 from tests.reports.test_plots import num_pixels
 from tests.reports.test_record import example
@@ -22,6 +21,7 @@ ROWS = [
 BY_HAND = {
     "target_macs": 1200.9,
     "dense_macs": 2000,
+    "macs": 1250,
     "threshold": 1e-5,
     "history": {
         "steps": [100, 120, 150],
@@ -41,13 +41,16 @@ BY_HAND = {
 
 def found(**changes):
     """The compaction that a cut tells of."""
-    (compaction,) = compactions([{"compaction": BY_HAND | changes}])
+    (compaction,) = CompactorSection.of([{"compaction": BY_HAND | changes}]).compactions
     return compaction
 
 
-def section(macs=1250, **changes):
-    after = Figures(params=10, macs=macs)
-    text = markdown(example(after=after, compacted=[found(**changes).record]))
+def compaction_figure(compaction):
+    return CompactorSection([compaction]).figure()
+
+
+def section(**changes):
+    text = markdown(example(), [CompactorSection([found(**changes)])])
     return text.partition(HEADING)[2].partition("\n## ")[0]
 
 
@@ -79,8 +82,8 @@ def shown(figure):
 
 def test_only_cuts_that_folded_compactors_tell_of_them():
     cuts = [{"kept": {}}, {"compaction": None}, {"compaction": BY_HAND | {"something_new": 1}}]
-    assert compactions(cuts) == [found()]
-    assert compactions(cuts[:2]) == compactions([]) == []
+    assert CompactorSection.of(cuts) == CompactorSection([found()])
+    assert CompactorSection.of(cuts[:2]) is CompactorSection.of([]) is None
 
 
 def test_the_target_is_met_when_the_rows_that_are_not_masked_first_have_so_few_macs():
@@ -168,17 +171,17 @@ def test_a_long_name_keeps_its_end():
     assert name.endswith(label[1:])
 
 
-def test_a_picture_without_layers_is_refused():
-    with pytest.raises(ValueError, match="at least one layer"):
-        compaction_figure(replace(found(), rows=[]))
+def test_without_layers_there_is_no_picture():
+    assert compaction_figure(replace(found(), rows=[])) is None
 
 
 def test_the_numbers_are_in_the_json_and_are_read_from_it():
-    report = example(compacted=[found().record])
-    assert json.loads(report.to_json())["compacted"] == [
+    report = example(sections={"compaction": CompactorSection([found()]).data()})
+    assert json.loads(report.to_json())["sections"]["compaction"] == [
         {
             "target_macs": 1200.9,
             "dense_macs": 2000,
+            "macs": 1250,
             "threshold": 1e-5,
             "updates": 3,
             "met_at": 120,
@@ -191,12 +194,13 @@ def test_the_numbers_are_in_the_json_and_are_read_from_it():
         }
     ]
     assert Report.from_json(report.to_json()) == report
-    assert markdown(Report.from_json(report.to_json())) == markdown(report)
 
 
-def test_a_report_of_an_earlier_version_has_nothing_forgotten():
-    data = json.loads(example(compacted=[found().record]).to_json())
-    del data["compacted"]
+def test_a_report_of_an_earlier_version_keeps_its_numbers():
+    data = json.loads(example().to_json())
+    del data["sections"]
+    told = [{"target_macs": 1200.9, "groups": ROWS}]
+    assert Report.from_json(json.dumps(data | {"compacted": told})) == example(sections={"compaction": told})
     assert Report.from_json(json.dumps(data)) == example()
     assert HEADING not in markdown(example())
 
@@ -210,7 +214,7 @@ def test_the_section_has_the_numbers_of_the_record():
         "Norms of the rows: 11 below 1e-03, 9 below 1e-04, 8 below 1e-05.",
         "at most 1,200 MACs (60.0 % of the dense network's); the list met it after 120 optimizer steps.",
         "The pruned network has 1,250 (62.5 %).",
-        "All 10,000 test pictures have the same predicted class before and after the conversion, so the accuracy is "
+        "All 10,000 test pictures have the same predicted class before and after the conversion, so the metrics are "
         "the same to the last picture. The outputs differ by at most 3e-07 of the largest.",
         "1 row could not be removed although masked",
         "train longer so that they die, or set `force_masked`",
@@ -220,14 +224,14 @@ def test_the_section_has_the_numbers_of_the_record():
 
 
 def test_the_table_has_a_line_per_group_and_names_layers_only_where_they_differ():
-    assert compaction_table(ROWS).splitlines() == [
+    assert rows_table(ROWS).splitlines() == [
         "| channels of | rows | masked | dead | masked, alive | not masked, dead | stay |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| `conv1` | 8 | 3 | 2 | 1 | 0 | 6 |",
         "| `conv2` | 16 | 5 | 6 | 0 | 1 | 10 |",
     ]
-    assert compaction_table(ROWS) in section()
-    header, _, first, second = compaction_table(with_rows({"layers": ["conv1", "add.conv"]}, {})).splitlines()
+    assert rows_table(ROWS) in section()
+    header, _, first, second = rows_table(with_rows({"layers": ["conv1", "add.conv"]}, {})).splitlines()
     assert header.startswith("| channels of | compactors behind | rows |")
     assert first.startswith("| `conv1` | `conv1`, `add.conv` | 8 |")
     assert second.startswith("| `conv2` | `conv2` | 16 |")
@@ -247,7 +251,7 @@ def test_pictures_of_another_class_are_counted():
     assert "the same to the last picture" not in section(changed=12)
 
 
-def test_without_pictures_nothing_is_said_of_the_accuracy():
+def test_without_pictures_nothing_is_said_of_the_metrics():
     text = section(pictures=0)
     assert "picture" not in text
     assert "The outputs differ by at most 3e-07 of the largest." in text
@@ -286,22 +290,23 @@ def test_rows_that_a_floor_kept_are_told():
 
 
 def test_several_conversions_are_told_one_by_one():
-    last = found(dense_macs=1300, target_macs=650.0)
-    text = markdown(example(after=Figures(5, 700), compacted=[found().record, last.record])).partition(HEADING)[2]
+    last = found(dense_macs=1300, target_macs=650.0, macs=700)
+    text = CompactorSection([found(), last]).markdown(None)
     first, second = text.split("Compactors 1 of 2:")[1].split("Compactors 2 of 2:")
     assert "1,200 MACs (60.0 %" in first
-    assert "The pruned network has" not in first
+    assert "The pruned network has 1,250 (62.5 %)" in first
     assert "650 MACs (50.0 %" in second
     assert "The pruned network has 700 (53.8 %)" in second
 
 
 def test_the_picture_is_shown_when_there_is_one(tmp_path):
+    sections = [CompactorSection([found()])]
     (tmp_path / "compaction.png").touch()
-    example().write(tmp_path)
+    write_report(example(), tmp_path)
     assert "compaction.png" not in (tmp_path / "report.md").read_text()  # of an earlier run
-    example(compacted=[found().record]).write(tmp_path)
+    write_report(example(), tmp_path, sections)
     text = (tmp_path / "report.md").read_text().partition(HEADING)[2].partition("\n## ")[0]
     assert "(compaction.png)" in text
     (tmp_path / "compaction.png").unlink()
-    example(compacted=[found().record]).write(tmp_path)
+    write_report(example(), tmp_path, sections)
     assert ".png" not in (tmp_path / "report.md").read_text()
