@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import narrow, trace
-from pruning_lit.criteria import ChannelIndependence, Criterion, Magnitude, Random
+from pruning_lit.criteria import ChannelIndependence, Criterion, Magnitude, Random, Scoring
 from pruning_lit.data import ImageFolder
 from pruning_lit.models import cifar_resnet, load_weights
 from pruning_lit.sparsity import Layerwise
@@ -60,10 +60,10 @@ def main() -> None:
     load_weights(net, arguments.weights)
     graph = trace(net, data.example)
     tests = [data.on_after_batch_transfer(batch, 0) for i, batch in enumerate(data.test_batches()) if i % 5 == 0]
-    calibration = list(data.calibration(1280, seed=5, augment=True, batch_size=128))
+    calibration = [pictures for pictures, _ in data.calibration(1280, seed=5, augment=True, batch_size=128)]
     print("dense", accuracy(net, tests))
     groups = Layerwise(RATES["all"]).population(graph)
-    scores = {name: criterion.scores(net, graph, groups, data) for name, criterion in CRITERIA.items()}
+    scores = {name: criterion.scores(Scoring(net, graph, groups, data)) for name, criterion in CRITERIA.items()}
     for cut, rates in RATES.items():
         for name in CRITERIA:
             narrowed = copy.deepcopy(net)

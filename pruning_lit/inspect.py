@@ -4,19 +4,17 @@ Nothing is trained and no pictures are read. The command line is that of a run, 
 """
 
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_selections, trace
 from pruning_lit.command_line.command import command
-from pruning_lit.criteria import Criterion, Magnitude, NeedsTraining
+from pruning_lit.criteria import Criterion, Magnitude, NeedsData, NeedsTraining, Scoring
 from pruning_lit.data.expected import expected_input
 from pruning_lit.methods.chex.phase import alike, explored
 from pruning_lit.models import load_weights
@@ -112,39 +110,23 @@ def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: Cha
     criterion: Criterion = instantiate(config.criterion)
     sparsity.bind(criterion)
     sparsity.check(graph)
-    population = sparsity.population(graph)
+    scoring = Scoring(net, graph, sparsity.population(graph))
     try:
-        scores = criterion.scores(net, graph, population, NoPictures())
+        scores = criterion.scores(scoring)
         told = type(criterion).__name__
-    except PicturesNeeded:
+    except NeedsData:
         if not sparsity.takes_any_scores:
             raise ValueError(
                 "what this sparsity keeps depends on pictures, which are not looked at here; choose one that goes by "
                 "scores, such as sparsity=macs_50, or run the first cut: phases=[finetune] finetune.epochs=1"
             ) from None
-        scores = Magnitude().scores(net, graph, population, NoPictures())
+        scores = Magnitude().scores(scoring)
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs pictures"
     except NeedsTraining:
-        scores = Magnitude().scores(net, graph, population, NoPictures())
+        scores = Magnitude().scores(scoring)
         sparsity.bind(Magnitude())
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs training"
     return sparsity.plan(graph, scores), told
-
-
-class PicturesNeeded(Exception):
-    """A criterion has asked for pictures."""
-
-
-class NoPictures:
-    """The calibration data of a look without data."""
-
-    num_training = sys.maxsize  # never the limit
-
-    def calibration(
-        self, num_images: int, seed: int, augment: bool, rank: int, world_size: int, batch_size: int
-    ) -> Iterator[Tensor]:
-        """See ``Calibration``; there are none."""
-        raise PicturesNeeded
 
 
 def main() -> None:

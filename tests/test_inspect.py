@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from pruning_lit.channels import cost, cost_of_widths, insert_scatters, narrow, trace
 from pruning_lit.command_line.configs import CONF
-from pruning_lit.criteria import Magnitude
+from pruning_lit.criteria import Magnitude, Scoring
 from pruning_lit.data import Digits
 from pruning_lit.data.expected import DATASETS, expected_input
 from pruning_lit.models import cifar_resnet
@@ -72,7 +72,7 @@ def test_with_a_sparsity_the_prediction_is_what_the_cut_will_give(look):
     torch.manual_seed(3)
     net, example = cifar_resnet(8, num_classes=10), torch.zeros(1, 3, 32, 32)
     graph = trace(net, example)
-    kept = Macs(reduction=0.5).kept(graph, Magnitude().scores(net, graph, list(graph.prunable), None))
+    kept = Macs(reduction=0.5).kept(graph, Magnitude().scores(Scoring(net, graph, list(graph.prunable))))
     narrow(net, graph, kept)
     cut = cost(trace(net, example))
     text = " ".join(printed.split())

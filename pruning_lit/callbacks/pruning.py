@@ -40,5 +40,5 @@ def group_states(graph: ChannelGraph, limits: Limits) -> list[dict[str, Any]]:
 
 def pictures_to_verify(data: Any) -> Tensor:
     """A few training pictures of a data module, the same on all ranks."""
-    (pictures,) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
+    ((pictures, _),) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
     return pictures

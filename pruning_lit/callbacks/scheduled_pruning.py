@@ -19,7 +19,7 @@ from pruning_lit.callbacks.masking import Masking
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, cost, removed_positions, trace
-from pruning_lit.criteria import Criterion
+from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
 from pruning_lit.tasks import Classification, evaluate
 
@@ -119,7 +119,7 @@ class ScheduledPruning(Pruning):
         norm_channels = num_norm_channels(judged)
         before = self._accuracy(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
-        scores = self.criterion.scores(judged, graph, self.sparsity.population(graph), data)
+        scores = self.criterion.scores(Scoring(judged, graph, self.sparsity.population(graph), data, module.task))
         plan = self.sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
         if trainer.is_global_zero:

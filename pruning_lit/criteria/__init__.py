@@ -1,6 +1,6 @@
 """How much each channel matters: one file per criterion."""
 
-from pruning_lit.criteria.base import Calibration, Criterion, NeedsTraining
+from pruning_lit.criteria.base import Calibration, Criterion, NeedsData, NeedsTraining, Scoring
 from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold
 from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
 from pruning_lit.criteria.column_subset import ColumnSubset
@@ -16,10 +16,12 @@ __all__ = [
     "ColumnSubset",
     "Criterion",
     "Magnitude",
+    "NeedsData",
     "NeedsTraining",
     "Random",
     "RedundancyGraph",
     "RedundancyScores",
+    "Scoring",
     "SpatialInformation",
     "channel_independence",
     "global_threshold",

@@ -1,28 +1,77 @@
-"""What a criterion is."""
+"""The interface of a criterion, and the argument of its scores."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
+from pruning_lit.tasks import Classification
+
+log = logging.getLogger(__name__)
+Batch = tuple[Tensor, Any]  # what the network is given, and the targets
 
 
 class Calibration(Protocol):
-    """Where a criterion that looks at feature maps gets pictures: the ``calibration`` of a data module."""
+    """The part of a data module that criteria need which go by feature maps or gradients."""
 
     num_training: int
 
     def calibration(
         self, num_images: int, seed: int, augment: bool, rank: int, world_size: int, batch_size: int
-    ) -> Iterator[Tensor]:
-        """Normalised pictures, batch by batch: the share of this rank in one seeded set."""
+    ) -> Iterator[Batch]:
+        """Batches as training sees them, on the CPU: the share of this rank in one seeded set."""
         ...
 
 
 class NeedsTraining(ValueError):
     """Only training can give these scores, and there has been none."""
+
+
+class NeedsData(ValueError):
+    """Only batches of data can give these scores, and there are none at hand."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """All that scores may depend on.
+
+    Attributes:
+        net: the network.
+        graph: of it, in which what cannot be pruned is protected.
+        groups: those that are scored.
+        data: for criteria that go by feature maps or gradients; None: there are only weights to look at.
+        task: for criteria that go by the loss.
+    """
+
+    net: nn.Module
+    graph: ChannelGraph
+    groups: list[ChannelGroup]
+    data: Calibration | None = None
+    task: Classification | None = None
+
+    def batches(
+        self, num_images: int, seed: int, augment: bool, batch_size: int, shared: bool = True
+    ) -> Iterator[Batch]:
+        """Seeded calibration batches: this rank's share, or, not ``shared``, all of them on every rank.
+
+        A data set with fewer than ``num_images`` training pictures gives all it has, with a warning.
+
+        Raises:
+            NeedsData: there are no data.
+        """
+        if self.data is None:
+            raise NeedsData("these scores depend on pictures, and there are none to look at")
+        available = min(num_images, self.data.num_training)
+        if available < num_images:
+            log.warning("the scores look at all %d training pictures, not at %d", available, num_images)
+        several = shared and dist.is_available() and dist.is_initialized()
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+        return self.data.calibration(available, seed, augment, rank, world_size, batch_size)
 
 
 class Criterion(ABC):
@@ -43,9 +92,7 @@ class Criterion(ABC):
         """ValueError, before any training, if one of the groups cannot be judged."""
 
     @abstractmethod
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> dict[str, Tensor]:
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """One float64 score per channel of each group, shape ``(group.size,)``, on the CPU, equal on all ranks.
 
         Larger means more worth keeping.

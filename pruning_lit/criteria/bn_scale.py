@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.base import Criterion, Scoring
 from pruning_lit.criteria.producers import is_padded
 
 
@@ -116,23 +116,21 @@ class BatchNormScale(Criterion):
                 )
         return reasons
 
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> dict[str, Tensor]:
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at.
 
         Raises:
             ValueError: all scales are equal, as in a network that has not been trained.
         """
-        names, parameters = scale_names(net), dict(net.named_parameters())
+        names, parameters = scale_names(scoring.net), dict(scoring.net.named_parameters())
         scores = {}
-        for group in groups:
+        for group in scoring.groups:
             total = torch.zeros(group.size, dtype=torch.float64)
             pieces = scales_of(group, names)
             for piece in pieces:
                 total += parameters[piece.parameter].detach().cpu().double().abs()[piece.positions].sum(1)
             scores[group.name] = total / len(pieces) if self.tied == "mean" else total
-        self._require_trained(parameters, groups, names)
+        self._require_trained(parameters, scoring.groups, names)
         return scores
 
     def _require_trained(

@@ -16,11 +16,11 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.criteria.base import Calibration, Criterion
-from pruning_lit.criteria.gather import calibration_batches, mean_scores
+from pruning_lit.channels import ChannelGroup
+from pruning_lit.criteria.base import Criterion, Scoring
+from pruning_lit.criteria.gather import mean_scores
 
 WORKING_SET = 16 * 2**20  # bytes of float64 that a stack of images may take; larger ones leave the cache
 SMALLEST_SIGMA = 1e-6  # of the largest; weaker directions are at the noise of a Gram matrix and need no nodes
@@ -241,13 +241,13 @@ class ChannelIndependence(Criterion):
                     f"group {group.name!r} has no feature map to judge it by; leave it whole (sparsity.exclude)"
                 )
 
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> dict[str, Tensor]:
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``."""
-        batches = calibration_batches(data, self.num_images, self.seed, self.augment, self.batch_size)
-        means = mean_scores(net, groups, batches, lambda maps: channel_independence(maps, decimals=self.decimals))
-        return {group.name: self._of_group(group, means) for group in groups}
+        batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size)
+        means = mean_scores(
+            scoring.net, scoring.groups, batches, lambda maps: channel_independence(maps, decimals=self.decimals)
+        )
+        return {group.name: self._of_group(group, means) for group in scoring.groups}
 
     def _of_group(self, group: ChannelGroup, means: dict[int, Tensor]) -> Tensor:
         total = torch.zeros(group.size, dtype=torch.float64)

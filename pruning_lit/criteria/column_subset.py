@@ -10,10 +10,10 @@ not squared and the sum of absolute weights for short filters, as released.
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.channels import ChannelGroup
+from pruning_lit.criteria.base import Criterion, Scoring
 
 
 @torch.no_grad()
@@ -161,12 +161,10 @@ class ColumnSubset(Criterion):
             raise ValueError(f"criterion.share is the share of the channels that stay, between 0 and 1, got {share}")
         self.share = share
 
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> dict[str, Tensor]:
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at."""
-        weights = dict(net.named_parameters())
+        weights = dict(scoring.net.named_parameters())
         return {
             group.name: leverage(filters_of(group, weights), max(1, int(self.share * group.size))).cpu()
-            for group in groups
+            for group in scoring.groups
         }

@@ -1,45 +1,28 @@
 """One pass over some pictures, in which every feature map is scored as it appears; no map is stored."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGroup, observe
-from pruning_lit.criteria.base import Calibration
+from pruning_lit.criteria.base import Batch
 
-log = logging.getLogger(__name__)
 Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)
 Measure = Callable[[int, Tensor], Tensor]  # number of an operation and its result to what is added up
 
 
-def calibration_batches(
-    data: Calibration, num_images: int, seed: int, augment: bool, batch_size: int, shared: bool = True
-) -> Iterator[Tensor]:
-    """The pictures to look at: this rank's share of a seeded set, or, not ``shared``, all of them on every rank.
-
-    A data set with fewer than ``num_images`` training pictures gives all it has, with a warning.
-    """
-    available = min(num_images, data.num_training)
-    if available < num_images:
-        log.warning("the scores look at all %d training pictures, not at %d", available, num_images)
-    several = shared and dist.is_available() and dist.is_initialized()
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
-    return data.calibration(available, seed, augment, rank, world_size, batch_size)
-
-
 def mean_scores(
-    net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Tensor], score: Score
+    net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Batch], score: Score
 ) -> dict[int, Tensor]:
     """Mean over pictures of the scores of every map by which a group is judged.
 
     Args:
         net: the network that the groups were traced in; put in eval mode for the pass.
         groups: their taps say which maps; a map shared by several is scored once.
-        batches: pictures ``(N, C, H, W)`` of this rank; under distributed training sums and counts are added over all
-            ranks.
+        batches: of this rank, pictures ``(N, C, H, W)`` and targets; under distributed training sums and counts are
+            added over all ranks.
         score: maps to one score per picture and channel.
 
     Returns:
@@ -61,7 +44,7 @@ def mean_scores(
 def sums(
     net: nn.Module,
     shapes: Mapping[int, tuple[int, ...]],
-    batches: Iterable[Tensor],
+    batches: Iterable[Batch],
     measure: Measure,
     shared: bool = True,
 ) -> dict[int, Tensor]:
@@ -93,9 +76,9 @@ def sums(
         return add
 
     listeners = {index: listener(index) for index in totals}
-    for batch in batches:
-        observe(net, (batch.to(like),), listeners)
-        num_pictures += len(batch)
+    for pictures, _ in batches:
+        observe(net, (pictures.to(like),), listeners)
+        num_pictures += len(pictures)
     if shared and dist.is_available() and dist.is_initialized():
         for total in (num_pictures, *totals.values()):  # in the order of the operations, the same on all ranks
             dist.all_reduce(total)

@@ -1,10 +1,9 @@
 """The size of a channel's weights."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.base import Criterion, Scoring
 
 
 def filter_powers(weight: Tensor, power: int, dim: int = 0) -> Tensor:
@@ -37,13 +36,11 @@ class Magnitude(Criterion):
             raise ValueError(f"criterion.power must be 1 or 2, got {power}")
         self.power = power
 
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> dict[str, Tensor]:
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at."""
-        weights = dict(net.named_parameters())
+        weights = dict(scoring.net.named_parameters())
         scores = {}
-        for group in groups:
+        for group in scoring.groups:
             total = torch.zeros(group.size, dtype=torch.float64)
             producers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
             for piece in producers or [piece for piece in group.slices if piece.role == "reads"]:

@@ -1,10 +1,9 @@
 """Random scores: what every criterion has to beat."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.criteria.base import Calibration, Criterion
+from pruning_lit.criteria.base import Criterion, Scoring
 
 
 class Random(Criterion):
@@ -17,9 +16,9 @@ class Random(Criterion):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> dict[str, Tensor]:
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; neither weights nor data are looked at."""
         generator = torch.Generator().manual_seed(self.seed)
-        return {group.name: torch.rand(group.size, dtype=torch.float64, generator=generator) for group in groups}
+        return {
+            group.name: torch.rand(group.size, dtype=torch.float64, generator=generator) for group in scoring.groups
+        }

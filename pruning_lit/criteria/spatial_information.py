@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.criteria.base import Calibration, Criterion
-from pruning_lit.criteria.gather import calibration_batches, mean_scores
+from pruning_lit.criteria.base import Criterion, Scoring
+from pruning_lit.criteria.gather import mean_scores
 from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, candidates
 
 
@@ -75,18 +75,17 @@ class SpatialInformation(Criterion):
             if not candidates(graph, group)
         }
 
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> dict[str, Tensor]:
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; ValueError for a group that no convolution makes, and where maps are not finite."""
         made = [
-            replace(group, feature_maps=tuple(maker.output for maker in candidates(graph, group))) for group in groups
+            replace(group, feature_maps=tuple(maker.output for maker in candidates(scoring.graph, group)))
+            for group in scoring.groups
         ]
         for group in made:
             if not group.feature_maps:
                 raise ValueError(f"group {group.name!r} stays whole: {NO_CONVOLUTION}; leave it out (see unjudged)")
-        batches = calibration_batches(data, self.num_images, self.seed, self.augment, self.batch_size)
-        means = mean_scores(net, made, batches, spatial_information)
+        batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size)
+        means = mean_scores(scoring.net, made, batches, spatial_information)
         return {group.name: _added(group, means) for group in made}
 
 

@@ -188,8 +188,8 @@ class Pictures(LightningDataModule):
         rank: int = 0,
         world_size: int = 1,
         batch_size: int | None = None,
-    ) -> Iterator[Tensor]:
-        """A seeded choice of training pictures, for scores that look at activations.
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """A seeded choice of training pictures with their targets, for scores that go by activations or gradients.
 
         Which pictures, and how each is augmented, does not depend on ranks or batches; over all ranks each comes once.
 
@@ -202,7 +202,7 @@ class Pictures(LightningDataModule):
             batch_size: pictures per batch and process; the training's by default.
 
         Returns:
-            Normalised float batches ``(B, C, H, W)`` on the CPU.
+            Batches on the CPU: normalised float pictures ``(B, C, H, W)`` and targets ``(B,)``.
 
         Raises:
             ValueError: more pictures are asked for than there are, or fewer than one.
@@ -221,7 +221,7 @@ class Pictures(LightningDataModule):
             for positions in batches:
                 yield chosen[positions], draws[positions] if augment else draws[:0]
 
-        return (self._floats(pictures, left) for pictures, _, left in train.batches(plan()))
+        return ((self._floats(pictures, left), targets) for pictures, targets, left in train.batches(plan()))
 
     def _floats(self, pictures: Tensor, draws: Tensor) -> Tensor:
         if self.mean.device != pictures.device:  # once per device, not per batch

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, insert_selections
-from pruning_lit.criteria import BatchNormScale, global_threshold
+from pruning_lit.criteria import BatchNormScale, Scoring, global_threshold
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet, vgg_bn
 from pruning_lit.sparsity import Global, Population
 from tests.places import VECTORS
@@ -65,7 +65,7 @@ def test_no_scales_are_refused():
 def scores_of(net: nn.Module, criterion: BatchNormScale, picture: Tensor = PICTURE) -> tuple[ChannelGraph, dict]:
     population = Population(criterion, Global(0.4, rule="reference"))
     graph = population.graph(net, picture)
-    return graph, criterion.scores(net, graph, list(graph.prunable), None)
+    return graph, criterion.scores(Scoring(net, graph, list(graph.prunable)))
 
 
 def with_random_scales(net: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import trace
-from pruning_lit.criteria import ChannelIndependence
+from pruning_lit.criteria import ChannelIndependence, Scoring
 from pruning_lit.data import Digits
 from pruning_lit.models import CifarResNet, cifar_resnet
 
@@ -28,7 +28,7 @@ class InDoubles:
         self.data, self.num_training = data, data.num_training
 
     def calibration(self, *args, **kwargs):
-        return (batch.double() for batch in self.data.calibration(*args, **kwargs))
+        return ((pictures.double(), targets) for pictures, targets in self.data.calibration(*args, **kwargs))
 
 
 def network(stem: str) -> CifarResNet:
@@ -72,7 +72,7 @@ def by_definition(maps: Tensor) -> Tensor:
 
 def all_scores(criterion: ChannelIndependence, net: CifarResNet, data) -> dict[str, Tensor]:
     graph = trace(net, torch.zeros(1, 3, 32, 32, dtype=next(net.parameters()).dtype))
-    return criterion.scores(net, graph, list(graph.prunable), data)
+    return criterion.scores(Scoring(net, graph, list(graph.prunable), data))
 
 
 @pytest.mark.parametrize("augment", [False, True])
@@ -80,7 +80,7 @@ def test_scores_of_a_network_are_those_of_the_definition(digits, augment):
     found = all_scores(
         ChannelIndependence(num_images=4, batch_size=3, augment=augment, seed=5), network("select"), InDoubles(digits)
     )
-    (pictures,) = digits.calibration(4, seed=5, augment=augment, batch_size=4)
+    ((pictures, _),) = digits.calibration(4, seed=5, augment=augment, batch_size=4)
     maps = caught_maps(network("select"), pictures.double())
     assert found.keys() == maps.keys()
     for name, scores in found.items():
@@ -92,7 +92,7 @@ def test_scores_of_a_network_are_those_of_the_definition(digits, augment):
 def test_a_tied_group_adds_the_scores_of_all_maps_of_its_stream(digits, combine):
     criterion = ChannelIndependence(num_images=4, batch_size=4, augment=False, combine=combine)
     found = all_scores(criterion, network("tied"), InDoubles(digits))
-    (pictures,) = digits.calibration(4, seed=0, batch_size=4)
+    ((pictures, _),) = digits.calibration(4, seed=0, batch_size=4)
     maps = caught_maps(network("tied"), pictures.double())
     parts = [by_definition(maps[name]) for name in ("conv1", "layer1.0.conv2")]
     expected = sum(part / part.sum() for part in parts) if combine == "normalised" else sum(parts)
@@ -140,7 +140,7 @@ class Few:
 
     def calibration(self, num_images, seed, augment, rank, world_size, batch_size):
         assert num_images == 3
-        return iter([torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))])
+        return iter([(torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)), None)])
 
 
 def test_where_there_are_fewer_pictures_all_are_taken_and_it_is_said(caplog):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pruning_lit.channels import narrow, trace
-from pruning_lit.criteria import ColumnSubset
+from pruning_lit.criteria import ColumnSubset, Scoring
 from pruning_lit.criteria.column_subset import filters_of, leverage, projection_residual
 from pruning_lit.models import cifar_resnet, preresnet
 from pruning_lit.sparsity import Macs, Population
@@ -174,7 +174,7 @@ def test_without_selected_or_with_dormant_filters_only_the_whole_candidate_is_le
 
 def scores_of(criterion, net, graph, names=None):
     groups = [group for group in graph.prunable if names is None or group.name in names]
-    return criterion.scores(net, graph, groups, data=None)
+    return criterion.scores(Scoring(net, graph, groups))
 
 
 def test_channels_of_one_layer_are_scored_by_its_filters():
@@ -227,7 +227,7 @@ def test_half_of_the_operations_of_a_network_can_be_removed_by_leverage():
     net = cifar_resnet(14)
     criterion, sparsity = ColumnSubset(), Macs(0.5)
     graph = Population(criterion, sparsity).graph(net, torch.zeros(1, 3, 32, 32))
-    plan = sparsity.plan(graph, criterion.scores(net, graph, list(graph.prunable), None))
+    plan = sparsity.plan(graph, criterion.scores(Scoring(net, graph, list(graph.prunable))))
     assert plan.cost.macs <= 0.5 * plan.dense.macs
     narrow(net, graph, plan.kept)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

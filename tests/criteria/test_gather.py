@@ -10,6 +10,10 @@ from pruning_lit.criteria.gather import mean_scores
 PICTURES = torch.randn(7, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
+def batches(sizes: int | list[int]) -> list[tuple[Tensor, None]]:
+    return [(pictures, None) for pictures in PICTURES.split(sizes)]
+
+
 class Split(nn.Module):
     """A layer whose channels go two ways after its activation, so that they are two groups with one map."""
 
@@ -48,7 +52,7 @@ def by_hand(net: Split) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("sizes", [[7], [3, 4], [4, 3], [1] * 7, [5, 1, 1]], ids=str)
 def test_means_do_not_depend_on_how_the_pictures_are_split(split, sizes):
     net, graph = split
-    means = mean_scores(net, list(graph.prunable), PICTURES.split(sizes), power)
+    means = mean_scores(net, list(graph.prunable), batches(sizes), power)
     for found, expected in zip(means.values(), by_hand(net), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
@@ -64,13 +68,13 @@ def test_a_map_shared_by_several_groups_is_scored_once_per_batch(split):
         shapes.append(tuple(maps.shape))
         return power(maps)
 
-    mean_scores(net, groups, PICTURES.split(4), count)
+    mean_scores(net, groups, batches(4), count)
     assert shapes == [(4, 6, 4, 4), (4, 5, 2, 2), (3, 6, 4, 4), (3, 5, 2, 2)]
 
 
 def test_each_group_finds_its_channels_in_the_shared_map(split):
     net, graph = split
-    means = mean_scores(net, list(graph.prunable), [PICTURES], power)
+    means = mean_scores(net, list(graph.prunable), batches(len(PICTURES)), power)
     expected = by_hand(net)[0]
     for name, place in (("first#1", slice(0, 4)), ("first#2", slice(4, 6))):
         tap = graph[name].feature_maps[0]
@@ -79,7 +83,9 @@ def test_each_group_finds_its_channels_in_the_shared_map(split):
 
 def test_only_maps_that_are_asked_for_are_scored(split):
     net, graph = split
-    assert mean_scores(net, [graph["left"]], [PICTURES], power).keys() == {graph["left"].feature_maps[0].operation}
+    assert mean_scores(net, [graph["left"]], batches(len(PICTURES)), power).keys() == {
+        graph["left"].feature_maps[0].operation
+    }
 
 
 def test_the_pass_runs_in_eval_mode_and_leaves_the_network_as_it_was(split):
@@ -87,7 +93,7 @@ def test_the_pass_runs_in_eval_mode_and_leaves_the_network_as_it_was(split):
     net.train()
     net.norm.eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    mean_scores(net, list(graph.prunable), PICTURES.split(2), power)
+    mean_scores(net, list(graph.prunable), batches(2), power)
     assert [net.training, net.norm.training, net.first.training] == [True, False, True]
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -97,7 +103,7 @@ def test_a_map_overwritten_in_place_is_seen_after_the_activation():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 1)).double()
     graph = trace(net, PICTURES[:1])
-    (mean,) = mean_scores(net, [graph["0"]], [PICTURES], lambda maps: maps.amin(dim=(2, 3))).values()
+    (mean,) = mean_scores(net, [graph["0"]], batches(len(PICTURES)), lambda maps: maps.amin(dim=(2, 3))).values()
     assert (mean >= 0).all()
     with torch.no_grad():
         expected = net[:3](PICTURES).amin(dim=(2, 3)).mean(0)
@@ -108,7 +114,7 @@ def test_channels_of_a_linear_layer_are_maps_of_one_pixel():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(108, 3), nn.ReLU(), nn.Linear(3, 2)).double()
     graph = trace(net, PICTURES[:1])
-    (mean,) = mean_scores(net, [graph["1"]], [PICTURES], power).values()
+    (mean,) = mean_scores(net, [graph["1"]], batches(len(PICTURES)), power).values()
     with torch.no_grad():
         torch.testing.assert_close(mean, net[:3](PICTURES).square().mean(0))
 

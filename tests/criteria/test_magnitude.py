@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pruning_lit.channels import trace
-from pruning_lit.criteria import Magnitude, Random
+from pruning_lit.criteria import Magnitude, Random, Scoring
 from pruning_lit.criteria.magnitude import filter_powers
 from pruning_lit.models import preresnet
 
@@ -38,7 +38,7 @@ def residual():
 
 
 def scores(criterion, net, graph):
-    return criterion.scores(net, graph, list(graph.prunable), data=None)
+    return criterion.scores(Scoring(net, graph, list(graph.prunable)))
 
 
 def test_a_filter_is_as_large_as_its_weights_together():
@@ -118,5 +118,5 @@ def test_what_is_selected_from_a_stream_is_measured_by_the_weights_that_read_it(
     net = preresnet(11)
     graph = trace(net, torch.zeros(1, 3, 32, 32))
     (group,) = [group for group in graph.prunable if group.name == "layer1.0.select"]
-    scores = Magnitude().scores(net, graph, [group], data=None)
+    scores = Magnitude().scores(Scoring(net, graph, [group]))
     torch.testing.assert_close(scores[group.name], net.layer1[0].conv1.weight.detach().double().abs().sum((0, 2, 3)))

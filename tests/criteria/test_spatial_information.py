@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from pruning_lit.channels import trace
-from pruning_lit.criteria import SpatialInformation
+from pruning_lit.criteria import Scoring, SpatialInformation
 from pruning_lit.criteria.gather import mean_scores
 from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED
 from pruning_lit.criteria.spatial_information import spatial_information
@@ -51,7 +51,9 @@ def test_the_mean_over_pictures_is_what_a_pass_over_them_gathers():
     net = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.Conv2d(4, 2, 1))
     nn.init.dirac_(net[0].weight)  # the maps are the pictures
     graph = trace(net, BATCHES[0][:1])
-    (scores,) = mean_scores(net, list(graph.prunable), BATCHES, spatial_information).values()
+    (scores,) = mean_scores(
+        net, list(graph.prunable), [(batch, None) for batch in BATCHES], spatial_information
+    ).values()
     torch.testing.assert_close(scores.float(), torch.from_numpy(CASE["score"]) / 2, atol=1e-5, rtol=0)
 
 
@@ -80,7 +82,7 @@ class Given:
         self.pictures, self.num_training = pictures, len(pictures)
 
     def calibration(self, num_images, seed, augment, rank, world_size, batch_size):
-        return iter(self.pictures[rank:num_images:world_size].split(batch_size))
+        return ((each, None) for each in self.pictures[rank:num_images:world_size].split(batch_size))
 
 
 class Bundles(nn.Module):
@@ -117,7 +119,7 @@ def scores_of(net: nn.Module, given: Tensor, batch_size: int = 128) -> dict[str,
     criterion = SpatialInformation(batch_size=batch_size, num_images=len(given))
     graph = trace(net, given[:1])
     groups = list(graph.protect(criterion.unsupported(net, graph)).prunable)
-    found = criterion.scores(net, graph, groups, Given(given))
+    found = criterion.scores(Scoring(net, graph, groups, Given(given)))
     for group in groups:
         assert (found[group.name].shape, found[group.name].dtype) == ((group.size,), torch.float64)
     return found
@@ -193,7 +195,7 @@ def test_groups_that_no_convolution_makes_stay_whole():
     assert SpatialInformation().unsupported(net, graph) == {"2": NO_CONVOLUTION}
     assert scores_of(net, pictures(2, 8)).keys() == {"0"}
     with pytest.raises(ValueError, match="group '2' stays whole: no two-dimensional convolution"):
-        SpatialInformation().scores(net, graph, list(graph.prunable), Given(pictures(2, 8)))
+        SpatialInformation().scores(Scoring(net, graph, list(graph.prunable), Given(pictures(2, 8))))
 
 
 def test_channels_selected_from_a_stream_stay_whole():

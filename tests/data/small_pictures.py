@@ -1,5 +1,6 @@
 """Small pictures made on the spot."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +39,8 @@ def write_pictures(folder: Path, pictures: Tensor) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, picture in enumerate(pictures):
         Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy())).save(folder / f"{number}.png")
+
+
+def calibrated(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """The pictures of calibration batches, one after the other."""
+    return torch.cat([pictures for pictures, _ in batches])

@@ -2,6 +2,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from pruning_lit.data import Digits
+from tests.data.small_pictures import calibrated
 
 
 def digits(**settings):
@@ -27,6 +28,6 @@ def test_an_enlarged_digit_averages_to_the_original():
 
 def test_training_pictures_are_normalised_by_the_default_statistics():
     data = digits()
-    every = torch.cat(list(data.calibration(len(data.parts.train), seed=0)))
+    every = calibrated(data.calibration(len(data.parts.train), seed=0))
     assert abs(float(every.mean())) < 1e-3
     assert abs(float(every.std()) - 1) < 1e-3

@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from pruning_lit.data import ImageNet
-from tests.data.small_pictures import STATISTICS, write_pictures
+from tests.data.small_pictures import STATISTICS, calibrated, write_pictures
 from tests.places import ROOT
 
 SAMPLE = ROOT / "data" / "imagenet_sample"
@@ -140,12 +140,12 @@ def test_the_ranks_batches_together_are_those_of_one_process(root):
 @pytest.mark.parametrize("augment", [False, True])
 def test_calibration_does_not_depend_on_ranks_batches_or_workers(root, augment):
     data = imagenet(root, flip=True)
-    alone = torch.cat(list(data.calibration(9, seed=1, augment=augment)))
+    alone = calibrated(data.calibration(9, seed=1, augment=augment))
     assert alone.shape == (9, 3, 8, 8)
     data = imagenet(root, flip=True, num_workers=1)
     ranks = [list(data.calibration(9, 1, augment, rank, world_size=2, batch_size=2)) for rank in range(2)]
-    assert torch.equal(torch.cat([torch.cat(parts) for parts in zip(*ranks, strict=True)]), alone)
-    assert not torch.equal(alone, torch.cat(list(data.calibration(9, seed=1, augment=not augment))))
+    assert torch.equal(calibrated([batch for batches in zip(*ranks, strict=True) for batch in batches]), alone)
+    assert not torch.equal(alone, calibrated(data.calibration(9, seed=1, augment=not augment)))
 
 
 def test_a_held_out_part_is_prepared_as_for_evaluation(root):

@@ -3,7 +3,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from tests.data.small_pictures import noise
+from tests.data.small_pictures import calibrated, noise
 
 
 def rows(part):
@@ -88,7 +88,7 @@ def test_training_leaves_a_smaller_last_batch_out_when_asked_to_and_evaluation_n
     data = noise(drop_last=True)
     assert [len(targets) for _, targets, _ in data.train_dataloader()] == [5, 5, 5, 5]
     assert sum(len(targets) for _, targets, _ in data.test_dataloader()) == 7
-    assert len(torch.cat(list(data.calibration(22, seed=0)))) == 22
+    assert len(calibrated(data.calibration(22, seed=0))) == 22
 
 
 def test_a_data_set_smaller_than_a_batch_that_is_left_out_is_refused():
@@ -107,27 +107,29 @@ def test_the_stream_changes_the_order():
 @pytest.mark.parametrize("num_images", [13, 16])
 def test_calibration_does_not_depend_on_ranks_or_batches(augment, num_images):
     data = noise(pad=1, flip=True)
-    alone = torch.cat(list(data.calibration(num_images, seed=1, augment=augment, batch_size=num_images)))
+    alone = calibrated(data.calibration(num_images, seed=1, augment=augment, batch_size=num_images))
     assert len(alone) == num_images
     ranks = [list(data.calibration(num_images, 1, augment, rank, world_size=2, batch_size=3)) for rank in range(2)]
-    assert torch.equal(torch.cat([torch.cat(parts) for parts in zip(*ranks, strict=True)]), alone)
+    assert torch.equal(calibrated([batch for batches in zip(*ranks, strict=True) for batch in batches]), alone)
 
 
 def test_calibration_is_a_seeded_choice_of_training_pictures():
     data = noise(val_fraction=0.3)
     train = data.parts.train
     floats = data.on_after_batch_transfer((*train.take(torch.arange(16)), torch.empty(0, 3)), 0)[0]
-    chosen, again, other = (torch.cat(list(data.calibration(6, seed=seed))) for seed in (0, 0, 1))
+    chosen, again, other = (calibrated(data.calibration(6, seed=seed)) for seed in (0, 0, 1))
     assert torch.equal(chosen, again)
     assert not torch.equal(chosen, other)
+    targets = torch.cat([targets for _, targets in data.calibration(6, seed=0)])
     matches = (chosen[:, None] == floats[None]).flatten(2).all(2)
+    assert targets.tolist() == train.take(matches.int().argmax(1))[1].tolist()
     assert matches.sum(1).tolist() == [1] * 6
     assert matches.sum(0).max() == 1
 
 
 def test_calibration_is_augmented_when_asked_to():
     data = noise(pad=1)
-    plain, augmented = (torch.cat(list(data.calibration(6, seed=0, augment=augment))) for augment in (False, True))
+    plain, augmented = (calibrated(data.calibration(6, seed=0, augment=augment)) for augment in (False, True))
     assert not torch.equal(plain, augmented)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pruning_lit.channels import cost, cost_of_widths, mask, narrow, trace
-from pruning_lit.criteria import BatchNormScale
+from pruning_lit.criteria import BatchNormScale, Scoring
 from pruning_lit.models import cifar_densenet, load_weights, preresnet, vgg_bn
 from pruning_lit.reports.published_counts import params_with_whole_norms
 from pruning_lit.sparsity import Global, Population
@@ -107,7 +107,7 @@ def test_criterion_and_threshold_choose_the_channels_of_the_release(name, tmp_pa
     net = loaded(golden, tmp_path)
     criterion, sparsity = BatchNormScale(), Global(golden.meta["percent"], rule="reference")
     graph = Population(criterion, sparsity).graph(net, golden.pictures[:1])
-    scores = criterion.scores(net, graph, sparsity.population(graph), None)
+    scores = criterion.scores(Scoring(net, graph, sparsity.population(graph)))
     plan = sparsity.plan(graph, scores)
     assert plan.threshold == float(golden["threshold"])
     assert plan.kept == golden.kept(net, graph, "mask" if name in COMPLETE else "mask_floor1")

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import insert_selections, narrow
-from pruning_lit.criteria import BatchNormScale
+from pruning_lit.criteria import BatchNormScale, Scoring
 from pruning_lit.sparsity import Global, Population
 from tests.places import CONF
 
@@ -46,7 +46,7 @@ def test_at_95_percent_every_network_runs_and_tells_which_floors_acted(name, bui
     insert_selections(net, picture)
     criterion, sparsity = BatchNormScale(), Global(0.95, rule="reference", on_empty=on_empty)
     graph = Population(criterion, sparsity).graph(net, picture)
-    scores = criterion.scores(net, graph, sparsity.population(graph), None)
+    scores = criterion.scores(Scoring(net, graph, sparsity.population(graph)))
     plan = sparsity.plan(graph, scores)
     would_go = {group for group, each in scores.items() if not bool((each.float() > plan.threshold).any())}
     branches = {name for branch in graph.branches if branch.path in plan.branches for name in branch.groups}

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Producer
-from pruning_lit.criteria.base import Calibration, Criterion
-from pruning_lit.criteria.gather import calibration_batches, sums
+from pruning_lit.criteria.base import Criterion, Scoring
+from pruning_lit.criteria.gather import sums
 from pruning_lit.criteria.magnitude import filter_powers
 from pruning_lit.criteria.redundancy_graph.decomposition import removal_thresholds, shares
 from pruning_lit.criteria.redundancy_graph.hashes import agreements
@@ -137,20 +137,20 @@ class RedundancyGraph(Criterion):
                 ", ".join(blind),
             )
 
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> RedundancyScores:
+    def scores(self, scoring: Scoring) -> RedundancyScores:
         """See ``Criterion``."""
-        uses = {group.name: decider(graph, group, self.deciders) for group in groups}
+        uses = {group.name: decider(scoring.graph, group, self.deciders) for group in scoring.groups}
         outputs = {maker.output.operation: maker.output.channels for producers in uses.values() for maker in producers}
         shapes = {operation: (channels, channels) for operation, channels in outputs.items()}
         shared = self.bn_mode == "eval"
-        observed, together = (net, self.batch_size) if shared else (with_statistics_of_the_batch(net), self.num_images)
-        batches = calibration_batches(data, self.num_images, self.seed, self.augment, together, shared)
+        observed, together = scoring.net, self.batch_size
+        if not shared:
+            observed, together = with_statistics_of_the_batch(scoring.net), self.num_images
+        batches = scoring.batches(self.num_images, self.seed, self.augment, together, shared)
         totals = sums(observed, shapes, batches, lambda _, maps: agreements(maps), shared)
-        parameters = dict(net.named_parameters())
+        parameters = dict(scoring.net.named_parameters())
         return RedundancyScores(
-            {group.name: _redundancy(group, uses[group.name], totals, parameters) for group in groups}
+            {group.name: _redundancy(group, uses[group.name], totals, parameters) for group in scoring.groups}
         )
 
 

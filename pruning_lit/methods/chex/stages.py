@@ -13,7 +13,7 @@ from pruning_lit.callbacks.optimizer_state import broadcast_buffers, has_average
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, removed_positions, trace
 from pruning_lit.channels.modules.scatters import has_scatter
-from pruning_lit.criteria import ColumnSubset, Criterion
+from pruning_lit.criteria import ColumnSubset, Criterion, Scoring
 from pruning_lit.methods.chex.budgets import ChannelBudgets, ExplorationSchedule, RegrowSampling
 from pruning_lit.methods.chex.decision import Explorer, Stage, mean_scales
 from pruning_lit.methods.chex.dormancy import Dormancy, Masked, Narrowed
@@ -199,7 +199,7 @@ class ExplorationStages(Pruning):
         masked = self.dormancy.wake(trainer, module.net, self.comeback.values(self.dormancy, module.fresh_values))
         data, scores = trainer.datamodule, None  # type: ignore[attr-defined]
         if not isinstance(module.criterion, ColumnSubset):
-            scores = module.criterion.scores(masked, module.graph, module.groups, data)
+            scores = module.criterion.scores(Scoring(masked, module.graph, module.groups, data, module.task))
         stage = self._explorer(module).decide(
             module.groups,
             masked,

@@ -7,8 +7,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.criteria import Calibration, Criterion
+from pruning_lit.channels import ChannelGroup
+from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.sparsity import Dense, Population, Sparsity
 from pruning_lit.sparsity.emptied import emptied
@@ -35,23 +35,20 @@ class ScaleMonitor(Callback):
         net, data = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(net, nn.Module)
         graph = self.population.graph(net, data.example)
-        scales = magnitudes(net, self.sparsity.population(graph))
-        figures = summary(scales) | {"penalty": penalty(pl_module)} | self.outlook(net, graph, data)
+        groups = self.sparsity.population(graph)
+        scales = magnitudes(net, groups)
+        scoring = Scoring(net, graph, groups, data, pl_module.task)  # type: ignore[arg-type]
+        figures = summary(scales) | {"penalty": penalty(pl_module)} | self.outlook(scoring)
         pl_module.log_dict({f"scales/{name}": value for name, value in figures.items()}, rank_zero_only=True)
         for logger in trainer.loggers if len(scales) else ():
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 logger.experiment.add_histogram("scales", scales, trainer.global_step)
 
-    def outlook(self, net: nn.Module, graph: ChannelGraph, data: Calibration) -> dict[str, float]:
-        """Number of emptied groups, and threshold where there is one, of a cut made now; empty where it cannot be made.
-
-        Args:
-            net: the network.
-            graph: in which what cannot be pruned is protected, see ``Population``.
-            data: for criteria that look at feature maps.
-        """
+    def outlook(self, scoring: Scoring) -> dict[str, float]:
+        """Emptied groups, and the threshold where there is one, of a cut made now; nothing where it cannot be made."""
+        graph = scoring.graph
         try:
-            scores = self.criterion.scores(net, graph, self.sparsity.population(graph), data)
+            scores = self.criterion.scores(scoring)
             dense = Dense.of(graph)
             ranking = self.sparsity.ranking(graph, scores, dense, Fraction(1))
             wanted = self.sparsity.wanted(graph, ranking.scores, dense, Fraction(1))

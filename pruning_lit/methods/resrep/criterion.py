@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Placement, compactors
 from pruning_lit.channels.modules.compactor import compactor_of
-from pruning_lit.criteria.base import Calibration, Criterion, NeedsTraining
+from pruning_lit.criteria.base import Criterion, NeedsTraining, Scoring
 from pruning_lit.methods.resrep.placement import PlacementPlan, Policy
 
 
@@ -55,20 +55,18 @@ class CompactorNorm(Criterion):
                 placements.append(Placement(placement.layers, placement.behind, placement.width, rows))
         return placements
 
-    def scores(
-        self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup], data: Calibration
-    ) -> dict[str, Tensor]:
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at. ``net`` has compactors, ``graph`` is from before they came."""
-        if not compactors(net):
+        if not compactors(scoring.net):
             raise NeedsTraining(
                 "criterion=compactor_norm has no scores yet: the rows of compactors differ only once method=resrep has "
                 "trained them"
             )
         lengths: dict[str, Tensor] = {}
-        for placement in self.placements(net, graph, groups):
-            norms = compactor_of(net, placement).norms()
+        for placement in self.placements(scoring.net, scoring.graph, scoring.groups):
+            norms = compactor_of(scoring.net, placement).norms()
             lengths |= {name: norms[rows] for name, rows in placement.rows.items()}
-        return {group.name: lengths[group.name] for group in groups}
+        return {group.name: lengths[group.name] for group in scoring.groups}
 
     def _plan(self, net: nn.Module, graph: ChannelGraph) -> PlacementPlan:
         if self._latest is None or self._latest[0].transcript is not graph.transcript:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, Placement, cost_of_widths
 from pruning_lit.channels.modules.compactor import compactor_of
-from pruning_lit.criteria import Criterion
+from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.sparsity import Sparsity
 
 
@@ -73,8 +73,7 @@ class Standing:
 def row_norms(module: Forgetting) -> dict[str, Tensor]:
     """By group that can be pruned, the lengths of its channels' rows, float64, on the CPU."""
     groups = module.sparsity.population(module.graph)
-    no_pictures: Any = None  # rows are looked at, not maps
-    return module.criterion.scores(module.net, module.graph, groups, no_pictures)
+    return module.criterion.scores(Scoring(module.net, module.graph, groups))
 
 
 def masked(module: Forgetting) -> dict[str, list[int]]:

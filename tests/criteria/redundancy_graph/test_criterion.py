@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pruning_lit.channels import cost, narrow, trace
-from pruning_lit.criteria import RedundancyGraph, RedundancyScores
+from pruning_lit.criteria import RedundancyGraph, RedundancyScores, Scoring
 from pruning_lit.criteria.redundancy_graph.decomposition import decompose
 from pruning_lit.models import cifar_resnet, load_weights
 from pruning_lit.sparsity import Population, Similarity
@@ -29,12 +29,12 @@ class Given:
         self.pictures, self.num_training = pictures, len(pictures)
 
     def calibration(self, num_images, seed, augment, rank, world_size, batch_size):
-        return iter(self.pictures[:num_images].split(batch_size))
+        return ((each, None) for each in self.pictures[:num_images].split(batch_size))
 
 
 def judged(net: nn.Module, pictures: Tensor, criterion: RedundancyGraph):
     graph = Population(criterion, Similarity(0.7)).judged(net, trace(net, pictures[:1]))
-    return graph, criterion.scores(net, graph, list(graph.prunable), Given(pictures))
+    return graph, criterion.scores(Scoring(net, graph, list(graph.prunable), Given(pictures)))
 
 
 def kept_by_decider(scores: RedundancyScores, threshold: float) -> dict[str, list[int]]:
@@ -201,7 +201,7 @@ def test_without_pictures_nothing_is_judged():
     data = Given(pictures[:0])
     data.num_training = 100
     with pytest.raises(ValueError, match="saw no picture"):
-        criterion.scores(net, graph, [graph["conv1"]], data)
+        criterion.scores(Scoring(net, graph, [graph["conv1"]], data))
 
 
 def test_fewer_pictures_than_asked_for_are_told(caplog):

@@ -43,6 +43,8 @@ class Data(pl.LightningDataModule):
 class Still(pl.LightningModule):
     """A phase that learns nothing, so that the scales stay as they are."""
 
+    task = None
+
     def __init__(self, net: nn.Module, **attributes: object) -> None:
         super().__init__()
         self.net = net

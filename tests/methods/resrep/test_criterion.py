@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, compactors, insert_compactors, trace, verify
+from pruning_lit.criteria import Scoring
 from pruning_lit.methods.resrep import CompactorNorm
 from pruning_lit.methods.resrep.conversion import Conversion, Norms
 from pruning_lit.methods.resrep.placement import Policy
@@ -18,7 +19,6 @@ from tests.channels.constructions import PRUNABLE, Built, conv
 from tests.methods.resrep.resrep_golden import half_dead, placements_of
 
 SMALL = torch.zeros(1, 3, 32, 32)
-NO_PICTURES = None  # rows are looked at, not maps
 
 
 def reasons_of(net: nn.Module, policy: Policy = "internal_only", picture: Tensor = SMALL) -> dict[str, str]:
@@ -213,7 +213,7 @@ def test_scores_are_the_lengths_of_rows(resnet):
     net, graph, criterion = resnet
     groups = list(graph.prunable)
     wide, _ = half_dead(net, criterion.placements(net, graph, groups))
-    scores = criterion.scores(wide, graph, groups, NO_PICTURES)
+    scores = criterion.scores(Scoring(wide, graph, groups))
     assert list(scores) == [group.name for group in groups]
     expected = torch.linalg.vector_norm(wide.bn1.compactor.weight.detach().double(), dim=1)
     assert torch.equal(scores["conv1"], expected)
@@ -226,7 +226,7 @@ def test_scores_can_be_asked_for_some_groups_alone(resnet):
     groups = [graph["layer1.0.conv1"], graph["conv1"]]
     insert_compactors(net, criterion.placements(net, graph, groups))
     assert len(compactors(net)) == 2
-    assert list(criterion.scores(net, graph, groups, NO_PICTURES)) == ["layer1.0.conv1", "conv1"]
+    assert list(criterion.scores(Scoring(net, graph, groups))) == ["layer1.0.conv1", "conv1"]
 
 
 def test_rows_of_groups_that_have_to_stay_belong_to_no_one(resnet):
@@ -286,7 +286,7 @@ def test_without_compactors_there_is_nothing_to_judge_by(resnet):
     with pytest.raises(ValueError, match="method=resrep"):
         criterion.check(list(graph.prunable))
     with pytest.raises(ValueError, match="method=resrep"):
-        criterion.scores(net, graph, list(graph.prunable), NO_PICTURES)
+        criterion.scores(Scoring(net, graph, list(graph.prunable)))
 
 
 def test_an_unknown_policy_is_refused():

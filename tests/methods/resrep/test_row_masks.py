@@ -188,12 +188,11 @@ class FewPictures:
 
     num_training, example = 8, EXAMPLE
 
-    def calibration(self, num_images: int, **_) -> Iterator[Tensor]:
-        yield torch.randn(num_images, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    def calibration(self, num_images: int, **_) -> Iterator[tuple[Tensor, Tensor]]:
+        yield torch.randn(num_images, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(num_images) % 4
 
     def test_batches(self) -> list[tuple[Tensor, Tensor]]:
-        (pictures,) = self.calibration(20)
-        return [(pictures, torch.arange(20) % 4)]
+        return list(self.calibration(20))
 
     def on_after_batch_transfer(self, batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         return tuple(batch)
