@@ -4,17 +4,15 @@ from pruning_lit.channels.artefact import load, save
 from pruning_lit.channels.insertion.fill import remove_scatters
 from pruning_lit.channels.insertion.norm_inputs import insert_selections
 from pruning_lit.channels.insertion.shortcuts import insert_scatters
+from pruning_lit.channels.modules.attached import Attached, attach, register
 from pruning_lit.channels.modules.branch import ResidualBranch
 from pruning_lit.channels.modules.compactor import (
     Compactor,
     Placement,
-    attach_compactors,
     compactors,
     insert_compactors,
 )
 from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
-from pruning_lit.channels.modules.scatters import attach_scatters
-from pruning_lit.channels.modules.selections import attach_selections
 from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths
 from pruning_lit.channels.surgery.cut import Move, Moves, Removal
 from pruning_lit.channels.surgery.history import PruningHistory, RemovedPositions, removed_positions
@@ -33,7 +31,10 @@ from pruning_lit.channels.tracing.graph import (
 )
 from pruning_lit.channels.tracing.operations import observe
 
+attach_compactors = attach_scatters = attach_selections = attach  # public names of before there was one for all
+
 __all__ = [
+    "Attached",
     "Branch",
     "ChannelGraph",
     "ChannelGroup",
@@ -56,6 +57,7 @@ __all__ = [
     "ResidualBranch",
     "adopt",
     "adopt_on_load",
+    "attach",
     "attach_compactors",
     "attach_scatters",
     "attach_selections",
@@ -69,6 +71,7 @@ __all__ = [
     "mask",
     "narrow",
     "observe",
+    "register",
     "remove_scatters",
     "removed_positions",
     "save",

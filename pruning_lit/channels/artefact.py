@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pruning_lit.channels.modules.compactor import COMPACTOR
+from pruning_lit.channels.modules.attached import KINDS
 from pruning_lit.channels.surgery.widths import adopt
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.disk import why
@@ -126,14 +126,15 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> Non
 
 
 def _unshared(model: nn.Module) -> dict[str, Tensor]:
-    """The state with each tensor once, though several modules may use it; compactors at every place."""
+    """The state with each tensor once, though several modules may use it; attached children at each of their layers."""
     seen: set[int] = set()
+    attached = {kind.name for kind in KINDS}
     state = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
             state[name] = tensor.detach().cpu().contiguous()
-        elif COMPACTOR in name.split("."):  # which has to be found at each of its places
+        elif not attached.isdisjoint(name.split(".")):  # ``adopt`` looks for them there
             state[name] = tensor.detach().cpu().clone()
     return state
 

@@ -8,7 +8,7 @@ from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruning_lit.channels import attach_compactors, attach_scatters, attach_selections
+from pruning_lit.channels import attach
 
 
 class SyncBatchNorm(LayerSync):
@@ -33,22 +33,19 @@ class SyncBatchNorm(LayerSync):
 
 
 class GpuSyncBatchNorm(TorchSyncBatchNorm):
-    """Torch's own, by Lightning's plugin: the layers are made anew, and get the hooks of their children again."""
+    """Torch's own, by Lightning's plugin: the layers are made anew, and their attached children act on them again."""
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Switch the layers over."""
-        return _attached(super().apply(model))
+        model = super().apply(model)
+        attach(model)
+        return model
 
     def revert(self, model: nn.Module) -> nn.Module:
         """Switch them back; called for every child in turn."""
-        return _attached(super().revert(model))
-
-
-def _attached(model: nn.Module) -> nn.Module:
-    """The model, in which what batch norms have as children acts on them again."""
-    for attach in (attach_selections, attach_scatters, attach_compactors):
+        model = super().revert(model)
         attach(model)
-    return model
+        return model
 
 
 class _OverRanks(_BatchNorm):

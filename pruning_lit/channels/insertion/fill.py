@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from pruning_lit.channels.insertion.norm_inputs import own_norms
-from pruning_lit.channels.modules.scatters import SCATTER, SOURCE, applies_scatter, remove_scatter
+from pruning_lit.channels.modules.relabel import SCATTER
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.surgery.widths import ROWS_PER_GROUP, replace, sync_widths
 from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, ChannelSlice, Relabelling
@@ -43,19 +43,18 @@ def remove_scatters(model: nn.Module, example_input: Any) -> list[str]:
     Raises:
         ValueError: the model does not run on ``example_input``; nothing has been changed then.
     """
-    sites = [path for path, module in model.named_modules() if applies_scatter(module)]
-    if not sites:
+    if not (paths := SCATTER.found(model)):
         return []
     graph, filled = trace(model, example_input), []
-    for site in sites:
+    for path in paths:
         try:
-            replace(model, _wide(model, graph, site))
+            replace(model, _wide(model, graph, path))
         except CannotRemove as reason:
-            log.warning("%r keeps its scatter: %s", site, reason)
+            log.warning("%r keeps its scatter: %s", path, reason)
             continue
         sync_widths(model)
-        remove_scatter(model.get_submodule(site))
-        filled.append(site)
+        SCATTER.remove(model.get_submodule(path))
+        filled.append(path)
     return filled
 
 
@@ -63,15 +62,15 @@ class CannotRemove(Exception):
     """Why a scatter has to stay."""
 
 
-def _wide(model: nn.Module, graph: ChannelGraph, site: str) -> dict[str, Tensor]:
+def _wide(model: nn.Module, graph: ChannelGraph, path: str) -> dict[str, Tensor]:
     """The tensors that make the channels of one scatter, at the width of the stream."""
-    item = next((each for each in graph.relabellings if each.tensor == f"{site}{SOURCE}"), None)
+    item = next((each for each in graph.relabellings if each.tensor == SCATTER.entry(path)), None)
     if item is None:
         raise CannotRemove("the forward pass does not come there")
-    source = model.get_submodule(site).get_submodule(SCATTER).get_buffer("source").cpu()
+    source = SCATTER.child(model.get_submodule(path)).source.cpu()
     if torch.equal(source, torch.arange(len(item.inputs))):
         return {}  # nothing has gone
-    _require_own_zeros(model, graph, site)
+    _require_own_zeros(model, graph, path)
     tensors, wide = model.state_dict(), {}
     for (name, dim), places in _places(model, graph, item).items():
         rows = torch.where(source >= 0, places[source.clamp(min=0)], -1)
@@ -135,14 +134,14 @@ def _require_plain(model: nn.Module, piece: ChannelSlice) -> None:
         raise CannotRemove(f"{path!r} is a convolution with groups of which one is left")
 
 
-def _require_own_zeros(model: nn.Module, graph: ChannelGraph, site: str) -> None:
+def _require_own_zeros(model: nn.Module, graph: ChannelGraph, path: str) -> None:
     """``CannotRemove`` where a channel that is zero in the layers might be something else behind them.
 
     What a convolution or an affine batch norm makes of whatever it gets is zero where its own row is. A batch norm
     without scales has to be given zeros. One that has become a part of its convolution does nothing any more.
     """
-    layer = model.get_submodule(site)
+    layer = model.get_submodule(path)
     if not isinstance(layer, _BatchNorm) or layer.weight is not None:
         return
-    if site not in own_norms(model, graph.example).values():
+    if path not in own_norms(model, graph.example).values():
         raise CannotRemove("it is a batch norm without scales, and not that of one convolution alone")

@@ -6,7 +6,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruning_lit.channels.modules.selections import select_in_front
+from pruning_lit.channels.modules.relabel import SELECT, ChannelSelect
 from pruning_lit.channels.surgery.trace import follow
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.tracer import Tracer
@@ -36,11 +36,11 @@ def insert_selections(model: nn.Module, example_input: Any) -> list[str]:
     """
     tracer = NormInputs(model)
     follow(tracer, model, example_input)
-    sites = tracer.sites()
-    for name in sites:
-        norm = cast(_BatchNorm, model.get_submodule(name))
-        select_in_front(norm, norm.num_features)
-    return sites
+    norms = tracer.stream_norms()
+    for path in norms:
+        norm = cast(_BatchNorm, model.get_submodule(path))
+        SELECT.put(norm, ChannelSelect(norm.num_features))
+    return norms
 
 
 def own_norms(model: nn.Module, example_input: Any) -> dict[str, str]:
@@ -78,19 +78,19 @@ class NormInputs(Tracer):
     def _noting(self, path: str) -> Any:
         def note(_norm: nn.Module, args: tuple[Any, ...]) -> None:
             self.paused = True  # hooks run among the model's own operations
-            self.given[path].append(self._maker(args[0]) if args else None)
+            self.given[path].append(self._producer(args[0]) if args else None)
             self.paused = False
 
         return note
 
-    def _maker(self, x: Tensor) -> int | None:
+    def _producer(self, x: Tensor) -> int | None:
         """The operation whose result ``x`` is; None unless there are channels, along dimension 1 alone."""
         shadow = self.shadow(x)
         channels = None if shadow is None else self.outline(shadow).along(1)
         has_channels = channels is not None and bool((channels >= 0).any())
         return self.flow.producer.get(x, None) if has_channels else None
 
-    def sites(self) -> list[str]:
+    def stream_norms(self) -> list[str]:
         """Names of the batch norms in front of which a selection can be put, and makes a difference."""
         return [path for path, norm in self.norms.items() if norm.affine and self._reads_stream(self.given[path])]
 
@@ -100,9 +100,9 @@ class NormInputs(Tracer):
         layers = {call.operation: layer_of(call.weight) for call in self.calls if uses[call.weight] == 1}
         owners = {}
         for path, norm in self.norms.items():
-            maker = self.given[path][0] if len(self.given[path]) == 1 else None
-            if maker in layers and norm.running_mean is not None and self._is_read_once(maker):
-                owners[layers[maker]] = path
+            producer = self.given[path][0] if len(self.given[path]) == 1 else None
+            if producer in layers and norm.running_mean is not None and self._is_read_once(producer):
+                owners[layers[producer]] = path
         return owners
 
     def _is_read_once(self, operation: int) -> bool:

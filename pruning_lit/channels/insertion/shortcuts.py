@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from pruning_lit.channels.insertion.norm_inputs import NormInputs
-from pruning_lit.channels.modules.scatters import has_scatter, scatter_behind
+from pruning_lit.channels.modules.relabel import SCATTER, ChannelScatter
 from pruning_lit.channels.surgery.trace import follow
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.tracer import Operation, short_name
@@ -43,11 +43,11 @@ def insert_scatters(model: nn.Module, example_input: Any) -> list[str]:
     """
     tracer = Shortcuts(model)
     follow(tracer, model, example_input)
-    found = {site: width for site, width in tracer.shortcuts().items() if not has_scatter(model.get_submodule(site))}
-    sites = [path for path, _ in model.named_modules() if path in found]
-    for site in sites:
-        scatter_behind(model.get_submodule(site), found[site])
-    return sites
+    widths, there = tracer.shortcuts(), SCATTER.found(model)
+    layers = [path for path, _ in model.named_modules() if path in widths and path not in there]
+    for path in layers:
+        SCATTER.put(model.get_submodule(path), ChannelScatter(range(widths[path])))
+    return layers
 
 
 class Shortcuts(NormInputs):

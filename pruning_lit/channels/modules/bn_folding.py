@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from pruning_lit.channels.modules.scatters import SCATTER, has_scatter, scattered
+from pruning_lit.channels.modules.attached import hand_over
 
 MARK = "folded"
 
@@ -30,12 +30,10 @@ class FoldedBatchNorm(nn.Identity):
 def fold(model: nn.Module, name: str) -> None:
     """Replace the batch norm called ``name`` by a ``FoldedBatchNorm``, in place, wherever the model holds it.
 
-    What the norm's own scatter did goes on.
+    What was attached to the norm, a scatter, goes on.
     """
     norm, folded = model.get_submodule(name), FoldedBatchNorm().train(model.training)
-    if has_scatter(norm):
-        folded.add_module(SCATTER, norm.get_submodule(SCATTER))
-        folded.register_forward_hook(scattered)
+    hand_over(norm, folded)
     for module in list(model.modules()):
         for key, child in module._modules.items():
             if child is norm:

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
-COMPACTOR = "compactor"  # the child of a batch norm or convolution that holds its compactor
-WEIGHT = f".{COMPACTOR}.weight"
+from pruning_lit.channels.modules.attached import Attached, register
+
 CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}  # by the number of dimensions of what they read
 
 
@@ -50,6 +52,20 @@ class Compactor(nn.Module):
         return f"width={len(self.mask)}"
 
 
+COMPACTOR = register(
+    Attached(
+        name="compactor",
+        module=Compactor,
+        hosts=(_BatchNorm, _ConvNd),
+        in_front=False,
+        saved="weight",
+        ndim=2,
+        build=lambda weight: Compactor(len(weight)).to(weight.dtype),
+    ),
+    first=True,  # in front of a scatter into a stream
+)
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where one compactor goes.
@@ -86,77 +102,36 @@ def insert_compactors(model: nn.Module, placements: Iterable[Placement]) -> dict
     already keeps it.
 
     Returns:
-        The compactors, each by the first of its sites.
+        The compactors, each by the first of the layers that have it.
     """
     there = {}
     for placement in placements:
-        sites = [model.get_submodule(site) for site in placement.behind]
-        if has_compactor(sites[0]):
-            compactor = compactor_of(model, placement)
-        else:
+        hosts = [model.get_submodule(path) for path in placement.behind]
+        compactor = COMPACTOR.child(hosts[0])
+        if compactor is None:
             compactor = Compactor(placement.width).to(next(model.get_submodule(placement.layers[0]).parameters()))
         compactor.pulled.zero_()
         compactor.pulled[[row for rows in placement.rows.values() for row in rows]] = 1
-        for site in sites:
-            _seat(site, compactor)
+        for host in hosts:
+            COMPACTOR.put(host, compactor)
         there[placement.behind[0]] = compactor
     return there
 
 
-def _seat(site: nn.Module, compactor: Compactor) -> None:
-    site.add_module(COMPACTOR, compactor)
-    attach_compactors(site)
-
-
-def compacted(site: nn.Module, _args: Any, output: Tensor) -> Tensor:
-    """Forward hook of a batch norm or convolution: its output, through its own compactor."""
-    return site.get_submodule(COMPACTOR)(output)
-
-
-def attach_compactors(model: nn.Module) -> None:
-    """Apply the compactors of all modules that have one, where that is not done yet.
-
-    ``nn.SyncBatchNorm.convert_sync_batchnorm``, for one, makes batch norms anew: with the children, without the hooks.
-    """
-    for module in model.modules():
-        if has_compactor(module) and compacted not in module._forward_hooks.values():
-            module.register_forward_hook(compacted, prepend=True)  # in front of a scatter into a stream
-
-
-def has_compactor(module: nn.Module) -> bool:
-    """Whether this is a layer with a compactor of its own."""
-    return isinstance(module._modules.get(COMPACTOR), Compactor)
-
-
 def compactor_of(model: nn.Module, placement: Placement) -> Compactor:
     """The compactor of a placement."""
-    compactor = model.get_submodule(placement.behind[0])._modules[COMPACTOR]
+    compactor = COMPACTOR.child(model.get_submodule(placement.behind[0]))
     assert isinstance(compactor, Compactor)
     return compactor
 
 
 def compactors(model: nn.Module) -> dict[str, Compactor]:
-    """All compactors, each once, by the first of its sites."""
+    """All compactors, each once, by the first of the layers that have it."""
     found = {path: module for path, module in model.named_modules() if isinstance(module, Compactor)}
-    return {path.removesuffix(COMPACTOR).rstrip("."): module for path, module in found.items()}
+    return {path.removesuffix(COMPACTOR.name).rstrip("."): module for path, module in found.items()}
 
 
 def remove_compactors(model: nn.Module) -> None:
     """Take all compactors out again, in place."""
-    for module in list(model.modules()):
-        if has_compactor(module):
-            del module._modules[COMPACTOR]
-            for number in [number for number, hook in module._forward_hooks.items() if hook is compacted]:
-                del module._forward_hooks[number]
-
-
-def adopt_compactors(model: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Insert the compactors that ``state`` has, with names that begin with ``prefix``, and ``model`` has not.
-
-    Those of a stream get their common values, but are not one any more: enough to convert, not to train them.
-    """
-    for name, module in list(model.named_modules()):
-        weight = state.get(f"{prefix}{name}{WEIGHT}")
-        if weight is None or weight.ndim != 2 or COMPACTOR in module._modules:
-            continue
-        _seat(module, Compactor(len(weight)).to(next(model.parameters()).device, weight.dtype))
+    for path in COMPACTOR.found(model):
+        COMPACTOR.remove(model.get_submodule(path))

@@ -1,10 +1,15 @@
-"""Two small modules that let a stream stay whole while one reader or one writer of it is narrowed."""
+"""Selection and scatter: two small modules that let a stream stay whole while a reader or writer of it is narrowed."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from pruning_lit.channels.modules.attached import Attached, register
+from pruning_lit.channels.modules.bn_folding import FoldedBatchNorm
 
 
 class ChannelRelabel(nn.Module):
@@ -121,3 +126,27 @@ class ChannelScatter(ChannelRelabel):
         index = index.expand(*moved.shape[:-1], -1) if innermost else index.expand(-1)
         taken = zero_in_front.gather(dim, index) if innermost else zero_in_front.index_select(dim, index)
         return taken.movedim(dim, 1)
+
+
+SELECT = register(
+    Attached(
+        name="select",
+        module=ChannelSelect,
+        hosts=(_BatchNorm,),
+        in_front=True,
+        saved="source",
+        ndim=1,
+        build=lambda source: ChannelSelect(len(source)),
+    )
+)
+SCATTER = register(
+    Attached(
+        name="scatter",
+        module=ChannelScatter,
+        hosts=(_BatchNorm, _ConvNd, FoldedBatchNorm),
+        in_front=False,
+        saved="source",
+        ndim=1,
+        build=lambda source: ChannelScatter(range(len(source))),
+    )
+)

@@ -8,11 +8,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from pruning_lit.channels.modules.attached import KINDS
 from pruning_lit.channels.modules.bn_folding import adopt_folded
 from pruning_lit.channels.modules.branch import drop_branches, marked
-from pruning_lit.channels.modules.compactor import adopt_compactors
-from pruning_lit.channels.modules.scatters import adopt_scatters
-from pruning_lit.channels.modules.selections import adopt_selections
 
 ROWS_PER_GROUP = "rows_per_group"  # what a grouped convolution remembers while only one of its groups is left
 
@@ -84,15 +82,14 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
     """Give every tensor of ``model`` its shape in ``state``, so that ``load_state_dict`` accepts a narrowed network.
 
     Only widths are adopted, and residual branches taken out that the state says to be gone: a tensor whose number of
-    dimensions or kernel size differs is left for ``load_state_dict`` to refuse. Batch norms get the selections (see
-    ``insert_selections``) that they have in ``state``, or are gone if they are folded there; layers get the scatters
-    (see ``insert_scatters``) and the compactors.
+    dimensions or kernel size differs is left for ``load_state_dict`` to refuse. Layers get the attached children that
+    they have in ``state`` (selections, scatters, compactors, whatever is registered), and batch norms are folded that
+    are folded there.
     """
     drop_branches(model, marked(model, state, prefix))
-    adopt_selections(model, state, prefix)
-    adopt_scatters(model, state, prefix)
+    for kind in KINDS:
+        kind.adopt(model, state, prefix)
     adopt_folded(model, state, prefix)
-    adopt_compactors(model, state, prefix)
     narrower = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)

@@ -21,7 +21,7 @@ from pruning_lit.channels import (
     verify,
 )
 from pruning_lit.channels.artefact import read
-from pruning_lit.channels.modules.scatters import applies_scatter, scatter_behind
+from pruning_lit.channels.modules.relabel import SCATTER
 from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.models import cifar_resnet, torchvision_model
 from tests.channels.chance import random_kept, randomise
@@ -101,8 +101,8 @@ def test_the_filled_network_computes_what_the_narrow_one_did(name):
         narrow_one, filled = copy.deepcopy(net), copy.deepcopy(net)
         narrow(narrow_one, graph, kept)
         narrow(filled, graph, kept)
-        sites = [path for path, module in filled.named_modules() if applies_scatter(module)]
-        assert remove_scatters(filled, pictures[:1]) == sites != []
+        layers = SCATTER.found(filled)
+        assert remove_scatters(filled, pictures[:1]) == layers != []
         assert verify(filled, narrow_one, pictures) < 1e-12
 
 
@@ -255,7 +255,7 @@ def by_hand(*shortcut: nn.Module, keep: list[int] | None = None) -> tuple[nn.Mod
     """A block with a scatter behind the last layer of its shortcut; narrowed in all its groups, or in that one."""
     torch.manual_seed(0)
     net, pictures = randomise(Block(*shortcut)).double(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    scatter_behind(net.shortcut[-1], 6)
+    SCATTER.put(net.shortcut[-1], ChannelScatter(range(6)))
     graph = trace(net, pictures[:1])
     narrow(net, graph, random_kept(graph, seed=1) if keep is None else {"shortcut.0": keep})
     return net, pictures
@@ -313,7 +313,7 @@ class Unused(Block):
 
 
 def scattered_by_hand(net: nn.Module, source: list[int]) -> nn.Module:
-    scatter_behind(net.shortcut[-1], max(source) + 1)
+    SCATTER.put(net.shortcut[-1], ChannelScatter(range(max(source) + 1)))
     net.shortcut[-1].scatter.source = torch.tensor(source)
     return net.double()
 
@@ -361,7 +361,7 @@ STUCK = {
 
 def forked(source: list[int]) -> nn.Module:
     net = scattered_by_hand(Forked(), source)
-    scatter_behind(net.twin, 4)
+    SCATTER.put(net.twin, ChannelScatter(range(4)))
     net.twin.scatter.source = torch.tensor(source)
     return net
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import Compactor, Placement, attach_compactors, compactors, insert_compactors
-from pruning_lit.channels.modules.compactor import adopt_compactors, compacted, remove_compactors
+from pruning_lit.channels.modules.attached import apply_behind
+from pruning_lit.channels.modules.compactor import COMPACTOR, remove_compactors
 from pruning_lit.models import cifar_resnet
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from tests.methods.resrep.resrep_golden import half_dead, placements_of, with_statistics
@@ -28,7 +29,7 @@ def placements(net) -> list[Placement]:
 
 
 def hooks(net: nn.Module) -> int:
-    return sum(hook is compacted for module in net.modules() for hook in module._forward_hooks.values())
+    return sum(hook is apply_behind for module in net.modules() for hook in module._forward_hooks.values())
 
 
 # --- one compactor ---
@@ -255,7 +256,7 @@ def test_a_bare_convolution_can_be_a_site():
 
 def test_adopted_compactors_are_those_that_a_state_has(net, placements):
     wide, _ = half_dead(net, placements[:1])
-    adopt_compactors(net, {f"net.{name}": tensor for name, tensor in wide.state_dict().items()}, prefix="net.")
+    COMPACTOR.adopt(net, {f"net.{name}": tensor for name, tensor in wide.state_dict().items()}, prefix="net.")
     assert compactors(net).keys() == {*placements[0].behind}  # not shared any more: each site has its own
     net.load_state_dict(wide.state_dict())
     assert torch.equal(net(PICTURES), wide(PICTURES))
