@@ -43,8 +43,8 @@ def insert_scatters(model: nn.Module, example_input: Any) -> list[str]:
     """
     tracer = Shortcuts(model)
     follow(tracer, model, example_input)
-    widths, there = tracer.shortcuts(), SCATTER.found(model)
-    layers = [path for path, _ in model.named_modules() if path in widths and path not in there]
+    widths = tracer.shortcuts()
+    layers = [path for path, layer in model.named_modules() if path in widths and SCATTER.name not in layer._modules]
     for path in layers:
         SCATTER.put(model.get_submodule(path), ChannelScatter(range(widths[path])))
     return layers

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+MARK = "is_attached"
+
 
 @dataclass(frozen=True)
 class Attached:
@@ -16,15 +18,13 @@ class Attached:
 
     Attributes:
         name: of the child in its layer.
-        module: class of the child.
-        hosts: classes of the layers that may have one.
+        hosts: classes of the layers to which a state dict may give one.
         in_front: whether the child acts on the layer's input, else on its output.
         saved, ndim: name of the child's tensor by which a state dict tells that there is a child, and its dimensions.
         build: the child from that tensor, whose values are loaded afterwards.
     """
 
     name: str
-    module: type[nn.Module]
     hosts: tuple[type[nn.Module], ...]
     in_front: bool
     saved: str
@@ -34,7 +34,7 @@ class Attached:
     def child(self, layer: nn.Module) -> Any:
         """The child of this kind that a layer has, or None; what an architecture has under that name is none."""
         child = layer._modules.get(self.name)
-        return child if isinstance(layer, self.hosts) and isinstance(child, self.module) else None
+        return child if child is not None and MARK in vars(child) else None
 
     def found(self, model: nn.Module) -> list[str]:
         """Paths of the layers that have such a child, in the order of the model's modules."""
@@ -46,6 +46,7 @@ class Attached:
 
     def put(self, layer: nn.Module, child: nn.Module) -> None:
         """Give a layer this child, on the layer's device."""
+        vars(child)[MARK] = True  # copies have it, too
         home = next(chain(layer.parameters(), layer.buffers()), None)
         layer.add_module(self.name, child if home is None else child.to(home.device))
         _hook(layer)

@@ -55,7 +55,6 @@ class Compactor(nn.Module):
 COMPACTOR = register(
     Attached(
         name="compactor",
-        module=Compactor,
         hosts=(_BatchNorm, _ConvNd),
         in_front=False,
         saved="weight",

@@ -131,7 +131,6 @@ class ChannelScatter(ChannelRelabel):
 SELECT = register(
     Attached(
         name="select",
-        module=ChannelSelect,
         hosts=(_BatchNorm,),
         in_front=True,
         saved="source",
@@ -142,7 +141,6 @@ SELECT = register(
 SCATTER = register(
     Attached(
         name="scatter",
-        module=ChannelScatter,
         hosts=(_BatchNorm, _ConvNd, FoldedBatchNorm),
         in_front=False,
         saved="source",

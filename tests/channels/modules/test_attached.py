@@ -27,7 +27,7 @@ class Offset(nn.Module):
 
 def kind(name: str, in_front: bool = False, first: bool = False) -> Attached:
     hosts = (nn.modules.batchnorm._BatchNorm, FoldedBatchNorm)
-    toy = Attached(name, Offset, hosts, in_front, "offsets", 1, lambda offsets: Offset(torch.zeros_like(offsets)))
+    toy = Attached(name, hosts, in_front, "offsets", 1, lambda offsets: Offset(torch.zeros_like(offsets)))
     return attached.register(toy, first)
 
 
@@ -129,7 +129,7 @@ def test_children_on_one_side_act_in_the_order_of_their_kinds():
             return 2 * x
 
     net, offset = plain(), kind("offset")
-    doubled = attached.register(Attached("twice", Double, (nn.BatchNorm2d,), False, "offsets", 1, Double), first=True)
+    doubled = attached.register(Attached("twice", (nn.BatchNorm2d,), False, "offsets", 1, Double), first=True)
     offset.put(net[1], Offset(torch.ones(4)))
     doubled.put(net[1], Double(torch.zeros(4)))
     read = net[0](PICTURES)
@@ -138,11 +138,21 @@ def test_children_on_one_side_act_in_the_order_of_their_kinds():
     torch.testing.assert_close(net[1](read), 2 * plain()[1](read))
 
 
-def test_what_an_architecture_calls_by_that_name_itself_is_left_alone():
-    net, toy = plain(), kind("offset")
-    net.add_module("offset", Offset(torch.ones(2)))  # a part of the sequence, whose last element it is
-    expected, state = net(PICTURES), net.state_dict()
+class Own(nn.BatchNorm2d):
+    """A norm that calls a child of that name itself."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.offset = Offset(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.offset(super().forward(x))
+
+
+def test_what_a_layer_of_the_architecture_calls_by_that_name_itself_is_left_alone():
+    net, toy = nn.Sequential(nn.Conv2d(3, 4, 1), Own()).eval(), kind("offset")
+    expected = net(PICTURES)
     attach(net)
-    adopt(net, state | {"3.offset.offsets": torch.ones(2)})
+    adopt(net, net.state_dict())
     assert torch.equal(net(PICTURES), expected)
     assert toy.found(net) == []
