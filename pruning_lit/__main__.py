@@ -1,4 +1,4 @@
-"""``python -m pruning_lit``: run an experiment composed on the command line."""
+"""``python -m pruning_lit``: run an experiment composed on the command line; without any argument the demo."""
 
 import logging
 from pathlib import Path
@@ -11,6 +11,7 @@ from pruning_lit.command_line.command import command
 from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.command_line.resume import with_resume
 
+DEMO = "experiment=demo"
 log = logging.getLogger("pruning_lit")
 
 
@@ -33,9 +34,17 @@ def _run(config: DictConfig, folder: Path) -> None:
     note_finished(folder, result_settings(config), hydra.overrides.task)
 
 
+def _demo_or_resumed(words: list[str]) -> list[str]:
+    """What is typed, with the words that ``resume=`` stands for; the demo where nothing is."""
+    if not words:
+        print(f"Nothing was asked for: this is the demo, {DEMO} (--help tells what there is).", flush=True)
+        return [DEMO]
+    return with_resume(words)
+
+
 def main() -> None:
     """Entry point of the command line: what a user can mend ends in one sentence and exit code 1."""
-    command("config", _run, with_resume)
+    command("config", _run, _demo_or_resumed)
 
 
 if __name__ == "__main__":

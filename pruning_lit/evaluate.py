@@ -3,18 +3,17 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from pruning_lit.channels import Cost, cost, trace
 from pruning_lit.command_line.command import command
-from pruning_lit.command_line.custom_network import NAMED, TARGET
+from pruning_lit.command_line.paths import as_list, named_paths
 from pruning_lit.command_line.setting_types import require_kinds
 from pruning_lit.data import Pictures
 from pruning_lit.measure.forward_pass import ForwardPass, forward_passes
@@ -42,7 +41,8 @@ def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
     Raises:
         ValueError, FileNotFoundError: one sentence on what a user can mend.
     """
-    paths, device, stopwatch = named_paths(config.path), chosen_device(config.accelerator), instantiate(config.latency)
+    paths = named_paths(config.path, "the folder of a run, a network file or a checkpoint")
+    device, stopwatch = chosen_device(config.accelerator), instantiate(config.latency)
     stored = [open_stored(path) for path in paths]
     dataset = chosen_dataset(config, stored)
     require_kinds(OmegaConf.create({"dataset": dataset}))  # the run's own is not in the config
@@ -68,16 +68,6 @@ def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
     )
     evaluation.write(folder)
     show(evaluation, folder)
-
-
-def named_paths(path: Any) -> list[str]:
-    """One path or several, as text."""
-    paths = [str(each) for each in path] if isinstance(path, ListConfig) else [str(path)]
-    if not paths or not all(paths):
-        raise ValueError(
-            "path= names the folder of a run, a network file or a checkpoint, or several: path=first,second"
-        )
-    return paths
 
 
 def chosen_device(accelerator: Any) -> torch.device:
@@ -163,24 +153,13 @@ def in_hydras_words(words: list[str]) -> list[str]:
     what is not known yet, the data set of the run.
     """
     chosen = any(word.startswith(("dataset=", "+dataset=")) for word in words)
-    words = [f"++{word}" if word.startswith("dataset.") and not chosen else _paths(word) for word in words]
-    if any(TARGET.match(word) for word in words) and not any(NAMED.match(word) for word in words):
-        words.append("name=evaluation")  # else it would be named after the method of a run
-    return words
-
-
-def _paths(word: str) -> str:
-    """``path=a,b`` as a list, quoted: paths hold signs that Hydra takes for its own."""
-    key, _, value = word.partition("=")
-    if key != "path" or value[:1] in ("[", "'", '"'):
-        return word
-    quoted = [f"'{path}'" for path in value.replace("'", r"\'").split(",")]
-    return f"path=[{','.join(quoted)}]"
+    return [f"++{word}" if word.startswith("dataset.") and not chosen else as_list(word) for word in words]
 
 
 def main() -> None:
     """Entry point of the command line."""
-    command("evaluate", partial(run, typed=sys.argv[1:]), in_hydras_words)
+    typed = sys.argv[1:]
+    command("evaluate", lambda config, folder: run(config, folder, typed), in_hydras_words)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,23 @@
-"""``python -m pruning_lit.export path=…``: a network in the formats that other programs run.
-
-    path=         folder of a run, or a network file such as pruned/model.safetensors
-    format=       onnx, pt2 (a torch.export program), or both, as by default: format=onnx,pt2
-    input_shape=  of one input, without the batch, such as [3,32,32]; a run's file knows its own
-    arch._target_=mynet.Net arch.width=32 allow_targets=[mynet]
-                  the builder of a network of your own, in the current folder or installed, with its arguments, and
-                  that its package may be run: no file runs such code by itself
-
-The files are written beside the network, take batches of any size, and are there only if they compute what the network
-does. Inputs are prepared (mean, standard deviation) as for the network itself.
-"""
+"""``python -m pruning_lit.export path=…``: a network in the formats that other programs run."""
 
 import importlib.util
 import io
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from pruning_lit.channels.artefact import load, read
-from pruning_lit.command_line.custom_network import import_from_current_folder
-from pruning_lit.command_line.errors import ending_in_a_sentence
-from pruning_lit.command_line.targets import names_allowed, require_allowed
+from pruning_lit.command_line.command import command
+from pruning_lit.command_line.paths import as_list, named_paths
 from pruning_lit.runs.network_file import network_file, user_built
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.one_line import described
 
-OPTIONS = ("path", "format", "input_shape", "allow_targets")  # and those of arch
 CIFAR = (3, 32, 32)
 BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
 TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
@@ -152,40 +137,28 @@ def _difference(run: Run, net: nn.Module, shape: Sequence[int]) -> float:
     return max(float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) for got, wanted in pairs)
 
 
-def _arguments(words: Sequence[str]) -> dict[str, Any]:
-    """The command line, in Hydra's syntax, as arguments of ``export``."""
-    given: dict[str, Any] = {"format": list(FORMATS), "input_shape": None}
-    own = OmegaConf.create()
-    for override in OverridesParser.create().parse_overrides(list(words)):
-        key, several = override.key_or_group, override.is_sweep_override()  # format=onnx,pt2
-        if key == "arch" or key.startswith("arch."):
-            if several:
-                raise ValueError(f"{key} takes one value; a list is written {key}=[…]")
-            OmegaConf.update(own, key, override.value(), force_add=True)
-            continue
-        if key not in OPTIONS:
-            raise ValueError(f"there is no option {key!r}; there are {', '.join(OPTIONS)}, arch._target_, arch.…")
-        given[key] = list(override.sweep_iterator()) if several else override.value()
-    if not isinstance(path := given.get("path"), str):
-        raise ValueError(
-            f"the folder of a run or a network file has to be given: path=…{'' if path is None else f', not {path}'}"
-        )
-    require_allowed(own, names_allowed(given.get("allow_targets")))
-    formats = given["format"] if isinstance(given["format"], list) else [given["format"]]
-    return {"path": path, "formats": formats, "input_shape": given["input_shape"], "arch": own.get("arch")}
+def run(config: DictConfig, folder: Path) -> None:
+    """Export the network that the config names, and tell how exact the files are."""
+    paths = named_paths(config.path, "the folder of a run or a network file")
+    if len(paths) > 1:
+        raise ValueError(f"path= takes one network to export, got {', '.join(paths)}")
+    formats = [config.format] if isinstance(config.format, str) else config.format
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    for file, difference in export(paths[0], formats, plain["input_shape"], plain.get("arch")).items():
+        sizes = " and ".join(map(str, BATCHES))
+        kilobytes = file.stat().st_size // 1000
+        print(f"{file}: {kilobytes} kB, differs by {difference:.1e} of the largest output (batches of {sizes})")
+
+
+def in_hydras_words(words: list[str]) -> list[str]:
+    """``path=a`` and ``format=onnx,pt2`` as lists."""
+    return [as_list(as_list(word), "format") for word in words]
 
 
 def main() -> None:
-    """Entry point of the command line: what a user can mend ends in one sentence and exit code 1."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-        return
-    import_from_current_folder()
-    with ending_in_a_sentence():
-        for file, difference in export(**_arguments(sys.argv[1:])).items():
-            sizes = " and ".join(map(str, BATCHES))
-            kilobytes = file.stat().st_size // 1000
-            print(f"{file}: {kilobytes} kB, differs by {difference:.1e} of the largest output (batches of {sizes})")
+    """Entry point of the command line."""
+    command("export", run, in_hydras_words)
 
 
 if __name__ == "__main__":

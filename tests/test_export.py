@@ -13,6 +13,7 @@ from pruning_lit import export as command
 from pruning_lit.channels import load, narrow, save, trace
 from pruning_lit.export import export
 from pruning_lit.models import cifar_resnet, torchvision_model
+from tests.bad_inputs import sentences
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -136,7 +137,8 @@ def called(monkeypatch, capsys, *words: str) -> tuple[object, str]:
     try:
         command.main()
     except SystemExit as stop:
-        return stop.code, str(stop.code)
+        (told,) = sentences(f"{capsys.readouterr().out}\n{stop.code}", Path.cwd())
+        return stop.code, told
     return 0, capsys.readouterr().out
 
 
@@ -153,18 +155,18 @@ def test_the_command_writes_both_formats_and_says_how_exact_they_are(tmp_path, m
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "a network file has to be given: path="),
+        ([], "a value has to be given: path="),
         (["path=nowhere"], "there is no file 'nowhere'"),
         (["path=."], "'.' is not the folder of a finished run: it has no pruned/model.safetensors"),
         (["path=text.txt"], "'text.txt' is not a readable network file"),
         (["path=run", "format=tflite"], "format is one or several of onnx, pt2; got tflite"),
         (["path=run", "format=[]"], "format is one or several of onnx, pt2; got none"),
-        (["path=run", "input_shape=32"], "input_shape is a list of positive whole numbers"),
+        (["path=run", "input_shape=32"], "input_shape must be null or a list, each a whole number, got 32"),
         (["path=run", "input_shape=[0,32,32]"], "input_shape is a list of positive whole numbers"),
         (["path=run", "input_shape=[1,32,32]", "format=pt2"], "does not take inputs of shape [1, 32, 32]"),
         (
             ["path=run", "shape=[3,32,32]"],
-            "there is no option 'shape'; there are path, format, input_shape, allow_targets, arch._target_",
+            "there is no setting shape in what has been chosen; perhaps input_shape",
         ),
         (["run"], "cannot read 'run': settings are written key=value"),
     ],
@@ -175,9 +177,7 @@ def test_what_is_wrong_is_told_in_one_sentence(tmp_path, monkeypatch, capsys, wo
     monkeypatch.chdir(tmp_path)
     code, told = called(monkeypatch, capsys, *words)
     assert code != 0
-    assert told.startswith("error: ")
     assert expected in told
-    assert "\n" not in told
 
 
 OWN = """
@@ -235,21 +235,23 @@ def test_a_file_does_not_run_the_code_it_names_but_says_what_to_add(own, monkeyp
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["arch.width=8"], "arch._target_=… has to name the builder"),
+        (["arch.width=8"], "there is no setting arch.width in what has been chosen"),
         (["arch._target_=own_for_export", ALLOWED], "is a module; expected a constructor in it"),
         (
             ["arch._target_=own_for_export.SplitCat", "arch.width=x", ALLOWED],
             "SplitCat(width='x', num_classes=7) cannot be built",
         ),
         (["arch._target_=torch.nn.Flatten"], "does not fit"),
-        (["arch._target_=own_for_export.SplitCat", "arch.width=8,16"], "arch.width takes one value; a list is written"),
+        (
+            ["arch._target_=own_for_export.SplitCat", "arch.width=8,16"],
+            "arch.width=8,16 has several values: put -m in front",
+        ),
     ],
 )
 def test_a_builder_that_does_not_fit_is_told_in_one_sentence(own, monkeypatch, capsys, words, expected):
     code, told = called(monkeypatch, capsys, "path=run", "format=pt2", *words)
     assert code != 0
     assert expected in told
-    assert "\n" not in told
 
 
 def test_a_file_that_names_no_builder_needs_one_named(tmp_path):

@@ -17,7 +17,6 @@ FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric", "hydra", "om
 UPWARDS = {
     ("runs", "methods"),
     ("inspect", "methods"),
-    ("reports", "methods"),
     ("channels.tracing", "channels.modules.branch"),
     ("channels.modules", "channels.tracing"),
 }

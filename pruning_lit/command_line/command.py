@@ -55,7 +55,8 @@ def command(
                 require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
                 require_kinds(config)
                 work(config, folder)
-            forget_failure(folder)
+            if is_run:
+                forget_failure(folder)
         except Preempted:
             if os.environ.get("LOCAL_RANK", "0") == "0":
                 log.warning("stopped as asked; this goes on: %s", _going_on(allowing))
@@ -64,7 +65,8 @@ def command(
             told = sentence(error)
             if getattr(error, "by_itself", False):  # a process of this run that has told it all
                 sys.exit(1)
-            note_failure(folder, told or described(error))
+            if is_run:
+                note_failure(folder, told or described(error))
             if told is None:
                 raise
             log.debug("where it was raised", exc_info=True)
@@ -72,12 +74,15 @@ def command(
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 sys.exit(1)  # in a sweep the other jobs go on; its summary tells, in the end, that this one has failed
 
+    is_run = config_name == "config"
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
     import_from_current_folder()
     try:
         with ending_in_a_sentence():
             require_present_names(sys.argv[1:])
-            sys.argv[1:] = in_one_folder(options_first(with_own_network(rewrite(sys.argv[1:]))))
+            sys.argv[1:] = in_one_folder(
+                options_first(with_own_network(rewrite(sys.argv[1:]), config_name in ("config", "inspect")))
+            )
             with quiet_threads(), telling_of_outputs(work), passing_on():
                 job()
             sys.stdout.flush()

@@ -1,6 +1,9 @@
-"""Where the configs are."""
+"""Where the configs are, and their composition outside of a command."""
 
 from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
 
 _HERE = Path(__file__).parents[1]
 #: In a checkout they lie beside the package; in a wheel they are inside it.
@@ -11,3 +14,9 @@ def choices(group: str) -> list[str]:
     """Names that can be chosen in a group, those in its folders included: ``chip/resnet56_cifar10_47``."""
     folder = CONF / group
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def compose(*overrides: str) -> DictConfig:
+    """The config of a run, composed in Python as the command line would: ``compose("experiment=demo", "seed=2")``."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", list(overrides), return_hydra_config=True)

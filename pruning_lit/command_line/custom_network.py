@@ -18,16 +18,20 @@ def import_from_current_folder() -> None:
         sys.path.insert(0, os.getcwd())
 
 
-def with_own_network(arguments: list[str]) -> list[str]:
+def with_own_network(arguments: list[str], is_run: bool = True) -> list[str]:
     """Empty the group ``arch`` where a constructor is named without choosing a configured network.
 
     Otherwise the keys of the default network would be handed to that constructor as well. Its own keys may be given
     with a plus or without, one by one (``arch.width=32``) or together (``arch={_target_: my.module.Net, width: 32}``).
+
+    Args:
+        arguments: as typed.
+        is_run: the config of the command is that of a run, which is named after its network.
     """
     if not any(TARGET.match(word) for word in arguments) or any(CHOICE.match(word) for word in arguments):
         return arguments
     settings = [SETTING.sub("++", word, count=1) if SETTING.match(word) else word for word in arguments]
-    named = any(NAMED.match(word) for word in arguments)
+    named = not is_run or any(NAMED.match(word) for word in arguments)
     return [*settings, EMPTY, *([] if named else [NAME])]
 
 

@@ -24,6 +24,7 @@ from pruning_lit.models import load_weights, start_afresh
 from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.builder import build
+from pruning_lit.runs.composed import from_python
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner
 from pruning_lit.runs.result import note_on_filled, write_results
 from pruning_lit.runs.settings import is_recipe
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 ORDER = ("train", "sparsify", "gradient_reset", "explore", "finetune")  # of the methods' phases; others come anywhere
 
 
+@from_python
 def run(config: DictConfig, folder: Path) -> None:
     """Run an experiment in ``folder``, or continue the one that was begun there.
 

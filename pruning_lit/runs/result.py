@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
@@ -31,6 +30,7 @@ from pruning_lit.reports.record import Best, Figures, PhaseRecord, Report
 from pruning_lit.reports.section import Section, sections_of
 from pruning_lit.runs.batch import in_words
 from pruning_lit.runs.builder import own_call, recipe
+from pruning_lit.runs.composed import choices, overrides
 from pruning_lit.runs.phase_runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
 from pruning_lit.runs.settings import plain_data
 from pruning_lit.system.disk import naming
@@ -78,7 +78,7 @@ def write_results(
         latency=latency,
         cut_error=max((cut["error"] for cut in cuts), default=None),
         notes=[*notes_on(cuts), *_published_count(narrowed), *remarks],
-        command=f"python -m pruning_lit {shlex.join(as_typed(HydraConfig.get().overrides.task))}",
+        command=f"python -m pruning_lit {shlex.join(as_typed(overrides()))}",
         versions=versions(),
         commits=commits(),
         config=plain_data(config),
@@ -204,13 +204,13 @@ def _from_checkpoint(dense: nn.Module, checkpoint: dict[str, Any], data: Picture
 
 
 def _choices(config: DictConfig) -> dict[str, str]:
-    chosen = {"arch": config.arch._target_, **HydraConfig.get().runtime.choices}  # one's own network is no choice
+    chosen = {"arch": config.arch._target_, **choices()}  # one's own network is no choice
     return {key: str(chosen[key]) for key in ("method", "criterion", "sparsity", "arch", "dataset") if key in chosen}
 
 
 def _overrides() -> dict[str, str]:
     """What the command line set, by key, so that jobs of a sweep can be told apart."""
-    words = (word.lstrip("+").partition("=") for word in HydraConfig.get().overrides.task if not word.startswith("~"))
+    words = (word.lstrip("+").partition("=") for word in overrides() if not word.startswith("~"))
     return {key: value for key, _, value in words}
 
 

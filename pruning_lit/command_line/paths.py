@@ -1,0 +1,22 @@
+"""``path=first,second``: files and folders of a command, one or several."""
+
+from typing import Any
+
+from omegaconf import ListConfig
+
+
+def as_list(word: str, key: str = "path") -> str:
+    """``path=a,b`` as one list instead of a sweep, its parts quoted: paths hold signs that Hydra takes for its own."""
+    name, _, value = word.partition("=")
+    if name != key or value[:1] in ("[", "'", '"'):
+        return word
+    quoted = [f"'{each}'" for each in value.replace("'", r"\'").split(",")]
+    return f"{key}=[{','.join(quoted)}]"
+
+
+def named_paths(path: Any, expected: str) -> list[str]:
+    """One path or several, as text; ValueError, which says what is ``expected``, where there is none."""
+    paths = [str(each) for each in path] if isinstance(path, ListConfig) else [str(path)]
+    if not paths or not all(paths):
+        raise ValueError(f"path= names {expected}, or several: path=first,second")
+    return paths

@@ -1,0 +1,53 @@
+"""A run from Python, outside of a command: Hydra then knows neither overrides nor choices, unless the config tells."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+Run = Callable[[DictConfig, Path], None]
+
+
+def from_python(run: Run) -> Run:
+    """Let a run take what ``hydra.compose`` returns, with ``return_hydra_config=True`` or without."""
+
+    @wraps(run)
+    def run_composed(config: DictConfig, folder: Path) -> None:
+        folder = Path(folder)
+        if HydraConfig.initialized():  # by the command
+            return run(config, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if "hydra" not in config:
+            return run(_named(config, folder), folder)
+        state = HydraConfig.instance()
+        state.set_config(config)
+        try:
+            return run(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), folder)
+        finally:
+            state.cfg = None
+
+    return run_composed
+
+
+def choices() -> dict[str, str]:
+    """The choices of all groups; empty where they are not known."""
+    return {**HydraConfig.get().runtime.choices} if HydraConfig.initialized() else {}
+
+
+def overrides() -> list[str]:
+    """The settings that were typed, or given to ``compose``; empty where they are not known."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _named(config: DictConfig, folder: Path) -> DictConfig:
+    """The config, named after the folder where its own name is made of choices."""
+    config = config.copy()
+    try:
+        str(config.name)
+    except OmegaConfBaseException:
+        with open_dict(config):
+            config.name = folder.name
+    return config
