@@ -40,5 +40,3 @@ def test_a_config_that_does_not_tell_its_choices_is_named_after_the_folder(tmp_p
     assert report["experiment"] == "mine"
     assert report["choices"] == {"arch": "pruning_lit.models.cifar_resnet"}
     run(config, tmp_path / "mine")  # once more: all phases are finished
-
-
