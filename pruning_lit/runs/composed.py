@@ -25,7 +25,7 @@ def from_python(run: Run) -> Run:
         state = HydraConfig.instance()
         state.set_config(config)
         try:
-            return run(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), folder)
+            return run(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), folder)
         finally:
             state.cfg = None
 
