@@ -33,9 +33,9 @@ from torch.nn.functional import cross_entropy
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost_of_widths, trace
 from pruning_lit.channels.insertion.shortcuts import insert_scatters
 from pruning_lit.criteria.producers import is_joined
-from pruning_lit.methods.chex.budgets import ChannelBudgets, RegrowSampling, regrow_share
-from pruning_lit.methods.chex.decision import Explorer, Stage
-from pruning_lit.methods.chex.dormancy import Dormancy, Masked, Narrowed
+from pruning_lit.methods.chex.budgets import ChannelBudgets, regrow_share
+from pruning_lit.methods.chex.decision import RegrowSampling, Stage, StageDecider
+from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedState
 from pruning_lit.models import cifar_resnet, torchvision_model
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.limits import Limits
@@ -103,7 +103,7 @@ def parts(case: Case, count: int) -> list[Part]:
 
 
 class Trained:
-    """A network in training, dense or, with a ``kind`` of dormancy, explored.
+    """A network in training, dense or, with a ``kind``, explored.
 
     Args:
         net: is copied.
@@ -120,47 +120,47 @@ class Trained:
         groups: list[ChannelGroup],
         pictures: Tensor,
         target: Tensor,
-        kind: type[Dormancy] | None = None,
+        kind: type[PrunedState] | None = None,
     ) -> None:
         self.net, self.groups, self.pictures, self.target = copy.deepcopy(net).train(), groups, pictures, target
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
         self.trainer: Any = SimpleNamespace(optimizers=[self.optimizer], callbacks=[])  # all that is asked of one
-        self.explorer = Explorer(ChannelBudgets("uniform"), RegrowSampling(), Limits(), Dense.of(graph))
-        self.dormancy = kind(self.net, graph) if kind else None
+        self.decider = StageDecider(ChannelBudgets("uniform"), RegrowSampling(), Limits(), Dense.of(graph))
+        self.pruned = kind(self.net, graph) if kind else None
 
     @property
     def widths(self) -> dict[str, int]:
         """By explored group, the number of active channels."""
-        active = self.dormancy.active if self.dormancy else {}
+        active = self.pruned.active if self.pruned else {}
         return {group.name: len(active.get(group.name, range(group.size))) for group in self.groups}
 
     def begin(self) -> None:
         """The first choice."""
-        first = self.explorer.first(self.groups, dict(self.net.named_parameters()), SPARSITY, INIT_REGROW)
-        self._rest(first)
+        first = self.decider.first(self.groups, dict(self.net.named_parameters()), SPARSITY, INIT_REGROW)
+        self._prune(first)
 
     def stage(self, share: float) -> float:
         """One stage; its seconds, 0 where nothing is dormant."""
-        if self.dormancy is None:
+        if self.pruned is None:
             return 0.0
         start = now(self.pictures)
-        masked = self.dormancy.wake(self.trainer, self.net)
+        masked = self.pruned.restore(self.trainer, self.net)
         restored, random = dict(self.net.named_parameters()), torch.Generator().manual_seed(0)
-        self._rest(self.explorer.decide(self.groups, masked, restored, None, SPARSITY, share, random))
+        self._prune(self.decider.decide(self.groups, masked, restored, None, SPARSITY, share, random))
         return now(self.pictures) - start
 
-    def _rest(self, stage: Stage) -> None:
-        if self.dormancy is not None:
-            self.dormancy.rest(self.trainer, self.net, stage.active)
+    def _prune(self, stage: Stage) -> None:
+        if self.pruned is not None:
+            self.pruned.prune(self.trainer, self.net, stage.active)
 
     def step(self) -> float:
         """One step; its seconds."""
         start = now(self.pictures)
         self.optimizer.zero_grad()
         cross_entropy(self.net(self.pictures), self.target).backward()
+        if self.pruned is not None:
+            self.pruned.zero_masked_gradients(self.net)
         self.optimizer.step()
-        if self.dormancy is not None:
-            self.dormancy.hold(self.trainer, self.net)
         return now(self.pictures) - start
 
 
@@ -191,7 +191,7 @@ def measure(name: str, case: Case, num_parts: int, num_steps: int, device: str) 
     graph = trace(net, pictures[:1])
     groups = [each for each in graph.prunable if each.name not in case.whole and not is_joined(graph, each)]
     net, pictures, target = net.to(device), pictures.to(device), target.to(device)
-    kinds: list[type[Dormancy] | None] = [None, Masked, Narrowed]
+    kinds: list[type[PrunedState] | None] = [None, MaskState, NarrowState]
     everybody = [Trained(net, graph, groups, pictures, target, kind) for kind in kinds]
     for each in everybody:
         each.begin()

@@ -16,7 +16,8 @@ from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_sel
 from pruning_lit.command_line.command import command
 from pruning_lit.criteria import Criterion, Magnitude, NeedsData, NeedsTraining, Scoring
 from pruning_lit.data.expected import expected_input
-from pruning_lit.methods.chex.phase import alike, explored
+from pruning_lit.methods.chex.budgets import ExplorationBudget
+from pruning_lit.methods.chex.phase import explored
 from pruning_lit.models import load_weights
 from pruning_lit.reports.console import open_console
 from pruning_lit.reports.groups import (
@@ -62,7 +63,7 @@ def run(config: DictConfig, folder: Path) -> None:
     plan, scored_by, refused = None, "", None
     if recipe := exploration(config):
         graph = explored(net, graph, instantiate(config.criterion), recipe.streams, not isinstance(sparsity, Uniform))
-        sparsity = alike(sparsity) if sparsity is not None else None
+        sparsity = ExplorationBudget(sparsity).uniform() if sparsity is not None else None
     if sparsity is not None:
         try:
             plan, scored_by = make_plan(config, sparsity, net, graph)

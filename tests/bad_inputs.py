@@ -419,7 +419,6 @@ CASES = [
         "an unknown power of residuals": "method=chex explore.callbacks.stages.residual_power=3",
         "unknown values that come back": "method=chex explore.callbacks.stages.regrow_init=one",
         "averages that never forget": "method=chex explore.callbacks.stages.ema_decay=1.5",
-        "an unknown momentum": "method=chex explore.callbacks.stages.reentry_momentum=keep",
         "undecided streams": "method=chex explore.streams=maybe",
         "an exempt parameter that there is not": "method=chex 'explore.parameters.exempt=[nothing]'",
         "no exploration stages": "method=chex explore.callbacks.stages=null",

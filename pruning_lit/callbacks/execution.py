@@ -1,22 +1,32 @@
-"""How a cut is carried out: what all ways share, and the usual one, smaller layers at once."""
+"""Execution of a cut, by smaller layers at once or by zeros: the setting, the interface, and the smaller layers."""
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
-from pruning_lit.callbacks.optimizer_state import migrate_averages, migrate_optimizers
+from pruning_lit.callbacks.optimizer_state import migrate
 from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, verify
+
+Kind = TypeVar("Kind")
+
+
+def by_execution(execution: str, *, narrow: Kind, mask: Kind) -> Kind:
+    """Choose by the setting ``execution``; ValueError for another word than ``narrow`` and ``mask``."""
+    kinds = {"narrow": narrow, "mask": mask}
+    if execution not in kinds:
+        raise ValueError(f"execution must be one of {list(kinds)}, got {execution!r}")
+    return kinds[execution]
 
 
 class Execution(ABC):
-    """Carries out cuts of a network in training, one after the other."""
+    """Carry out cuts of a network in training, one after the other."""
 
     @abstractmethod
-    def judged(self, net: nn.Module, example: Tensor) -> nn.Module:
-        """The network with only those channels that are still there, whose cut is decided on."""
+    def network_to_score(self, net: nn.Module, example: Tensor) -> nn.Module:
+        """The network with only those channels that are still there, to score and to decide by."""
 
     @abstractmethod
     def cut(
@@ -27,7 +37,7 @@ class Execution(ABC):
         Args:
             trainer: whose optimizers and averages follow.
             net: the network in training.
-            graph: of ``judged(net)``, and in its numbering ``kept``.
+            graph: of ``network_to_score(net)``, and in its numbering ``kept``.
             kept: what stays.
             pictures: ``(N, C, H, W)``, on which the cut is verified.
 
@@ -35,11 +45,11 @@ class Execution(ABC):
             The narrowed network, which may be ``net`` itself, and how far it is from the masked one, see ``verify``.
         """
 
-    def resume(self, net: nn.Module, example: Tensor) -> None:  # noqa: B027 - as for ``freeze``
-        """Called after a checkpoint has been loaded."""
+    def resume(self, net: nn.Module, example: Tensor) -> None:  # noqa: B027 - widths tell what is narrow
+        """Find out what has been removed, after a checkpoint has been loaded."""
 
-    def freeze(self, net: nn.Module) -> None:  # noqa: B027 - what is not there any more need not be held
-        """Remove the gradients of what has been removed; called before every optimizer step."""
+    def zero_masked_gradients(self, net: nn.Module) -> None:  # noqa: B027 - what is not there has none
+        """Zero the gradients of removed channels; called before every optimizer step."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -53,21 +63,20 @@ class Execution(ABC):
 class Narrowing(Execution):
     """Smaller layers at once; optimizers and averages follow."""
 
-    def judged(self, net: nn.Module, example: Tensor) -> nn.Module:
+    def network_to_score(self, net: nn.Module, example: Tensor) -> nn.Module:
         """``net`` itself."""
         return net
 
     def cut(
         self, trainer: Trainer, net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor
     ) -> tuple[nn.Module, float]:
-        """See ``Execution``."""
+        """Narrow ``net``; optimizers and averages follow."""
         moves, error = narrow_and_verify(net, graph, kept, pictures)
-        migrate_optimizers(trainer.optimizers, moves)
-        migrate_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
+        migrate(trainer, moves)
         return net, error
 
     def state_dict(self) -> dict[str, Any]:
-        """None: the widths are those of the network."""
+        """Nothing: the widths are those of the network."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,11 +1,13 @@
 """A cut by zeros, which become smaller layers when the phase is over."""
 
 import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pruning_lit.callbacks.execution import Execution
 from pruning_lit.channels import ChannelGraph, ChannelRelabel, ChannelSelect, Kept, narrow, trace, verify
@@ -23,9 +25,9 @@ class Masking(Execution):
     def __init__(self) -> None:
         self.cuts: list[dict[str, list[int]]] = []
         self.sources: dict[str, Tensor] = {}
-        self.flags: dict[str, Tensor] = {}  # by name of a tensor: 1 where it stays, 0 where it is zero
+        self.masks: dict[str, Tensor] = {}  # by name of a tensor: 1 where it stays, 0 where it is zero
 
-    def judged(self, net: nn.Module, example: Tensor) -> nn.Module:
+    def network_to_score(self, net: nn.Module, example: Tensor) -> nn.Module:
         """A narrowed copy of ``net``."""
         copied = copy.deepcopy(net)
         self.remove(copied, example)
@@ -56,38 +58,31 @@ class Masking(Execution):
             self.sources = {name: source.cpu().clone() for name, source in _sources(net).items()}
         self.cuts.append({name: list(positions) for name, positions in kept.items()})
         narrowed = copy.deepcopy(net)
-        self.flags = self.remove(narrowed, pictures[:1])
+        self.masks = self.remove(narrowed, pictures[:1])
         self._mask(net, narrowed)
-        parameters = dict(net.named_parameters())
-        for optimizer in trainer.optimizers:
-            for name in self.flags.keys() & parameters.keys():
-                for value in optimizer.state.get(parameters[name], {}).values():
-                    if isinstance(value, Tensor) and value.shape == parameters[name].shape:
-                        value.mul_(self.flags[name])
+        zero_optimizer_state(trainer.optimizers, net, self.masks)
         return narrowed, verify(narrowed, net, pictures)
 
     def _mask(self, net: nn.Module, narrowed: nn.Module) -> None:
         """Write the zeros; of a relabelling the entries to which nothing is handed on any more."""
         sources, remaining = _sources(net), _sources(narrowed)
         for name, tensor in net.state_dict().items():
-            if name in self.flags and name not in sources and not name.endswith(NOT_MASKED):
-                tensor.mul_(self.flags[name])
+            if name in self.masks and name not in sources and not name.endswith(NOT_MASKED):
+                tensor.mul_(self.masks[name])
         for name, module in _scatters(net).items():
-            flags = self.flags.get(name, torch.ones_like(module.source)).bool()
+            flags = self.masks.get(name, torch.ones_like(module.source)).bool()
             handed_on = torch.full_like(module.source, -1)
             handed_on[flags] = torch.where(remaining[name] >= 0, self.sources[name].to(flags.device)[flags], -1)
             module.source.copy_(handed_on)
 
-    def freeze(self, net: nn.Module) -> None:
-        """Zero the gradients of all that is masked, so that neither step nor momentum revives it."""
-        for name, parameter in net.named_parameters():
-            if name in self.flags and parameter.grad is not None and not name.endswith(NOT_MASKED):
-                parameter.grad.mul_(self.flags[name])
+    def zero_masked_gradients(self, net: nn.Module) -> None:
+        """Zero the gradients of masked channels, so that neither step nor momentum revives them."""
+        zero_gradients(net, {name: each for name, each in self.masks.items() if not name.endswith(NOT_MASKED)})
 
     def resume(self, net: nn.Module, example: Tensor) -> None:
         """Find out again, after loading, what is masked."""
-        if self.cuts and not self.flags:
-            self.flags = self.remove(copy.deepcopy(net), example)
+        if self.cuts and not self.masks:
+            self.masks = self.remove(copy.deepcopy(net), example)
 
     def state_dict(self) -> dict[str, Any]:
         """What stays, and the wiring."""
@@ -96,6 +91,28 @@ class Masking(Execution):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue; the masks follow from it."""
         self.cuts, self.sources = state["cuts"], state["sources"]
+
+
+def zero_gradients(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Zero the gradients of masked entries.
+
+    Args:
+        net: in training.
+        masks: by name of a parameter, of its shape, 0 where it is masked and 1 elsewhere.
+    """
+    for name, parameter in net.named_parameters():
+        if name in masks and parameter.grad is not None:
+            parameter.grad.mul_(masks[name].to(parameter.grad))
+
+
+def zero_optimizer_state(optimizers: Iterable[Optimizer], net: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Zero the optimizer state (momentum, Adam's moments) of masked entries; arguments as for ``zero_gradients``."""
+    masked = [(parameter, masks[name]) for name, parameter in net.named_parameters() if name in masks]
+    for optimizer in optimizers:
+        for parameter, mask in masked:
+            for value in optimizer.state.get(parameter, {}).values():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    value.mul_(mask.to(value))
 
 
 def finish_execution(net: nn.Module, state: dict[str, Any], example: Tensor) -> None:

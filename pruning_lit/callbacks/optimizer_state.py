@@ -1,6 +1,8 @@
-"""Let everything that refers to parameters follow them through surgery."""
+"""Surgery in training: optimizer state, averaged weights and DDP follow the parameters, on all ranks alike."""
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +17,12 @@ from torch.optim.swa_utils import AveragedModel
 from pruning_lit.channels import Move, Moves, Regrowth, Removal
 from pruning_lit.channels.modules.branch import drop_branches
 from pruning_lit.channels.surgery.widths import replace, sync_widths
+
+
+def migrate(trainer: Trainer, moves: Moves) -> None:
+    """Let the optimizers of a trainer, and the averages that its callbacks keep, follow the parameters."""
+    migrate_optimizers(trainer.optimizers, moves)
+    migrate_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
 
 
 def migrate_optimizers(optimizers: Iterable[Optimizer], moves: Moves) -> None:
@@ -129,3 +137,12 @@ def rebuild_ddp(trainer: Trainer) -> None:
     if isinstance(strategy, DDPStrategy) and isinstance(strategy.model, nn.parallel.DistributedDataParallel):
         strategy.model = strategy.lightning_module
         strategy.configure_ddp()
+
+
+def require_same_on_all_ranks(trainer: Trainer, kept: Mapping[str, Sequence[int]]) -> None:
+    """Compare digests of the choice; ranks that cut differently would drift apart without any error."""
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    if dist.is_available() and dist.is_initialized():
+        digests: list[Any] = [None] * trainer.world_size
+        dist.all_gather_object(digests, digest)
+        assert len(set(digests)) == 1, f"ranks chose different channels: {digests}"

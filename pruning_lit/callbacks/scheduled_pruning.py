@@ -13,10 +13,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from pruning_lit.callbacks.agreement import require_same_on_all_ranks
-from pruning_lit.callbacks.execution import Execution, Narrowing
+from pruning_lit.callbacks.execution import Narrowing, by_execution
 from pruning_lit.callbacks.masking import Masking
-from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp
+from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp, require_same_on_all_ranks
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, cost, removed_positions, trace
 from pruning_lit.criteria import Criterion, Scoring
@@ -24,7 +23,6 @@ from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
-EXECUTIONS: dict[str, type[Execution]] = {"narrow": Narrowing, "mask": Masking}
 HARDLY_APART = 0.9  # the smallest score over the largest; those of a trained network are decades apart
 LARGEST_ERROR = 1e-2  # well above the rounding of half-precision hardware, well below any real difference
 
@@ -63,9 +61,7 @@ class ScheduledPruning(Pruning):
         execution: Literal["narrow", "mask"] = "narrow",
     ) -> None:
         self.criterion, self.sparsity, self.epochs = criterion, sparsity, list(epochs)
-        if execution not in EXECUTIONS:
-            raise ValueError(f"execution must be one of {list(EXECUTIONS)}, got {execution!r}")
-        self.execution = EXECUTIONS[execution]()
+        self.execution = by_execution(execution, narrow=Narrowing, mask=Masking)()
         self.reset_batch_norm = reset_batch_norm
         if not self.epochs or sorted(set(self.epochs)) != self.epochs or self.epochs[0] < 0:
             raise ValueError(f"pruning epochs must be ascending and not negative, got {self.epochs}")
@@ -95,7 +91,7 @@ class ScheduledPruning(Pruning):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """What is masked stays zero."""
-        self.execution.freeze(cast(Prunable, pl_module).net)
+        self.execution.zero_masked_gradients(cast(Prunable, pl_module).net)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut if this epoch is scheduled and has not been cut already (a resumed epoch starts twice)."""
@@ -113,7 +109,7 @@ class ScheduledPruning(Pruning):
         net = module.net
         example = data.example.to(next(net.parameters()))  # its device and its precision
         broadcast_buffers(net)  # the scores of all ranks belong to one network
-        judged = self.execution.judged(net, example)
+        judged = self.execution.network_to_score(net, example)
         graph = Population(self.criterion, self.sparsity).graph(judged, example)
         self.dense = self.dense or Dense.of(graph)
         norm_channels = num_norm_channels(judged)

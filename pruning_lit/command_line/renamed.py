@@ -20,7 +20,9 @@ KEYS: dict[str, str] = {}
 VALUES: dict[str, dict[Any, Any]] = {}
 
 #: Keys that are no more, by their last parts, with the value that did what is always done now.
-GONE: dict[str, Any] = {}
+GONE: dict[str, Any] = {
+    "stages.reentry_momentum": "zero",
+}
 
 #: Keys, or their last parts, that former runs did not have, with the value that does what they did.
 SINCE: dict[str, Any] = {}

@@ -101,7 +101,8 @@ class Training(LightningModule):
         """The one callback of that kind without which the phase is none; ValueError where there is not just one."""
         found = [callback for callback in self.callbacks.values() if isinstance(callback, kind)]
         if len(found) != 1:
-            raise ValueError(f"the phase needs one callback pruning_lit.callbacks.{kind.__name__}, got {len(found)}")
+            room = kind.__module__.rpartition(".")[0]  # which offers it
+            raise ValueError(f"the phase needs one callback {room}.{kind.__name__}, got {len(found)}")
         return found[0]
 
     def require_optimizer(self, name: str) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from pruning_lit.callbacks import finish_execution
+from pruning_lit.callbacks.execution import Narrowing, by_execution
 from pruning_lit.callbacks.masking import Masking
-from pruning_lit.callbacks.scheduled_pruning import EXECUTIONS, ScheduledPruning
+from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
 from pruning_lit.channels import ChannelGraph, trace, verify
 from pruning_lit.criteria import Random
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet
@@ -54,7 +55,7 @@ def steps(net: nn.Module, how, optimizer: torch.optim.Optimizer, count: int, see
         pictures = torch.randn(4, 3, 16, 16, generator=random, dtype=torch.float64)
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(pictures), torch.arange(4)).backward()
-        how.freeze(net)
+        how.zero_masked_gradients(net)
         optimizer.step()
 
 
@@ -67,11 +68,11 @@ def test_trained_between_two_cuts_and_after_them_both_are_the_same_network(name,
     start = randomise(NETS[name]()).double()
     nets = {"narrow": copy.deepcopy(start), "mask": copy.deepcopy(start)}
     for kind, net in nets.items():
-        how, optimizer = EXECUTIONS[kind](), make(net.parameters())
+        how, optimizer = by_execution(kind, narrow=Narrowing, mask=Masking)(), make(net.parameters())
         trainer = Recorder(optimizer)
         steps(net, how, optimizer, 2, seed=1)  # momentum that has to be cut, too
         for cut in (1, 2):
-            graph = trace(how.judged(net, PICTURE), PICTURE)
+            graph = trace(how.network_to_score(net, PICTURE), PICTURE)
             _, error = how.cut(trainer, net, graph, half(graph, seed=cut), torch.randn(2, 3, 16, 16).double())
             assert error < 1e-9
             steps(net, how, optimizer, 2, seed=10 + cut)
@@ -90,9 +91,9 @@ def test_what_is_masked_is_found_again_after_loading():
     again = Masking()
     again.load_state_dict(how.state_dict())
     again.resume(net, PICTURE)
-    assert again.flags.keys() == how.flags.keys() != set()
-    assert all(torch.equal(again.flags[name], flags) for name, flags in how.flags.items())
-    first, second = how.judged(net, PICTURE), again.judged(net, PICTURE)
+    assert again.masks.keys() == how.masks.keys() != set()
+    assert all(torch.equal(again.masks[name], flags) for name, flags in how.masks.items())
+    first, second = how.network_to_score(net, PICTURE), again.network_to_score(net, PICTURE)
     assert verify(first, second, torch.randn(2, 3, 16, 16).double()) == 0
 
 
@@ -114,10 +115,10 @@ def test_masked_weights_stay_zero_whatever_the_gradient():
     how.cut(Recorder(optimizer), net, graph, half(graph, 0), torch.randn(2, 3, 16, 16).double())
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
-    how.freeze(net)
+    how.zero_masked_gradients(net)
     optimizer.step()
     parameters = dict(net.named_parameters())
-    zeroed = {name: flags for name, flags in how.flags.items() if name in dict(net.named_parameters())}
+    zeroed = {name: flags for name, flags in how.masks.items() if name in dict(net.named_parameters())}
     assert zeroed
     assert all(not parameters[name][flags == 0].any() for name, flags in zeroed.items())
 
@@ -138,7 +139,7 @@ def test_three_masked_and_three_narrow_steps_are_those_of_the_release():
     kept = {group_of(graph, names[n]): flags.nonzero().flatten().tolist() for n, flags in golden.under("mask").items()}
     optimizer_of = partial(torch.optim.SGD, lr=meta["lr"], momentum=meta["momentum"], weight_decay=meta["weight_decay"])
     for kind in ("mask", "narrow"):
-        net, how = copy.deepcopy(start).train(), EXECUTIONS[kind]()
+        net, how = copy.deepcopy(start).train(), by_execution(kind, narrow=Narrowing, mask=Masking)()
         optimizer = optimizer_of(net.parameters())
         how.cut(Recorder(optimizer), net, graph, kept, golden["x"][0].double())
         net.train()
@@ -147,7 +148,7 @@ def test_three_masked_and_three_narrow_steps_are_those_of_the_release():
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(net(pictures), target)
             loss.backward()
-            how.freeze(net)
+            how.zero_masked_gradients(net)
             optimizer.step()
             losses.append(loss.detach())
         torch.testing.assert_close(torch.stack(losses), golden["loss"].double(), rtol=0, atol=1e-9)

@@ -1,25 +1,25 @@
-"""Channel exploration: when channels are pruned and others regrown, how many of each group, and which come back.
+"""Budgets of channel exploration: the schedule of its stages, and how many channels stay and come back at each.
 
 Source: Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression" (arXiv 2203.15794), with the thresholds
 and roundings of its release.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 
+from pruning_lit.channels import ChannelGraph
+from pruning_lit.sparsity import Dense, Global, Macs, Sparsity, Uniform
 from pruning_lit.sparsity.rates import parse_share, width_after
 from pruning_lit.sparsity.threshold import widths_above
 
 Decay = Literal["cosine", "linear", "constant"]
 Allocation = Literal["gamma", "uniform"]
 RegrowAllocation = Literal["per_layer", "global"]
-Sampling = Literal["projection", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -182,59 +182,107 @@ class ChannelBudgets:
         return {name: max(0, min(active[name], len(each)) - kept[name]) for name, each in scales.items()}
 
 
-@dataclass(frozen=True)
-class RegrowSampling:
-    """Which of the channels that do not stay come back: some at random.
-
-    Attributes:
-        sampling: ``projection``: rather those that the kept filters cannot express, with the softmax of their
-            residuals as probabilities; ``uniform``: all alike.
-        residual_power: 1, as released, or 2, as in the paper: the power of the residuals in the softmax.
-
-    Raises:
-        ValueError: a choice does not exist.
-    """
-
-    sampling: Sampling = "projection"
-    residual_power: int = 1
-
-    def __post_init__(self) -> None:
-        require_choice("sampling", self.sampling, Sampling)
-        if self.residual_power not in (1, 2):
-            raise ValueError(f"residual_power must be 1 or 2, got {self.residual_power!r}")
-
-    def log_weights(self, residuals: Tensor) -> Tensor:
-        """Logarithms of the candidates' probabilities, up to a constant; see ``projection_residual`` for residuals."""
-        residuals = residuals.detach().cpu().double()
-        return torch.zeros_like(residuals) if self.sampling == "uniform" else residuals.pow(self.residual_power)
-
-    def draw(self, residuals: Tensor, count: int, generator: torch.Generator) -> list[int]:
-        """Which candidates come back: ascending numbers of residuals, equal for equal states of the generator.
-
-        Args:
-            residuals: one per candidate, shape ``(candidates,)``.
-            count: how many come back; at most all, and none if it is not positive.
-            generator: on the CPU; it moves on by one number per candidate, whatever ``count`` is.
-        """
-        return sample(self.log_weights(residuals), count, generator)
-
-
-def sample(log_weights: Tensor, count: int, generator: torch.Generator) -> list[int]:
-    """Draw without replacement, each time in proportion to the weights of what is left; ascending positions.
-
-    Weights too small for a probability above zero are still drawn once nothing else is left.
+class ExplorationBudget:
+    """Share of the channels that an exploration removes, as a sparsity asks for it.
 
     Args:
-        log_weights: logarithms of the weights, finite, shape ``(n,)``, on the CPU.
-        count: number of draws, from 0; below it and above n as 0 and n.
-        generator: on the CPU.
+        sparsity: ``Global``: those below one threshold on all batch-norm scales; ``Uniform``: the same share of every
+            group; ``Macs``: at every stage as large a share as meets the target.
 
-    Source: Kool et al. 2019, "Stochastic Beams and Where to Find Them" (arXiv 1903.06059): the largest of the sums with
-    Gumbel noise are such draws.
+    Attributes:
+        allocation: see ``ChannelBudgets``.
+        macs: the sparsity, where it is a target of multiply-accumulates; else None.
+        amount: what the sparsity asks for: a share of the channels, or of the multiply-accumulates.
+
+    Raises:
+        ValueError: another sparsity, or a setting of it that exploration does not look at.
     """
-    uniform = torch.rand(len(log_weights), dtype=torch.float64, generator=generator)
-    noisy = log_weights - uniform.log().neg().log()
-    return sorted(noisy.topk(max(0, min(count, len(noisy)))).indices.tolist())
+
+    def __init__(self, sparsity: Sparsity) -> None:
+        if not isinstance(sparsity, Global | Uniform | Macs):
+            name = type(sparsity).__name__
+            raise ValueError(f"exploration takes sparsity=global, sparsity=uniform or sparsity=macs, not {name}")
+        require_plain(sparsity)
+        self.sparsity = sparsity
+        self.macs = sparsity if isinstance(sparsity, Macs) else None
+        self.amount = float(sparsity.reduction if isinstance(sparsity, Macs) else sparsity.rate)
+        even = isinstance(sparsity, Uniform) or (isinstance(sparsity, Macs) and sparsity.asked_scope == "layer")
+        self.allocation: Allocation = "uniform" if even else "gamma"
+
+    def share(self, graph: ChannelGraph, widths: Callable[[float], Mapping[str, int]], num_channels: int) -> float:
+        """The share of the channels that goes; arguments as for ``share_for_macs``."""
+        return self.amount if self.macs is None else share_for_macs(self.macs, graph, widths, num_channels)
+
+    def initial_share(self, graph: ChannelGraph) -> float:
+        """The share of the channels that would go if all groups lost the same."""
+        sizes = {group.name: group.size for group in self.sparsity.population(graph)}
+        widths = lambda share: {name: width_after(size, Fraction(share)) for name, size in sizes.items()}  # noqa: E731
+        return self.share(graph, widths, sum(sizes.values()))
+
+    def require_room(self, removed: float, init_regrow: float) -> None:
+        """ValueError where more channels would come back than a target of MACs takes away."""
+        if self.macs is not None and init_regrow > removed:
+            room = math.floor(100 * removed) / 100
+            raise ValueError(
+                f"sparsity.reduction={self.amount:g} takes away {100 * removed:.1f} % of the channels, and "
+                f"init_regrow={init_regrow} would bring more back; set {room} or less"
+            )
+
+    def asked(self, graph: ChannelGraph) -> dict[str, float | int | None]:
+        """For the report: a share ``sparsity`` of the channels, or all but ``target_macs``."""
+        if self.macs is None:
+            return {"sparsity": self.amount, "target_macs": None}
+        dense = Dense.of(graph).counted(self.macs.convention)
+        return {"sparsity": None, "target_macs": int(dense * (1 - self.macs.reduction))}
+
+    def uniform(self) -> Sparsity:
+        """The budget as it would be met if all groups lost the same share: only training tells who loses more."""
+        limits = vars(self.sparsity.limits)  # as its constructor takes them
+        if self.macs is None:
+            return Uniform(self.amount, **limits)
+        return Macs(self.amount, "layer", convention=self.macs.convention, **limits)
+
+
+def require_plain(sparsity: Global | Uniform | Macs) -> None:
+    """ValueError for settings of a budget that exploration does not look at."""
+    if sparsity.limits.overrides:
+        raise ValueError("sparsity.overrides sets rates of its own, which exploration has not; use sparsity.exclude")
+    if sparsity.limits.on_empty != "floor":
+        raise ValueError(
+            f"sparsity.on_empty={sparsity.limits.on_empty} is not for exploration, where no group empties; set floor"
+        )
+    if isinstance(sparsity, Global) and (
+        sparsity.scope != "global" or (sparsity.normalise and sparsity.rule != "exact")
+    ):
+        raise ValueError(
+            "exploration has one threshold on all batch-norm scales as they are; set sparsity.scope=global and "
+            "sparsity.normalise=null (sparsity=uniform takes the same share of every group)"
+        )
+
+
+def share_for_macs(
+    budget: Macs, graph: ChannelGraph, widths: Callable[[float], Mapping[str, int]], num_channels: int
+) -> float:
+    """The smallest share of the channels without which the network costs no more than the target.
+
+    Args:
+        budget: the target, with its limits.
+        graph: of the whole network.
+        widths: a share in (0, 1) to the widths that are asked for then, of every group of the population; they do not
+            grow with the share.
+        num_channels: of all these groups.
+
+    Returns:
+        Midway between two numbers of channels, so that no rounding takes one of them for the other.
+    """
+    dense, least, most = Dense.of(graph), 0, num_channels - 1
+    while least < most:
+        middle = (least + most) // 2
+        if budget.met(graph, widths((middle + 0.5) / num_channels), dense, Fraction(1)):
+            most = middle
+        else:
+            least = middle + 1
+    return (least + 0.5) / num_channels
 
 
 def floored(widths: Mapping[str, int], sizes: Mapping[str, int], min_channels: int) -> dict[str, int]:

@@ -1,7 +1,8 @@
-"""One stage of channel exploration: which channels stay, which come back, and so which the network has next."""
+"""Decision of one stage of channel exploration: the channels that stay, and those that come back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 from pruning_lit.channels import ChannelGroup
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.criteria.column_subset import filters_of, leverage, projection_residual
-from pruning_lit.methods.chex.budgets import ChannelBudgets, RegrowSampling
+from pruning_lit.methods.chex.budgets import ChannelBudgets, require_choice
 from pruning_lit.sparsity.base import best
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.limits import Limits
+
+Sampling = Literal["projection", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -21,23 +24,78 @@ class Stage:
 
     Attributes:
         kept: by group, the channels that stay because they matter most.
-        grown: by group, those of the others that come back.
-        beyond: channels that stay because of floors and multiples, beyond what the budget asks for.
+        regrown: by group, those of the others that come back.
+        above_budget: channels that stay because of floors and multiples, beyond what the budget asks for.
     """
 
     kept: dict[str, list[int]]
-    grown: dict[str, list[int]] = field(default_factory=dict)
-    beyond: int = 0
+    regrown: dict[str, list[int]] = field(default_factory=dict)
+    above_budget: int = 0
 
     @property
     def active(self) -> dict[str, list[int]]:
         """By group, the channels that the network has until the next stage."""
-        return {name: sorted([*kept, *self.grown.get(name, ())]) for name, kept in self.kept.items()}
+        return {name: sorted([*kept, *self.regrown.get(name, ())]) for name, kept in self.kept.items()}
 
 
 @dataclass(frozen=True)
-class Explorer:
-    """Decides at stages.
+class RegrowSampling:
+    """Random choice of the channels that come back, of those that do not stay.
+
+    Attributes:
+        sampling: ``projection``: rather those that the kept filters cannot express, with the softmax of their
+            residuals as probabilities; ``uniform``: all alike.
+        residual_power: 1, as released, or 2, as in the paper: the power of the residuals in the softmax.
+
+    Raises:
+        ValueError: a choice does not exist.
+    """
+
+    sampling: Sampling = "projection"
+    residual_power: int = 1
+
+    def __post_init__(self) -> None:
+        require_choice("sampling", self.sampling, Sampling)
+        if self.residual_power not in (1, 2):
+            raise ValueError(f"residual_power must be 1 or 2, got {self.residual_power!r}")
+
+    def log_weights(self, residuals: Tensor) -> Tensor:
+        """Logarithms of the candidates' probabilities, up to a constant; see ``projection_residual`` for residuals."""
+        residuals = residuals.detach().cpu().double()
+        return torch.zeros_like(residuals) if self.sampling == "uniform" else residuals.pow(self.residual_power)
+
+    def draw(self, residuals: Tensor, count: int, generator: torch.Generator) -> list[int]:
+        """Draw the candidates that come back: ascending numbers of residuals, equal for equal states of the generator.
+
+        Args:
+            residuals: one per candidate, shape ``(candidates,)``.
+            count: how many come back; at most all, and none if it is not positive.
+            generator: on the CPU; it moves on by one number per candidate, whatever ``count`` is.
+        """
+        return sample(self.log_weights(residuals), count, generator)
+
+
+def sample(log_weights: Tensor, count: int, generator: torch.Generator) -> list[int]:
+    """Draw without replacement, each time in proportion to the weights of what is left; ascending positions.
+
+    Weights too small for a probability above zero are still drawn once nothing else is left.
+
+    Args:
+        log_weights: logarithms of the weights, finite, shape ``(n,)``, on the CPU.
+        count: number of draws, from 0; below it and above n as 0 and n.
+        generator: on the CPU.
+
+    Source: Kool et al. 2019, "Stochastic Beams and Where to Find Them" (arXiv 1903.06059): the largest of the sums with
+    Gumbel noise are such draws.
+    """
+    uniform = torch.rand(len(log_weights), dtype=torch.float64, generator=generator)
+    noisy = log_weights - uniform.log().neg().log()
+    return sorted(noisy.topk(max(0, min(count, len(noisy)))).indices.tolist())
+
+
+@dataclass(frozen=True)
+class StageDecider:
+    """Choose the channels that stay, and those that come back, at a stage.
 
     Attributes:
         budgets: how many channels of each group stay, and come back.
@@ -76,12 +134,12 @@ class Explorer:
         share: float,
         generator: torch.Generator,
     ) -> Stage:
-        """What a stage decides.
+        """Decide a stage.
 
         Args:
             groups: those that may lose channels.
-            masked: the whole network, zero where channels are dormant.
-            restored: parameters by name, where dormant channels have the values with which they would come back.
+            masked: the whole network, zero where channels are pruned.
+            restored: parameters by name, where pruned channels have the values with which they would come back.
             scores: how much channels matter, by group; None: the leverage of their filters, with as many singular
                 vectors as channels stay.
             sparsity: share of the channels that is removed in the end.
@@ -90,21 +148,21 @@ class Explorer:
         """
         scales = mean_scales(masked, groups)
         counts = self.budgets.kept(scales, sparsity)
-        comebacks = self.budgets.regrown(scales, counts, sparsity, share)
-        weights, kept, grown, beyond = dict(masked.named_parameters()), {}, {}, 0
+        regrown_counts = self.budgets.regrown(scales, counts, sparsity, share)
+        weights, kept, regrown, above_budget = dict(masked.named_parameters()), {}, {}, 0
         for group in groups:
             name, stays = group.name, counts[group.name]
             if share <= 0:  # nothing is drawn any more; what a multiple or a floor asks for is chosen, too
                 stays = self.limits.fit(group, self.dense, stays)
-                beyond += stays - counts[name]
+                above_budget += stays - counts[name]
             found = leverage(filters_of(group, weights), stays).cpu() if scores is None else scores[name]
             kept[name] = best(found, stays)
             others = sorted({*range(group.size)} - {*kept[name]})
             residuals = projection_residual(filters_of(group, restored), kept[name], others)
-            width = self.limits.fit(group, self.dense, stays + comebacks[name])
+            width = self.limits.fit(group, self.dense, stays + regrown_counts[name])
             drawn = self.sampling.draw(residuals, width - stays, generator)
-            grown[name] = [others[number] for number in drawn]
-        return Stage(kept, grown, beyond)
+            regrown[name] = [others[number] for number in drawn]
+        return Stage(kept, regrown, above_budget)
 
 
 def mean_scales(net: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:

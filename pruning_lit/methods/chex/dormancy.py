@@ -1,4 +1,4 @@
-"""Networks of which a part is dormant: what the channels were when they were last used, and how the rest is trained."""
+"""Pruned channels of a network in exploration: the values they had when last used, and the training of all others."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -8,229 +8,170 @@ from typing import Any
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
-from pruning_lit.callbacks.optimizer_state import migrate_averages, migrate_optimizers
-from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, verify, widen
-from pruning_lit.channels.modules.scatters import SOURCE, has_scatter
+from pruning_lit.callbacks.masking import zero_gradients, zero_optimizer_state
+from pruning_lit.callbacks.optimizer_state import migrate
+from pruning_lit.channels import ChannelGraph, Kept, Move, Moves, mask, narrow, verify, widen
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.surgery.widen import is_relabelling
-from pruning_lit.methods.chex.momentum import FadingMoments
-from pruning_lit.methods.chex.shift_gradients import ShiftGradients
 
 
-class Dormancy(ABC):
-    """Trains the active channels of a network, and keeps the values of all others.
+class PrunedState(ABC):
+    """Train the active channels of a network, and keep the values of the pruned ones, which may come back.
 
     Args:
-        net: the whole network, before any channel is dormant.
+        net: the whole network, before any channel is pruned.
         graph: of it.
-        keep_momentum: what comes back has the momentum it would have in a masked network, where it fades from step to
-            step; else none.
 
     Attributes:
-        store: a whole network with the most recently used values, of what is active those of the latest stage.
+        most_recent: a whole network with the most recently used values (the paper's MRU), of active channels those of
+            the latest stage.
         active: by group, the positions of the channels that are trained; groups that are not named are whole.
-        moves: from the store to what is active.
-        settled: whether nothing comes back any more; the store is empty then.
+        moves: from the whole network to what is active.
+        final: whether nothing comes back any more; ``most_recent`` is empty then.
     """
 
-    def __init__(self, net: nn.Module, graph: ChannelGraph, keep_momentum: bool = False) -> None:
-        self.store, self.graph, self.keep_momentum = copy.deepcopy(net), graph, keep_momentum
+    def __init__(self, net: nn.Module, graph: ChannelGraph) -> None:
+        self.most_recent, self.graph = copy.deepcopy(net), graph
         self.active: dict[str, list[int]] = {}
         self.moves: Moves = {}
-        self.settled = False
+        self.final = False
 
     @abstractmethod
-    def wake(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """Make ``net`` whole again, the dormant channels with the values in the store, and the store like it.
+    def restore(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """Make ``net`` whole again, pruned channels with their most recent values, which are brought up to date.
 
         Args:
-            trainer: whose optimizers and averages follow: what was dormant begins without momentum.
+            trainer: whose optimizers and averages follow: what was pruned begins without momentum.
             net: the network in training.
-            values: by name, with which dormant channels come back instead of those in the store.
+            values: by name, with which pruned channels come back instead of the most recent ones.
 
         Returns:
-            A copy of the whole network with zeros where channels were dormant.
+            A copy of the whole network with zeros where channels were pruned.
         """
 
     @abstractmethod
-    def rest(self, trainer: Trainer, net: nn.Module, active: Kept) -> None:
-        """Let all channels of the whole network fall dormant that are not ``active``."""
+    def prune(self, trainer: Trainer, net: nn.Module, active: Kept) -> None:
+        """Prune all channels of the whole network that are not ``active``."""
+
+    def zero_masked_gradients(self, net: nn.Module) -> None:  # noqa: B027 - what is not there has none
+        """Zero the gradients of pruned channels; called before every optimizer step."""
 
     @abstractmethod
-    def hold(self, trainer: Trainer, net: nn.Module) -> None:
-        """Called after every batch: what is dormant stays so."""
-
-    @abstractmethod
-    def resume(self, net: nn.Module) -> None:
-        """Called when a checkpoint has been loaded into ``net`` and into this."""
+    def resume(self, trainer: Trainer, net: nn.Module) -> None:
+        """Find out what is pruned, after a checkpoint has been loaded into ``net``, into this and the optimizers."""
 
     @abstractmethod
     def difference(self, net: nn.Module, pictures: Tensor) -> float:
-        """How far the narrowed network is from the masked one right behind a stage, see ``verify``."""
+        """Compare the narrowed network with the masked one right behind a stage, see ``verify``."""
 
-    def settle(self) -> None:
-        """What is active stays so for good: drop all that was kept for the rest."""
-        self.settled, self.moves = True, {}
-        self.store.to("meta")
+    def finalise(self) -> None:
+        """Drop the values of pruned channels: none comes back any more."""
+        self.final, self.moves = True, {}
+        self.most_recent.to("meta")
 
     def to(self, like: Tensor) -> None:
-        """Move the store to the device and the precision of a tensor."""
-        if not self.settled:
-            self.store.to(like)
+        """Move the most recent values to the device and the precision of a tensor."""
+        if not self.final:
+            self.most_recent.to(like)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors to go on with."""
-        if self.settled:
-            return {"active": self.active, "store": None}
-        store = {name: tensor.detach().cpu() for name, tensor in self.store.state_dict().items()}
-        return {"active": self.active, "store": store}
+        values = None
+        if not self.final:
+            values = {name: tensor.detach().cpu() for name, tensor in self.most_recent.state_dict().items()}
+        return {"active": self.active, "store": values}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
+        """Continue from ``state_dict``."""
         self.active = state["active"]
         if state["store"] is None:
-            self.settle()
+            self.finalise()
             return
-        self.store.to(next(tensor.dtype for tensor in state["store"].values() if tensor.is_floating_point()))
-        self.store.load_state_dict(state["store"])
+        self.most_recent.to(next(tensor.dtype for tensor in state["store"].values() if tensor.is_floating_point()))
+        self.most_recent.load_state_dict(state["store"])
 
 
-class Narrowed(Dormancy):
-    """Dormant channels are not there: layers are as small as what is active."""
+class NarrowState(PrunedState):
+    """Layers as small as what is active: pruned channels are not there."""
 
-    def __init__(self, net: nn.Module, graph: ChannelGraph, keep_momentum: bool = False) -> None:
-        super().__init__(net, graph, keep_momentum)
-        self.fading, self.shifts = FadingMoments(), ShiftGradients()
-        self.steps = 0  # of the optimizer, up to which moments have faded
-
-    def wake(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """See ``Dormancy``."""
-        self.shifts.detach()
-        grown = widen(net, self.moves, self.store.state_dict() if values is None else values)
-        _follow(trainer, grown)
-        if self.keep_momentum:
-            parameters = dict(net.named_parameters())
-            self.fading.give_back(trainer.optimizers, parameters, self.moves, trainer.global_step)
+    def restore(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """Widen ``net``, see ``PrunedState``."""
+        migrate(trainer, widen(net, self.moves, self.most_recent.state_dict() if values is None else values))
         masked = copy.deepcopy(net)
         mask(masked, self.graph, self.active)
-        self.store.load_state_dict(net.state_dict())
+        self.most_recent.load_state_dict(net.state_dict())
         return masked
 
-    def rest(self, trainer: Trainer, net: nn.Module, active: Kept) -> None:
-        """See ``Dormancy``."""
+    def prune(self, trainer: Trainer, net: nn.Module, active: Kept) -> None:
+        """Narrow ``net``, see ``PrunedState``."""
         self.active = {name: list(positions) for name, positions in active.items()}
-        if self.keep_momentum:
-            self.fading.take(trainer.optimizers, dict(net.named_parameters()), trainer.global_step)
-            self.steps = trainer.global_step
         self.moves = narrow(net, self.graph, self.active, rehearse=False)  # rehearsed when the graph was traced
-        _follow(trainer, self.moves)
-        if self.keep_momentum:
-            self.shifts.attach(net, self.moves)
+        migrate(trainer, self.moves)
 
-    def hold(self, trainer: Trainer, net: nn.Module) -> None:
-        """What is dormant is not there; but the momentum of some of it would move."""
-        if self.keep_momentum and not self.settled and trainer.global_step > self.steps:
-            self.fading.fold(trainer.optimizers, dict(net.named_parameters()), self.shifts.take())
-            self.steps = trainer.global_step
-
-    def settle(self) -> None:
-        """See ``Dormancy``."""
-        super().settle()
-        self.shifts.detach()
-        self.fading = FadingMoments()
+    def resume(self, trainer: Trainer, net: nn.Module) -> None:
+        """Find out which entries of the whole network are in ``net``."""
+        if self.active and not self.final:
+            self.moves = Cut.of(self.most_recent, self.graph, self.active).between(self.most_recent, net)
 
     def difference(self, net: nn.Module, pictures: Tensor) -> float:
-        """See ``Dormancy``."""
-        masked = copy.deepcopy(self.store)
+        """Compare ``net`` with a masked copy of the whole network."""
+        masked = copy.deepcopy(self.most_recent)
         mask(masked, self.graph, self.active)
         return verify(net, masked, pictures)
 
-    def state_dict(self) -> dict[str, Any]:
-        """See ``Dormancy``."""
-        return super().state_dict() | {"fading": self.fading.state_dict(), "steps": self.steps}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See ``Dormancy``."""
-        super().load_state_dict(state)
-        self.fading.load_state_dict(state["fading"])
-        self.steps = state["steps"]
+class MaskState(PrunedState):
+    """Layers of full size in which pruned channels are zero.
 
-    def resume(self, net: nn.Module) -> None:
-        """Find out again which entries of the store are in the network."""
-        if self.active and not self.settled:
-            self.moves = Cut.of(self.store, self.graph, self.active).between(self.store, net)
-            if self.keep_momentum:
-                self.shifts.attach(net, self.moves)
+    Attributes:
+        masks: by name of a parameter, one boolean per entry: false for those of pruned channels.
+    """
 
+    def __init__(self, net: nn.Module, graph: ChannelGraph) -> None:
+        super().__init__(net, graph)
+        self.masks: dict[str, Tensor] = {}
 
-class Masked(Dormancy):
-    """Dormant channels are zero, in layers of full size."""
-
-    def __init__(self, net: nn.Module, graph: ChannelGraph, keep_momentum: bool = False) -> None:
-        super().__init__(net, graph, keep_momentum)
-        self.wiring: dict[str, Tensor] = {}
-
-    def wake(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """See ``Dormancy``."""
+    def restore(self, trainer: Trainer, net: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """Write the values of pruned channels, see ``PrunedState``; their optimizer state has been zero throughout."""
         masked, restored = copy.deepcopy(net), copy.deepcopy(net)
-        stored = dict(self.store.named_buffers())
+        whole = dict(self.most_recent.named_buffers())
         for name, buffer in restored.named_buffers():
             if is_relabelling(restored, name):
-                buffer.copy_(stored[name])  # the mask has cut it where channels are dormant
+                buffer.copy_(whole[name])  # the mask has cut it where channels are pruned
         moves = narrow(restored, self.graph, self.active, rehearse=False)
-        widen(restored, moves, self.store.state_dict() if values is None else values)
+        widen(restored, moves, self.most_recent.state_dict() if values is None else values)
         net.load_state_dict(restored.state_dict())
-        self.store.load_state_dict(restored.state_dict())
-        parameters = dict(net.named_parameters())
-        for name in () if self.keep_momentum else moves.keys() & parameters.keys():
-            stays = moves[name].mark()
-            for optimizer in trainer.optimizers:
-                for value in optimizer.state.get(parameters[name], {}).values():
-                    if isinstance(value, Tensor) and value.shape == stays.shape:
-                        value.mul_(stays.to(value))
+        self.most_recent.load_state_dict(restored.state_dict())
         return masked
 
-    def rest(self, trainer: Trainer, net: nn.Module, active: Kept) -> None:
-        """See ``Dormancy``."""
+    def prune(self, trainer: Trainer, net: nn.Module, active: Kept) -> None:
+        """Write zeros, see ``PrunedState``."""
         self.active = {name: list(positions) for name, positions in active.items()}
-        self.resume(net)
-        self.hold(trainer, net)
+        mask(net, self.graph, self.active)
+        self.resume(trainer, net)
 
-    def resume(self, net: nn.Module) -> None:
-        """Find out which entries of the store are active."""
-        if self.active and not self.settled:
-            self.moves = narrow(copy.deepcopy(self.store), self.graph, self.active, rehearse=False)
-            self.wiring = self._open_wiring()
-
-    def _open_wiring(self) -> dict[str, Tensor]:
-        """The wiring of the scatters that adds dormant channels' zeros to active ones of the stream, by name."""
-        whole, wiring = self.store.state_dict(), {}
-        stays = Cut.of(self.store, self.graph, self.active).stays
-        for name in (f"{path}{SOURCE}" for path, module in self.store.named_modules() if has_scatter(module)):
-            source = whole[name]
-            stream = stays.get(name, {}).get(0)
-            wiring[name] = source.clone() if stream is None else source.where(stream.to(source.device), -1)
-        return wiring
-
-    def difference(self, net: nn.Module, pictures: Tensor) -> float:
-        """See ``Dormancy``."""
-        narrowed = copy.deepcopy(self.store)
-        narrow(narrowed, self.graph, self.active, rehearse=False)
-        return verify(narrowed, net, pictures)
-
-    def hold(self, trainer: Trainer, net: nn.Module) -> None:
-        """See ``Dormancy``."""
+    def resume(self, trainer: Trainer, net: nn.Module) -> None:
+        """Find out which entries are zero; checkpoints of earlier versions have momentum there."""
         if not self.active:
             return
-        mask(net, self.graph, self.active)
-        if (
-            self.keep_momentum and not self.settled
-        ):  # scatters add the zeros that are there, so that shifts have their gradient
-            tensors = net.state_dict()
-            for name, source in self.wiring.items():
-                tensors[name].copy_(source)
+        if not self.final:
+            self.moves = narrow(copy.deepcopy(self.most_recent), self.graph, self.active, rehearse=False)
+        stays, parameters = Cut.of(net, self.graph, self.active).stays, dict(net.named_parameters())
+        self.masks = {
+            name: Move(
+                parameters[name], parameters[name], {dim: at.nonzero().flatten() for dim, at in dims.items()}
+            ).mark()
+            for name, dims in stays.items()
+            if name in parameters
+        }
+        zero_optimizer_state(trainer.optimizers, net, self.masks)
 
+    def zero_masked_gradients(self, net: nn.Module) -> None:
+        """Zero the gradients of pruned channels, so that neither step nor momentum moves them."""
+        zero_gradients(net, self.masks)
 
-def _follow(trainer: Trainer, moves: Moves) -> None:
-    migrate_optimizers(trainer.optimizers, moves)
-    migrate_averages(trainer.callbacks, moves)  # type: ignore[attr-defined]
+    def difference(self, net: nn.Module, pictures: Tensor) -> float:
+        """Compare ``net`` with a narrowed copy of the whole network."""
+        narrowed = copy.deepcopy(self.most_recent)
+        narrow(narrowed, self.graph, self.active, rehearse=False)
+        return verify(narrowed, net, pictures)

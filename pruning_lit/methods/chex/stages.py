@@ -1,4 +1,4 @@
-"""Stages of channel exploration: at scheduled moments channels are pruned, and others come back."""
+"""Stages of channel exploration: at scheduled moments channels are pruned, and others regrown."""
 
 import logging
 from collections.abc import Mapping
@@ -7,34 +7,47 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from pruning_lit.callbacks.agreement import require_same_on_all_ranks
-from pruning_lit.callbacks.optimizer_state import broadcast_buffers, has_averages, rebuild_ddp
+from pruning_lit.callbacks.execution import by_execution
+from pruning_lit.callbacks.optimizer_state import (
+    broadcast_buffers,
+    has_averages,
+    rebuild_ddp,
+    require_same_on_all_ranks,
+)
 from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, removed_positions, trace
-from pruning_lit.channels.modules.scatters import has_scatter
 from pruning_lit.criteria import ColumnSubset, Criterion, Scoring
-from pruning_lit.methods.chex.budgets import ChannelBudgets, ExplorationSchedule, RegrowSampling
-from pruning_lit.methods.chex.decision import Explorer, Stage, mean_scales
-from pruning_lit.methods.chex.dormancy import Dormancy, Masked, Narrowed
-from pruning_lit.methods.chex.regrowth import Comeback, RegrowInit
+from pruning_lit.methods.chex.budgets import (
+    ChannelBudgets,
+    Decay,
+    ExplorationBudget,
+    ExplorationSchedule,
+    RegrowAllocation,
+    require_choice,
+)
+from pruning_lit.methods.chex.decision import RegrowSampling, Sampling, Stage, StageDecider, mean_scales
+from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedState
+from pruning_lit.methods.chex.regrowth import Init, RegrowInit
 from pruning_lit.methods.chex.stage_record import TOLD, log_stage, stage_figures, stage_record
-from pruning_lit.sparsity import Dense, Macs, Sparsity
+from pruning_lit.sparsity import Dense, Sparsity
 from pruning_lit.tasks import Classification, evaluate
 
 log = logging.getLogger(__name__)
-EXECUTIONS: dict[str, type[Dormancy]] = {"narrow": Narrowed, "mask": Masked}
+Unit = Literal["epochs", "steps"]
 
 
 class Exploring(Protocol):
-    """What a phase has to offer so that its network can be explored.
+    """Phase whose network can be explored.
 
     Attributes:
         net: the network in training.
         graph: of the whole network, in which what is not explored is protected.
         groups: those that are explored.
-        criterion: which channels matter.
+        criterion: how much a channel matters.
         removed: share of the channels that goes in the end; where that is to be found out, if all groups lost alike.
+        budget: what is asked for.
         budgets: how many channels of each group stay, and come back.
         sparsity: its limits hold.
     """
@@ -44,6 +57,7 @@ class Exploring(Protocol):
     groups: list[ChannelGroup]
     criterion: Criterion
     removed: float
+    budget: ExplorationBudget
     budgets: ChannelBudgets
     sparsity: Sparsity
     task: Classification
@@ -69,9 +83,8 @@ class ExplorationStages(Pruning):
         unit: ``epochs``, at whose start stages are; or optimizer ``steps``.
         decay: how the share falls: ``cosine``, ``linear``, ``constant``.
         regrow_allocation, sampling, residual_power: see ``ChannelBudgets`` and ``RegrowSampling``.
-        regrow_init, ema_decay: values with which channels come back, see ``Comeback``.
-        reentry_momentum: ``zero``: they begin without momentum; ``mirror``: with what masks would have left.
-        execution: ``narrow``: only what is active is there and computed; ``mask``: dormant channels are zero. With the
+        regrow_init, ema_decay: values with which channels come back, see ``RegrowInit``.
+        execution: ``narrow``: only what is active is there and computed; ``mask``: pruned channels are zero. With the
             same result.
         seed: of the choice of channels that come back.
 
@@ -86,30 +99,24 @@ class ExplorationStages(Pruning):
         init_regrow: float = 0.3,
         interval: int = 2,
         last_stage: int = 180,
-        unit: Literal["epochs", "steps"] = "epochs",
-        decay: Literal["cosine", "linear", "constant"] = "cosine",
-        regrow_allocation: Literal["per_layer", "global"] = "per_layer",
-        sampling: Literal["projection", "uniform"] = "projection",
+        unit: Unit = "epochs",
+        decay: Decay = "cosine",
+        regrow_allocation: RegrowAllocation = "per_layer",
+        sampling: Sampling = "projection",
         residual_power: int = 1,
-        regrow_init: RegrowInit = "mru",
+        regrow_init: Init = "mru",
         ema_decay: float = 0.999,
-        reentry_momentum: Literal["zero", "mirror"] = "zero",
         execution: Literal["narrow", "mask"] = "narrow",
         seed: int = 0,
     ) -> None:
-        for name, value, known in (
-            ("unit", unit, ("epochs", "steps")),
-            ("reentry_momentum", reentry_momentum, ("zero", "mirror")),
-            ("execution", execution, tuple(EXECUTIONS)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+        require_choice("unit", unit, Unit)
         self.init_regrow, self.interval, self.last_stage, self.decay = init_regrow, interval, last_stage, decay
         self.unit, self.regrow_allocation = unit, regrow_allocation
         self.sampling = RegrowSampling(sampling, residual_power)
-        self.comeback = Comeback(regrow_init, ema_decay)
-        self.reentry_momentum, self.execution, self.seed = reentry_momentum, execution, seed
-        self.dormancy: Dormancy | None = None
+        self.regrow_init = RegrowInit(regrow_init, ema_decay)
+        self.execution, self.seed = execution, seed
+        self.state_kind = by_execution(execution, narrow=NarrowState, mask=MaskState)
+        self.pruned: PrunedState | None = None
         self.cuts = []
         self.stages: list[dict[str, Any]] = []
         self.spent = {"macs": 0, "dense_macs": 0}
@@ -120,11 +127,11 @@ class ExplorationStages(Pruning):
         return ExplorationSchedule(removed, self.init_regrow, self.interval, self.last_stage, self.decay, self.unit)
 
     def begin(self, net: nn.Module, graph: ChannelGraph) -> None:
-        """Called before training, and before a checkpoint is loaded, with the whole network."""
+        """Begin with the whole network: before training, and before a checkpoint is loaded."""
         self.dense_macs = Dense.of(graph).macs
-        if self.dormancy is None:
-            self.dormancy = EXECUTIONS[self.execution](net, graph, self.reentry_momentum == "mirror")
-            self.comeback.begin(self.dormancy.store)
+        if self.pruned is None:
+            self.pruned = self.state_kind(net, graph)
+            self.regrow_init.begin(self.pruned.most_recent)
 
     @property
     def finished(self) -> bool:
@@ -136,11 +143,9 @@ class ExplorationStages(Pruning):
         module = cast(Exploring, pl_module)
         if self.execution == "mask" and has_averages(trainer):
             raise ValueError("averaged weights do not follow masks; explore with execution=narrow")
-        if self.execution == "narrow" and self.reentry_momentum == "mirror":
-            require_plain_gradients(trainer, module.net)
-        if self.dormancy is not None:
-            self.dormancy.to(next(module.net.parameters()))
-            self.dormancy.resume(module.net)
+        if self.pruned is not None:
+            self.pruned.to(next(module.net.parameters()))
+            self.pruned.resume(trainer, module.net)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The first choice, and stages at epochs; an epoch that is resumed starts twice."""
@@ -158,14 +163,17 @@ class ExplorationStages(Pruning):
         if now > self.stages[-1]["at"] and not self.finished and now in self.schedule(module.removed).stages:
             self.stage(trainer, module, now)
 
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Keep what is masked at zero."""
+        if self.pruned is not None:
+            self.pruned.zero_masked_gradients(cast(Exploring, pl_module).net)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """What is dormant stays so; add up what was computed."""
-        module = cast(Exploring, pl_module)
-        if self.dormancy is not None:
-            self.dormancy.hold(trainer, module.net)
-            self.comeback.update(module.net, self.dormancy, trainer.global_step)
+        """Take the step into averages; add up what was computed."""
+        if self.pruned is not None:
+            self.regrow_init.update(cast(Exploring, pl_module).net, self.pruned, trainer.global_step)
         self.spent["macs"] += self.stages[-1]["macs"]
         self.spent["dense_macs"] += self.dense_macs
 
@@ -184,23 +192,25 @@ class ExplorationStages(Pruning):
 
     def open(self, trainer: Trainer, module: Exploring) -> None:
         """Choose the channels that the network begins with."""
-        assert self.dormancy is not None
-        self.dormancy.store.load_state_dict(module.net.state_dict())  # as it is now, should weights have been loaded
+        assert self.pruned is not None
+        self.pruned.most_recent.load_state_dict(
+            module.net.state_dict()
+        )  # as it is now, should weights have been loaded
         weights = dict(module.net.named_parameters())
-        first = self._explorer(module).first(module.groups, weights, module.removed, self.init_regrow)
+        first = self._decider(module).first(module.groups, weights, module.removed, self.init_regrow)
         self._apply(trainer, module, first)
         self._remember(trainer, module, first, 0, self.init_regrow)
 
     def stage(self, trainer: Trainer, module: Exploring, now: int) -> None:
         """Prune, regrow, and go on with what is active."""
-        assert self.dormancy is not None
-        broadcast_buffers(module.net)  # the store of all ranks is that of one network
+        assert self.pruned is not None
+        broadcast_buffers(module.net)  # the most recent values of all ranks are those of one network
         schedule = self.schedule(module.removed)
-        masked = self.dormancy.wake(trainer, module.net, self.comeback.values(self.dormancy, module.fresh_values))
+        masked = self.pruned.restore(trainer, module.net, self.regrow_init.values(self.pruned, module.fresh_values))
         data, scores = trainer.datamodule, None  # type: ignore[attr-defined]
         if not isinstance(module.criterion, ColumnSubset):
             scores = module.criterion.scores(Scoring(masked, module.graph, module.groups, data, module.task))
-        stage = self._explorer(module).decide(
+        stage = self._decider(module).decide(
             module.groups,
             masked,
             dict(module.net.named_parameters()),
@@ -215,13 +225,13 @@ class ExplorationStages(Pruning):
         if now == schedule.last_stage:
             self._close(trainer, module, stage)
 
-    def _explorer(self, module: Exploring) -> Explorer:
-        return Explorer(module.budgets, self.sampling, module.sparsity.limits, Dense.of(module.graph))
+    def _decider(self, module: Exploring) -> StageDecider:
+        return StageDecider(module.budgets, self.sampling, module.sparsity.limits, Dense.of(module.graph))
 
     def _apply(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
-        assert self.dormancy is not None
+        assert self.pruned is not None
         require_same_on_all_ranks(trainer, stage.active)
-        self.dormancy.rest(trainer, module.net, stage.active)
+        self.pruned.prune(trainer, module.net, stage.active)
         module.format_memory()
         rebuild_ddp(trainer)
 
@@ -245,7 +255,7 @@ class ExplorationStages(Pruning):
 
     def _close(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
         """The network has its final width: record the cut."""
-        assert self.dormancy is not None
+        assert self.pruned is not None
         graph = module.graph
         counted = cost_of_widths(graph, {name: len(each) for name, each in stage.active.items()})
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -253,10 +263,10 @@ class ExplorationStages(Pruning):
         if self.execution == "narrow":
             made = cost(trace(module.net, example))
             assert made == counted, f"the network that was cut has {made}, planned was {counted}"
-        error = self.dormancy.difference(module.net, pictures_to_verify(data).to(example))
+        error = self.pruned.difference(module.net, pictures_to_verify(data).to(example))
         accuracy = evaluate(module.net, data, module.task)["accuracy"] if trainer.is_global_zero else None
-        self.dormancy.settle()
-        self.comeback.end()
+        self.pruned.finalise()
+        self.regrow_init.end()
         self.cuts.append(
             {
                 "epoch": trainer.current_epoch,
@@ -272,8 +282,8 @@ class ExplorationStages(Pruning):
                 "exploration": {
                     "unit": self.unit,
                     "execution": self.execution,
-                    "regrow_init": self.comeback.init,
-                    **asked(module),
+                    "regrow_init": self.regrow_init.init,
+                    **module.budget.asked(module.graph),
                     "dense_macs": self.dense_macs,
                     "stages": [{key: record[key] for key in TOLD} for record in self.stages],
                     "sizes": {group.name: group.size * group.multiplicity for group in module.groups},
@@ -289,17 +299,20 @@ class ExplorationStages(Pruning):
             "cuts": self.cuts,
             "stages": self.stages,
             "spent": self.spent,
-            "dormancy": self.dormancy.state_dict() if self.dormancy else None,
-            "comeback": self.comeback.state_dict(),
+            "pruned": self.pruned.state_dict() if self.pruned else None,
+            "regrow_init": self.regrow_init.state_dict(),
             "execution": {"cuts": [self.cuts[-1]["kept"]], "sources": {}} if masked else {},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         self.cuts, self.stages, self.spent = state_dict["cuts"], state_dict["stages"], state_dict["spent"]
-        if self.dormancy is not None and state_dict["dormancy"] is not None:
-            self.dormancy.load_state_dict(state_dict["dormancy"])
-        self.comeback.load_state_dict(state_dict["comeback"])
+        pruned = state_dict["pruned"] if "pruned" in state_dict else state_dict["dormancy"]  # as it was called
+        if self.pruned is not None and pruned is not None:
+            self.pruned.load_state_dict(pruned)
+        self.regrow_init.load_state_dict(
+            state_dict["regrow_init"] if "regrow_init" in state_dict else state_dict["comeback"]
+        )
 
 
 def notes_on_widths(module: Exploring, stage: Stage) -> list[str]:
@@ -307,29 +320,8 @@ def notes_on_widths(module: Exploring, stage: Stage) -> list[str]:
     total = sum(group.size * group.multiplicity for group in module.groups)
     stay = sum(len(stage.active[group.name]) * group.multiplicity for group in module.groups)
     notes = [f"Of {total:,} channels that were explored {stay:,} stay ({100 * stay / total:.2f} %)."]
-    if stage.beyond:
-        notes.append(f"{stage.beyond:,} of these stay for the limits of widths alone ({module.sparsity.limits}).")
+    if stage.above_budget:
+        notes.append(f"{stage.above_budget:,} of these stay for the limits of widths alone ({module.sparsity.limits}).")
     if single := [name for name, positions in stage.active.items() if len(positions) == 1]:
         notes.append(f"One channel is left of {', '.join(single)} (sparsity.min_channels=… keeps more).")
     return notes
-
-
-def asked(module: Exploring) -> dict[str, float | int | None]:
-    """What was to be removed: a share ``sparsity`` of the channels, or all but ``target_macs``."""
-    budget = module.sparsity
-    if not isinstance(budget, Macs):
-        return {"sparsity": module.removed, "target_macs": None}
-    dense = Dense.of(module.graph).counted(budget.convention)
-    return {"sparsity": None, "target_macs": int(dense * (1 - budget.reduction))}
-
-
-def require_plain_gradients(trainer: Trainer, net: nn.Module) -> None:
-    """ValueError where the gradients of what is dormant on a shortcut would change the others, or are scaled."""
-    if not any(has_scatter(module) for module in net.modules()):
-        return
-    if trainer.gradient_clip_val or trainer.precision == "16-mixed":
-        setting = "trainer.gradient_clip_val" if trainer.gradient_clip_val else "trainer.precision=16-mixed"
-        raise ValueError(
-            f"reentry_momentum=mirror cannot tell what {setting} would do to shortcut channels that are not there; "
-            "choose reentry_momentum=zero or execution=mask"
-        )

@@ -8,9 +8,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.optim import Optimizer
 
-from pruning_lit.callbacks.agreement import require_same_on_all_ranks
 from pruning_lit.callbacks.checkpoints import LastCheckpoint
-from pruning_lit.callbacks.optimizer_state import broadcast_buffers
+from pruning_lit.callbacks.optimizer_state import broadcast_buffers, require_same_on_all_ranks
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.methods.resrep.conversion import Conversion, Norms, require_norms
 from pruning_lit.methods.resrep.gradual import updated

@@ -14,10 +14,9 @@ from pruning_lit.criteria.bn_scale import global_threshold
 from pruning_lit.methods.chex.budgets import (
     ChannelBudgets,
     ExplorationSchedule,
-    RegrowSampling,
     regrow_share,
-    sample,
 )
+from pruning_lit.methods.chex.decision import RegrowSampling, sample
 from tests.places import VECTORS
 
 GOLDEN = VECTORS / "chex"

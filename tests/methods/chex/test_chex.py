@@ -207,16 +207,6 @@ def test_masks_and_two_processes_with_the_same_global_batch_end_in_the_same_chan
 
 
 @pytest.mark.slow
-def test_momenta_of_shortcuts_that_are_not_there_are_those_of_all_processes(tmp_path):
-    mirror = "explore.callbacks.stages.reentry_momentum=mirror"
-    for name, options in {"one": (), "two": TWO, "masks": (MASKED,)}.items():
-        run_command(*FEW, mirror, *options, f"hydra.run.dir={tmp_path / name}")
-    for name in ("two", "masks"):
-        assert stages(tmp_path / name)["cuts"][0]["kept"] == stages(tmp_path / "one")["cuts"][0]["kept"]
-        assert_close(weights(tmp_path / name), weights(tmp_path / "one"), 1e-5)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("step", [4, 8, 12])
 @pytest.mark.parametrize("execution", ["finished", "masked"])
@@ -229,7 +219,7 @@ def test_a_run_killed_within_an_interval_ends_in_the_same_weights(execution, ste
     run_command(f"resume={folder}")
     assert stages(folder)["stages"] == stages(expected)["stages"]
     assert_equal(checkpoint(folder)["state_dict"], checkpoint(expected)["state_dict"])
-    assert stages(folder)["dormancy"] == stages(expected)["dormancy"]
+    assert stages(folder)["pruned"] == stages(expected)["pruned"]
     assert_equal(weights(folder), weights(expected))
     assert read_report(folder)["groups"] == read_report(expected)["groups"]
 
@@ -249,7 +239,7 @@ OPTION_B = "arch.shortcut=option_b"
         ("explore.callbacks.stages.regrow_init=random", MASKED),
         ("sparsity=uniform",),
         ("criterion=magnitude",),
-        ("explore.callbacks.stages.regrow_allocation=global", "explore.callbacks.stages.reentry_momentum=mirror"),
+        ("explore.callbacks.stages.regrow_allocation=global",),
         ("trainer.precision=64-true",),
     ],
     ids=lambda settings: " ".join(each.rpartition(".")[2] for each in settings),
@@ -335,10 +325,6 @@ STAGES = "explore.callbacks.stages."
         (["~explore.callbacks.stages"], "needs one callback pruning_lit.methods.chex.ExplorationStages"),
         ([f"{STAGES}regrow_allocation=all"], "regrow_allocation must be one of ['per_layer', 'global'], got 'all'"),
         (["sparsity=uniform", f"{STAGES}regrow_allocation=global"], "sparsity=uniform has none; set regrow_alloc"),
-        (
-            ["explore.optimizer._target_=torch.optim.RMSprop", "~explore.optimizer.nesterov",
-             f"{STAGES}reentry_momentum=mirror"], "how SGD and Adam forget, not RMSprop",
-        ),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_in_one_sentence(cli, tmp_path, settings, told):

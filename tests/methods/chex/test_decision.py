@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, trace
 from pruning_lit.criteria.column_subset import filters_of, leverage, projection_residual
-from pruning_lit.methods.chex.budgets import ChannelBudgets, RegrowSampling, regrow_share
-from pruning_lit.methods.chex.decision import Explorer, Stage, mean_scales
-from pruning_lit.methods.chex.dormancy import Dormancy, Masked, Narrowed
+from pruning_lit.methods.chex.budgets import ChannelBudgets, regrow_share
+from pruning_lit.methods.chex.decision import RegrowSampling, Stage, StageDecider, mean_scales
+from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedState
 from pruning_lit.sparsity.dense import Dense
 from pruning_lit.sparsity.limits import Limits
 from tests.methods.chex.chex_golden import FOLDER, Golden
@@ -58,14 +58,14 @@ class Recorded:
     def weights(self) -> dict[str, Tensor]:
         return dict(self.restored.named_parameters())
 
-    def explorer(self) -> Explorer:
-        return Explorer(
+    def decider(self) -> StageDecider:
+        return StageDecider(
             ChannelBudgets(regrow_allocation=self.rule), RegrowSampling(), Limits(), Dense.of(self.graph)
         )  # fmt: skip
 
     def decide(self, seed: int = 0) -> Stage:
         random = torch.Generator().manual_seed(seed)
-        return self.explorer().decide(
+        return self.decider().decide(
             self.groups, self.masked, self.weights, None, self.golden.meta["S"], self.share, random
         )
 
@@ -91,10 +91,10 @@ def test_channels_stay_that_stayed_in_the_release_and_as_many_come_back(rule, nu
     stage = recorded.decide()
     assert stage.kept == {name: sorted(layer["kept"]) for name, layer in recorded.layers.items()}
     for name, layer in recorded.layers.items():
-        assert len(stage.grown[name]) == len({*stage.grown[name]}) == layer["num_free"] == len(layer["grown"]), name
-        assert {*stage.grown[name]} <= {*layer["candidates"]}
-        assert stage.active[name] == sorted({*stage.kept[name], *stage.grown[name]})
-    assert any(stage.grown.values()) is (recorded.share > 0)
+        assert len(stage.regrown[name]) == len({*stage.regrown[name]}) == layer["num_free"] == len(layer["grown"]), name
+        assert {*stage.regrown[name]} <= {*layer["candidates"]}
+        assert stage.active[name] == sorted({*stage.kept[name], *stage.regrown[name]})
+    assert any(stage.regrown.values()) is (recorded.share > 0)
 
 
 @each_stage
@@ -131,16 +131,16 @@ def test_residuals_and_chances_of_all_others_are_those_of_the_release(rule, numb
 
 
 @each_stage
-@pytest.mark.parametrize("kind", [Narrowed, Masked])
-def test_what_wakes_has_every_bit_that_it_has_in_the_release(rule, number, kind):
+@pytest.mark.parametrize("kind", [NarrowState, MaskState])
+def test_what_is_restored_has_every_bit_that_it_has_in_the_release(rule, number, kind):
     recorded = recorded_stage(rule, number)
     net, trainer = recorded.golden.build(f"before{recorded.epoch}"), SimpleNamespace(optimizers=[], callbacks=[])
-    dormancy: Dormancy = kind(recorded.store(), recorded.graph)
-    dormancy.rest(trainer, net, recorded.old)
-    masked = dormancy.wake(trainer, net)
+    pruned: PrunedState = kind(recorded.store(), recorded.graph)
+    pruned.prune(trainer, net, recorded.old)
+    masked = pruned.restore(trainer, net)
     for name, tensor in recorded.golden.snapshot(f"restored{recorded.epoch}").items():
         assert torch.equal(net.state_dict()[name], tensor), name
-        assert torch.equal(dormancy.store.state_dict()[name], tensor), name
+        assert torch.equal(pruned.most_recent.state_dict()[name], tensor), name
     for name, parameter in recorded.masked.named_parameters():
         assert torch.equal(dict(masked.named_parameters())[name], parameter), name
 
@@ -151,11 +151,11 @@ def test_a_network_begins_with_the_channels_of_the_release(rule):
     net = golden.build("init")
     graph = golden.graph(net)
     groups = [graph[name] for name in golden.meta["prunable_order"]]
-    explorer = Explorer(ChannelBudgets(), RegrowSampling(), Limits(), Dense.of(graph))
+    decider = StageDecider(ChannelBudgets(), RegrowSampling(), Limits(), Dense.of(graph))
     shares = golden.meta["S"], golden.meta["init_channel_ratio"]
-    first = explorer.first(groups, dict(net.named_parameters()), *shares)
+    first = decider.first(groups, dict(net.named_parameters()), *shares)
     assert first.active == golden.meta["init_active"]
-    assert first.grown == {}
+    assert first.regrown == {}
 
 
 # any network
@@ -191,16 +191,16 @@ def decided(net: nn.Module, graph: ChannelGraph, sparsity: float, share: float, 
     """A stage of a network in which nothing is dormant.
 
     Args:
-        net, graph, sparsity, share, seed: as in ``Explorer.decide``.
+        net, graph, sparsity, share, seed: as in ``StageDecider.decide``.
         options: limits and budgets by name; ``groups``, ``scores`` and ``sampling``.
     """
     groups = [graph[name] for name in options.pop("groups", SIZES)]
     scores, sampling = options.pop("scores", None), options.pop("sampling", RegrowSampling())
     rules = {key: options.pop(key) for key in ("allocation", "regrow_allocation") if key in options}
     limits = Limits(**options)
-    explorer = Explorer(ChannelBudgets(**rules, min_channels=limits.min_channels), sampling, limits, Dense.of(graph))
+    decider = StageDecider(ChannelBudgets(**rules, min_channels=limits.min_channels), sampling, limits, Dense.of(graph))
     random, weights = torch.Generator().manual_seed(seed), dict(net.named_parameters())
-    return explorer.decide(groups, net, weights, scores, sparsity, share, random)
+    return decider.decide(groups, net, weights, scores, sparsity, share, random)
 
 
 def with_scales(values: list[float]) -> tuple[nn.Module, ChannelGraph]:
@@ -220,7 +220,7 @@ def test_no_group_is_ever_emptied(values, share, rule):
     stage = decided(*with_scales(values), 0.95, share, regrow_allocation=rule)
     assert all(stage.kept.values())
     for name, size in SIZES.items():
-        assert {*stage.kept[name]}.isdisjoint(stage.grown[name])
+        assert {*stage.kept[name]}.isdisjoint(stage.regrown[name])
         assert {*stage.active[name]} <= {*range(size)}
         assert stage.active[name] == sorted(stage.active[name])
 
@@ -239,7 +239,7 @@ def test_widths_are_multiples_and_not_below_their_floors(values, sparsity, regro
 @settings(deadline=None, max_examples=20)
 def test_the_last_stage_only_prunes(values, sparsity):
     stage = decided(*with_scales(values), sparsity, 0.0)
-    assert not any(stage.grown.values())
+    assert not any(stage.regrown.values())
     assert stage.active == stage.kept
 
 
@@ -247,7 +247,7 @@ def test_as_many_come_back_as_the_share_says():
     net, graph = with_scales([1.0 + position for position in range(23)])
     stage = decided(net, graph, 0.5, 0.25)
     assert {name: len(each) for name, each in stage.kept.items()} == {"convs.0": 1, "convs.1": 6, "convs.2": 5}
-    assert {name: len(each) for name, each in stage.grown.items()} == {"convs.0": 1, "convs.1": 3, "convs.2": 0}
+    assert {name: len(each) for name, each in stage.regrown.items()} == {"convs.0": 1, "convs.1": 3, "convs.2": 0}
 
 
 def test_draws_depend_on_the_generator_and_what_stays_does_not():
@@ -255,7 +255,7 @@ def test_draws_depend_on_the_generator_and_what_stays_does_not():
     one, again, other = (decided(net, graph, 0.8, 0.4, seed) for seed in (1, 1, 2))
     assert one == again
     assert one.kept == other.kept
-    assert one.grown != other.grown
+    assert one.regrown != other.regrown
 
 
 def test_scores_decide_what_stays_where_there_are_any():
@@ -277,7 +277,7 @@ def test_a_group_without_norms_has_its_share_under_a_uniform_allocation():
     net, graph = chain()
     stage = decided(net, graph, 0.5, 0.25, groups=["convs.1", "convs.3"], allocation="uniform")
     assert {name: len(each) for name, each in stage.kept.items()} == {"convs.1": 6, "convs.3": 4}
-    assert {name: len(each) for name, each in stage.grown.items()} == {"convs.1": 3, "convs.3": 2}
+    assert {name: len(each) for name, each in stage.regrown.items()} == {"convs.1": 3, "convs.3": 2}
     assert mean_scales(net, [graph["convs.3"]])["convs.3"].tolist() == [1.0] * 8
 
 
@@ -290,8 +290,8 @@ def test_scales_of_both_signs_count_alike():
 def test_the_largest_filters_are_there_at_first():
     net, graph = chain()
     net.convs[0].weight.data = torch.full((6, 3, 3, 3), 0.1) * torch.tensor([3.0, 1, 5, 2, 4, 0]).view(6, 1, 1, 1)
-    explorer = Explorer(ChannelBudgets(), RegrowSampling(), Limits(), Dense.of(graph))
-    assert explorer.first([graph["convs.0"]], dict(net.named_parameters()), 0.5, 0.0).kept == {"convs.0": [0, 2, 4]}
+    decider = StageDecider(ChannelBudgets(), RegrowSampling(), Limits(), Dense.of(graph))
+    assert decider.first([graph["convs.0"]], dict(net.named_parameters()), 0.5, 0.0).kept == {"convs.0": [0, 2, 4]}
 
 
 def test_what_stays_and_what_comes_back_is_active_in_ascending_order():

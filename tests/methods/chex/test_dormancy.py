@@ -1,4 +1,4 @@
-"""Networks of which a part is dormant: the released training, what comes back, momenta, and both executions alike."""
+"""Pruned channels: the released training, what comes back, momenta, and both executions alike."""
 
 import copy
 import io
@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from pruning_lit.channels import ChannelGraph, Kept, adopt, insert_scatters, mask, narrow, trace
-from pruning_lit.methods.chex.dormancy import Dormancy, Masked, Narrowed
-from pruning_lit.methods.chex.momentum import memories
+from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedState
 from tests.methods.chex.chex_golden import COUNTER, Golden
 
 EXAMPLE = torch.zeros(1, 3, 6, 6, dtype=torch.float64)
@@ -21,7 +20,7 @@ SECOND = {"stem.0": [0, 2, 3, 4, 7], "inner.0": [1, 2, 5], "shortcut.0": [0, 1, 
 THIRD = {"stem.0": [0, 1, 2, 3], "inner.0": [0, 1], "shortcut.0": [1, 2, 6]}
 NUM_STEPS = 3  # in an interval
 
-each_kind = pytest.mark.parametrize("kind", [Narrowed, Masked])
+each_kind = pytest.mark.parametrize("kind", [NarrowState, MaskState])
 OPTIMIZERS = {
     "sgd": lambda parameters: SGD(parameters, lr=0.05, momentum=0.875, weight_decay=1e-3),
     "nesterov": lambda parameters: SGD(parameters, lr=0.05, momentum=0.9, nesterov=True),
@@ -77,14 +76,12 @@ def built(seed: int = 0, scatters: bool = True) -> nn.Module:
 
 
 class Fit:
-    """A training in which channels fall dormant; pictures depend on nothing but the number of the step."""
+    """A training in which channels are pruned; pictures depend on nothing but the number of the step."""
 
-    def __init__(
-        self, kind: type[Dormancy], optimizer: str = "sgd", mirror: bool = False, net: nn.Module | None = None
-    ):
+    def __init__(self, kind: type[PrunedState], optimizer: str = "sgd", net: nn.Module | None = None):
         self.net = built() if net is None else net
         self.graph = trace(self.net, EXAMPLE)
-        self.dormancy = kind(self.net, self.graph, mirror)
+        self.pruned = kind(self.net, self.graph)
         self.make, self.step = optimizer, 0
         optimizers = [OPTIMIZERS[optimizer](self.net.parameters())]
         self.trainer = SimpleNamespace(optimizers=optimizers, callbacks=[], global_step=0)
@@ -102,18 +99,18 @@ class Fit:
             pictures = torch.randn(8, 3, 6, 6, generator=random, dtype=torch.float64)
             self.optimizer.zero_grad()
             F.cross_entropy(self.net(pictures), torch.arange(8) % 4).backward()
+            self.pruned.zero_masked_gradients(self.net)
             self.optimizer.step()
-            self.dormancy.hold(self.trainer, self.net)
         return self
 
     def stage(self, active: Kept) -> "Fit":
-        if self.dormancy.active:
-            self.dormancy.wake(self.trainer, self.net)
-        self.dormancy.rest(self.trainer, self.net, active)
+        if self.pruned.active:
+            self.pruned.restore(self.trainer, self.net)
+        self.pruned.prune(self.trainer, self.net, active)
         return self
 
-    def wake(self) -> "Fit":
-        self.dormancy.wake(self.trainer, self.net)
+    def restore(self) -> "Fit":
+        self.pruned.restore(self.trainer, self.net)
         return self
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
@@ -130,9 +127,9 @@ class Fit:
     def narrowed(self) -> dict[str, Tensor]:
         """State of the network without what is dormant."""
         net = copy.deepcopy(self.net)
-        if isinstance(self.dormancy, Masked):
-            self.dormancy.wake(SimpleNamespace(optimizers=[], callbacks=[], global_step=0), net)
-            narrow(net, self.graph, self.dormancy.active)
+        if isinstance(self.pruned, MaskState):
+            self.pruned.restore(SimpleNamespace(optimizers=[], callbacks=[], global_step=0), net)
+            narrow(net, self.graph, self.pruned.active)
         return net.state_dict()
 
 
@@ -168,10 +165,9 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 # the release
 
 
-@pytest.mark.parametrize("variant", ["clean", "official"])
 @each_kind
-def test_losses_logits_and_weights_are_those_of_the_released_training(kind, variant):
-    """``clean``: what comes back has no momentum; ``official``: what masks leave, shifts of shortcuts included."""
+def test_losses_logits_and_weights_are_those_of_the_released_training(kind):
+    """Its variant ``clean``: what comes back has no momentum."""
     golden = Golden("trace")
     meta, net = golden.meta, golden.build("init").double()
     graph = golden.graph(net)
@@ -181,29 +177,28 @@ def test_losses_logits_and_weights_are_those_of_the_released_training(kind, vari
     ]
     optimizer = SGD(groups, lr=meta["lr"], momentum=meta["momentum"])
     trainer = SimpleNamespace(optimizers=[optimizer], callbacks=[], global_step=0)
-    dormancy, losses, actives = kind(net, graph, variant == "official"), [], meta["active_clean"]
-    assert meta["same_active_sets_in_both_variants"]
+    pruned, losses, actives = kind(net, graph), [], meta["active_clean"]
     for phase, active in enumerate(actives):
         if phase:
-            dormancy.wake(trainer, net)
-        dormancy.rest(trainer, net, active)
+            pruned.restore(trainer, net)
+        pruned.prune(trainer, net, active)
         for _ in range(meta["phases"][phase]):
             pictures, target = golden[f"x{len(losses)}"].double(), golden[f"y{len(losses)}"]
             loss = F.cross_entropy(net.train()(pictures), target)
             optimizer.zero_grad()
             loss.backward()
+            pruned.zero_masked_gradients(net)
             optimizer.step()
             trainer.global_step += 1
-            dormancy.hold(trainer, net)
             losses.append(loss.item())
-    assert losses == pytest.approx(meta[f"loss_{variant}"], abs=1e-6)
+    assert losses == pytest.approx(meta["loss_clean"], abs=1e-6)
     with torch.no_grad():
         logits = net.eval()(golden["x0"].double())
-    torch.testing.assert_close(logits, golden[f"{variant}_eval_logits"], rtol=0, atol=1e-6)
-    expected = golden.build(f"{variant}_final").double()
+    torch.testing.assert_close(logits, golden["clean_eval_logits"], rtol=0, atol=1e-6)
+    expected = golden.build("clean_final").double()
     narrow(expected, graph, actives[-1])
-    if kind is Masked:
-        dormancy.wake(SimpleNamespace(optimizers=[], callbacks=[], global_step=0), net)
+    if kind is MaskState:
+        pruned.restore(SimpleNamespace(optimizers=[], callbacks=[], global_step=0), net)
         narrow(net, graph, actives[-1])
     without = {name for name in net.state_dict() if name.endswith(COUNTER)}
     found, expected = (
@@ -224,7 +219,7 @@ def test_what_was_never_active_comes_back_as_it_was_built_and_the_rest_as_it_was
         "stem.0.weight", "stem.0.bias", "stem.1.running_var", "inner.0.weight", "inner.1.bias", "outer.0.weight",
         "shortcut.0.weight", "shortcut.1.weight",
     }  # fmt: skip
-    last = fit.wake().net.state_dict()
+    last = fit.restore().net.state_dict()
     for name, away in marks.items():
         assert torch.equal(last[name][away], start[name][away]), name
         assert not torch.equal(last[name][~away], start[name][~away]), name
@@ -233,23 +228,23 @@ def test_what_was_never_active_comes_back_as_it_was_built_and_the_rest_as_it_was
 
 @each_kind
 def test_what_comes_back_has_every_bit_that_it_had_when_it_went(kind):
-    fit = Fit(kind).stage(FIRST).train().wake()
+    fit = Fit(kind).stage(FIRST).train().restore()
     went, marks = state(fit.net), dormant(fit.net, fit.graph, SECOND)
-    fit.dormancy.rest(fit.trainer, fit.net, SECOND)
+    fit.pruned.prune(fit.trainer, fit.net, SECOND)
     fit.train()
-    back = fit.wake().net.state_dict()
+    back = fit.restore().net.state_dict()
     for name, away in marks.items():
         assert torch.equal(back[name][away], went[name][away]), name
     assert all(not torch.equal(back[name][~away], went[name][~away]) for name, away in marks.items())
-    assert_equal(fit.dormancy.store.state_dict(), back)
+    assert_equal(fit.pruned.most_recent.state_dict(), back)
 
 
 @each_kind
 def test_an_entry_between_two_channels_has_the_value_from_when_both_were_last_active(kind):
-    fit = Fit(kind).stage(FIRST).train().wake()
+    fit = Fit(kind).stage(FIRST).train().restore()
     both = fit.net.inner[0].weight[0, 1].clone()  # trained; from here on, either channel 1 or channel 0 is away
-    fit.dormancy.rest(fit.trainer, fit.net, SECOND | {"inner.0": [0, 2]})
-    fit.train().stage(THIRD | {"stem.0": [1, 2], "inner.0": [2, 4]}).train().wake()
+    fit.pruned.prune(fit.trainer, fit.net, SECOND | {"inner.0": [0, 2]})
+    fit.train().stage(THIRD | {"stem.0": [1, 2], "inner.0": [2, 4]}).train().restore()
     assert torch.equal(fit.net.inner[0].weight[0, 1], both)
 
 
@@ -257,7 +252,7 @@ def test_an_entry_between_two_channels_has_the_value_from_when_both_were_last_ac
 def test_others_values_can_come_back_instead(kind):
     fit = Fit(kind).stage(FIRST).train()
     other, marks = built(seed=5).state_dict(), dormant(built(), fit.graph, FIRST)
-    fit.dormancy.wake(fit.trainer, fit.net, other)
+    fit.pruned.restore(fit.trainer, fit.net, other)
     for name, tensor in fit.net.state_dict().items():
         if name in marks:
             assert torch.equal(tensor[marks[name]], other[name][marks[name]]), name
@@ -265,10 +260,10 @@ def test_others_values_can_come_back_instead(kind):
 
 
 @each_kind
-def test_the_copy_that_wakes_is_zero_where_the_network_was_dormant(kind):
+def test_the_copy_of_the_restored_network_is_zero_where_channels_were_pruned(kind):
     fit = Fit(kind).stage(FIRST).train()
     marks = dormant(built(), fit.graph, FIRST)
-    masked = fit.dormancy.wake(fit.trainer, fit.net).state_dict()
+    masked = fit.pruned.restore(fit.trainer, fit.net).state_dict()
     for name, away in marks.items():
         if "running" not in name:
             assert not masked[name][away].any(), name
@@ -277,7 +272,7 @@ def test_the_copy_that_wakes_is_zero_where_the_network_was_dormant(kind):
 
 @each_kind
 def test_names_shapes_and_order_are_those_of_the_whole_network_again(kind):
-    fit = Fit(kind).stage(FIRST).train().stage(SECOND).train().wake()
+    fit = Fit(kind).stage(FIRST).train().stage(SECOND).train().restore()
     assert {name: tensor.shape for name, tensor in fit.net.state_dict().items()} == {
         name: tensor.shape for name, tensor in built().state_dict().items()
     }
@@ -285,7 +280,7 @@ def test_names_shapes_and_order_are_those_of_the_whole_network_again(kind):
 
 
 def test_a_narrowed_network_is_as_small_as_what_is_active():
-    fit = Fit(Narrowed).stage(SECOND)
+    fit = Fit(NarrowState).stage(SECOND)
     layers = (fit.net.stem, fit.net.inner, fit.net.outer, fit.net.shortcut)
     assert [tuple(layer[0].weight.shape[:2]) for layer in layers] == [(5, 3), (3, 5), (7, 3), (5, 5)]
 
@@ -298,90 +293,30 @@ def test_a_narrowed_network_is_as_small_as_what_is_active():
 def test_what_comes_back_has_no_momentum(kind, optimizer):
     fit = Fit(kind, optimizer).stage(FIRST).train().stage(SECOND).train()
     marks = dormant(built(), fit.graph, SECOND)
-    for name, moments in fit.wake().moments().items():
+    for name, moments in fit.restore().moments().items():
         assert len(moments) >= 1
         for key, moment in moments.items():
             assert not moment[marks[name]].any(), (name, key)
             assert moment[~marks[name]].any(), (name, key)
 
 
-LEFT = {  # of a moment after a step without gradient, by the rules of the optimizers
-    "sgd": {"momentum_buffer": 0.875},
-    "nesterov": {"momentum_buffer": 0.9},
-    "adam": {"exp_avg": 0.8, "exp_avg_sq": 0.97},
-    "amsgrad": {"exp_avg": 0.9, "exp_avg_sq": 0.999, "max_exp_avg_sq": 1.0},
-}
-
-
 @each_optimizer
-@each_kind
-def test_mirrored_momenta_have_faded_step_by_step(kind, optimizer):
-    fit = Fit(kind, optimizer, mirror=True).stage(FIRST).train().wake()
-    went, marks = fit.moments(), dormant(built(), fit.graph, SECOND)
-    fit.dormancy.rest(fit.trainer, fit.net, SECOND)
-    back = fit.train().wake().moments()
-    for name, away in marks.items():
-        unmoved = "running" not in name and name != "shortcut.1.bias"
-        for key, share in LEFT[optimizer].items() if unmoved else ():
-            expected = went[name][key][away] * share**NUM_STEPS
-            torch.testing.assert_close(back[name][key][away], expected, rtol=1e-12, atol=0)
-    assert went["inner.0.weight"][next(iter(LEFT[optimizer]))][marks["inner.0.weight"]].any()
-
-
-@each_optimizer
-@pytest.mark.parametrize("mirror", [False, True], ids=["zero", "mirror"])
-def test_both_executions_train_alike(optimizer, mirror):
-    fits = [Fit(kind, optimizer, mirror) for kind in (Narrowed, Masked)]
+def test_both_executions_train_alike(optimizer):
+    fits = [Fit(kind, optimizer) for kind in (NarrowState, MaskState)]
     for fit in fits:
         fit.stage(FIRST).train().stage(SECOND).train().stage(THIRD).train()
     narrowed, masked = fits
     assert_close(narrowed.narrowed(), masked.narrowed(), 1e-9)
-    moments, others = (fit.wake().moments() for fit in fits)
+    moments, others = (fit.restore().moments() for fit in fits)
     for name, each in moments.items():
         assert_close(each, others[name], 1e-9)
     assert_close(narrowed.net.state_dict(), masked.net.state_dict(), 1e-9)
-    assert_close(narrowed.dormancy.store.state_dict(), masked.dormancy.store.state_dict(), 1e-9)
-
-
-@each_kind
-def test_the_shift_of_a_dormant_shortcut_has_the_momentum_of_the_sum_it_would_move(kind):
-    """By hand: one step, whose gradient is that of a vector added behind the shortcut."""
-    fit = Fit(kind, mirror=True).stage(FIRST)
-    other = copy.deepcopy(fit.net)
-    added = torch.zeros(1, 7, 1, 1, dtype=torch.float64, requires_grad=True)
-    other.shortcut.register_forward_hook(lambda module, args, output: output + added)
-    pictures = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    F.cross_entropy(other.train()(pictures), torch.arange(8) % 4).backward()
-    momentum = fit.train(1).wake().moments()["shortcut.1.bias"]["momentum_buffer"]
-    away = dormant(built(), fit.graph, FIRST)["shortcut.1.bias"]
-    torch.testing.assert_close(momentum[away], added.grad.flatten()[away], rtol=1e-9, atol=1e-12)
-    assert momentum[away].abs().min() > 1e-6
-
-
-def test_the_choice_between_zero_and_mirrored_momenta_matters():
-    zero, mirrored = (Fit(Narrowed, "adam", mirror) for mirror in (False, True))
-    for fit in (zero, mirrored):
-        fit.stage(FIRST).train().stage(SECOND).train().stage(THIRD).train()
-    assert not torch.allclose(zero.net.stem[0].weight, mirrored.net.stem[0].weight, rtol=1e-4)
-
-
-def test_optimizers_of_which_nobody_knows_how_they_forget_are_refused():
-    optimizer = RMSprop(built().parameters())
-    with pytest.raises(
-        ValueError, match="mirror knows how SGD and Adam forget, not RMSprop; choose reentry_momentum=z"
-    ):
-        memories(optimizer, optimizer.param_groups[0])
+    assert_close(narrowed.pruned.most_recent.state_dict(), masked.pruned.most_recent.state_dict(), 1e-9)
 
 
 def test_momentum_is_zero_with_any_other_optimizer(monkeypatch):
     monkeypatch.setitem(OPTIMIZERS, "rms", lambda parameters: RMSprop(parameters, momentum=0.9))
-    fits = [Fit(kind, "rms").stage(FIRST).train().stage(SECOND).train() for kind in (Narrowed, Masked)]
-    assert_close(*(fit.narrowed() for fit in fits), 1e-9)
-
-
-def test_plain_sgd_has_no_momentum_to_mirror(monkeypatch):
-    monkeypatch.setitem(OPTIMIZERS, "plain", lambda parameters: SGD(parameters, lr=0.1))
-    fits = [Fit(kind, "plain", mirror=True).stage(FIRST).train().stage(SECOND).train() for kind in (Narrowed, Masked)]
+    fits = [Fit(kind, "rms").stage(FIRST).train().stage(SECOND).train() for kind in (NarrowState, MaskState)]
     assert_close(*(fit.narrowed() for fit in fits), 1e-9)
 
 
@@ -389,34 +324,45 @@ def test_plain_sgd_has_no_momentum_to_mirror(monkeypatch):
 
 
 @each_optimizer
-@pytest.mark.parametrize("mirror", [False, True], ids=["zero", "mirror"])
 @each_kind
-def test_what_is_loaded_in_the_middle_of_an_interval_goes_on_to_the_last_bit(kind, mirror, optimizer):
-    fit = Fit(kind, optimizer, mirror).stage(FIRST).train().stage(SECOND).train(2)
+def test_what_is_loaded_in_the_middle_of_an_interval_goes_on_to_the_last_bit(kind, optimizer):
+    fit = Fit(kind, optimizer).stage(FIRST).train().stage(SECOND).train(2)
     file = io.BytesIO()
-    torch.save([fit.net.state_dict(), fit.dormancy.state_dict(), fit.optimizer.state_dict()], file)
+    torch.save([fit.net.state_dict(), fit.pruned.state_dict(), fit.optimizer.state_dict()], file)
     file.seek(0)
     weights, sleeping, remembered = torch.load(file, weights_only=True)
-    other = Fit(kind, optimizer, mirror, net=built(seed=9))
+    other = Fit(kind, optimizer, net=built(seed=9))
     other.step = fit.step
     adopt(other.net, weights)
     other.net.load_state_dict(weights)
     other.trainer.optimizers = [OPTIMIZERS[optimizer](other.net.parameters())]
     other.optimizer.load_state_dict(remembered)
-    other.dormancy.load_state_dict(sleeping)
-    other.dormancy.resume(other.net)
+    other.pruned.load_state_dict(sleeping)
+    other.pruned.resume(other.trainer, other.net)
     for each in (fit, other):
-        each.train(1).stage(THIRD).train().wake()
+        each.train(1).stage(THIRD).train().restore()
     assert_equal(other.net.state_dict(), fit.net.state_dict())
-    assert_equal(other.dormancy.store.state_dict(), fit.dormancy.store.state_dict())
+    assert_equal(other.pruned.most_recent.state_dict(), fit.pruned.most_recent.state_dict())
     for name, each in fit.moments().items():
         assert_equal(other.moments()[name], each)
 
 
+def test_momentum_that_a_former_version_has_left_where_zeros_are_moves_nothing():
+    """It wrote the zeros anew after every step, and kept the momentum from before."""
+    fit = Fit(MaskState).stage(FIRST).train().stage(SECOND).train(2)
+    for parameter in fit.net.parameters():
+        fit.optimizer.state[parameter]["momentum_buffer"].add_(1.0)
+    marks = dormant(built(), fit.graph, SECOND)
+    fit.pruned.resume(fit.trainer, fit.net)
+    fit.train()
+    for name, parameter in fit.net.named_parameters():
+        assert not parameter[marks[name]].any(), name
+
+
 @each_kind
 def test_a_checkpoint_is_not_touched_by_further_training(kind):
-    fit = Fit(kind, mirror=True).stage(FIRST).train().stage(SECOND)
-    sleeping = fit.dormancy.state_dict()
+    fit = Fit(kind).stage(FIRST).train().stage(SECOND)
+    sleeping = fit.pruned.state_dict()
     before = copy.deepcopy(sleeping)
     fit.train()
     assert sleeping["active"] == before["active"]
@@ -428,7 +374,7 @@ def test_a_checkpoint_is_not_touched_by_further_training(kind):
 
 def test_networks_without_scatters_are_explored_within_their_branches():
     active = [{name: each[name] for name in ("stem.0", "inner.0")} for each in (FIRST, SECOND, THIRD)]
-    fits = [Fit(kind, net=built(scatters=False)) for kind in (Narrowed, Masked)]
+    fits = [Fit(kind, net=built(scatters=False)) for kind in (NarrowState, MaskState)]
     for fit in fits:
         for each in active:
             fit.stage(each).train()
@@ -443,7 +389,7 @@ def test_a_kernel_of_two_layers_stays_that_of_both(kind):
     (name,) = {group.name for group in fit.graph.prunable}
     start, first = state(fit.net), {name: [0, 2, 3]}
     marks = dormant(fit.net, fit.graph, first)
-    fit.stage(first).train().wake()
+    fit.stage(first).train().restore()
     assert fit.net.one[0].weight is fit.net.two[0].weight
     assert any(parameter is fit.net.one[0].weight for parameter in fit.optimizer.param_groups[0]["params"])
     for each, away in marks.items():
@@ -452,12 +398,11 @@ def test_a_kernel_of_two_layers_stays_that_of_both(kind):
             assert not fit.moments()[each]["momentum_buffer"][away].any(), each
 
 
-@pytest.mark.parametrize("mirror", [False, True], ids=["zero", "mirror"])
-def test_both_executions_train_a_shared_kernel_alike(mirror):
+def test_both_executions_train_a_shared_kernel_alike():
     fits = []
-    for kind in (Narrowed, Masked):
+    for kind in (NarrowState, MaskState):
         torch.manual_seed(0)
-        fits.append(Fit(kind, mirror=mirror, net=Twins().double()))
+        fits.append(Fit(kind, net=Twins().double()))
         (name,) = {group.name for group in fits[-1].graph.prunable}
         for kept in ([0, 2, 3], [1, 2, 5], [0, 1]):
             fits[-1].stage({name: kept}).train()

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from pruning_lit.criteria import BatchNormScale, ColumnSubset, Magnitude
 from pruning_lit.data.in_memory import PicturesInMemory, whole
 from pruning_lit.data.parts import Parts
 from pruning_lit.methods.chex import Exploration, ExplorationStages
-from pruning_lit.methods.chex.stages import require_plain_gradients
 from pruning_lit.methods.resrep import CompactorNorm
 from pruning_lit.models import start_afresh
 from pruning_lit.phases import Constant
@@ -86,7 +84,7 @@ def phase(
     **options,
 ) -> Exploration:
     """Stages at the start of epochs 1, 2 and 3 of 5, as many channels as it takes that all of them do something."""
-    net = (built() if net is None else net).double()  # else the store would be in float32
+    net = (built() if net is None else net).double()  # else the most recent values would be in float32
     settings = {"init_regrow": 0.4, "interval": 1, "last_stage": LAST_STAGE} | (stages or {})
     common = {
         "criterion": ColumnSubset(), "sparsity": Global(0.6, rule="reference"), "num_classes": 4,
@@ -234,11 +232,10 @@ def test_the_record_of_the_cut_is_that_of_the_network_that_is_left():
 
 @each_execution
 def test_behind_the_last_stage_nothing_is_kept_of_what_has_gone(execution):
-    module = fit(phase(stages={"execution": execution, "reentry_momentum": "mirror", "regrow_init": "ema"}))
+    module = fit(phase(stages={"execution": execution, "regrow_init": "ema"}))
     kept = module.stages.state_dict()
-    assert kept["dormancy"]["store"] is None
-    assert kept["comeback"] == {}
-    assert kept["dormancy"].get("fading", {"moments": {}})["moments"] == {}
+    assert kept["pruned"]["store"] is None
+    assert kept["regrow_init"] == {}
 
 
 def test_channels_come_back_with_what_they_last_had():
@@ -248,14 +245,14 @@ def test_channels_come_back_with_what_they_last_had():
     class Note(pl.Callback):
         def on_train_batch_start(self, trainer, module, *_):
             stem = module.net.stem[0].weight
-            present = module.stages.dormancy.active["stem.0"]
+            present = module.stages.pruned.active["stem.0"]
             for position in [each for each in away if each in present]:
                 found.append(torch.equal(stem[present.index(position)], away.pop(position)))
             for position in [each for each in seen if each not in present and each not in away]:
                 away[position] = seen[position]
 
         def on_train_batch_end(self, trainer, module, *_):
-            present = module.stages.dormancy.active["stem.0"]
+            present = module.stages.pruned.active["stem.0"]
             seen.update(zip(present, module.net.stem[0].weight.detach().clone(), strict=True))
 
     options = {"sparsity": Uniform(0.6), "epochs": 12}
@@ -271,8 +268,7 @@ ALIKE: dict[str, dict[str, Any]] = {
     "global": {"stages": {"regrow_allocation": "global"}},
     "uniform": {"sparsity": Uniform(0.6)},
     "steps": {"stages": {"unit": "steps", "interval": 3, "last_stage": 15}},
-    "mirror": {"stages": {"reentry_momentum": "mirror"}},
-    "adamw": {"stages": {"reentry_momentum": "mirror"}, "optimizer": partial(AdamW, lr=0.01)},
+    "adamw": {"optimizer": partial(AdamW, lr=0.01)},
     "rmsprop": {"optimizer": partial(RMSprop, lr=0.001, momentum=0.9)},
     "zero": {"stages": {"regrow_init": "zero"}},
     "random": {"stages": {"regrow_init": "random"}},
@@ -287,16 +283,12 @@ ALIKE: dict[str, dict[str, Any]] = {
     "bn_scale": {"criterion": BatchNormScale()},
     "macs": {"sparsity": Macs(0.5), "stages": {"init_regrow": 0.3}},
     "macs_alike": {"sparsity": Macs(0.5, scope="layer", round_to=2)},
-    "streams_and_scatters": {"streams": True, "stages": {"reentry_momentum": "mirror"}},
+    "streams_and_scatters": {"streams": True},
     "streams": {"streams": True, "net": {"scatters": False}},
     "rounded": {"sparsity": Global(0.6, rule="reference", round_to=4)},
     "channels_last": {"channels_last": True},
     "clipped": {"trainer": {"gradient_clip_val": 0.1}},
     "accumulated": {"trainer": {"accumulate_grad_batches": 2}},
-    "accumulated_mirror": {
-        "trainer": {"accumulate_grad_batches": 2},
-        "stages": {"reentry_momentum": "mirror"},
-    },
     "instance_norm": {
         "net": {"norm": lambda width: nn.InstanceNorm2d(width, affine=True)},
         "sparsity": Uniform(0.6),
@@ -338,7 +330,7 @@ def test_a_network_in_single_precision_can_be_explored_in_double_precision(execu
     module = phase(stages={"execution": execution})
     module.net.float()
     fit(module)
-    kinds = {tensor.dtype for net in (module.net, module.stages.dormancy.store) for tensor in net.parameters()}
+    kinds = {tensor.dtype for net in (module.net, module.stages.pruned.most_recent) for tensor in net.parameters()}
     assert kinds == {torch.float64}
     assert module.stages.cuts[0]["error"] < 1e-12
 
@@ -355,7 +347,7 @@ def test_lower_precisions_are_explored_as_well(execution, precision):
 def test_settings_change_what_is_explored():
     """Else tests of both executions would compare the same run again and again."""
     ends = {}
-    for name in ("plain", "drawn", "squares", "zero", "ema", "magnitude", "global", "mirror"):
+    for name in ("plain", "drawn", "squares", "zero", "ema", "magnitude", "global"):
         module = fit(phase(stages=ALIKE[name].get("stages"), **{k: v for k, v in ALIKE[name].items() if k != "stages"}))
         ends[name] = float(sum(tensor.double().abs().sum() for tensor in result(module).values()))
     assert len({*ends.values()}) == len(ends), ends
@@ -364,11 +356,11 @@ def test_settings_change_what_is_explored():
 # Resuming
 
 
-@pytest.fixture(scope="module", params=["narrow", "mask", "steps", "mirror", "ema"])
+@pytest.fixture(scope="module", params=["narrow", "mask", "steps", "ema"])
 def uninterrupted(request, tmp_path_factory) -> tuple[Callable[[], Exploration], Exploration, Path]:
     """How a phase is made, the phase after its end, and its checkpoints after every step."""
     stages = {
-        "narrow": {}, "mask": {"execution": "mask"}, "mirror": {"reentry_momentum": "mirror"},
+        "narrow": {}, "mask": {"execution": "mask"},
         "ema": {"regrow_init": "ema", "ema_decay": 0.5},
         "steps": {"unit": "steps", "interval": 3, "last_stage": 12, "execution": "mask"},
     }[request.param]  # fmt: skip
@@ -499,7 +491,6 @@ def test_a_last_stage_behind_the_end_is_refused():
         ({"residual_power": 3}, "residual_power must be 1 or 2, got 3"),
         ({"regrow_init": "old"}, r"regrow_init must be one of \['mru', 'zero', 'random', 'ema'\], got 'old'"),
         ({"regrow_init": "ema", "ema_decay": 1.0}, r"ema_decay is the share of an average that a step leaves, .* 1.0"),
-        ({"reentry_momentum": "keep"}, r"reentry_momentum must be one of \['zero', 'mirror'\], got 'keep'"),
         ({"execution": "both"}, r"execution must be one of \['narrow', 'mask'\], got 'both'"),
     ],
 )
@@ -517,9 +508,6 @@ def test_stages_that_cannot_be_are_refused_when_the_phase_is_built(stages, told)
         pytest.param(
             {"regrow_allocation": "global"}, {"sparsity": Uniform(0.6)}, "sparsity=uniform has none",
         ),
-        pytest.param(
-            {"reentry_momentum": "mirror"}, {"optimizer": partial(RMSprop, lr=0.01)}, "not RMSprop",
-        ),
     ],
 )  # fmt: skip
 def test_choices_that_do_not_fit_together_are_refused_before_any_training(stages, options, told):
@@ -536,7 +524,6 @@ def test_choices_that_do_not_fit_together_are_refused_before_any_training(stages
         ),
         ({"sparsity": Global(0.6, overrides={"stem*": 0.1})}, "sparsity.overrides sets rates of its own"),
         ({"streams": "fales"}, "streams is true or false, got 'fales'"),
-        ({"criterion": CompactorNorm()}, "matrices that only method=resrep trains"),
         ({"sparsity": Global(0.6, on_empty="remove")}, "on_empty=remove is not for exploration"),
         ({"sparsity": Global(0.6, scope="layer")}, "one threshold on all batch-norm scales as they are; set sparsity"),
         ({"sparsity": Global(0.6, rule="reference", normalise=True)}, "one threshold on all batch-norm scales"),
@@ -557,18 +544,9 @@ def test_a_network_in_which_nothing_can_go_is_refused_with_the_reasons():
         check(phase(built(norm=lambda _: nn.Identity())))
 
 
-@pytest.mark.parametrize(
-    ("trainer", "told"),
-    [
-        ({"gradient_clip_val": 0.1}, "trainer.gradient_clip_val would do to shortcut channels that are not there"),
-        ({"precision": "16-mixed"}, "trainer.precision=16-mixed would do to shortcut channels that are not there"),
-    ],
-)
-def test_mirrored_momenta_of_shortcuts_that_are_not_there_are_refused_where_gradients_are_changed(trainer, told):
-    settings = SimpleNamespace(**({"gradient_clip_val": None, "precision": "32-true"} | trainer))
-    with pytest.raises(ValueError, match=told):
-        require_plain_gradients(settings, built())
-    require_plain_gradients(settings, built(scatters=False))
+def test_compactors_are_refused_where_nothing_trains_them():
+    with pytest.raises(ValueError, match=r"compactor_norm judges by compactors, .* only while method=resrep trains"):
+        check(phase(criterion=CompactorNorm()))
 
 
 def by_groups(width: int) -> nn.Module:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pruning_lit.channels import cost_of_widths, trace
-from pruning_lit.methods.chex.share_for_macs import share_for_macs
+from pruning_lit.methods.chex.budgets import share_for_macs
 from pruning_lit.sparsity import Macs
 from pruning_lit.sparsity.threshold import widths_above
 
