@@ -68,7 +68,7 @@ class Steps(pl.Callback):
 
 def phase(net: nn.Module, pull: float | None) -> Training:
     optimizer = partial(torch.optim.SGD, lr=1e-3, momentum=0.9, weight_decay=1e-4)
-    common = {"net": net, "num_classes": 10, "task": Classification, "epochs": 1, "optimizer": optimizer}
+    common = {"net": net, "task": Classification(10), "epochs": 1, "optimizer": optimizer}
     common |= {"schedule": Constant()}
     if pull is None:
         return Training(**common)

@@ -21,11 +21,11 @@ from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.memory import COUNTED
 from pruning_lit.reports.console import open_console
 from pruning_lit.reports.evaluation import Evaluated, Evaluation, evaluation_table, explanation
-from pruning_lit.runs.experiment import open_data, require_fit
+from pruning_lit.runs.experiment import build_task, open_data
 from pruning_lit.runs.phase_runner import on_gpu
 from pruning_lit.runs.preprocessing import Normalisation, TrainingInputs
 from pruning_lit.runs.stored import NetworkFile, PhaseCheckpoint, needs_builder, open_stored
-from pruning_lit.tasks import Classification, evaluate
+from pruning_lit.tasks import Task, evaluate
 
 Stored = NetworkFile | PhaseCheckpoint
 
@@ -47,12 +47,13 @@ def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
     dataset = chosen_dataset(config, stored)
     require_kinds(OmegaConf.create({"dataset": dataset}))  # the run's own is not in the config
     data = open_data(OmegaConf.create({"dataset": dataset}))
-    nets = [network(each, data, config.get("arch"), path) for path, each in zip(paths, stored, strict=True)]
+    task = build_task(OmegaConf.create(chosen_task(config, stored)), data)
+    nets = [network(each, data, task, config.get("arch"), path) for path, each in zip(paths, stored, strict=True)]
     ways, notes = normalisations(paths, [each.trained_on for each in stored], data, config.normalisation)
     if config.get("arch") and not any(needs_builder(each.arch) for each in stored):
         notes.append("arch was not used: every file names a builder that it may.")
     costs = [cost(trace(net, data.example)) for net in nets]  # told before any measuring if it cannot be done
-    metrics = [measured(net, data, way, device) for net, way in zip(nets, ways, strict=True)]
+    metrics = [measured(net, data, task, way, device) for net, way in zip(nets, ways, strict=True)]
     passes = forward_passes(nets, data.example, stopwatch, device)
     evaluation = Evaluation(
         name=config.name,
@@ -93,11 +94,18 @@ def chosen_dataset(config: DictConfig, stored: Sequence[Stored]) -> dict[str, An
     )
 
 
-def network(stored: Stored, data: Pictures, arch: DictConfig | None, path: str) -> nn.Module:
+def chosen_task(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
+    """The config of the task: the user's or that of the data set chosen, else that of the first run there is."""
+    if config.get("task"):
+        return {str(key): value for key, value in config.task.items()}
+    return next((task for each in stored if (task := each.task())), {"_target_": "pruning_lit.tasks.Classification"})
+
+
+def network(stored: Stored, data: Pictures, task: Task, arch: DictConfig | None, path: str) -> nn.Module:
     """The network of ``path``, on the CPU; ValueError where it is not one for these pictures."""
     stored.trained_on.require_alike(data, path)
     net = stored.network(data, arch if needs_builder(stored.arch) else None).float()  # as pictures and clocks expect
-    require_fit(net, data)
+    task.require_fit(net, data)
     return net
 
 
@@ -115,10 +123,10 @@ def normalisations(
     return ways, [note for note in notes if note]
 
 
-def measured(net: nn.Module, data: Pictures, way: Normalisation, device: torch.device) -> dict[str, float]:
+def measured(net: nn.Module, data: Pictures, task: Task, way: Normalisation, device: torch.device) -> dict[str, float]:
     """The metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards."""
     data.mean, data.std = way
-    found = evaluate(net.to(device), data, Classification(data.num_classes))
+    found = evaluate(net.to(device), data, task)
     net.cpu()
     return found
 

@@ -31,8 +31,9 @@ from pruning_lit.reports.groups import (
 )
 from pruning_lit.reports.plots import save, widths_figure
 from pruning_lit.runs.builder import build
-from pruning_lit.runs.experiment import forward_once, require_scatter, require_seed
+from pruning_lit.runs.experiment import require_scatter, require_seed
 from pruning_lit.sparsity import Plan, Sparsity, Uniform
+from pruning_lit.tasks.base import forward_once
 
 
 def run(config: DictConfig, folder: Path) -> None:

@@ -21,6 +21,7 @@ from pruning_lit.methods.resrep import GradientReset
 from pruning_lit.phases import Schedule, Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.experiment import build_phases, check
+from pruning_lit.runs.settings import phase_task
 from pruning_lit.sparsity import Dense, Sparsity
 from tests.places import CONF, VECTORS
 
@@ -131,7 +132,7 @@ def test_an_experiment_of_chip_fine_tunes_as_published(name):
     momentum, weight_decay, epochs, smoothing = (0.99, 1e-4, 180, 0.1) if "imagenet" in name else (0.9, 5e-3, 400, 0.0)
     assert (fine.optimizer.lr, fine.optimizer.momentum, fine.optimizer.weight_decay) == (0.01, momentum, weight_decay)
     assert (fine.epochs, fine.schedule.warmup_epochs, config.dataset.batch_size) == (epochs, 5, 256)
-    assert fine.task.label_smoothing == smoothing
+    assert phase_task(config.task, fine).label_smoothing == smoothing
     assert (config.criterion.num_images, config.criterion.augment) == (640, True)
 
 

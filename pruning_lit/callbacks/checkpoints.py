@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.system.deaths import is_dead_worker
 from pruning_lit.system.disk import why
+from pruning_lit.tasks import Primary
 
 LAST = "last.ckpt"
 
@@ -32,17 +33,21 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """``best.ckpt``: the epoch with the best validation accuracy, counted only once the network has its final width.
+    """``best.ckpt``: the epoch that is best on the validation part, counted only once the network has its final width.
 
     Before that an epoch belongs to another, larger network.
+
+    Args:
+        folder: where.
+        primary: the metric that is looked at.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, primary: Primary) -> None:
         super().__init__(
             folder,
             filename="best",
-            monitor="val/accuracy",
-            mode="max",
+            monitor=f"val/{primary.name}",
+            mode=primary.mode,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )

@@ -20,7 +20,7 @@ from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_ver
 from pruning_lit.channels import ChannelGraph, cost, removed_positions, trace
 from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
-from pruning_lit.tasks import Classification, evaluate
+from pruning_lit.tasks import Task, evaluate
 
 log = logging.getLogger(__name__)
 HARDLY_APART = 0.9  # the smallest score over the largest; those of a trained network are decades apart
@@ -31,7 +31,7 @@ class Prunable(Protocol):
     """What a phase has to offer so that its network can be cut on the way."""
 
     net: nn.Module
-    task: Classification
+    task: Task
 
     def format_memory(self) -> None:
         """Put new parameters into the memory format of the phase."""
@@ -170,7 +170,7 @@ class ScheduledPruning(Pruning):
         """On the test pictures, by one rank; the others wait at the next exchange."""
         if not trainer.is_global_zero:
             return None
-        return evaluate(module.net, trainer.datamodule, module.task)["accuracy"]  # type: ignore[attr-defined]
+        return evaluate(module.net, trainer.datamodule, module.task)[module.task.primary.name]  # type: ignore[attr-defined]
 
     def _show(self, trainer: Trainer) -> None:
         """Histograms of the scores, in TensorBoard."""

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.tasks import Classification
+from pruning_lit.tasks import Task
 
 log = logging.getLogger(__name__)
 Batch = tuple[Tensor, Any]  # what the network is given, and the targets
@@ -52,7 +52,7 @@ class Scoring:
     graph: ChannelGraph
     groups: list[ChannelGroup]
     data: Calibration | None = None
-    task: Classification | None = None
+    task: Task | None = None
 
     def batches(
         self, num_images: int, seed: int, augment: bool, batch_size: int, shared: bool = True

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -19,10 +20,12 @@ from pruning_lit.phases.schedules import Schedule
 from pruning_lit.reports.redundancy import RedundancySection
 from pruning_lit.reports.scores import ScoresSection
 from pruning_lit.reports.section import Section
-from pruning_lit.tasks import Classification, dominant
+from pruning_lit.tasks import Task
+from pruning_lit.tasks.base import Batch, forward, total
 
 log = logging.getLogger(__name__)
 Kind = TypeVar("Kind", bound=Callback)
+Term = Callable[[nn.Module, Batch, "Training"], Tensor]  # of the loss
 
 
 class Training(LightningModule):
@@ -30,17 +33,18 @@ class Training(LightningModule):
 
     Args:
         net: the network; callbacks may narrow it on the way.
-        num_classes: what there is to tell apart.
-        task: number of classes to loss and metrics.
+        task: loss, metrics, and what a batch is.
         epochs: length of the phase.
         optimizer: parameters to optimizer.
         parameters: which of them get settings of their own; None: all are alike.
         schedule: of the learning rate.
-        channels_last: keep pictures and weights in the memory format that is faster on most machines.
+        channels_last: keep inputs and weights in the memory format that is faster on most machines.
         callbacks: what happens when within this phase, by a name of one's own.
         init: ``inherited``: go on with the weights that the phase before has left; ``scratch``: with fresh ones, at the
             same widths. In a phase that begins with a cut they come after it.
         renew: gives a network fresh weights, in place, at the widths it has; equal ones on all ranks.
+        terms: further terms of the training loss, by a name of one's own: network, batch and this module to a scalar;
+            ``module.outputs`` are those of the network for the batch. Each is logged as ``train/<name>``.
 
     Attributes:
         sections: of the report, for what the cuts of such a phase may tell.
@@ -51,8 +55,7 @@ class Training(LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        num_classes: int,
-        task: Callable[..., Classification],
+        task: Task,
         epochs: int,
         optimizer: Callable[..., Optimizer],
         schedule: Schedule,
@@ -61,6 +64,7 @@ class Training(LightningModule):
         init: Literal["inherited", "scratch"] = "inherited",
         renew: Callable[[nn.Module], None] | None = None,
         parameters: ParameterGroups | None = None,
+        terms: Mapping[str, Term] | None = None,
     ) -> None:
         super().__init__()
         if epochs < 1:
@@ -70,7 +74,7 @@ class Training(LightningModule):
         if not isinstance(parameters, ParameterGroups | None):
             raise ValueError(f"parameters must be a pruning_lit.phases.ParameterGroups or nothing, got {parameters!r}")
         self.net = net
-        self.task = task(num_classes=num_classes)
+        self.task = task
         self.epochs = epochs
         self.make_optimizer = optimizer
         self.parameter_groups = parameters or ParameterGroups()
@@ -78,6 +82,8 @@ class Training(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.callbacks = dict(callbacks or {})
         self.init, self.renew = init, renew
+        self.terms = dict(terms or {})
+        self.outputs: Any = None  # of the network, in the step under way; for terms
         self.step_left_out = False  # of the optimizer, the one that is about to be done
         self.train_metrics = self.task.metrics("train/")
         self.val_metrics = self.task.metrics("val/")
@@ -115,9 +121,22 @@ class Training(LightningModule):
             if group.get("momentum", 0) >= 1:
                 raise ValueError(f"{name}.optimizer: momentum must be below 1, got {group['momentum']}")
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Logits ``(N, classes)`` of pictures ``(N, C, H, W)``."""
-        return self.net(pictures.contiguous(memory_format=self.memory_format))
+    @property
+    def view(self) -> nn.Module:
+        """The part of the network that can be pruned, see ``Task.view``."""
+        return self.task.view(self.net)
+
+    def forward(self, inputs: Any) -> Any:
+        """Outputs of the network."""
+        return forward(self.net, self.formatted(inputs))
+
+    def formatted(self, nested: Any) -> Any:
+        """Inputs in the memory format of the phase, as far as they are maps ``(N, C, H, W)``."""
+        if self.memory_format is not torch.channels_last:
+            return nested
+        return apply_to_collection(
+            nested, Tensor, lambda each: each.contiguous(memory_format=torch.channels_last) if each.ndim == 4 else each
+        )
 
     def configure_gradient_clipping(
         self,
@@ -153,26 +172,38 @@ class Training(LightningModule):
         if self.memory_format is torch.channels_last:
             self.net.to(memory_format=torch.channels_last)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch, blended where the task says so."""
-        pictures, target = self.task.blend(*batch)
-        logits = self(pictures)
-        loss = self.task.loss(logits, target, training=True)
-        self.train_metrics.update(logits, dominant(target))
-        self.log(
-            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(target)
-        )
-        self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(target))
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch, the terms of the phase included."""
+        inputs, targets = self.task.prepare(batch)
+        batch = self.formatted(inputs), targets
+        self.outputs = self.task.outputs(self.net, batch)
+        losses = self.task.losses(self.outputs, targets, training=True)
+        terms = {name: term(self.net, batch, self) for name, term in self.terms.items()}
+        if losses.keys() & terms.keys():
+            raise ValueError(f"terms: the loss of the task has {list(losses)} already; choose other names")
+        loss = self._log_losses("train", losses | terms, batch)
+        self.task.update(self.train_metrics, self.outputs, targets)
+        self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=self.task.size(batch))
+        self.outputs = None
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and metrics of one batch of the part that epochs are chosen by."""
-        pictures, target = batch
-        logits = self(pictures)
-        loss = self.task.loss(logits, target, training=False)
-        self.val_metrics.update(logits, target)
-        self.log("val/loss", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(target))
-        self.log_dict(self.val_metrics, on_epoch=True, batch_size=len(target))
+        inputs, targets = batch
+        outputs = self.task.outputs(self.net, (self.formatted(inputs), targets))
+        self._log_losses("val", self.task.losses(outputs, targets, training=False), batch)
+        self.task.update(self.val_metrics, outputs, targets)
+        self.log_dict(self.val_metrics, on_step=False, on_epoch=True, batch_size=self.task.size(batch))
+
+    def _log_losses(self, part: str, losses: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Log the sum, and by name where there are several; return the sum."""
+        loss = total(losses)
+        common: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        common["batch_size"] = self.task.size(batch)
+        self.log(f"{part}/loss", loss, prog_bar=True, **common)
+        for name, value in losses.items() if len(losses) > 1 else ():
+            self.log(f"{part}/{name}", value, **common)
+        return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its schedule stepped once per optimizer step."""

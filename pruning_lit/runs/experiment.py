@@ -12,11 +12,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor, nn
+from torch import nn
 
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, cost, insert_scatters, insert_selections, remove_scatters, trace
-from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.command_line.trainer_options import require_trainer
 from pruning_lit.data import Pictures
 from pruning_lit.measure.stopwatch import Stopwatch
@@ -27,10 +26,9 @@ from pruning_lit.runs.builder import build
 from pruning_lit.runs.composed import from_python
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner
 from pruning_lit.runs.result import note_on_filled, write_results
-from pruning_lit.runs.settings import is_recipe
+from pruning_lit.runs.settings import is_recipe, phase_task
 from pruning_lit.system.launcher import place
-from pruning_lit.system.one_line import described
-from pruning_lit.tasks import require_logits
+from pruning_lit.tasks import Task
 
 log = logging.getLogger(__name__)
 ORDER = ("train", "sparsify", "gradient_reset", "explore", "finetune")  # of the methods' phases; others come anywhere
@@ -49,7 +47,8 @@ def run(config: DictConfig, folder: Path) -> None:
     require_trainer(config.trainer, config.checkpoint.every_n_steps)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = open_data(config)
-    net = build_network(config, data)
+    task = build_task(config.task, data)
+    net = build_network(config, data, task)
     dense = copy.deepcopy(net)
     phases = build_phases(config, net, data)
     check(phases, dense, data, epoch_steps(config, data))
@@ -62,7 +61,7 @@ def run(config: DictConfig, folder: Path) -> None:
         remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)
         kinds = [kind for module in phases.values() for kind in module.sections]
-        write_results(config, folder, dense, net, data, outcomes, stopwatch, kinds, remarks)
+        write_results(config, folder, dense, net, data, task, outcomes, stopwatch, kinds, remarks)
 
 
 def note_on_launcher(processes: int, nodes: int) -> list[str]:
@@ -107,10 +106,19 @@ def open_data(config: DictConfig) -> Pictures:
     return data
 
 
-def build_network(config: DictConfig, data: Pictures) -> nn.Module:
+def build_task(settings: DictConfig, data: Any) -> Task:
+    """The task that ``settings`` describe, for a data set; ValueError where the data do not tell what it asks for."""
+    make = instantiate(settings, _partial_=True)
+    facts = getattr(make.func, "facts", Task.facts)
+    if missing := [name for name in facts if getattr(data, name, None) is None]:
+        raise ValueError(f"task {settings._target_} asks the data set for {missing}; {type(data).__name__} has none")
+    return make(**{name: getattr(data, name) for name in facts})
+
+
+def build_network(config: DictConfig, data: Pictures, task: Task) -> nn.Module:
     """The dense network, with the weights the config names; it adopts the widths of what is loaded into it."""
     net = fresh_network(config, data)
-    require_fit(net, data)
+    task.require_fit(net, data)
     if config.channel_selection:
         insert_selections(net, data.example)
     if config.channel_scatter:
@@ -125,22 +133,7 @@ def build_network(config: DictConfig, data: Pictures) -> nn.Module:
 def fresh_network(config: DictConfig, data: Pictures) -> nn.Module:
     """The network as it is built for this seed, the same every time and on all ranks."""
     torch.manual_seed(config.seed)
-    return build(config.arch, data.num_classes)
-
-
-def require_fit(net: nn.Module, data: Pictures) -> None:
-    """ValueError where the network does not take the pictures, or does not answer with a value for every class."""
-    require_logits(forward_once(net, data.example), len(data.example), data.num_classes)
-
-
-def forward_once(net: nn.Module, example: Tensor) -> Any:
-    """The output for ``example``; ValueError where the network does not take pictures of that shape."""
-    try:
-        with torch.no_grad(), evaluating(net):
-            return net(example)
-    except Exception as error:  # whatever somebody's forward raises
-        shape = tuple(example.shape[1:])
-        raise ValueError(f"the network does not take pictures of shape {shape}: {described(error)}") from error
+    return build(config.arch, getattr(data, "num_classes", None))
 
 
 def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str, Training]:
@@ -150,7 +143,7 @@ def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str
     """
     phases: dict[str, Training] = {}
     for name, key in phase_names(config).items():
-        module = build_phase(name, config[key], net, data, partial(renew, config=config, data=data))
+        module = build_phase(name, config[key], config.task, net, data, partial(renew, config=config, data=data))
         if not phases and not any(isinstance(each, ScheduledPruning) for each in module.callbacks.values()):
             module.init = "inherited"
         phases[name] = module
@@ -181,12 +174,12 @@ def phase_names(config: DictConfig) -> dict[str, str]:
 
 
 def build_phase(
-    name: str, recipe: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]
+    name: str, recipe: DictConfig, task: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]
 ) -> Training:
     """One phase as its recipe describes it; ValueError, with its name, for settings that it refuses."""
     make = instantiate(recipe, _partial_=True)
     try:
-        return make(net=net, num_classes=data.num_classes, renew=renew)
+        return make(net=net, task=build_task(phase_task(task, recipe), data), renew=renew)
     except TypeError as error:  # a recipe of another kind of phase, say
         raise ValueError(f"{recipe._target_} cannot be built from its recipe: {error}") from error
     except ValueError as error:

@@ -163,7 +163,7 @@ class PhaseRunner:
             Timer(),
         ]
         if data.has_validation:  # ahead of the others, which write down what it has found
-            callbacks.append(BestCheckpoint(self.place))
+            callbacks.append(BestCheckpoint(self.place, module.task.primary))
         callbacks.append(LastCheckpoint(self.place))
         if self.config.checkpoint.every_n_steps:
             callbacks.append(LastCheckpoint(self.place, self.config.checkpoint.every_n_steps))

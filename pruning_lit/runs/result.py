@@ -34,7 +34,7 @@ from pruning_lit.runs.composed import choices, overrides
 from pruning_lit.runs.phase_runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
 from pruning_lit.runs.settings import plain_data
 from pruning_lit.system.disk import naming
-from pruning_lit.tasks import Classification, evaluate
+from pruning_lit.tasks import Task, evaluate
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def write_results(
     dense: nn.Module,
     net: nn.Module,
     data: Pictures,
+    task: Task,
     outcomes: list[PhaseOutcome],
     stopwatch: Stopwatch,
     kinds: Sequence[type[Section]] = (),
@@ -59,8 +60,7 @@ def write_results(
     device = torch.device("cuda" if on_gpu(config.trainer.accelerator) else "cpu")
     dense, net = dense.to(device), net.to(device)
     cuts = [cut for outcome in outcomes for cut in outcome.cuts]
-    task = Classification(data.num_classes)
-    accuracy = evaluate(net, data, task)["accuracy"]
+    accuracy = evaluate(net, data, task)[task.primary.name]
     accuracies = [*_on_the_way(dense, data, task, outcomes), accuracy]
     groups, sections = group_records(graph, cuts), sections_of(kinds, cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
@@ -108,10 +108,10 @@ def write_results(
     return report
 
 
-def _on_the_way(dense: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome]) -> list[float]:
+def _on_the_way(dense: nn.Module, data: Pictures, task: Task, outcomes: list[PhaseOutcome]) -> list[float]:
     """The accuracy at the end of every phase but the last."""
     return [
-        evaluate(_from_checkpoint(dense, read_checkpoint(each.last), data), data, task)["accuracy"]
+        evaluate(_from_checkpoint(dense, read_checkpoint(each.last), data), data, task)[task.primary.name]
         for each in outcomes[:-1]
     ]
 
@@ -120,7 +120,7 @@ def _baseline(
     config: DictConfig,
     dense: nn.Module,
     data: Pictures,
-    task: Classification,
+    task: Task,
     outcomes: list[PhaseOutcome],
     accuracies: list[float],
 ) -> float | None:
@@ -131,7 +131,7 @@ def _baseline(
     first = next(iter(outcomes[0].cuts), None)
     if first is not None and (config.weights is None or first["epoch"] == 0):  # else what was given has been trained on
         return first["accuracy_before"]
-    return accuracies[0] if config.weights is None else evaluate(dense, data, task)["accuracy"]
+    return accuracies[0] if config.weights is None else evaluate(dense, data, task)[task.primary.name]
 
 
 def _phase(outcome: PhaseOutcome, accuracy: float) -> PhaseRecord:
@@ -180,15 +180,13 @@ def _figures(graph: ChannelGraph, accuracy: float | None, latency: list[Latency]
     return Figures(counted.params, counted.macs, accuracy, median_ms, throughput)
 
 
-def _best(
-    dense: nn.Module, data: Pictures, task: Classification, outcomes: list[PhaseOutcome], folder: Path
-) -> Best | None:
+def _best(dense: nn.Module, data: Pictures, task: Task, outcomes: list[PhaseOutcome], folder: Path) -> Best | None:
     chosen = outcomes[-1].best
     if chosen is None:
         return None
     path, val_accuracy = chosen
     checkpoint = read_checkpoint(path)
-    test_accuracy = evaluate(_from_checkpoint(dense, checkpoint, data), data, task)["accuracy"]
+    test_accuracy = evaluate(_from_checkpoint(dense, checkpoint, data), data, task)[task.primary.name]
     return {
         "epoch": checkpoint["epoch"],
         "val_accuracy": val_accuracy,

@@ -24,6 +24,11 @@ ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are
 def result_settings(config: DictConfig) -> dict[str, Any]:
     """The settings of an experiment that decide its result, as plain nested data."""
     settings = {key: value for key, value in plain_data(config).items() if key not in NOT_PART_OF_THE_RESULT}
+    task = settings.pop("task")
+    for key, value in settings.items():
+        if is_recipe(value):  # as if it stood in the recipe, where it was before there were other tasks
+            own = phase_task(task, value)
+            settings[key] = value | {"task": {**own, "_partial_": True}}
     pictures = {key: value for key, value in settings["dataset"].items() if key not in HOW_PICTURES_ARE_READ}
     return settings | {"dataset": pictures}
 
@@ -50,6 +55,13 @@ def exact_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
 def is_recipe(value: Any) -> bool:
     """Whether a part of the config describes a phase."""
     return isinstance(value, dict) and {"_target_", "epochs"} <= value.keys()
+
+
+def phase_task(task: Any, recipe: Any) -> DictConfig:
+    """The settings of the task in one phase: those of the run, and what the recipe changes in them."""
+    own = recipe.get("task") or {}
+    changed = {key: value for key, value in own.items() if value is not None and key not in ("_target_", "_partial_")}
+    return OmegaConf.create({**task, **changed})
 
 
 def plain_data(config: DictConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 import pruning_lit.data
+import pruning_lit.tasks
 from pruning_lit.callbacks.checkpoint_settings import KEY
 from pruning_lit.channels import adopt_on_load, artefact
 from pruning_lit.command_line.renamed import present_settings
@@ -19,6 +20,7 @@ from pruning_lit.runs.builder import own_call, recipe
 from pruning_lit.runs.network_file import network_file, user_built
 from pruning_lit.runs.phase_runner import load_network, read_checkpoint
 from pruning_lit.runs.preprocessing import TrainingInputs
+from pruning_lit.runs.settings import is_recipe
 
 Arch = Mapping[str, Any]
 
@@ -42,17 +44,25 @@ class NetworkFile:
 
     def dataset(self) -> dict[str, Any] | None:
         """Config of the pictures that the run was for; None: the file lies in no run's folder."""
-        config = self.file.resolve().parent.parent / ".hydra" / "config.yaml"
-        if not config.is_file():
-            return None
-        try:
-            settings = OmegaConf.load(config)
-        except yaml.YAMLError as error:
-            raise ValueError(f"'{config}' cannot be read ({type(error).__name__}): add dataset=…") from error
-        if not isinstance(settings, DictConfig) or settings.get("dataset") is None:
+        settings = self._settings()
+        if settings.get("dataset") is None:
             return None
         dataset = OmegaConf.to_container(settings.dataset, resolve=True)
         return trusted_dataset(present_settings({"dataset": dataset})["dataset"], self.file)
+
+    def task(self) -> dict[str, Any] | None:
+        """Config of the task of the run; None where it is not known."""
+        task = self._settings().get("task")
+        return None if task is None else trusted_task(OmegaConf.to_container(task, resolve=True), self.file)
+
+    def _settings(self) -> DictConfig:
+        """The config of the run; empty where the file lies in no run's folder."""
+        config = self.file.resolve().parent.parent / ".hydra" / "config.yaml"
+        try:
+            settings = OmegaConf.load(config) if config.is_file() else OmegaConf.create()
+        except yaml.YAMLError as error:
+            raise ValueError(f"'{config}' cannot be read ({type(error).__name__}): add dataset=…") from error
+        return settings if isinstance(settings, DictConfig) else OmegaConf.create()
 
     def network(self, data: Pictures, builder: Arch | None) -> nn.Module:
         """The network, on the CPU, in eval mode.
@@ -88,11 +98,16 @@ class PhaseCheckpoint:
             raise ValueError(f"{str(file)!r} was not written by a phase of a run; give the folder of a run, or a file")
         self.arch: Arch = settings["arch"]
         self._dataset: dict[str, Any] = settings["dataset"]
+        self._task = next((each["task"] for each in settings.values() if is_recipe(each) and each.get("task")), None)
         self.trained_on = _trained_on(self._dataset)
 
     def dataset(self) -> dict[str, Any]:
         """Config of the pictures that it was trained on."""
         return trusted_dataset(self._dataset, self.file)
+
+    def task(self) -> dict[str, Any] | None:
+        """Config of the task of its phase; None where it is not known."""
+        return None if self._task is None else trusted_task(self._task, self.file)
 
     def network(self, data: Pictures, builder: Arch | None) -> nn.Module:
         """The network, see ``NetworkFile``, without what is masked or compacted there."""
@@ -133,6 +148,22 @@ def trusted_dataset(config: Any, file: Path) -> dict[str, Any]:
         )
     if "${" in others:  # a file's config is resolved already; resolved once more, text can become a target
         raise ValueError(f"{str(file)!r} describes its pictures by interpolations, not by values: add dataset=…")
+    return settings
+
+
+def trusted_task(config: Any, file: Path) -> dict[str, Any]:
+    """The config of a task as a file has it; ValueError where it names other code than the tasks in here."""
+    settings = {key: value for key, value in dict(config).items() if key != "_partial_"}
+    package, _, name = str(settings.get("_target_")).rpartition(".")
+    others = str({key: value for key, value in settings.items() if key != "_target_"})
+    if package != pruning_lit.tasks.__name__ or name not in pruning_lit.tasks.__all__ or "_target_" in others:
+        target = str(settings.get("_target_"))
+        raise ValueError(
+            f"{str(file)!r} names the task {target}, and no file runs code of your own by itself: add "
+            f"task._target_={target} with its keys and {permission(target).strip()}"
+        )
+    if "${" in others:
+        raise ValueError(f"{str(file)!r} describes its task by interpolations, not by values: add task=…")
     return settings
 
 

@@ -1,4 +1,4 @@
-"""One class per picture."""
+"""Classification: one class per picture."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from pruning_lit.tasks.mixup import mixup, require_alpha
+from pruning_lit.tasks.base import Batch, Primary, Task, first_tensor
+from pruning_lit.tasks.mixup import dominant, mixup, require_alpha
 
 
-class Classification:
+class Classification(Task):
     """Cross-entropy and accuracy.
 
     With mixup the accuracies of training are of blended pictures, each held against the class with the largest share in
@@ -23,6 +24,8 @@ class Classification:
             are blended with others, one share for a batch; 0: no mixup.
     """
 
+    primary = Primary("accuracy")
+
     def __init__(self, num_classes: int, label_smoothing: float = 0.0, mixup: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
@@ -30,40 +33,47 @@ class Classification:
         self.label_smoothing = label_smoothing
         self.mixup = require_alpha(mixup)
 
-    def blend(self, pictures: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures and targets of one step of training, from a batch: see ``mixup``; without it the batch itself."""
-        if not self.mixup:
-            return pictures, target
-        return mixup(pictures, target, self.num_classes, self.mixup)
+    def prepare(self, batch: Batch) -> Batch:
+        """Blend a batch of training by ``mixup``, where so asked."""
+        inputs, targets = batch
+        return mixup(inputs, targets, self.num_classes, self.mixup) if self.mixup else batch
 
-    def loss(self, logits: Tensor, target: Tensor, *, training: bool) -> Tensor:
+    def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
         """Mean cross-entropy of logits ``(N, classes)`` and targets; smoothed only while training.
 
         Of a share s of smoothing it is ``(1 - s) * -sum(t log p) + s * mean(-log p)``, over the classes.
 
         Args:
-            logits: from the network.
-            target: classes ``(N,)``, or shares of the classes ``(N, classes)``.
+            outputs: logits from the network.
+            targets: classes ``(N,)``, or shares of the classes ``(N, classes)``.
             training: whether to smooth.
 
         Raises:
             ValueError: no logits; some networks return more than one tensor only while they are trained.
         """
-        require_logits(logits, len(target), self.num_classes)
-        return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing if training else 0.0)
+        require_logits(outputs, len(targets), self.num_classes)
+        smoothing = self.label_smoothing if training else 0.0
+        return {"cross_entropy": F.cross_entropy(outputs, targets, label_smoothing=smoothing)}
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
-        """Top-1 accuracy, and top-5 where there are more than five classes; shares of all pictures, 0…1.
-
-        Args:
-            prefix: in front of the metrics' names.
-            over_ranks: whether the processes add up what they have seen; else each computes for itself.
-        """
+        """Top-1 accuracy, and top-5 where there are more than five classes; shares of all pictures, 0…1."""
         common: dict[str, Any] = {"average": "micro", "sync_on_compute": over_ranks}
         metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(self.num_classes, **common)}
         if self.num_classes > 5:
             metrics["accuracy_top5"] = MulticlassAccuracy(self.num_classes, top_k=5, **common)
         return MetricCollection(metrics, prefix=prefix)
+
+    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        """Count a batch; blended pictures by the class with the largest share."""
+        metrics.update(outputs, dominant(targets))
+
+    def require_outputs(self, outputs: Any, inputs: Any) -> None:
+        """ValueError where they are no logits, one for each picture and class."""
+        require_logits(outputs, len(first_tensor(inputs)), self.num_classes)
+
+    def changed(self, before: Tensor, after: Tensor) -> int:
+        """Number of pictures whose predicted class differs."""
+        return int((before.argmax(1) != after.argmax(1)).sum())
 
 
 def require_logits(output: Any, num_pictures: int, num_classes: int) -> None:

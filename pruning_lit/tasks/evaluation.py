@@ -1,75 +1,87 @@
-"""Measure a network on the test pictures, on one process."""
+"""Evaluation of a network on the test part, on one process."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pruning_lit.channels.tracing.operations import evaluating
-from pruning_lit.tasks.classification import Classification
+from pruning_lit.tasks.base import Batch, Task, like, total
 
 
-class TestPictures(Protocol):
+class TestData(Protocol):
     """The part of a data module that evaluation needs."""
 
     def test_batches(self) -> Any:
         """All test batches, however many ranks there are."""
         ...
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Normalise a batch on its device."""
         ...
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, data: TestPictures, task: Classification) -> dict[str, float]:
+def evaluate(net: nn.Module, data: TestData, task: Task) -> dict[str, float]:
     """All metrics of the task, and its mean ``loss``, on the whole test part; eval mode, in the weights' precision.
 
-    Every picture is looked at by this process, none twice; other ranks are not asked.
+    This process looks at every example, at none twice; other ranks are not asked.
     """
     weights = next(net.parameters())
     metrics = task.metrics(over_ranks=False).to(weights.device)
     loss, seen = torch.zeros((), dtype=torch.float64, device=weights.device), 0
     with evaluating(net):
-        for pictures, target in _batches(data, weights):
-            logits = net(pictures).float()
-            metrics.update(logits, target)
-            loss += len(target) * task.loss(logits, target, training=False)
-            seen += len(target)
+        for batch in _batches(data, weights):
+            outputs, size = _answers(net, batch, task), task.size(batch)
+            task.update(metrics, outputs, batch[1])
+            loss += size * total(task.losses(outputs, batch[1], training=False))
+            seen += size
     return {name: float(value) for name, value in metrics.compute().items()} | {"loss": float(loss / seen)}
 
 
 class Comparison(NamedTuple):
-    """Two networks on the same pictures.
+    """Two networks on the same test examples.
 
     Attributes:
-        before, after: accuracies, 0 to 1.
-        changed: number of pictures whose predicted class differs.
-        pictures: how many there are.
+        before, after: values of the task's metrics.
+        changed: number of examples whose answer differs.
+        examples: how many there are.
     """
 
-    before: float
-    after: float
+    before: dict[str, float]
+    after: dict[str, float]
     changed: int
-    pictures: int
+    examples: int
 
 
 @torch.no_grad()
-def compare(before: nn.Module, after: nn.Module, data: TestPictures) -> Comparison:
+def compare(before: nn.Module, after: nn.Module, data: TestData, task: Task) -> Comparison:
     """Hold two networks, on one device and in one precision, against each other on the whole test part."""
-    weights, right, changed, seen = next(before.parameters()), [0, 0], 0, 0
+    weights, nets, changed, seen = next(before.parameters()), (before, after), 0, 0
+    metrics = [task.metrics(over_ranks=False).to(weights.device) for _ in nets]
     with evaluating(before), evaluating(after):
-        for pictures, target in _batches(data, weights):
-            classes = [net(pictures).argmax(1) for net in (before, after)]
-            right = [count + int((each == target).sum()) for count, each in zip(right, classes, strict=True)]
-            changed += int((classes[0] != classes[1]).sum())
-            seen += len(target)
-    return Comparison(right[0] / seen, right[1] / seen, changed, seen)
+        for batch in _batches(data, weights):
+            answers = [_answers(net, batch, task) for net in nets]
+            for each, outputs in zip(metrics, answers, strict=True):
+                task.update(each, outputs, batch[1])
+            changed += task.changed(*answers)
+            seen += task.size(batch)
+    values = [{name: float(value) for name, value in each.compute().items()} for each in metrics]
+    return Comparison(values[0], values[1], changed, seen)
 
 
-def _batches(data: TestPictures, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The test pictures and their classes, where and in the precision that ``weights`` are."""
+def _batches(data: TestData, weights: Tensor) -> Iterator[Batch]:
+    """The test batches, where and in the precision that ``weights`` are."""
     for batch in data.test_batches():
-        pictures, target = data.on_after_batch_transfer([tensor.to(weights.device) for tensor in batch], 0)
-        yield pictures.to(weights), target
+        inputs, targets = data.on_after_batch_transfer(move_data_to_device(batch, weights.device), 0)
+        yield like(inputs, weights), targets
+
+
+def _answers(net: nn.Module, batch: Batch, task: Task) -> Any:
+    """Outputs in float32, as metrics expect."""
+    return apply_to_collection(
+        task.outputs(net, batch), Tensor, lambda each: each.float() if each.is_floating_point() else each
+    )

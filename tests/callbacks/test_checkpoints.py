@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pruning_lit.callbacks import AtomicCheckpointIO, BestCheckpoint, ScheduledPruning
 from pruning_lit.criteria import Random
 from pruning_lit.sparsity import Uniform
+from pruning_lit.tasks import Primary
 
 
 @pytest.mark.parametrize(("cuts", "looked"), [(0, False), (1, False), (2, True)])
@@ -18,7 +19,7 @@ def test_an_epoch_before_the_last_cut_is_never_the_best(tmp_path, monkeypatch, c
         monkeypatch.setattr(ModelCheckpoint, hook, lambda *_, hook=hook: seen.append(hook))
     pruning = ScheduledPruning(Random(), Uniform(0.5), epochs=[0, 3])
     pruning.cuts = [{"epoch": epoch} for epoch in (0, 3)[:cuts]]
-    trainer, best = SimpleNamespace(callbacks=[pruning]), BestCheckpoint(tmp_path)
+    trainer, best = SimpleNamespace(callbacks=[pruning]), BestCheckpoint(tmp_path, Primary("accuracy"))
     best.on_validation_end(trainer, None)
     best.on_train_epoch_end(trainer, None)
     assert bool(seen) == looked

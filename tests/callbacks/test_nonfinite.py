@@ -37,8 +37,7 @@ def fit(made, policy: str = "skip", accumulate: int = 1) -> Training:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     module = Training(
         net,
-        2,
-        Classification,
+        Classification(2),
         1,
         lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.1),
         Constant(),

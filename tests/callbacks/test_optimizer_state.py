@@ -254,7 +254,7 @@ def test_a_cut_within_a_phase_keeps_groups_and_the_schedule_of_each():
     groups = ParameterGroups(bias_lr=2.0, decay_biases=False, decay_norms=False)
     net = network()
     module = Training(
-        net, num_classes=2, task=Classification, epochs=2, optimizer=OPTIMIZERS["SGD with momentum"],
+        net, task=Classification(2), epochs=2, optimizer=OPTIMIZERS["SGD with momentum"],
         schedule=MultiStep([0.5]), parameters=groups, callbacks={"cut": CutAtTheSecondEpoch()},
     )  # fmt: skip
     trainer = pl.Trainer(

@@ -1,6 +1,7 @@
 """Which parameters get which settings: by their kind of layer, in optimizers of any kind, and through a fit."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader
 
 from pruning_lit.models import cifar_resnet, mobilenet_v1, torchvision_model
 from pruning_lit.phases import Constant, Cosine, MultiStep, ParameterGroups, Training
+from pruning_lit.runs.experiment import build_task
+from pruning_lit.runs.settings import phase_task
 from pruning_lit.tasks import Classification
 from tests.places import CONF
 
@@ -244,7 +247,7 @@ class Compacting(Training):
 
 def phase(kind: type[Training] = Training, schedule=None, **options) -> Training:
     torch.manual_seed(0)
-    common = {"net": cifar_resnet(8), "num_classes": 10, "task": Classification, "epochs": 1}
+    common = {"net": cifar_resnet(8), "task": Classification(10), "epochs": 1}
     common |= {"optimizer": OPTIMIZERS["SGD"], "schedule": schedule or Constant()}
     return kind(**common | options)
 
@@ -301,8 +304,9 @@ def test_parameters_that_are_described_by_anything_else_are_refused():
 def from_recipe(name: str, net: nn.Module) -> Training:
     """The phase of a recipe, with what the release of its paper trains."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        recipe = compose("config", overrides=[f"recipe@train={name}", "sparsity=channels_50", "name=any"]).train
-    return instantiate(recipe, _partial_=True)(net=net, num_classes=10)
+        config = compose("config", overrides=[f"recipe@train={name}", "sparsity=channels_50", "name=any"])
+    task = build_task(phase_task(config.task, config.train), SimpleNamespace(num_classes=10))
+    return instantiate(config.train, _partial_=True)(net=net, task=task)
 
 
 def test_the_recipe_of_resreps_dense_networks_has_the_published_settings():

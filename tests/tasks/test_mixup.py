@@ -89,19 +89,19 @@ def test_the_loss_is_the_published_one():
     target = target.double()
     log_p = logits - logits.exp().sum(1, keepdim=True).log()
     expected = (0.9 * -(target * log_p).sum(1) + 0.1 * -log_p.mean(1)).mean()  # CHEX's release
-    found = Classification(4, label_smoothing=0.1, mixup=0.4).loss(logits, target, training=True)
+    found = Classification(4, label_smoothing=0.1, mixup=0.4).losses(logits, target, True)["cross_entropy"]
     assert float(found) == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_evaluation_knows_no_mixup():
     logits, target = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
-    found = Classification(4, label_smoothing=0.1, mixup=0.4).loss(logits, target, training=False)
-    assert found == Classification(4).loss(logits, target, training=False)
+    found = Classification(4, label_smoothing=0.1, mixup=0.4).losses(logits, target, False)
+    assert found == Classification(4).losses(logits, target, False)
 
 
 def test_without_mixup_the_batch_is_trained_on_as_it_is_and_nothing_is_drawn():
     pictures, target, state = torch.randn(5, 1, 2, 2), torch.arange(5), torch.get_rng_state()
-    found = Classification(5).blend(pictures, target)
+    found = Classification(5).prepare((pictures, target))
     assert found[0] is pictures
     assert found[1] is target
     assert torch.equal(torch.get_rng_state(), state)
@@ -144,9 +144,7 @@ class Batches(pl.LightningDataModule):
 def phase(**task) -> Training:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Flatten(), nn.Dropout(), nn.Linear(24, 10))
-    return Training(
-        net, 10, partial(Classification, **task), epochs=3, optimizer=partial(SGD, lr=0.1), schedule=Constant()
-    )
+    return Training(net, Classification(10, **task), epochs=3, optimizer=partial(SGD, lr=0.1), schedule=Constant())
 
 
 def trained(module: Training, callbacks: list[pl.Callback], ckpt_path=None) -> dict[str, Tensor]:
@@ -185,6 +183,6 @@ def test_a_step_of_training_blends_and_counts_dominant_classes_while_validation_
     torch.manual_seed(5)
     loss = module.training_step(batch, 0)
     logits = module.net(pictures)
-    assert float(loss) == pytest.approx(float(module.task.loss(logits, shares, training=True)))
+    assert float(loss) == pytest.approx(float(module.task.losses(logits, shares, True)["cross_entropy"]))
     right = (logits.argmax(1) == shares.argmax(1)).float().mean()
     assert float(module.train_metrics.compute()["train/accuracy"]) == pytest.approx(float(right))

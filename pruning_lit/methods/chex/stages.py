@@ -32,7 +32,7 @@ from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedStat
 from pruning_lit.methods.chex.regrowth import Init, RegrowInit
 from pruning_lit.methods.chex.stage_record import TOLD, log_stage, stage_figures, stage_record
 from pruning_lit.sparsity import Dense, Sparsity
-from pruning_lit.tasks import Classification, evaluate
+from pruning_lit.tasks import Task, evaluate
 
 log = logging.getLogger(__name__)
 Unit = Literal["epochs", "steps"]
@@ -60,7 +60,7 @@ class Exploring(Protocol):
     budget: ExplorationBudget
     budgets: ChannelBudgets
     sparsity: Sparsity
-    task: Classification
+    task: Task
 
     def format_memory(self) -> None:
         """Put new parameters into the memory format of the phase."""
@@ -264,7 +264,7 @@ class ExplorationStages(Pruning):
             made = cost(trace(module.net, example))
             assert made == counted, f"the network that was cut has {made}, planned was {counted}"
         error = self.pruned.difference(module.net, pictures_to_verify(data).to(example))
-        accuracy = evaluate(module.net, data, module.task)["accuracy"] if trainer.is_global_zero else None
+        found = evaluate(module.net, data, module.task) if trainer.is_global_zero else {}
         self.pruned.finalise()
         self.regrow_init.end()
         self.cuts.append(
@@ -274,7 +274,7 @@ class ExplorationStages(Pruning):
                 "gone": removed_positions(graph, stage.active),
                 "groups": group_states(graph, module.sparsity.limits),
                 "accuracy_before": None,  # of the whole network, which was never trained
-                "accuracy_after": accuracy,
+                "accuracy_after": found.get(module.task.primary.name),
                 "macs": counted.macs,
                 "params": counted.params,
                 "notes": notes_on_widths(module, stage),

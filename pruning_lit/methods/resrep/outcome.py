@@ -91,7 +91,7 @@ class DeadRows:
         converted = copy.deepcopy(net)
         self.go_by(conversion.convert(converted, example))
         error = verify(converted, net, pictures_to_verify(data).to(example))
-        both = compare(net, converted, data)
+        both = compare(net, converted, data, self.module.task)
         counted = cost_of_widths(graph, {name: len(positions) for name, positions in self.kept.items()})
         compaction = {
             "target_macs": float(self.module.sparsity.target(graph, self.norms, self.dense)),
@@ -102,7 +102,7 @@ class DeadRows:
             "below": {key: self._num_shorter(float(key)) for key in DECADES},
             "forced": self.force_masked,
             "changed": both.changed,
-            "pictures": both.pictures,
+            "pictures": both.examples,
             "error": error,
         }
         return {
@@ -110,8 +110,8 @@ class DeadRows:
             "kept": self.kept,
             "gone": removed_positions(graph, self.kept),
             "groups": group_states(graph, self.module.sparsity.limits),
-            "accuracy_before": both.before,
-            "accuracy_after": both.after,
+            "accuracy_before": both.before[self.module.task.primary.name],
+            "accuracy_after": both.after[self.module.task.primary.name],
             "macs": counted.macs,
             "notes": self.notes(),
             "error": error,

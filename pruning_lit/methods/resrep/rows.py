@@ -10,6 +10,7 @@ from pruning_lit.channels import ChannelGraph, Placement, cost_of_widths
 from pruning_lit.channels.modules.compactor import compactor_of
 from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.sparsity import Sparsity
+from pruning_lit.tasks import Task
 
 
 class Forgetting(Protocol):
@@ -29,6 +30,7 @@ class Forgetting(Protocol):
     criterion: Criterion
     sparsity: Sparsity
     pull: float
+    task: Task
 
 
 @dataclass(frozen=True)

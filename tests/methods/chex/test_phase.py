@@ -24,7 +24,7 @@ from pruning_lit.models import start_afresh
 from pruning_lit.phases import Constant
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.sparsity import Global, Macs, Similarity, Uniform
-from pruning_lit.tasks import Classification
+from pruning_lit.tasks import Classification, Primary
 
 SIZES = {"stem.0": 10, "inner.0": 6, "shortcut.0": 12}
 EPOCHS, LAST_STAGE, STEPS = 5, 3, 4  # STEPS: in an epoch
@@ -87,8 +87,8 @@ def phase(
     net = (built() if net is None else net).double()  # else the most recent values would be in float32
     settings = {"init_regrow": 0.4, "interval": 1, "last_stage": LAST_STAGE} | (stages or {})
     common = {
-        "criterion": ColumnSubset(), "sparsity": Global(0.6, rule="reference"), "num_classes": 4,
-        "task": Classification, "epochs": EPOCHS, "schedule": Constant(),
+        "criterion": ColumnSubset(), "sparsity": Global(0.6, rule="reference"),
+        "task": Classification(4), "epochs": EPOCHS, "schedule": Constant(),
         "optimizer": partial(SGD, lr=0.05, momentum=0.9, weight_decay=1e-3),
         "callbacks": {"stages": ExplorationStages(**settings)} | ({"watch": watch} if watch else {}),
         "renew": lambda net: start_afresh(net, built(seed=7)),
@@ -407,7 +407,12 @@ class Worsening(Exploration):
 @each_execution
 def test_no_epoch_before_the_last_stage_can_be_the_best_one(tmp_path, execution):
     module = phase(stages={"execution": execution}, kind=Worsening)
-    fit(module, Pictures(val_fraction=0.25), callbacks=[BestCheckpoint(tmp_path)], enable_checkpointing=True)
+    fit(
+        module,
+        Pictures(val_fraction=0.25),
+        callbacks=[BestCheckpoint(tmp_path, Primary("accuracy"))],
+        enable_checkpointing=True,
+    )
     best = torch.load(tmp_path / "best.ckpt", weights_only=True)
     assert best["epoch"] == LAST_STAGE
     kept = best["callbacks"]["ExplorationStages"]["cuts"][0]["kept"]

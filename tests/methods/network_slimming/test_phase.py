@@ -57,7 +57,7 @@ def batches(count: int, seed: int = 0) -> Batches:
 
 def phase(net: nn.Module, pull: float | None, num_classes: int = 4, optimizer=None, **options) -> Training:
     optimizer = optimizer or partial(torch.optim.SGD, lr=RATE)
-    common = {"net": net, "num_classes": num_classes, "task": Classification, "epochs": 1, "optimizer": optimizer}
+    common = {"net": net, "task": Classification(num_classes), "epochs": 1, "optimizer": optimizer}
     common |= {"schedule": Constant()}
     if pull is None:
         return Training(**common)

@@ -156,7 +156,7 @@ def started(norms: bool = True, num_classes: int = 4) -> Net:
 
 def phase(net: nn.Module, pull: float = PULL, masks: RowMasks | None = None, **options) -> GradientReset:
     """Momentum 0, so that a step is the rate times the gradient; no masks unless given."""
-    common = {"num_classes": 4, "task": Classification, "epochs": 1, "schedule": Constant(), "compactor_momentum": 0.0}
+    common = {"task": Classification(4), "epochs": 1, "schedule": Constant(), "compactor_momentum": 0.0}
     common |= {"optimizer": partial(torch.optim.SGD, lr=RATE), "criterion": CompactorNorm(), "sparsity": Macs(0.5)}
     callbacks = {"masks": masks or RowMasks(start=1e6)}
     return GradientReset(net=net, pull=pull, callbacks=callbacks, **(common | options))
@@ -477,7 +477,7 @@ def test_settings_that_cannot_work_are_refused_by_name(options, told):
 
 
 def test_a_phase_without_masks_is_refused():
-    common = {"num_classes": 4, "task": Classification, "epochs": 1, "schedule": Constant(), "pull": PULL}
+    common = {"task": Classification(4), "epochs": 1, "schedule": Constant(), "pull": PULL}
     with pytest.raises(ValueError, match=r"needs one callback pruning_lit\.callbacks\.RowMasks, got 0"):
         GradientReset(
             net=started(), optimizer=torch.optim.SGD, criterion=CompactorNorm(), sparsity=Macs(0.5), **common

@@ -14,6 +14,7 @@ from pruning_lit.methods.resrep import CompactorNorm, RowMasks
 from pruning_lit.methods.resrep.outcome import DeadRows
 from pruning_lit.methods.resrep.rows import Forgetting, Standing, masked, write_masks
 from pruning_lit.sparsity import Macs, Population
+from pruning_lit.tasks import Classification, Primary
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 WHOLE = {"conv1": [1.0] * 6, "conv2": [1.0] * 6}
@@ -43,7 +44,13 @@ def forgetting(
     placements = criterion.placements(net, graph, sparsity.population(graph))
     insert_compactors(net, placements)
     module = SimpleNamespace(
-        net=net, graph=graph, placements=placements, criterion=criterion, sparsity=sparsity, pull=1e-4
+        net=net,
+        graph=graph,
+        placements=placements,
+        criterion=criterion,
+        sparsity=sparsity,
+        pull=1e-4,
+        task=Classification(4),
     )
     set_lengths(module, lengths)
     write_masks(module, {"conv1": [], "conv2": []} | (listed or {}))
@@ -240,7 +247,7 @@ def test_an_epoch_is_not_the_best_before_it_is_decided_what_goes(tmp_path, monke
     for hook in ("on_validation_end", "on_train_epoch_end"):
         monkeypatch.setattr(ModelCheckpoint, hook, lambda *_, hook=hook: seen.append(hook))
     trainer = SimpleNamespace(callbacks=[concluded() if finished else RowMasks()])
-    best = BestCheckpoint(tmp_path)
+    best = BestCheckpoint(tmp_path, Primary("accuracy"))
     best.on_validation_end(trainer, None)
     best.on_train_epoch_end(trainer, None)
     assert bool(seen) == finished

@@ -1,0 +1,168 @@
+"""A task: the only place that knows what a batch, a loss, a metric and an output are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from pruning_lit.channels.tracing.operations import evaluating
+from pruning_lit.system.one_line import described
+
+Batch = Any  # (inputs, targets), each a tensor, or a tuple, list or dict of tensors
+
+
+@dataclass(frozen=True)
+class Primary:
+    """The metric that epochs are chosen by, and that tables and pictures show.
+
+    Attributes:
+        name: among the metrics of the task.
+        higher_is_better: the direction.
+        percent: a share, 0 to 1, shown in per cent.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    percent: bool = True
+
+    @property
+    def mode(self) -> Literal["max", "min"]:
+        """The direction, as Lightning's callbacks call it."""
+        return "max" if self.higher_is_better else "min"
+
+    def better(self, a: float, b: float) -> bool:
+        """Compare two values: true where ``a`` is better than ``b``."""
+        return a > b if self.higher_is_better else a < b
+
+    def format(self, value: float) -> str:
+        """Format a value with its unit, such as ``97.49 %``."""
+        return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
+
+
+class TaskData(Protocol):
+    """Facts of a data module that a task reads."""
+
+    example: Any
+
+
+class Task(ABC):
+    """Loss, metrics, and what is asked of batches and networks.
+
+    A batch is a pair ``(inputs, targets)``; what either is made of only the task knows.
+
+    Attributes:
+        primary: the metric that stands for all.
+        facts: names of the data module's attributes that the constructor takes by the same names.
+    """
+
+    primary: ClassVar[Primary]
+    facts: ClassVar[tuple[str, ...]] = ("num_classes",)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Change a batch of training in front of the step, as mixup does; by default it stays as it is."""
+        return batch
+
+    def inputs(self, batch: Batch) -> Any:
+        """The inputs of a batch, as the network takes them."""
+        return batch[0]
+
+    def size(self, batch: Batch) -> int:
+        """Number of examples in a batch: the length of the first tensor of its inputs."""
+        return len(first_tensor(batch[0]))
+
+    def outputs(self, net: nn.Module, batch: Batch) -> Any:
+        """Forward pass of the network on a batch; a tuple of inputs becomes several arguments."""
+        return forward(net, self.inputs(batch))
+
+    @abstractmethod
+    def losses(self, outputs: Any, targets: Any, training: bool) -> dict[str, Tensor]:
+        """Terms of the loss, by name; a phase minimises their sum.
+
+        Args:
+            outputs: of the network.
+            targets: of the same batch.
+            training: false in evaluation, which knows no smoothing and the like.
+
+        Raises:
+            ValueError: these are no outputs for this task; some networks return others while they are trained.
+        """
+
+    def loss(self, net: nn.Module, batch: Batch, training: bool) -> dict[str, Tensor]:
+        """Forward pass and terms of the loss in one, for criteria that need gradients."""
+        return self.losses(self.outputs(net, batch), batch[1], training)
+
+    @abstractmethod
+    def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
+        """Fresh metrics, the primary one among them.
+
+        Args:
+            prefix: in front of the metrics' names.
+            over_ranks: the processes add up what they have seen; else each computes for itself.
+        """
+
+    def update(self, metrics: MetricCollection, outputs: Any, targets: Any) -> None:
+        """Count a batch."""
+        metrics.update(outputs, targets)
+
+    @abstractmethod
+    def require_outputs(self, outputs: Any, inputs: Any) -> None:
+        """ValueError where a network's outputs are none for this task.
+
+        Args:
+            outputs: of the network for ``inputs``.
+            inputs: as in a batch.
+        """
+
+    def require_fit(self, net: nn.Module, data: TaskData) -> None:
+        """ValueError where the network does not take the inputs, or its outputs are none for this task."""
+        self.require_outputs(forward_once(net, data.example), data.example)
+
+    def view(self, net: nn.Module) -> nn.Module:
+        """The part of the network that trace, cost, criteria, verification, latency and export look at."""
+        return net
+
+    @abstractmethod
+    def changed(self, before: Any, after: Any) -> int:
+        """Number of examples whose answer differs between the outputs of two networks."""
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """Sum of the terms of a loss."""
+    return reduce(torch.add, losses.values())
+
+
+def first_tensor(nested: Any) -> Tensor:
+    """The first tensor of inputs that may be nested."""
+    while not isinstance(nested, Tensor):
+        nested = next(iter(nested.values() if isinstance(nested, dict) else nested))
+    return nested
+
+
+def like(inputs: Any, weights: Tensor) -> Any:
+    """Inputs on the device of the weights, floating ones in their precision."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(weights) if tensor.is_floating_point() else tensor.to(weights.device)
+
+    return apply_to_collection(inputs, Tensor, moved)
+
+
+def forward(net: nn.Module, inputs: Any) -> Any:
+    """Forward pass; a tuple of inputs becomes several arguments."""
+    return net(*inputs) if isinstance(inputs, tuple) else net(inputs)
+
+
+def forward_once(net: nn.Module, example: Any) -> Any:
+    """The outputs for ``example``; ValueError where the network does not take inputs of that shape."""
+    try:
+        with torch.no_grad(), evaluating(net):
+            return forward(net, example)
+    except Exception as error:  # whatever somebody's forward raises
+        shape = tuple(first_tensor(example).shape[1:])
+        raise ValueError(f"the network does not take pictures of shape {shape}: {described(error)}") from error
