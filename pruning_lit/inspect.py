@@ -31,7 +31,7 @@ from pruning_lit.reports.groups import (
 )
 from pruning_lit.reports.plots import save, widths_figure
 from pruning_lit.runs.builder import build
-from pruning_lit.runs.experiment import require_scatter, require_seed
+from pruning_lit.runs.experiment import require_seed
 from pruning_lit.sparsity import Plan, Sparsity, Uniform
 from pruning_lit.tasks.base import forward_once
 
@@ -42,7 +42,6 @@ def run(config: DictConfig, folder: Path) -> None:
     Raises:
         ValueError, FileNotFoundError: one sentence on what a user can mend.
     """
-    require_scatter(config.channel_scatter)
     require_seed(config.seed)
     named = groups_named()
     torch.manual_seed(config.seed)

@@ -19,13 +19,18 @@ KEYS: dict[str, str] = {}
 #: Values that are called otherwise, by the present key, or its last parts.
 VALUES: dict[str, dict[Any, Any]] = {}
 
+#: Values that are several settings now, by the key at the top that had them.
+SPLIT: dict[str, dict[Any, dict[str, Any]]] = {
+    "channel_scatter": {"masked": {"channel_scatter": True, "remove_scatters": True}}
+}
+
 #: Keys that are no more, by their last parts, with the value that did what is always done now.
 GONE: dict[str, Any] = {
     "stages.reentry_momentum": "zero",
 }
 
 #: Keys, or their last parts, that former runs did not have, with the value that does what they did.
-SINCE: dict[str, Any] = {}
+SINCE: dict[str, Any] = {"remove_scatters": False}
 
 #: Dotted names of classes and functions.
 TARGETS: dict[str, str] = {
@@ -44,6 +49,8 @@ TARGETS: dict[str, str] = {
 def require_present_names(words: Iterable[str]) -> None:
     """ValueError for the first override with a former name, with the present one to type instead."""
     for word in words:
+        if several := _split_word(word):
+            raise ValueError(f"{word} has another name now: {' '.join(several)}")
         now = present_word(word)
         if now is None or _is_gone(_path(word)):
             raise ValueError(f"{word}: there is no such setting any more, leave it out")
@@ -56,6 +63,8 @@ def require_present_settings(config: DictConfig) -> None:
     for path, value in _leaves(OmegaConf.to_container(config, resolve=False)):
         key, now = ".".join(path), _renamed(path)
         told = f"{key}={_typed(value)}" if isinstance(value, str) else key
+        if several := _split_word(told):
+            raise ValueError(f"{told} has another name now: {' '.join(several)}")
         if _is_gone(now):
             raise ValueError(f"{key}: there is no such setting any more, leave it out")
         if now != path or _value(now, value) != value:
@@ -84,13 +93,14 @@ def present_word(word: str) -> str | None:
 
 def present_words(words: Iterable[str]) -> list[str]:
     """The overrides of a former run under their present names."""
-    return [now for word in words if (now := present_word(word)) is not None]
+    return [now for word in words for each in _split_word(word) or [word] if (now := present_word(each)) is not None]
 
 
 def present_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The resolved settings of a former run, plain nested data, under their present names."""
     tree: dict[str, Any] = {}
-    for path, value in _leaves(settings):
+    flat = {path: value for leaf in _leaves(settings) for path, value in _split(*leaf)}
+    for path, value in flat.items():
         now = _renamed(path)
         if not any(_ends(now, gone) and value == default for gone, default in GONE.items()):
             node = tree
@@ -103,6 +113,18 @@ def present_settings(settings: dict[str, Any]) -> dict[str, Any]:
             if not above or _ends(path, above):
                 node.setdefault(name, value)
     return tree
+
+
+def _split(path: Path, value: Any) -> list[tuple[Path, Any]]:
+    """A setting, or the several that it is now."""
+    several = SPLIT.get(path[0], {}).get(value) if len(path) == 1 and isinstance(value, str) else None
+    return [(path, value)] if several is None else [((key,), each) for key, each in several.items()]
+
+
+def _split_word(word: str) -> list[str]:
+    """The overrides that one is now; none where it is one."""
+    key, _, value = word.lstrip("+").partition("=")
+    return [f"{now}={_typed(each)}" for now, each in SPLIT.get(key, {}).get(value, {}).items()]
 
 
 def _path(word: str) -> Path:

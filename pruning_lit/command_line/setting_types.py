@@ -23,6 +23,8 @@ OF_THE_RUN: dict[str, Any] = {
     "passes": int,
     "phases": str | Sequence[str],
     "channel_selection": bool,
+    "channel_scatter": bool,
+    "remove_scatters": bool,
     "on_nonfinite": str,
     "deterministic": bool,
     "shared": str | None,

@@ -42,7 +42,6 @@ def run(config: DictConfig, folder: Path) -> None:
         ValueError, FileNotFoundError: one sentence on what a user can mend; all that can be told beforehand is checked
             before any training.
     """
-    require_scatter(config.channel_scatter)
     require_seed(config.seed)
     require_trainer(config.trainer, config.checkpoint.every_n_steps)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -58,7 +57,7 @@ def run(config: DictConfig, folder: Path) -> None:
     for number, module in enumerate(phases.values(), start=1):
         outcomes.append(PhaseRunner(config, folder, number, names).run(module, data))
     if _rank() == 0:
-        remarks = fill_shortcuts(net, data) if config.channel_scatter == "masked" else []
+        remarks = fill_shortcuts(net, data) if config.remove_scatters else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)
         kinds = [kind for module in phases.values() for kind in module.sections]
         write_results(config, folder, dense, net, data, task, outcomes, stopwatch, kinds, remarks)
@@ -72,12 +71,6 @@ def note_on_launcher(processes: int, nodes: int) -> list[str]:
         f"A launcher such as torchrun has started the command in {processes} processes on {nodes} node(s), with one "
         "folder for all (hydra.run.dir=…)."
     ]
-
-
-def require_scatter(value: Any) -> None:
-    """ValueError for a way of treating shortcuts that there is not."""
-    if not isinstance(value, bool) and value != "masked":
-        raise ValueError(f"channel_scatter must be false, true or masked, got {value!r}")
 
 
 def require_seed(value: Any) -> None:
@@ -95,6 +88,8 @@ def fill_shortcuts(net: nn.Module, data: Pictures) -> list[str]:
     """Give narrow shortcuts their full width back, in place; a note on what that costs, where there are any."""
     narrow = cost(trace(net, data.example)).macs
     layers = remove_scatters(net, data.example)
+    if not layers:
+        log.warning("remove_scatters=true: no layer of the network has a scatter that could be removed")
     return [note_on_filled(layers, narrow, cost(trace(net, data.example)).macs)] if layers else []
 
 

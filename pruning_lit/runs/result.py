@@ -167,7 +167,7 @@ def note_on_filled(layers: Sequence[str], narrow: int, filled: int) -> str:
     """
     which = f"{layers[0]} has its" if len(layers) == 1 else f"{', '.join(layers)} have their"
     return (
-        f"{which} full width again, with zeros where channels went (channel_scatter=masked): the network costs "
+        f"{which} full width again, with zeros where channels went (remove_scatters=true): the network costs "
         f"{filled:,} MACs, {filled - narrow:,} more than with narrow layers there; all that is told of groups counts "
         "these zeros as removed."
     )

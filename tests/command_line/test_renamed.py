@@ -152,3 +152,15 @@ def test_no_name_is_former_and_present():
     assert not GONE.keys() & SINCE.keys()
     for values in VALUES.values():
         assert not values.keys() & set(values.values())
+
+
+def test_a_value_that_is_two_settings_now_is_answered_with_both_and_understood():
+    now = "channel_scatter=true remove_scatters=true"
+    with pytest.raises(ValueError, match=f"^channel_scatter=masked has another name now: {now}$"):
+        require_present_names(["seed=1", "channel_scatter=masked"])
+    with pytest.raises(ValueError, match=f"^channel_scatter=masked has another name now: {now}$"):
+        require_present_settings(OmegaConf.create({"channel_scatter": "masked"}))
+    assert present_words(["seed=1", "channel_scatter=masked"]) == ["seed=1", *now.split()]
+    for former, removed in (("masked", True), (True, False), (False, False)):
+        settings = present_settings({"channel_scatter": former})
+        assert settings.items() >= {"channel_scatter": bool(former), "remove_scatters": removed}.items()
