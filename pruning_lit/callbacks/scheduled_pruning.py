@@ -115,13 +115,14 @@ class ScheduledPruning(Pruning):
         norm_channels = num_norm_channels(judged)
         before = self._accuracy(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
-        scores = self.criterion.scores(Scoring(judged, graph, self.sparsity.population(graph), data, module.task))
+        scoring = Scoring(judged, graph, self.sparsity.population(graph), data, module.task)
+        scores, notes = self.criterion.scores(scoring), self.criterion.notes(scoring)
         plan = self.sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
         if trainer.is_global_zero:
             if plan.threshold is not None:
                 warn_if_alike(scores)
-            for line in (str(plan), *plan.notes):
+            for line in (str(plan), *notes, *plan.notes):
                 log.info(
                     "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line
                 )
@@ -147,7 +148,7 @@ class ScheduledPruning(Pruning):
                 "macs": narrowed.macs,
                 "params": narrowed.params,
                 "planned": asdict(plan.cost),
-                "notes": [*plan.notes, *share_notes(plan, norm_channels, num_norm_channels(narrow_net))],
+                "notes": [*notes, *plan.notes, *share_notes(plan, norm_channels, num_norm_channels(narrow_net))],
                 "threshold": plan.threshold,
                 "evidence": plan.evidence,
                 "error": error,

@@ -8,6 +8,7 @@ from pruning_lit.criteria.magnitude import Magnitude
 from pruning_lit.criteria.noise import Random
 from pruning_lit.criteria.redundancy_graph.criterion import RedundancyGraph, RedundancyScores
 from pruning_lit.criteria.spatial_information import SpatialInformation
+from pruning_lit.criteria.taylor import Taylor
 
 __all__ = [
     "BatchNormScale",
@@ -23,6 +24,7 @@ __all__ = [
     "RedundancyScores",
     "Scoring",
     "SpatialInformation",
+    "Taylor",
     "channel_independence",
     "global_threshold",
 ]

@@ -91,6 +91,10 @@ class Criterion(ABC):
     def check(self, groups: list[ChannelGroup]) -> None:  # noqa: B027 - most criteria can judge any group
         """ValueError, before any training, if one of the groups cannot be judged."""
 
+    def notes(self, scoring: Scoring) -> list[str]:
+        """Sentences on these scores for the report."""
+        return []
+
     @abstractmethod
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """One float64 score per channel of each group, shape ``(group.size,)``, on the CPU, equal on all ranks.

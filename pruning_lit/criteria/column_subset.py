@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pruning_lit.channels import ChannelGroup
 from pruning_lit.criteria.base import Criterion, Scoring
+from pruning_lit.criteria.producers import channel_weights, filter_slices
 
 
 @torch.no_grad()
@@ -122,9 +123,7 @@ def positions(chosen: Sequence[int] | Tensor, filters: Tensor) -> Tensor:
 
 
 def filters_of(group: ChannelGroup, weights: Mapping[str, Tensor]) -> Tensor:
-    """The weights that make each channel of a group, of all layers that make it, side by side.
-
-    A channel that a ``ChannelSelect`` takes from a stream is made by no weight of its own: those that read it count.
+    """The weights that make each channel of a group, of all layers that make it, side by side; see ``filter_slices``.
 
     Args:
         group: of a traced network.
@@ -133,13 +132,7 @@ def filters_of(group: ChannelGroup, weights: Mapping[str, Tensor]) -> Tensor:
     Returns:
         Shape ``(group.size, d)``, where ``d`` adds up the weights of all these layers per channel.
     """
-    producers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
-    readers = [piece for piece in group.slices if piece.role == "reads"]
-    rows = [
-        weights[piece.tensor].detach().transpose(0, piece.dim).flatten(1)[piece.positions].flatten(1)
-        for piece in producers or readers
-    ]
-    return torch.cat(rows, dim=1)
+    return channel_weights(filter_slices(group, weights), weights).detach()
 
 
 class ColumnSubset(Criterion):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pruning_lit.criteria.base import Criterion, Scoring
+from pruning_lit.criteria.producers import filter_slices
 
 
 def filter_powers(weight: Tensor, power: int, dim: int = 0) -> Tensor:
@@ -42,8 +43,7 @@ class Magnitude(Criterion):
         scores = {}
         for group in scoring.groups:
             total = torch.zeros(group.size, dtype=torch.float64)
-            producers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
-            for piece in producers or [piece for piece in group.slices if piece.role == "reads"]:
+            for piece in filter_slices(group, weights):
                 total += filter_powers(weights[piece.tensor], self.power, piece.dim).cpu()[piece.positions].sum(1)
             scores[group.name] = total.pow(1 / self.power)
         return scores

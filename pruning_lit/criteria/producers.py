@@ -1,7 +1,31 @@
-"""Which layers make the channels of a group."""
+"""The layers that make the channels of a group, and their weights."""
 
-from pruning_lit.channels import ChannelGraph, ChannelGroup, Producer
+from collections.abc import Container, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pruning_lit.channels import ChannelGraph, ChannelGroup, ChannelSlice, Producer
 from pruning_lit.channels.tracing.views import layer_of
+
+
+def filter_slices(group: ChannelGroup, weights: Container[str]) -> list[ChannelSlice]:
+    """Slices of the weights that make the channels, of all layers that do.
+
+    A channel that a ``ChannelSelect`` takes from a stream is made by no weight of its own: those that read it count.
+
+    Args:
+        group: of a traced network.
+        weights: names of that network's parameters.
+    """
+    producers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
+    return producers or [piece for piece in group.slices if piece.role == "reads"]
+
+
+def channel_weights(pieces: Sequence[ChannelSlice], tensors: Mapping[str, Tensor]) -> Tensor:
+    """What each channel owns in these slices, side by side, shape ``(group.size, n)``."""
+    owned = [tensors[piece.tensor].transpose(0, piece.dim)[piece.positions] for piece in pieces]
+    return torch.cat([each.flatten(1) for each in owned], dim=1)
 
 
 def dense_producers(group: ChannelGroup) -> list[Producer]:
