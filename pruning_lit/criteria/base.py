@@ -4,16 +4,16 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
+from pruning_lit.criteria.ranks import rank_and_world_size
 from pruning_lit.tasks import Task
+from pruning_lit.tasks.base import Batch
 
 log = logging.getLogger(__name__)
-Batch = tuple[Tensor, Any]  # what the network is given, and the targets
 
 
 class Calibration(Protocol):
@@ -42,7 +42,7 @@ class Scoring:
 
     Attributes:
         net: the network.
-        graph: of it, in which what cannot be pruned is protected.
+        graph: of its ``view``, in which what cannot be pruned is protected.
         groups: those that are scored.
         data: for criteria that go by feature maps or gradients; None: there are only weights to look at.
         task: for criteria that go by the loss.
@@ -53,6 +53,11 @@ class Scoring:
     groups: list[ChannelGroup]
     data: Calibration | None = None
     task: Task | None = None
+
+    @property
+    def view(self) -> nn.Module:
+        """The part of the network that the graph knows; for a classifier all of it."""
+        return self.task.view(self.net) if self.task else self.net
 
     def batches(
         self, num_images: int, seed: int, augment: bool, batch_size: int, shared: bool = True
@@ -69,8 +74,7 @@ class Scoring:
         available = min(num_images, self.data.num_training)
         if available < num_images:
             log.warning("the scores look at all %d training pictures, not at %d", available, num_images)
-        several = shared and dist.is_available() and dist.is_initialized()
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+        rank, world_size = rank_and_world_size() if shared else (0, 1)
         return self.data.calibration(available, seed, augment, rank, world_size, batch_size)
 
 

@@ -122,7 +122,7 @@ class BatchNormScale(Criterion):
         Raises:
             ValueError: all scales are equal, as in a network that has not been trained.
         """
-        names, parameters = scale_names(scoring.net), dict(scoring.net.named_parameters())
+        names, parameters = scale_names(scoring.view), dict(scoring.view.named_parameters())
         scores = {}
         for group in scoring.groups:
             total = torch.zeros(group.size, dtype=torch.float64)

@@ -245,7 +245,7 @@ class ChannelIndependence(Criterion):
         """See ``Criterion``."""
         batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size)
         means = mean_scores(
-            scoring.net, scoring.groups, batches, lambda maps: channel_independence(maps, decimals=self.decimals)
+            scoring.view, scoring.groups, batches, lambda maps: channel_independence(maps, decimals=self.decimals)
         )
         return {group.name: self._of_group(group, means) for group in scoring.groups}
 

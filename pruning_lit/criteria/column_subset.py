@@ -156,7 +156,7 @@ class ColumnSubset(Criterion):
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at."""
-        weights = dict(scoring.net.named_parameters())
+        weights = dict(scoring.view.named_parameters())
         return {
             group.name: leverage(filters_of(group, weights), max(1, int(self.share * group.size))).cpu()
             for group in scoring.groups

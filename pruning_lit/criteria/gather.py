@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGroup, observe
-from pruning_lit.criteria.base import Batch
+from pruning_lit.criteria.ranks import add_over_ranks
+from pruning_lit.tasks.base import Batch, first_tensor, like
 
 Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)
 Measure = Callable[[int, Tensor], Tensor]  # number of an operation and its result to what is added up
@@ -63,11 +63,11 @@ def sums(
     Raises:
         ValueError: there are no pictures.
     """
-    like = next(net.parameters())  # device and precision
+    weights = next(net.parameters())  # device and precision
     totals = {
-        index: torch.zeros(shape, dtype=torch.float64, device=like.device) for index, shape in sorted(shapes.items())
+        index: torch.zeros(shape, dtype=torch.float64, device=weights.device) for index, shape in sorted(shapes.items())
     }
-    num_pictures = torch.zeros((), dtype=torch.int64, device=like.device)
+    num_pictures = torch.zeros((), dtype=torch.int64, device=weights.device)
 
     def listener(index: int) -> Callable[[Tensor], None]:
         def add(maps: Tensor) -> None:
@@ -76,12 +76,12 @@ def sums(
         return add
 
     listeners = {index: listener(index) for index in totals}
-    for pictures, _ in batches:
-        observe(net, (pictures.to(like),), listeners)
-        num_pictures += len(pictures)
-    if shared and dist.is_available() and dist.is_initialized():
-        for total in (num_pictures, *totals.values()):  # in the order of the operations, the same on all ranks
-            dist.all_reduce(total)
+    for inputs, _ in batches:
+        arguments = like(inputs, weights)
+        observe(net, arguments if isinstance(arguments, tuple) else (arguments,), listeners)
+        num_pictures += len(first_tensor(inputs))
+    if shared:
+        add_over_ranks([num_pictures, *totals.values()])
     if not num_pictures:
         raise ValueError("the criterion saw no picture: the calibration set is empty")
     return totals

@@ -39,7 +39,7 @@ class Magnitude(Criterion):
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at."""
-        weights = dict(scoring.net.named_parameters())
+        weights = dict(scoring.view.named_parameters())
         scores = {}
         for group in scoring.groups:
             total = torch.zeros(group.size, dtype=torch.float64)

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Literal, get_args
 
 import torch
-import torch.distributed as dist
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGroup, ChannelSlice
@@ -14,6 +14,8 @@ from pruning_lit.channels.tracing.views import layer_of
 from pruning_lit.criteria.base import Criterion, NeedsData, Scoring
 from pruning_lit.criteria.bn_scale import scale_names
 from pruning_lit.criteria.producers import channel_weights, filter_slices
+from pruning_lit.criteria.ranks import add_over_ranks, rank_and_world_size
+from pruning_lit.tasks.base import like, total
 
 Form = Literal["gate", "filter", "elementwise"]
 Reduction = Literal["sum", "mean", "max", "first"]
@@ -67,7 +69,7 @@ class Taylor(Criterion):
 
     def notes(self, scoring: Scoring) -> list[str]:
         """The groups that are judged by filters for want of a batch norm."""
-        norms = scale_names(scoring.net)
+        norms = scale_names(scoring.view)
         bare = [group.name for group in scoring.groups if not any(piece.tensor in norms for piece in group.slices)]
         if self.form != "gate" or not bare:
             return []
@@ -79,36 +81,34 @@ class Taylor(Criterion):
             raise NeedsData("these scores depend on the loss, and there is no task that has one")
         batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size, shared=False)
         net = copy.deepcopy(scoring.net).eval().requires_grad_(False)  # no gradient or average of the original changes
-        like = next(net.parameters())
-        net.to(torch.promote_types(like.dtype, torch.float32))
-        layers = {group.name: self._slices(group, net) for group in scoring.groups}
+        net.to(torch.promote_types(next(net.parameters()).dtype, torch.float32))
+        weights, view = next(net.parameters()), scoring.task.view(net)
+        layers = {group.name: self._slices(group, view) for group in scoring.groups}
         names = {piece.tensor for of_group in layers.values() for pieces in of_group for piece in pieces}
-        learning = {name: each.requires_grad_() for name, each in net.named_parameters() if name in names}
+        learning = {name: each.requires_grad_() for name, each in view.named_parameters() if name in names}
         totals = {
-            group.name: torch.zeros(group.size, dtype=torch.float64, device=like.device) for group in scoring.groups
+            group.name: torch.zeros(group.size, dtype=torch.float64, device=weights.device) for group in scoring.groups
         }
-        num_batches = torch.zeros((), dtype=torch.int64, device=like.device)
-        several = dist.is_available() and dist.is_initialized()
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
-        with torch.random.fork_rng([like.device] if like.is_cuda else []):  # training draws the same numbers afterwards
+        num_batches = torch.zeros((), dtype=torch.int64, device=weights.device)
+        rank, world_size = rank_and_world_size()
+        devices = [weights.device] if weights.is_cuda else []
+        with torch.random.fork_rng(devices):  # whatever a forward pass draws, training goes on with the numbers it had
             # ranks share whole batches, for the square of half a batch's gradient is another one
-            for pictures, targets in islice(batches, rank, None, world_size):
-                with torch.enable_grad(), torch.autocast(like.device.type, enabled=False):
-                    logits = net(pictures.to(like))
-                    changes = first_order(learning, scoring.task.loss(logits, targets.to(like.device), training=False))
+            for inputs, targets in islice(batches, rank, None, world_size):
+                batch = like(inputs, weights), move_data_to_device(targets, weights.device)
+                with torch.enable_grad(), torch.autocast(weights.device.type, enabled=False):
+                    changes = first_order(learning, total(scoring.task.loss(net, batch, training=False)))
                 for name, of_group in layers.items():
                     totals[name] += self._squares([channel_weights(pieces, changes) for pieces in of_group])
                 num_batches += 1
-        if several:
-            for total in (num_batches, *totals.values()):  # in the order of the groups, the same on all ranks
-                dist.all_reduce(total)
+        add_over_ranks([num_batches, *totals.values()])
         if not num_batches:
             raise ValueError("the criterion saw no picture: the calibration set is empty")
-        return {name: (total / num_batches).cpu() for name, total in totals.items()}
+        return {name: (each / num_batches).cpu() for name, each in totals.items()}
 
-    def _slices(self, group: ChannelGroup, net: nn.Module) -> list[list[ChannelSlice]]:
+    def _slices(self, group: ChannelGroup, view: nn.Module) -> list[list[ChannelSlice]]:
         """The parameters whose change counts, layer by layer."""
-        norms, parameters = scale_names(net), dict(net.named_parameters())
+        norms, parameters = scale_names(view), dict(view.named_parameters())
         scales = [piece for piece in group.slices if piece.tensor in norms] if self.form == "gate" else []
         layers: dict[str, list[ChannelSlice]] = {}
         for piece in scales or filter_slices(group, parameters):

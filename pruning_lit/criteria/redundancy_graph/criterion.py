@@ -143,12 +143,12 @@ class RedundancyGraph(Criterion):
         outputs = {maker.output.operation: maker.output.channels for producers in uses.values() for maker in producers}
         shapes = {operation: (channels, channels) for operation, channels in outputs.items()}
         shared = self.bn_mode == "eval"
-        observed, together = scoring.net, self.batch_size
+        observed, together = scoring.view, self.batch_size
         if not shared:
-            observed, together = with_statistics_of_the_batch(scoring.net), self.num_images
+            observed, together = with_statistics_of_the_batch(scoring.view), self.num_images
         batches = scoring.batches(self.num_images, self.seed, self.augment, together, shared)
         totals = sums(observed, shapes, batches, lambda _, maps: agreements(maps), shared)
-        parameters = dict(scoring.net.named_parameters())
+        parameters = dict(scoring.view.named_parameters())
         return RedundancyScores(
             {group.name: _redundancy(group, uses[group.name], totals, parameters) for group in scoring.groups}
         )

@@ -57,14 +57,14 @@ class CompactorNorm(Criterion):
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; the data are not looked at. ``net`` has compactors, ``graph`` is from before they came."""
-        if not compactors(scoring.net):
+        if not compactors(scoring.view):
             raise NeedsTraining(
                 "criterion=compactor_norm has no scores yet: the rows of compactors differ only once method=resrep has "
                 "trained them"
             )
         lengths: dict[str, Tensor] = {}
-        for placement in self.placements(scoring.net, scoring.graph, scoring.groups):
-            norms = compactor_of(scoring.net, placement).norms()
+        for placement in self.placements(scoring.view, scoring.graph, scoring.groups):
+            norms = compactor_of(scoring.view, placement).norms()
             lengths |= {name: norms[rows] for name, rows in placement.rows.items()}
         return {group.name: lengths[group.name] for group in scoring.groups}
 
