@@ -1,6 +1,6 @@
 """Commands that cannot work, as data: what is wrong with each, and the words; and the small files that they name.
 
-``docs/errors.py`` makes ``docs/errors.md`` of them, each run as a process of its own; ``tests/test_errors_table.py``
+``tests/errors.py`` makes ``tests/errors.md`` of them, each run as a process of its own; ``tests/test_errors_table.py``
 holds the sentences in that table against what the commands say.
 """
 

@@ -1,4 +1,4 @@
-"""Every bad input is refused as ``docs/errors.md`` says; ``python docs/errors.py`` writes that table anew."""
+"""Every bad input is refused as ``tests/errors.md`` says; ``python -m tests.errors`` writes that table anew."""
 
 import importlib
 import sys
@@ -9,7 +9,7 @@ import pytest
 from tests.bad_inputs import CASES, BadInput, make_files, row, sentences
 from tests.places import ROOT
 
-TABLE = ROOT / "docs" / "errors.md"
+TABLE = ROOT / "tests" / "errors.md"
 MODULES = {"pruning_lit": "pruning_lit.__main__", "pruning_lit.report": "pruning_lit.report"}
 MOST_SECONDS = 20.0
 SLOW = ("more processes than pictures",)  # nine are begun

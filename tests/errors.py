@@ -1,7 +1,7 @@
-"""``python docs/errors.py``: run every bad input of ``tests/bad_inputs.py`` as a command, and write ``docs/errors.md``.
+"""``python -m tests.errors``: run every bad input of ``tests/bad_inputs.py`` as a command, and write the table of them.
 
-    python docs/errors.py                 all of them, two at a time
-    python docs/errors.py chex 'a seed'   those of whose heading, words or command that is a part; the others stay
+    python -m tests.errors                 all of them, two at a time
+    python -m tests.errors chex 'a seed'   those of whose heading, words or command that is a part; the others stay
 
 A command that ends in a traceback, in exit code 0, without a sentence or after more than 20 seconds is listed, and the
 script ends with exit code 1.
@@ -17,19 +17,17 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from tests.bad_inputs import CASES, BadInput, make_files, row, sentences
+from tests.places import ROOT
 
-from tests.bad_inputs import CASES, BadInput, make_files, row, sentences  # noqa: E402 - the checkout is found above
-
-TABLE = ROOT / "docs" / "errors.md"
+TABLE = ROOT / "tests" / "errors.md"
 MOST_SECONDS = 20.0
 AT_A_TIME = 2
 HEADING = """# What the commands refuse
 
 Each of these commands was run as a process of its own, in a folder with the files that they name
-([tests/bad_inputs.py](../tests/bad_inputs.py) makes them). All were refused before any training, in one sentence (a
-sweep: one for each job) and with an exit code other than 0. `python docs/errors.py` writes this table;
+([tests/bad_inputs.py](bad_inputs.py) makes them). All were refused before any training, in one sentence (a
+sweep: one for each job) and with an exit code other than 0. `python -m tests.errors` writes this table;
 `tests/test_errors_table.py` keeps it true.
 """
 COLUMNS = "| what is wrong | command | sentence | exit code |\n|---|---|---|---|"
