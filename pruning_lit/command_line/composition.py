@@ -58,7 +58,7 @@ def _listed(names: list[str], missed: str) -> str:
 def _unknown(key: str, cause: BaseException | None) -> str:
     """That there is no such setting, and those that it might be."""
     parent, missed = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", None) or key)
-    names = [str(each) for each in parent or {} if each != "_target_"]
+    names = [str(each) for each in parent or {} if each not in ("_target_", "hydra")]
     above, _, last = missed.rpartition(".")
     return f"there is no setting {key} in what has been chosen; {perhaps(last, names, f'{above}.' if above else '')}"
 
