@@ -17,8 +17,6 @@ FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric", "hydra", "om
 UPWARDS = {
     ("runs", "methods"),
     ("inspect", "methods"),
-    ("channels.tracing", "channels.modules.branch"),
-    ("channels.modules", "channels.tracing"),
 }
 ACROSS = {("chex", "resrep")}
 

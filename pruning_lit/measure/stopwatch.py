@@ -1,13 +1,13 @@
 """How long a forward pass takes on this machine: measured, both networks in turns."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.measure.latency import Latency, Timing
 from pruning_lit.measure.machine import hardware
 
@@ -85,7 +85,7 @@ def seconds_in_turns(
     arguments = [_moved(example if isinstance(example, tuple) else (example,), device) for device in devices]
     times: list[list[float]] = [[] for _ in nets]
     deadline = perf_counter() + max_seconds
-    with _evaluating(nets):
+    with evaluating(*nets, fused=True), torch.inference_mode():
         for turn in range(-warmup, repeats):
             late = perf_counter() > deadline
             if late and (-warmup < turn < 0 or turn >= FEWEST):  # one pass warms up a network that is so slow
@@ -109,19 +109,6 @@ def _time(net: nn.Module, arguments: tuple[Any, ...], device: torch.device) -> f
 def _wait(device: torch.device) -> None:
     if device.type != "cpu":  # kernels are only queued by the forward pass
         torch.accelerator.synchronize(device)
-
-
-@contextmanager
-def _evaluating(nets: Sequence[nn.Module]) -> Iterator[None]:
-    modes = [(module, module.training) for net in nets for module in net.modules()]
-    try:
-        for net in nets:
-            net.eval()
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:  # one by one: parts may have been frozen in eval mode
-            module.training = training
 
 
 def _device(net: nn.Module) -> torch.device:

@@ -62,7 +62,7 @@ def compare(before: nn.Module, after: nn.Module, data: TestData, task: Task) -> 
     """Hold two networks, on one device and in one precision, against each other on the whole test part."""
     weights, nets, changed, seen = next(before.parameters()), (before, after), 0, 0
     metrics = [task.metrics(over_ranks=False).to(weights.device) for _ in nets]
-    with evaluating(before), evaluating(after):
+    with evaluating(before, after):
         for batch in _batches(data, weights):
             answers = [_answers(net, batch, task) for net in nets]
             for each, outputs in zip(metrics, answers, strict=True):

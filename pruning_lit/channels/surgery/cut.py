@@ -1,4 +1,4 @@
-"""What a choice of channels means for the tensors of a model."""
+"""A cut: a choice of channels, in terms of the tensors of a model."""
 
 from dataclasses import dataclass
 
@@ -69,14 +69,16 @@ Moves = dict[str, Move]  # by state-dict name
 
 @dataclass(frozen=True)
 class Cut:
-    """What is to be done to the tensors of a model, which is not needed for it any more.
+    """The changes of a model's tensors that leave the channels ``kept``; the choice is checked once, here.
 
     Attributes:
+        kept: one boolean per channel of each group that was named.
         stays: for every tensor that loses something, by dimension: one boolean per position.
         narrowed, masked: new contents of the relabellings, where channels are removed and where they become zero.
         branches: paths of the blocks whose residual branch is taken out.
     """
 
+    kept: dict[str, Tensor]
     stays: dict[str, dict[int, Tensor]]
     narrowed: dict[str, Tensor]
     masked: dict[str, Tensor]
@@ -93,7 +95,7 @@ class Cut:
             module = _relabel(model, item)
             flags = _inputs_stay(graph, item, masks), _outputs_stay(module, item, stays)
             narrowed[item.tensor], masked[item.tensor] = module.narrowed(*flags), module.masked(*flags)
-        return cls(stays, narrowed, masked, tuple(branch.path for branch in graph.emptied(masks)))
+        return cls(masks, stays, narrowed, masked, tuple(branch.path for branch in graph.emptied(masks)))
 
     def narrow(self, model: nn.Module) -> Moves:
         """Take the branches out and make the other tensors smaller, in place."""

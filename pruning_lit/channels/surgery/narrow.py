@@ -36,7 +36,7 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
     if rehearse and cut.branches:
         _rehearse(*_without_branches(cut, model, graph))
     elif rehearse and cut.stays:
-        _rehearse(model, graph, kept)
+        _rehearse(cut, model, graph)
     return cut.narrow(model)
 
 
@@ -64,7 +64,7 @@ def verify(narrowed: nn.Module, masked: nn.Module, inputs: Any) -> float:
         inputs: a tensor, or a tuple of arguments.
     """
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    with torch.no_grad(), evaluating(narrowed), evaluating(masked):
+    with torch.no_grad(), evaluating(narrowed, masked):
         pairs = list(zip(tensors_of(narrowed(*arguments)), tensors_of(masked(*arguments)), strict=True))
     if any(one.shape != other.shape for one, other in pairs):
         return math.inf
@@ -74,49 +74,50 @@ def verify(narrowed: nn.Module, masked: nn.Module, inputs: Any) -> float:
     return difference / largest if largest > 0 else difference
 
 
-def _rehearse(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
+def _rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
     """ValueError where the narrowed model would not do what it did, with the removed channels deleted."""
     try:
-        rehearsal.rehearse(Cut.of(model, graph, kept), model, graph, graph.removed(kept))
+        rehearsal.rehearse(cut, model, graph)
     except RehearsalMismatch as mismatch:
-        raise ValueError(_refusal(mismatch, graph, kept)) from mismatch
+        raise ValueError(_refusal(mismatch, cut, graph)) from mismatch
 
 
-def _without_branches(cut: Cut, model: nn.Module, graph: ChannelGraph) -> tuple[nn.Module, ChannelGraph, Kept]:
-    """A copy of the model without the branches that are to go, its own graph, and what is kept of the rest.
+def _without_branches(cut: Cut, model: nn.Module, graph: ChannelGraph) -> tuple[Cut, nn.Module, ChannelGraph]:
+    """The rest of a cut on a copy of the model without the branches that are to go, with that copy and its graph.
 
     Groups may have other names in it, and channels that differed in the branch alone share one; so the rest of the cut
     is found by tensors and positions, and must come out as the same cut.
     """
     trial = copy.deepcopy(model)
-    gone = cut.drop(trial)
-    rest = {name: dims for name, dims in cut.stays.items() if name not in gone}
+    removals = cut.drop(trial)
+    rest = {name: dims for name, dims in cut.stays.items() if name not in removals}
     anew = trace(trial, rehearsal.moved_along(graph.example, trial))
     kept = {}
     for group in anew.groups:
         piece = group.slices[0]
         if (flags := rest.get(piece.tensor, {}).get(piece.dim)) is not None:
             kept[group.name] = flags[piece.positions].all(dim=1).nonzero().flatten().tolist()
-    if _lists(Cut.of(trial, anew, kept).stays) != _lists(rest):
+    left = Cut.of(trial, anew, kept)
+    if _lists(left.stays) != _lists(rest):
         raise ValueError(
             f"without the branches of {list(cut.branches)} the rest of kept does not fit the network; nothing was cut, "
             "remove these branches alone, trace the network again, and cut the rest then"
         )
-    return trial, anew, kept
+    return left, trial, anew
 
 
 def _lists(stays: dict[str, dict[int, Tensor]]) -> dict[str, dict[int, list[bool]]]:
     return {name: {dim: flags.tolist() for dim, flags in dims.items()} for name, dims in stays.items()}
 
 
-def _refusal(mismatch: RehearsalMismatch, graph: ChannelGraph, kept: Kept) -> str:
+def _refusal(mismatch: RehearsalMismatch, cut: Cut, graph: ChannelGraph) -> str:
     step = graph.transcript.steps[min(mismatch.step, len(graph.transcript.steps) - 1)]
-    removed = graph.removed(kept)
+    removed = graph.removed(cut.kept)
     concerned = next((ids for ids in step.identities() if bool(removed[ids].any())), torch.empty(0, dtype=torch.int64))
     labels = set(graph.classes.labels[concerned].tolist())
     groups = [
         group.name
         for group, classes in zip(graph.groups, graph.classes.groups, strict=True)
-        if len(kept.get(group.name, range(group.size))) < group.size and labels & set(classes.tolist())
+        if group.name in cut.kept and not bool(cut.kept[group.name].all()) and labels & set(classes.tolist())
     ]
-    return f"{mismatch.reason} ({step.place}); nothing was cut, concerned are the groups {groups or sorted(kept)}"
+    return f"{mismatch.reason} ({step.place}); nothing was cut, concerned are the groups {groups or sorted(cut.kept)}"

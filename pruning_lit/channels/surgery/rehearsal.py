@@ -217,7 +217,7 @@ def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
     return torch.equal(before[stays].view(now.shape), now)
 
 
-def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph, removed: Tensor) -> None:
+def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
     """Carry a cut out on a copy of a model, run that, and hold it against the trace.
 
     The copy has no data, unless the model turns out to need some: detectors look at their own predictions. Then the
@@ -227,12 +227,11 @@ def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph, removed: Tensor) -
         cut: what is to be done.
         model: the model that was traced; it is not touched.
         graph: its trace.
-        removed: whether each identity is removed, see ``ChannelGraph.removed``.
 
     Raises:
         Departed: the narrowed copy does not do what the model did, with the removed channels deleted.
     """
-    failure = None
+    removed, failure = graph.removed(cut.kept), None
     if graph.transcript.on_meta:
         trial = blank(model)
         cut.narrow(trial)

@@ -83,12 +83,12 @@ def _proven(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> Cha
         kept = some_of_everything(graph)
         if not kept:
             return graph
-        removed = graph.removed(kept)
+        cut = Cut.of(model, graph, kept)
         try:
-            rehearse(Cut.of(model, graph, kept), model, graph, removed)
+            rehearse(cut, model, graph)
             return graph
         except RehearsalMismatch as mismatch:
-            _blame(mismatch, graph, removed, lambda *freezing: found.append(freezing))
+            _blame(mismatch, graph, graph.removed(cut.kept), lambda *freezing: found.append(freezing))
 
 
 def some_of_everything(graph: ChannelGraph) -> Kept:

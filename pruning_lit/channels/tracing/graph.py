@@ -198,10 +198,14 @@ class ChannelGraph:
             if present[name] != shape:
                 raise ValueError(f"{name!r} is {present[name]}, but was {shape} when it was traced; trace it again")
 
-    def removed(self, kept: Kept) -> Tensor:
-        """Whether each identity of the trace is removed, shape ``(count + 1,)``; the last entry is False."""
+    def removed(self, masks: Mapping[str, Tensor]) -> Tensor:
+        """One boolean per identity of the trace, true where it is removed; the last entry, for none, is False.
+
+        Args:
+            masks: by group, one boolean per channel, true where it stays; see ``keep_mask``.
+        """
         numbers = {group.name: number for number, group in enumerate(self.groups)}
-        return self.classes.removed({numbers[name]: flags for name, flags in self.keep_mask(kept).items()})
+        return self.classes.removed({numbers[name]: flags for name, flags in masks.items()})
 
     def keep_mask(self, kept: Kept) -> dict[str, Tensor]:
         """Check ``kept`` and turn it into one boolean per channel for each group named in it.

@@ -1,6 +1,7 @@
 """From identities and ties to the groups of channels that can only leave together."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -8,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning_lit.channels.modules.branch import removable
+from pruning_lit.channels.modules.branch import ResidualBranch, blocks, joined
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.graph import (
+    Branch,
     ChannelGraph,
     ChannelGroup,
     ChannelSlice,
@@ -63,7 +65,7 @@ class GroupBuilder:
             calls=tuple(self.tracer.calls),
             entries=tuple(dict.fromkeys(self.tracer.entries)),
             relabellings=relabellings,
-            branches=removable(model, groups),
+            branches=removable_branches(model, groups),
             example=arguments,
             transcript=self.tracer.transcript,
             classes=Classes(torch.from_numpy(self.labels), tuple(torch.tensor(run) for run in runs)),
@@ -206,3 +208,33 @@ class Footprints:
             return []
         there = np.logical_or.reduceat(wanted[self._slot], self._starts)
         return self._present[there].tolist()
+
+
+def removable_branches(model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[Branch, ...]:
+    """The branches of ``model``, which was traced, whose removal is exactly the zeroing of all their channels."""
+    found = (_removable_branch(path, block, groups) for path, block in blocks(model).items())
+    return tuple(branch for branch in found if branch is not None)
+
+
+def _removable_branch(path: str, block: ResidualBranch, groups: Sequence[ChannelGroup]) -> Branch | None:
+    last, name = block.get_submodule(block.branch[-1]), joined(path, block.branch[-1])
+    tensors = block.branch_state(path)
+    inside = [group for group in groups if all(piece.tensor in tensors for piece in group.slices)]
+    end = next((group for group in inside if group.readers == (name,) and _feeds(group, name, last)), None)
+    if end is None or any(group.protected for group in inside):
+        return None
+    removed = Counter[tuple[str, int]]()
+    for piece in (piece for group in inside for piece in group.slices):
+        removed[piece.tensor, piece.dim] += piece.positions.numel()
+    for key, tensor in tensors.items():  # a parameter of which something would stay has to do with other layers, too
+        if isinstance(tensor, nn.Parameter) and all(removed[key, d] < n for d, n in enumerate(tensor.shape)):
+            return None
+    return Branch(path, tuple(group.name for group in inside), end.name)
+
+
+def _feeds(group: ChannelGroup, name: str, layer: nn.Module) -> bool:
+    """Whether ``layer`` is a convolution that makes nothing but zeros once ``group`` is removed."""
+    if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) or layer.bias is not None:
+        return False
+    read = [piece for piece in group.slices if piece.tensor == f"{name}.weight" and piece.role == "reads"]
+    return any(piece.dim == 1 and piece.positions.numel() == layer.in_channels for piece in read)

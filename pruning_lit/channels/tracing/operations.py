@@ -153,22 +153,25 @@ def observe(model: nn.Module, inputs: tuple[Any, ...], listeners: dict[int, Call
 
 
 class evaluating:
-    """Context in which a model is in eval mode; every module gets its own flag back afterwards.
+    """Context in which models are in eval mode; every module gets its own flag back afterwards.
 
-    Attention layers take their ordinary course in it, not the fused one, which is one operation for everything and is
-    not there on every device.
+    Args:
+        models: the models.
+        fused: whether attention layers may take the fused path, as in use: one operation for everything, which is not
+            there on every device.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, *models: nn.Module, fused: bool = False) -> None:
+        self.models, self.fused = models, fused
 
     def __enter__(self) -> None:
-        self.fused = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        self.flags = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
+        self.fused_before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(self.fused and self.fused_before)
+        self.flags = [(module, module.training) for model in self.models for module in model.modules()]
+        for model in self.models:
+            model.eval()
 
     def __exit__(self, *exception: object) -> None:
-        torch.backends.mha.set_fastpath_enabled(self.fused)
-        for module, training in self.flags:
+        torch.backends.mha.set_fastpath_enabled(self.fused_before)
+        for module, training in self.flags:  # one by one: parts may have been frozen in eval mode
             module.training = training
