@@ -1,15 +1,104 @@
-"""What all callbacks share that make a network smaller."""
+"""Base of all callbacks that make a network smaller, and the record of a cut."""
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelGraph
+from pruning_lit.channels import ChannelGraph, Cost, Kept, RemovedPositions, removed_positions
 from pruning_lit.sparsity.limits import Limits
+from pruning_lit.tasks import evaluate
 
 NUM_VERIFIED = 8  # pictures on which every cut is verified
+#: Keys of a cut in checkpoints of earlier versions, to the sections that read what was there.
+FORMER_DETAILS = {"evidence": "redundancy", "compaction": "compaction", "exploration": "exploration"}
+FORMER_METRIC = "accuracy"  # the only one that earlier versions recorded
+
+
+@dataclass
+class CutRecord:
+    """Record of one cut, for the report; a part of the state of the callback that made it.
+
+    Attributes:
+        epoch: in front of which the network was cut.
+        kept: by group, the positions that stayed, in the numbering of the network before the cut.
+        gone: by tensor, the positions that were removed, see ``removed_positions``.
+        groups: every group before the cut: ``name``, ``size`` in output channels, ``protected``: why it stays whole.
+        macs, params: of the network after the cut; params are None in checkpoints of earlier versions.
+        notes: sentences a reader has to know.
+        error: largest difference from what the masked network computed, over its largest output.
+        metrics_before, metrics_after: of the task on the test part; None: not measured.
+        details: by name of a report's section, what that alone reads, plain data.
+    """
+
+    epoch: int
+    kept: Kept
+    gone: RemovedPositions
+    groups: list[dict[str, Any]]
+    macs: int
+    params: int | None
+    notes: list[str]
+    error: float
+    metrics_before: dict[str, float] | None = None
+    metrics_after: dict[str, float] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        return dict(vars(self))
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Self:
+        """The record back from ``state``, also as earlier versions have written it."""
+        if "details" in state:
+            return cls(**state)
+        details = {name: state[key] for key, name in FORMER_DETAILS.items() if state.get(key)}
+        if "scores" in state:
+            details["scores"] = {"scores": state["scores"], "threshold": state["threshold"]}
+        before, after = (
+            None if value is None else {FORMER_METRIC: value}
+            for value in (state["accuracy_before"], state["accuracy_after"])
+        )
+        plain = {key: state[key] for key in ("epoch", "kept", "gone", "groups", "macs", "notes", "error")}
+        return cls(**plain, params=state.get("params"), metrics_before=before, metrics_after=after, details=details)
+
+
+def record_cut(
+    graph: ChannelGraph,
+    kept: Kept,
+    limits: Limits,
+    *,
+    epoch: int,
+    cost: Cost,
+    error: float,
+    notes: Sequence[str],
+    before: dict[str, float] | None = None,
+    after: dict[str, float] | None = None,
+    **details: Any,
+) -> CutRecord:
+    """Record a cut.
+
+    Args:
+        graph: of the network before the cut.
+        kept: positions that stay.
+        limits: of widths, which say why a group stays whole.
+        epoch: in front of which it was made.
+        cost: of the network after the cut.
+        error: see ``verify``.
+        notes: sentences a reader has to know.
+        before: metrics of the network before the cut.
+        after: and after it.
+        **details: by section of the report.
+    """
+    groups = [
+        {"name": group.name, "size": group.size * group.multiplicity, "protected": limits.why_whole(group)}
+        for group in graph.groups
+    ]
+    gone = removed_positions(graph, kept)
+    return CutRecord(epoch, kept, gone, groups, cost.macs, cost.params, list(notes), error, before, after, details)
 
 
 class Pruning(Callback):
@@ -19,7 +108,17 @@ class Pruning(Callback):
         cuts: for the report, one record per cut; a part of the callback's state.
     """
 
-    cuts: list[dict[str, Any]]
+    cuts: list[CutRecord]
+
+    @staticmethod
+    def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:
+        """Make a network final, in place, whose weights were loaded from a checkpoint; by default they are so already.
+
+        Args:
+            net: with the weights and widths in the checkpoint.
+            example: an input, on the device of the network.
+            state: of the callback, in the same checkpoint.
+        """
 
     @property
     @abstractmethod
@@ -30,12 +129,11 @@ class Pruning(Callback):
         """ValueError, before any training, for what cannot work; some leave that to their phase."""
 
 
-def group_states(graph: ChannelGraph, limits: Limits) -> list[dict[str, Any]]:
-    """Every group with its output channels before the cut, and why it may not lose any."""
-    return [
-        {"name": group.name, "size": group.size * group.multiplicity, "protected": limits.why_whole(group)}
-        for group in graph.groups
-    ]
+def test_metrics(trainer: Trainer, module: Any) -> dict[str, float] | None:
+    """Metrics of a phase's network on the test part, by one rank; the others wait at the next exchange."""
+    if not trainer.is_global_zero:
+        return None
+    return evaluate(module.net, trainer.datamodule, module.task)  # type: ignore[attr-defined]
 
 
 def pictures_to_verify(data: Any) -> Tensor:

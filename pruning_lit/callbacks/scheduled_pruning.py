@@ -1,7 +1,7 @@
 """Narrow the network at scheduled epochs; one-shot pruning is a schedule with one entry."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any, Literal, Protocol, cast
@@ -14,13 +14,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from pruning_lit.callbacks.execution import Narrowing, by_execution
-from pruning_lit.callbacks.masking import Masking
+from pruning_lit.callbacks.masking import Masking, finish_execution
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp, require_same_on_all_ranks
-from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
-from pruning_lit.channels import ChannelGraph, cost, removed_positions, trace
+from pruning_lit.callbacks.pruning import CutRecord, Pruning, pictures_to_verify, record_cut, test_metrics
+from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
-from pruning_lit.tasks import Task, evaluate
+from pruning_lit.tasks import Task
 
 log = logging.getLogger(__name__)
 HARDLY_APART = 0.9  # the smallest score over the largest; those of a trained network are decades apart
@@ -65,7 +65,7 @@ class ScheduledPruning(Pruning):
         self.reset_batch_norm = reset_batch_norm
         if not self.epochs or sorted(set(self.epochs)) != self.epochs or self.epochs[0] < 0:
             raise ValueError(f"pruning epochs must be ascending and not negative, got {self.epochs}")
-        self.cuts: list[dict[str, Any]] = []
+        self.cuts: list[CutRecord] = []
         self.dense: Dense | None = None
 
     @property
@@ -95,7 +95,7 @@ class ScheduledPruning(Pruning):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut if this epoch is scheduled and has not been cut already (a resumed epoch starts twice)."""
-        if trainer.current_epoch in self.epochs and not any(cut["epoch"] == trainer.current_epoch for cut in self.cuts):
+        if trainer.current_epoch in self.epochs and not any(cut.epoch == trainer.current_epoch for cut in self.cuts):
             self.cut(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -113,7 +113,7 @@ class ScheduledPruning(Pruning):
         graph = Population(self.criterion, self.sparsity).graph(judged, example)
         self.dense = self.dense or Dense.of(graph)
         norm_channels = num_norm_channels(judged)
-        before = self._accuracy(trainer, module) if not self.cuts else None
+        before = test_metrics(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
         scoring = Scoring(judged, graph, self.sparsity.population(graph), data, module.task)
         scores, notes = self.criterion.scores(scoring), self.criterion.notes(scoring)
@@ -137,47 +137,43 @@ class ScheduledPruning(Pruning):
         narrowed = cost(trace(narrow_net, example))
         assert narrowed == plan.cost, f"the network that was cut has {narrowed}, planned was {plan.cost}"
         self.cuts.append(
-            {
-                "epoch": trainer.current_epoch,
-                "kept": plan.kept,
-                "gone": removed_positions(graph, plan.kept),
-                "groups": group_states(graph, self.sparsity.limits),
-                "scores": dict(scores),
-                "accuracy_before": before,
-                "accuracy_after": self._accuracy(trainer, module),
-                "macs": narrowed.macs,
-                "params": narrowed.params,
-                "planned": asdict(plan.cost),
-                "notes": [*notes, *plan.notes, *share_notes(plan, norm_channels, num_norm_channels(narrow_net))],
-                "threshold": plan.threshold,
-                "evidence": plan.evidence,
-                "error": error,
-            }
+            record_cut(
+                graph,
+                plan.kept,
+                self.sparsity.limits,
+                epoch=trainer.current_epoch,
+                cost=narrowed,
+                error=error,
+                notes=[*notes, *plan.notes, *share_notes(plan, norm_channels, num_norm_channels(narrow_net))],
+                before=before,
+                after=test_metrics(trainer, module),
+                scores={"scores": dict(scores), "threshold": plan.threshold},
+                redundancy=plan.evidence,
+            )
         )
         self._show(trainer)
+
+    @staticmethod
+    def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:
+        """Remove what an execution by masks has only masked."""
+        finish_execution(net, state["execution"], example)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the schedule needs to go on, and the report to tell."""
         dense = asdict(self.dense) if self.dense else None
-        return {"cuts": self.cuts, "dense": dense, "execution": self.execution.state_dict()}
+        return {"cuts": [cut.state() for cut in self.cuts], "dense": dense, "execution": self.execution.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
-        self.cuts = state_dict["cuts"]
+        self.cuts = [CutRecord.of_state(each) for each in state_dict["cuts"]]
         self.dense = Dense(**state_dict["dense"]) if state_dict["dense"] else None
         self.execution.load_state_dict(state_dict["execution"])
-
-    def _accuracy(self, trainer: Trainer, module: Prunable) -> float | None:
-        """On the test pictures, by one rank; the others wait at the next exchange."""
-        if not trainer.is_global_zero:
-            return None
-        return evaluate(module.net, trainer.datamodule, module.task)[module.task.primary.name]  # type: ignore[attr-defined]
 
     def _show(self, trainer: Trainer) -> None:
         """Histograms of the scores, in TensorBoard."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                for name, scores in self.cuts[-1]["scores"].items():
+                for name, scores in self.cuts[-1].details["scores"]["scores"].items():
                     logger.experiment.add_histogram(f"scores/{name}", scores, trainer.global_step)
 
 

@@ -1,13 +1,11 @@
 """All cuts of a run taken together: what has become of the groups, and notes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from pruning_lit.callbacks.pruning import CutRecord
 from pruning_lit.channels import ChannelGraph, PruningHistory
 from pruning_lit.reports.groups import group_record
 from pruning_lit.reports.record import GroupRecord
-
-CutRecord = Mapping[str, Any]  # as ``ScheduledPruning`` writes it
 
 
 def group_records(graph: ChannelGraph, cuts: Sequence[CutRecord]) -> list[GroupRecord]:
@@ -20,10 +18,10 @@ def group_records(graph: ChannelGraph, cuts: Sequence[CutRecord]) -> list[GroupR
         cuts: in order; each numbers the channels that it has found.
     """
     reasons = {group.name: group.protected for group in graph.groups}
-    reasons |= {record["name"]: record["protected"] for record in (cuts[0]["groups"] if cuts else [])}
+    reasons |= {record["name"]: record["protected"] for record in (cuts[0].groups if cuts else [])}
     survivors = PruningHistory(graph)
     for cut in cuts:
-        survivors.cut(cut["gone"])
+        survivors.cut(cut.gone)
     alive = {group.name: list(range(group.size)) for group in graph.groups} | survivors.kept
     return [group_record(group, alive[group.name], reasons[group.name]) for group in graph.groups]
 
@@ -31,5 +29,5 @@ def group_records(graph: ChannelGraph, cuts: Sequence[CutRecord]) -> list[GroupR
 def notes_on(cuts: Sequence[CutRecord]) -> list[str]:
     """What a reader has to know of the cuts, in sentences; where there are several, each says which one it is about."""
     if len(cuts) == 1:
-        return list(cuts[0]["notes"])
-    return [f"Cut {number} of {len(cuts)}: {note}" for number, cut in enumerate(cuts, 1) for note in cut["notes"]]
+        return list(cuts[0].notes)
+    return [f"Cut {number} of {len(cuts)}: {note}" for number, cut in enumerate(cuts, 1) for note in cut.notes]

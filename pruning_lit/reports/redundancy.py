@@ -18,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from pruning_lit.reports.cuts import CutRecord
+from pruning_lit.callbacks.pruning import CutRecord
 from pruning_lit.reports.plots import KEPT, PROTECTED, REMOVED
 from pruning_lit.reports.wording import markdown_table
 
@@ -133,8 +133,8 @@ class RedundancySection:
     def of(cls, cuts: Sequence[CutRecord]) -> Self | None:
         """The groups that redundancy graphs decided on in the last cut that was made so."""
         for cut in reversed(cuts):
-            if evidence := cut.get("evidence"):
-                return cls([DecidedLayer(name, kept=cut["kept"][name], **known) for name, known in evidence.items()])
+            if evidence := cut.details.get(cls.name):
+                return cls([DecidedLayer(name, kept=cut.kept[name], **known) for name, known in evidence.items()])
         return None
 
     def data(self) -> list[dict[str, Any]]:

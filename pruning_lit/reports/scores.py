@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pruning_lit.reports.cuts import CutRecord
+from pruning_lit.callbacks.pruning import CutRecord
 from pruning_lit.reports.plots import KEPT, REMOVED, without_frame
 
 KEPT_BELOW, REMOVED_ABOVE = "#009E73", "#E69F00"  # of the palette of the other pictures
@@ -53,8 +53,9 @@ class ScoresSection:
     @classmethod
     def of(cls, cuts: Sequence[CutRecord]) -> Self | None:
         """The cuts that one threshold on all scores has decided."""
-        known = [cut for cut in cuts if cut.get("threshold") is not None]
-        return cls([ThresholdCut(cut["scores"], cut["kept"], cut["threshold"]) for cut in known]) if known else None
+        told = [(cut.kept, cut.details.get(cls.name) or {}) for cut in cuts]
+        known = [ThresholdCut(kept=kept, **each) for kept, each in told if each.get("threshold") is not None]
+        return cls(known) if known else None
 
     def data(self) -> list[float]:
         """The thresholds."""

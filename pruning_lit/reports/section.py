@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from matplotlib.figure import Figure
 
-from pruning_lit.reports.cuts import CutRecord
+from pruning_lit.callbacks.pruning import CutRecord
 
 
 @runtime_checkable

@@ -29,6 +29,7 @@ from pruning_lit.callbacks import (
 )
 from pruning_lit.callbacks.checkpoint_settings import KEY
 from pruning_lit.callbacks.checkpoints import previous
+from pruning_lit.callbacks.pruning import CutRecord
 from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.data import Pictures
 from pruning_lit.methods.resrep.conversion import Conversion
@@ -64,7 +65,7 @@ class PhaseOutcome:
     epochs: int
     seconds: float
     last: Path
-    cuts: list[dict[str, Any]] = field(default_factory=list)
+    cuts: list[CutRecord] = field(default_factory=list)
     best: tuple[Path, float] | None = None
     batch: Batch | None = None
     taken_over_from: str | None = None
@@ -211,7 +212,7 @@ class PhaseRunner:
             epochs=module.epochs,
             seconds=float(states["Timer"]["time_elapsed"]["train"]),
             last=self.last,
-            cuts=pruning.get("cuts", []),
+            cuts=[CutRecord.of_state(each) for each in pruning.get("cuts", [])],
             best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
             batch=noted.get("batch"),
             taken_over_from=noted.get("run"),

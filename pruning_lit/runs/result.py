@@ -71,19 +71,19 @@ def write_results(
         seed=config.seed,
         before=_figures(graph, _baseline(config, dense, data, task, outcomes, accuracies), latency, "before"),
         after=_figures(narrowed, accuracy, latency, "after"),
-        accuracy_after_cut=cuts[-1]["accuracy_after"] if cuts else None,
+        accuracy_after_cut=_primary(cuts[-1].metrics_after, task) if cuts else None,
         best=_best(dense, data, task, outcomes, folder),
         groups=groups,
         sections={section.name: section.data() for section in sections},
         latency=latency,
-        cut_error=max((cut["error"] for cut in cuts), default=None),
+        cut_error=max((cut.error for cut in cuts), default=None),
         notes=[*notes_on(cuts), *_published_count(narrowed), *remarks],
         command=f"python -m pruning_lit {shlex.join(as_typed(overrides()))}",
         versions=versions(),
         commits=commits(),
         config=plain_data(config),
         hardware=hardware(device),
-        phases=[_phase(each, accuracy) for each, accuracy in zip(outcomes, accuracies, strict=True)],
+        phases=[_phase(each, accuracy, task) for each, accuracy in zip(outcomes, accuracies, strict=True)],
         choices=_choices(config),
         own_network=own_call(arch),
     )
@@ -129,22 +129,26 @@ def _baseline(
     None where it was never trained.
     """
     first = next(iter(outcomes[0].cuts), None)
-    if first is not None and (config.weights is None or first["epoch"] == 0):  # else what was given has been trained on
-        return first["accuracy_before"]
+    if first is not None and (config.weights is None or first.epoch == 0):  # else what was given has been trained on
+        return _primary(first.metrics_before, task)
     return accuracies[0] if config.weights is None else evaluate(dense, data, task)[task.primary.name]
 
 
-def _phase(outcome: PhaseOutcome, accuracy: float) -> PhaseRecord:
+def _phase(outcome: PhaseOutcome, accuracy: float, task: Task) -> PhaseRecord:
     return {
         "name": outcome.name,
         "epochs": outcome.epochs,
         "seconds": outcome.seconds,
-        "accuracy_after_cut": outcome.cuts[-1]["accuracy_after"] if outcome.cuts else None,
+        "accuracy_after_cut": _primary(outcome.cuts[-1].metrics_after, task) if outcome.cuts else None,
         "accuracy": accuracy,
         "batch": outcome.batch,
         "pictures_per_step": outcome.batch and in_words(outcome.batch),
         "taken_over_from": outcome.taken_over_from,
     }
+
+
+def _primary(metrics: dict[str, float] | None, task: Task) -> float | None:
+    return None if metrics is None else metrics[task.primary.name]
 
 
 def _published_count(graph: ChannelGraph) -> list[str]:

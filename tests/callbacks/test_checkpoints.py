@@ -10,6 +10,7 @@ from pruning_lit.callbacks import AtomicCheckpointIO, BestCheckpoint, ScheduledP
 from pruning_lit.criteria import Random
 from pruning_lit.sparsity import Uniform
 from pruning_lit.tasks import Primary
+from tests.reports.cut import cut
 
 
 @pytest.mark.parametrize(("cuts", "looked"), [(0, False), (1, False), (2, True)])
@@ -18,7 +19,7 @@ def test_an_epoch_before_the_last_cut_is_never_the_best(tmp_path, monkeypatch, c
     for hook in ("on_validation_end", "on_train_epoch_end"):
         monkeypatch.setattr(ModelCheckpoint, hook, lambda *_, hook=hook: seen.append(hook))
     pruning = ScheduledPruning(Random(), Uniform(0.5), epochs=[0, 3])
-    pruning.cuts = [{"epoch": epoch} for epoch in (0, 3)[:cuts]]
+    pruning.cuts = [cut() for _ in range(cuts)]
     trainer, best = SimpleNamespace(callbacks=[pruning]), BestCheckpoint(tmp_path, Primary("accuracy"))
     best.on_validation_end(trainer, None)
     best.on_train_epoch_end(trainer, None)

@@ -10,6 +10,7 @@ from pruning_lit.criteria.redundancy_graph.decomposition import decomposition, s
 from pruning_lit.reports import Report, figure_to_image, markdown, write_report
 from pruning_lit.reports.plots import KEPT, REMOVED
 from pruning_lit.reports.redundancy import FRAME, DecidedLayer, RedundancySection
+from tests.reports.cut import cut
 from tests.reports.test_plots import num_pixels
 from tests.reports.test_record import example
 
@@ -40,7 +41,7 @@ def smooth_maps(size, seed=0):
     return kinds[:, kind] + noise
 
 
-def cut(sizes, threshold=0.72, floors=()):
+def redundant(sizes, threshold=0.72, floors=()):
     """As a cut by redundancy graphs records itself; in groups with a floor nothing goes."""
     evidence, kept = {}, {}
     for seed, (name, size) in enumerate(sizes.items()):
@@ -50,12 +51,12 @@ def cut(sizes, threshold=0.72, floors=()):
         told = {"similarity": alike.half(), "threshold": threshold, "rounds": [each._asdict() for each in rounds]}
         evidence[name] = {"decider": name, "pixels": 64, **told}
         kept[name] = list(range(size)) if name in floors else survivors(size, rounds)
-    return {"evidence": evidence, "kept": kept}
+    return cut(kept, redundancy=evidence)
 
 
 @pytest.fixture(scope="module")
 def layers():
-    return RedundancySection.of([cut({"conv1": 16, "conv2": 40, "conv3": 12}, floors=["conv3"])]).layers
+    return RedundancySection.of([redundant({"conv1": 16, "conv2": 40, "conv3": 12}, floors=["conv3"])]).layers
 
 
 def test_a_channel_stands_where_it_went_or_last_survived():
@@ -86,8 +87,8 @@ def test_the_order_has_every_channel_once_and_components_together(layers):
 
 
 def test_the_last_cut_that_has_evidence_is_shown():
-    first, last = cut({"a": 8}), cut({"b": 8, "c": 9})
-    others = [{"evidence": {}, "kept": {"a": [0]}}, {"kept": {}}]
+    first, last = redundant({"a": 8}), redundant({"b": 8, "c": 9})
+    others = [cut({"a": [0]}, redundancy={}), cut()]
     assert [layer.name for layer in RedundancySection.of([first, last, *others]).layers] == ["b", "c"]
     assert [len(layer.similarity) for layer in RedundancySection.of([last, first]).layers] == [8]
     assert RedundancySection.of(others) is RedundancySection.of([]) is None

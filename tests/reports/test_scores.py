@@ -7,6 +7,7 @@ import torch
 from pruning_lit.reports import figure_to_image
 from pruning_lit.reports.plots import KEPT, REMOVED
 from pruning_lit.reports.scores import KEPT_BELOW, REMOVED_ABOVE, ScoresSection, ThresholdCut
+from tests.reports.cut import cut
 from tests.reports.test_plots import num_pixels
 
 SCORES = {"a": [0.5, 0.001, 2.0], "b": [0.0, 0.002], "branch": [0.003, 3.0]}
@@ -80,10 +81,11 @@ def test_scores_that_are_all_zero_can_be_drawn():
 
 
 def test_only_cuts_with_a_threshold_are_told():
-    first = {"scores": {"a": torch.rand(4)}, "kept": {"a": [0]}, "threshold": 0.52}
-    section = ScoresSection.of([first, first | {"threshold": None}])
+    scores = {"a": torch.rand(4)}
+    first, other = (cut({"a": [0]}, scores={"scores": scores, "threshold": each}) for each in (0.52, None))
+    section = ScoresSection.of([first, other, cut()])
     assert [each.threshold for each in section.cuts] == section.data() == [0.52]
     assert len(section.figure().axes) == 1
     assert section.markdown(None).endswith("decided which channels went: 0.52.")
     assert "(scores.png)" in section.markdown("scores.png")
-    assert ScoresSection.of([first | {"threshold": None}]) is ScoresSection.of([]) is None
+    assert ScoresSection.of([other]) is ScoresSection.of([]) is None

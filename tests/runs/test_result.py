@@ -37,8 +37,8 @@ def test_every_phase_has_its_accuracy_and_the_first_is_the_baseline(two_passes):
         for name in ("3-finetune", "5-finetune-2")
     ]
     for cut, name, earlier in zip(cuts, ("finetune", "finetune-2"), ("sparsify", "sparsify-2"), strict=True):
-        assert phases[earlier]["accuracy"] == cut["cuts"][0]["accuracy_before"]
-        assert phases[name]["accuracy_after_cut"] == cut["cuts"][0]["accuracy_after"]
+        assert phases[earlier]["accuracy"] == cut["cuts"][0]["metrics_before"]["accuracy"]
+        assert phases[name]["accuracy_after_cut"] == cut["cuts"][0]["metrics_after"]["accuracy"]
     assert report["accuracy_after_cut"] == phases["finetune-2"]["accuracy_after_cut"]
 
 

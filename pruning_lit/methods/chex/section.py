@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from pruning_lit.reports.cuts import CutRecord
+from pruning_lit.callbacks.pruning import CutRecord
 from pruning_lit.reports.heat_map import HeatMap, heat_map_figure, prepare_macs, prepare_time
 from pruning_lit.reports.plots import KEPT, REMOVED, without_frame
 from pruning_lit.reports.wording import amount, markdown_table, percent
@@ -189,7 +189,7 @@ class ExplorationSection:
     @classmethod
     def of(cls, cuts: Sequence[CutRecord]) -> Self | None:
         """The cuts at the end of an exploration; what they say beyond this is left out."""
-        known = [cut["exploration"] for cut in cuts if cut.get("exploration")]
+        known = [told for cut in cuts if (told := cut.details.get(cls.name))]
         names = [each.name for each in fields(Exploration)]
         found = [Exploration(**{name: told[name] for name in names if name in told}) for told in known]
         return cls(found) if found else None

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pruning_lit.callbacks.execution import by_execution
+from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.optimizer_state import (
     broadcast_buffers,
     has_averages,
     rebuild_ddp,
     require_same_on_all_ranks,
 )
-from pruning_lit.callbacks.pruning import Pruning, group_states, pictures_to_verify
-from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, removed_positions, trace
+from pruning_lit.callbacks.pruning import CutRecord, Pruning, pictures_to_verify, record_cut, test_metrics
+from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, trace
 from pruning_lit.criteria import ColumnSubset, Criterion, Scoring
 from pruning_lit.methods.chex.budgets import (
     ChannelBudgets,
@@ -32,7 +33,7 @@ from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedStat
 from pruning_lit.methods.chex.regrowth import Init, RegrowInit
 from pruning_lit.methods.chex.stage_record import TOLD, log_stage, stage_figures, stage_record
 from pruning_lit.sparsity import Dense, Sparsity
-from pruning_lit.tasks import Task, evaluate
+from pruning_lit.tasks import Task
 
 log = logging.getLogger(__name__)
 Unit = Literal["epochs", "steps"]
@@ -180,7 +181,7 @@ class ExplorationStages(Pruning):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What training has cost so far, and the figures of the latest stage, in every epoch."""
         if self.cuts:
-            self.cuts[-1]["exploration"]["share_of_training"] = self.share_of_training
+            self.cuts[-1].details["exploration"]["share_of_training"] = self.share_of_training
         figures = stage_figures(self.stages[-1], self.dense_macs) | {"training_macs": self.share_of_training}
         for name, value in figures.items():  # loggers have had them at the stage; this is for the table of metrics
             pl_module.log(f"stage/{name}", value, logger=False)
@@ -264,22 +265,20 @@ class ExplorationStages(Pruning):
             made = cost(trace(module.net, example))
             assert made == counted, f"the network that was cut has {made}, planned was {counted}"
         error = self.pruned.difference(module.net, pictures_to_verify(data).to(example))
-        found = evaluate(module.net, data, module.task) if trainer.is_global_zero else {}
+        after = test_metrics(trainer, module)
         self.pruned.finalise()
         self.regrow_init.end()
         self.cuts.append(
-            {
-                "epoch": trainer.current_epoch,
-                "kept": stage.active,
-                "gone": removed_positions(graph, stage.active),
-                "groups": group_states(graph, module.sparsity.limits),
-                "accuracy_before": None,  # of the whole network, which was never trained
-                "accuracy_after": found.get(module.task.primary.name),
-                "macs": counted.macs,
-                "params": counted.params,
-                "notes": notes_on_widths(module, stage),
-                "error": error,
-                "exploration": {
+            record_cut(
+                graph,
+                stage.active,
+                module.sparsity.limits,
+                epoch=trainer.current_epoch,
+                cost=counted,
+                error=error,
+                notes=notes_on_widths(module, stage),
+                after=after,  # the whole network was never trained
+                exploration={
                     "unit": self.unit,
                     "execution": self.execution,
                     "regrow_init": self.regrow_init.init,
@@ -289,24 +288,30 @@ class ExplorationStages(Pruning):
                     "sizes": {group.name: group.size * group.multiplicity for group in module.groups},
                     "spent": dict(self.spent),
                 },
-            }
+            )
         )
+
+    @staticmethod
+    def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:
+        """Remove what an exploration by masks has left dormant."""
+        finish_execution(net, state["execution"], example)
 
     def state_dict(self) -> dict[str, Any]:
         """All that exploration needs to go on, and the report to tell."""
         masked = self.execution == "mask" and bool(self.cuts)
         return {
-            "cuts": self.cuts,
+            "cuts": [cut.state() for cut in self.cuts],
             "stages": self.stages,
             "spent": self.spent,
             "pruned": self.pruned.state_dict() if self.pruned else None,
             "regrow_init": self.regrow_init.state_dict(),
-            "execution": {"cuts": [self.cuts[-1]["kept"]], "sources": {}} if masked else {},
+            "execution": {"cuts": [self.cuts[-1].kept], "sources": {}} if masked else {},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
-        self.cuts, self.stages, self.spent = state_dict["cuts"], state_dict["stages"], state_dict["spent"]
+        self.cuts = [CutRecord.of_state(each) for each in state_dict["cuts"]]
+        self.stages, self.spent = state_dict["stages"], state_dict["spent"]
         pruned = state_dict["pruned"] if "pruned" in state_dict else state_dict["dormancy"]  # as it was called
         if self.pruned is not None and pruned is not None:
             self.pruned.load_state_dict(pruned)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from pruning_lit.callbacks.pruning import group_states, pictures_to_verify
-from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, removed_positions, verify
+from pruning_lit.callbacks.pruning import CutRecord, pictures_to_verify, record_cut
+from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, verify
 from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.methods.resrep.rows import Forgetting, masked, row_norms
 from pruning_lit.sparsity import Dense
@@ -77,7 +77,7 @@ class DeadRows:
     def _total(self, key: str) -> int:
         return sum(fate[key] for fate in self.fates)
 
-    def record(self, conversion: Conversion, data: Any, epoch: int, history: Mapping[str, Any]) -> dict[str, Any]:
+    def record(self, conversion: Conversion, data: Any, epoch: int, history: Mapping[str, Any]) -> CutRecord:
         """What a cut leaves for the report, found by converting a copy of the network.
 
         Args:
@@ -96,6 +96,7 @@ class DeadRows:
         compaction = {
             "target_macs": float(self.module.sparsity.target(graph, self.norms, self.dense)),
             "dense_macs": self.dense.macs,
+            "macs": counted.macs,
             "threshold": self.threshold,
             "history": dict(history),
             "rows": self.fates,
@@ -105,18 +106,18 @@ class DeadRows:
             "pictures": both.examples,
             "error": error,
         }
-        return {
-            "epoch": epoch,
-            "kept": self.kept,
-            "gone": removed_positions(graph, self.kept),
-            "groups": group_states(graph, self.module.sparsity.limits),
-            "accuracy_before": both.before[self.module.task.primary.name],
-            "accuracy_after": both.after[self.module.task.primary.name],
-            "macs": counted.macs,
-            "notes": self.notes(),
-            "error": error,
-            "compaction": compaction,
-        }
+        return record_cut(
+            graph,
+            self.kept,
+            self.module.sparsity.limits,
+            epoch=epoch,
+            cost=counted,
+            error=error,
+            notes=self.notes(),
+            before=both.before,
+            after=both.after,
+            compaction=compaction,
+        )
 
     def go_by(self, really: Kept) -> None:
         """Go by what a conversion keeps really, which may be more than was asked for."""

@@ -1,16 +1,18 @@
 """Which rows of compactors are to be forgotten: masks that grow every so many steps, until what is dead is removed."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 from torch.optim import Optimizer
 
 from pruning_lit.callbacks.checkpoints import LastCheckpoint
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, require_same_on_all_ranks
-from pruning_lit.callbacks.pruning import Pruning
+from pruning_lit.callbacks.pruning import CutRecord, Pruning
 from pruning_lit.methods.resrep.conversion import Conversion, Norms, require_norms
 from pruning_lit.methods.resrep.gradual import updated
 from pruning_lit.methods.resrep.outcome import DeadRows
@@ -127,14 +129,16 @@ class RowMasks(Pruning):
         data = trainer.datamodule  # type: ignore[attr-defined]
         dead = DeadRows(module, self.threshold, self.force_masked)
         self.conversion = Conversion(module.placements, dead.kept, self.norms)
-        record: dict[str, Any] = {}
+        record: CutRecord | None = None
         if trainer.is_global_zero:
             record = dead.record(self.conversion, data, trainer.max_epochs or 0, self.history)
-            record["notes"].append(
+            record.notes.append(
                 f"Every row was pulled by {module.pull:g}; after {self.start_step:,} steps masks began to grow by "
                 f"{self.granularity} row(s) every {self.interval} steps."
             )
-        self.cuts.append(trainer.strategy.broadcast(record))
+        record = trainer.strategy.broadcast(record)
+        assert record is not None
+        self.cuts.append(record)
         if not trainer.is_global_zero:
             return
         log.info("%s", dead)
@@ -145,13 +149,20 @@ class RowMasks(Pruning):
                 dead.num_spared,
             )
 
+    @staticmethod
+    def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:
+        """Fold the compactors away, without the rows that go."""
+        if state["conversion"]:
+            Conversion.from_state(state["conversion"]).convert(net, example)
+
     def state_dict(self) -> dict[str, Any]:
         """What the report tells, and what makes the network an ordinary one."""
         conversion = self.conversion.state_dict() if self.conversion else None
-        return {"cuts": self.cuts, "history": self.history, "conversion": conversion}
+        return {"cuts": [cut.state() for cut in self.cuts], "history": self.history, "conversion": conversion}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
-        self.cuts, self.history = state_dict["cuts"], state_dict["history"]
+        self.cuts = [CutRecord.of_state(each) for each in state_dict["cuts"]]
+        self.history = state_dict["history"]
         state = state_dict["conversion"]
         self.conversion = Conversion.from_state(state) if state else None

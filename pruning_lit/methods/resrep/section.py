@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pruning_lit.reports.cuts import CutRecord
+from pruning_lit.callbacks.pruning import CutRecord
 from pruning_lit.reports.heat_map import HeatMap, heat_map_figure, prepare_macs, prepare_time
 from pruning_lit.reports.plots import KEPT, REMOVED
 from pruning_lit.reports.wording import amount, markdown_table, percent
@@ -123,7 +123,7 @@ class CompactorSection:
     @classmethod
     def of(cls, cuts: Sequence[CutRecord]) -> Self | None:
         """The cuts that folded compactors into layers; what they say beyond this is left out."""
-        known = [{"macs": cut.get("macs"), **cut["compaction"]} for cut in cuts if cut.get("compaction")]
+        known = [{"macs": cut.macs, **told} for cut in cuts if (told := cut.details.get(cls.name))]
         names = [each.name for each in fields(Compaction)]
         return cls([Compaction(**{name: found[name] for name in names}) for found in known]) if known else None
 

@@ -49,7 +49,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def assert_same_cut(one: dict, other: dict) -> None:
     """Scores are made of similarities in float64, so they show every bit of them."""
     assert one["kept"] == other["kept"]
-    assert all(torch.equal(scores, other["scores"][name]) for name, scores in one["scores"].items())
+    scores, others = (each["details"]["scores"]["scores"] for each in (one, other))
+    assert all(torch.equal(each, others[name]) for name, each in scores.items())
 
 
 def test_the_network_is_smaller_and_the_report_says_why(finished):

@@ -166,7 +166,7 @@ def test_stages_are_where_steps_say(execution):
     assert [record["at"] for record in module.stages.stages] == [0, 3, 6, 9]
     for step, widths in enumerate(watch.widths):
         assert widths == module.stages.stages[min(step // 3, 3)]["widths"]
-    assert module.stages.cuts[0]["epoch"] == 2
+    assert module.stages.cuts[0].epoch == 2
 
 
 def test_steps_are_those_of_the_optimizer():
@@ -181,32 +181,32 @@ def test_steps_are_those_of_the_optimizer():
 def test_a_target_of_macs_is_met_and_would_not_be_with_one_channel_more(budget):
     module = fit(phase(sparsity=budget, stages={"init_regrow": 0.1}))
     (cut,) = module.stages.cuts
-    target = float(1 - budget.reduction) * cut["exploration"]["dense_macs"]
-    assert cut["macs"] == cost(trace(module.net, torch.zeros(1, 3, 8, 8).double())).macs <= target
-    widths = {name: len(each) for name, each in cut["kept"].items()}
+    target = float(1 - budget.reduction) * cut.details["exploration"]["dense_macs"]
+    assert cut.macs == cost(trace(module.net, torch.zeros(1, 3, 8, 8).double())).macs <= target
+    widths = {name: len(each) for name, each in cut.kept.items()}
     wider = [widths | {name: width + budget.limits.round_to} for name, width in widths.items()]
     assert max(cost_of_widths(module.graph, each).macs for each in wider) > target
-    assert cut["exploration"]["sparsity"] is None
-    assert cut["exploration"]["target_macs"] == int(target)
+    assert cut.details["exploration"]["sparsity"] is None
+    assert cut.details["exploration"]["target_macs"] == int(target)
 
 
 def test_channels_that_stay_for_a_multiple_alone_are_told():
     """11 of 28 stay by the budget, see above; of multiples of 5 at least as many as it takes."""
     module = fit(phase(sparsity=Global(0.6, rule="reference", round_to=5)))
     (cut,) = module.stages.cuts
-    stay = sum(map(len, cut["kept"].values()))
+    stay = sum(map(len, cut.kept.values()))
     assert stay > 11
-    assert cut["notes"][0] == f"Of 28 channels that were explored {stay} stay ({100 * stay / 28:.2f} %)."
-    assert cut["notes"][1] == f"{stay - 11} of these stay for the limits of widths alone (min_channels=1, round_to=5)."
+    assert cut.notes[0] == f"Of 28 channels that were explored {stay} stay ({100 * stay / 28:.2f} %)."
+    assert cut.notes[1] == f"{stay - 11} of these stay for the limits of widths alone (min_channels=1, round_to=5)."
 
 
 def test_a_target_of_macs_is_met_by_the_smallest_share_of_every_group():
     module = fit(phase(sparsity=Macs(0.6, scope="layer"), stages={"init_regrow": 0.1}))
     (cut,) = module.stages.cuts
-    target = 0.4 * cut["exploration"]["dense_macs"]
+    target = 0.4 * cut.details["exploration"]["dense_macs"]
     widths = [{name: int(size * (1 - gone / 100)) for name, size in SIZES.items()} for gone in range(100)]
     cheap = [each for each in widths if cost_of_widths(module.graph, each).macs <= target]
-    assert {name: len(each) for name, each in cut["kept"].items()} == cheap[0]
+    assert {name: len(each) for name, each in cut.kept.items()} == cheap[0]
 
 
 def test_more_than_a_target_of_macs_takes_away_cannot_come_back():
@@ -220,11 +220,11 @@ def test_the_record_of_the_cut_is_that_of_the_network_that_is_left():
     module = fit(phase())
     (cut,) = module.stages.cuts
     counted = cost(trace(module.net, torch.zeros(1, 3, 8, 8).double()))
-    assert (cut["macs"], cut["params"]) == (counted.macs, counted.params)
-    assert {name: len(each) for name, each in cut["kept"].items()} == module.stages.stages[-1]["widths"]
-    assert cut["epoch"] == LAST_STAGE
-    assert cut["error"] < 1e-12
-    spent, dense = cut["exploration"]["spent"], cut["exploration"]["dense_macs"]
+    assert (cut.macs, cut.params) == (counted.macs, counted.params)
+    assert {name: len(each) for name, each in cut.kept.items()} == module.stages.stages[-1]["widths"]
+    assert cut.epoch == LAST_STAGE
+    assert cut.error < 1e-12
+    spent, dense = cut.details["exploration"]["spent"], cut.details["exploration"]["dense_macs"]
     stages = module.stages.stages
     assert spent == {"macs": STEPS * sum(each["macs"] for each in stages[:-1]), "dense_macs": 3 * STEPS * dense}
     assert module.stages.spent["macs"] == spent["macs"] + 2 * STEPS * counted.macs
@@ -319,7 +319,7 @@ def test_both_executions_end_in_the_same_network(name):
     narrowed, masked = modules
     assert len(narrowed.stages.stages) >= 4
     assert any(record["num_grown"] for record in narrowed.stages.stages)
-    assert narrowed.stages.cuts[0]["kept"] == masked.stages.cuts[0]["kept"]
+    assert narrowed.stages.cuts[0].kept == masked.stages.cuts[0].kept
     kept = [[record["widths"] for record in each.stages.stages] for each in modules]
     assert kept[0] == kept[1]
     assert_close(result(narrowed), result(masked))
@@ -332,7 +332,7 @@ def test_a_network_in_single_precision_can_be_explored_in_double_precision(execu
     fit(module)
     kinds = {tensor.dtype for net in (module.net, module.stages.pruned.most_recent) for tensor in net.parameters()}
     assert kinds == {torch.float64}
-    assert module.stages.cuts[0]["error"] < 1e-12
+    assert module.stages.cuts[0].error < 1e-12
 
 
 @each_execution
@@ -568,5 +568,5 @@ def test_group_norms_are_explored_with_masks():
     module = phase(built(norm=by_groups), {"execution": "mask"}, sparsity=Uniform(0.6))
     check(module)
     (cut,) = fit(module).stages.cuts
-    assert {name: len(each) for name, each in cut["kept"].items()} == {"stem.0": 1, "inner.0": 1, "shortcut.0": 4}
-    assert cut["error"] < 1e-12  # where a norm's groups go as a whole, none of the rest sees it
+    assert {name: len(each) for name, each in cut.kept.items()} == {"stem.0": 1, "inner.0": 1, "shortcut.0": 4}
+    assert cut.error < 1e-12  # where a norm's groups go as a whole, none of the rest sees it

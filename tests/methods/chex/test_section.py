@@ -8,6 +8,7 @@ from pruning_lit.methods.chex.regrowth import Init
 from pruning_lit.methods.chex.section import ExplorationSection
 from pruning_lit.reports import Report, figure_to_image, markdown, save, write_report
 from pruning_lit.reports.plots import KEPT, REMOVED
+from tests.reports.cut import cut
 from tests.reports.test_plots import num_pixels
 from tests.reports.test_record import example
 
@@ -39,7 +40,7 @@ BY_HAND = {
 
 def found(**changes):
     """The exploration that a cut tells of."""
-    (exploration,) = ExplorationSection.of([{"exploration": BY_HAND | changes}]).explorations
+    (exploration,) = ExplorationSection.of([cut(exploration=BY_HAND | changes)]).explorations
     return exploration
 
 
@@ -72,14 +73,14 @@ def shown(figure):
 
 
 def test_only_cuts_that_end_an_exploration_tell_of_it():
-    cuts = [{"kept": {}}, {"exploration": None}, {"exploration": BY_HAND | {"something_new": 1}}]
+    cuts = [cut(), cut(exploration=None), cut(exploration=BY_HAND | {"something_new": 1})]
     assert ExplorationSection.of(cuts) == ExplorationSection([found()])
     assert ExplorationSection.of(cuts[:2]) is ExplorationSection.of([]) is None
 
 
 def test_a_cut_that_does_not_know_the_end_of_the_training_is_told_all_the_same():
     known = {key: value for key, value in BY_HAND.items() if key != "share_of_training"}
-    assert ExplorationSection.of([{"exploration": known}]) == ExplorationSection([found()])
+    assert ExplorationSection.of([cut(exploration=known)]) == ExplorationSection([found()])
 
 
 def test_who_has_woken_is_who_is_active_beyond_those_that_stayed():

@@ -69,7 +69,7 @@ def test_the_report_has_the_columns_of_the_published_tables(finished):
 
 def test_the_share_asked_is_the_share_got(finished):
     (cut,) = checkpoint(finished, "3-finetune")["callbacks"]["ScheduledPruning"]["cuts"]
-    total = sum(map(len, cut["scores"].values()))
+    total = sum(map(len, cut["details"]["scores"]["scores"].values()))
     assert total == sum(m.num_features for m in load_dense().modules() if isinstance(m, nn.BatchNorm2d))
     floors = sum("would go" in note for note in cut["notes"])
     assert total - sum(map(len, cut["kept"].values())) == int(total * 0.4) + 1 - floors
@@ -179,7 +179,9 @@ def test_passes_repeat_sparsity_training_and_fine_tuning_on_the_narrower_network
         for phase in ("2-finetune", "4-finetune-2")
     )
     widths = {name: len(positions) for name, positions in first["kept"].items()}
-    assert {name: len(scores) for name, scores in second["scores"].items()} == widths  # the population is what was left
+    assert {
+        name: len(scores) for name, scores in second["details"]["scores"]["scores"].items()
+    } == widths  # the population is what was left
     assert all(len(kept) >= widths[name] / 2 for name, kept in second["kept"].items())
     left = {group["name"]: group["kept"] for group in report["groups"]}
     assert all(left[name] == len(kept) for name, kept in second["kept"].items())

@@ -427,9 +427,9 @@ def test_masked_rows_die_and_others_live(trained):
         on_list[listed[name]] = True
         assert bool((norms[on_list] < THRESHOLD / 2).all())
         assert bool((norms[~on_list] > 0.1).all())
-        assert cut["kept"][name] == (~on_list).nonzero().flatten().tolist()
-    assert cut["compaction"]["changed"] == 0
-    assert cut["accuracy_before"] == cut["accuracy_after"]
+        assert cut.kept[name] == (~on_list).nonzero().flatten().tolist()
+    assert cut.details["compaction"]["changed"] == 0
+    assert cut.metrics_before == cut.metrics_after
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,7 @@ def test_a_resumed_phase_ends_in_the_same_weights_masks_and_history(trained, dig
     assert all(torch.equal(state[key], value) for key, value in expected.items())
     assert module.masks.history == whole.masks.history
     assert module.masks.conversion == whole.masks.conversion
-    assert module.masks.cuts[0]["compaction"] == whole.masks.cuts[0]["compaction"]
+    assert module.masks.cuts[0].details == whole.masks.cuts[0].details
 
 
 # What is refused
@@ -478,7 +478,7 @@ def test_settings_that_cannot_work_are_refused_by_name(options, told):
 
 def test_a_phase_without_masks_is_refused():
     common = {"task": Classification(4), "epochs": 1, "schedule": Constant(), "pull": PULL}
-    with pytest.raises(ValueError, match=r"needs one callback pruning_lit\.callbacks\.RowMasks, got 0"):
+    with pytest.raises(ValueError, match=r"needs one callback pruning_lit\.methods\.resrep\.RowMasks, got 0"):
         GradientReset(
             net=started(), optimizer=torch.optim.SGD, criterion=CompactorNorm(), sparsity=Macs(0.5), **common
         )  # fmt: skip

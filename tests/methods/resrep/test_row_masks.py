@@ -219,10 +219,10 @@ def test_what_goes_is_decided_once_and_changes_nothing():
     masks = concluded()
     assert masks.finished
     (cut,) = masks.cuts
-    assert cut["kept"] == {"conv1": [3, 4, 5], "conv2": [0, 1, 2, 3, 4, 5]}
-    assert (cut["compaction"]["changed"], cut["compaction"]["pictures"]) == (0, 20)
-    assert cut["accuracy_before"] == cut["accuracy_after"]
-    assert cut["error"] < 1e-6
+    assert cut.kept == {"conv1": [3, 4, 5], "conv2": [0, 1, 2, 3, 4, 5]}
+    assert (cut.details["compaction"]["changed"], cut.details["compaction"]["pictures"]) == (0, 20)
+    assert cut.metrics_before == cut.metrics_after
+    assert cut.error < 1e-6
 
 
 def test_the_state_is_plain_data_and_comes_back(tmp_path):

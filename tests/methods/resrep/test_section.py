@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgba
 from pruning_lit.methods.resrep.section import CompactorSection, rows_table
 from pruning_lit.reports import Report, figure_to_image, markdown, save, write_report
 from pruning_lit.reports.plots import KEPT, REMOVED
+from tests.reports.cut import cut
 from tests.reports.test_plots import num_pixels
 from tests.reports.test_record import example
 
@@ -41,7 +42,7 @@ BY_HAND = {
 
 def found(**changes):
     """The compaction that a cut tells of."""
-    (compaction,) = CompactorSection.of([{"compaction": BY_HAND | changes}]).compactions
+    (compaction,) = CompactorSection.of([cut(compaction=BY_HAND | changes)]).compactions
     return compaction
 
 
@@ -81,7 +82,7 @@ def shown(figure):
 
 
 def test_only_cuts_that_folded_compactors_tell_of_them():
-    cuts = [{"kept": {}}, {"compaction": None}, {"compaction": BY_HAND | {"something_new": 1}}]
+    cuts = [cut(), cut(compaction=None), cut(compaction=BY_HAND | {"something_new": 1})]
     assert CompactorSection.of(cuts) == CompactorSection([found()])
     assert CompactorSection.of(cuts[:2]) is CompactorSection.of([]) is None
 
