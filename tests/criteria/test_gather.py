@@ -59,7 +59,7 @@ def test_means_do_not_depend_on_how_the_pictures_are_split(split, sizes):
 
 def test_a_map_shared_by_several_groups_is_scored_once_per_batch(split):
     net, graph = split
-    groups = [group for group in graph.groups if group.name != "head"]  # taps do not ask who may be pruned
+    groups = [group for group in graph.groups if group.name != "head"]  # feature maps do not ask who may be pruned
     assert [group.name for group in groups] == ["first#1", "first#2", "left"]
     assert groups[0].feature_maps[0].operation == groups[1].feature_maps[0].operation
     shapes = []
@@ -77,8 +77,8 @@ def test_each_group_finds_its_channels_in_the_shared_map(split):
     means = mean_scores(net, list(graph.prunable), batches(len(PICTURES)), power)
     expected = by_hand(net)[0]
     for name, place in (("first#1", slice(0, 4)), ("first#2", slice(4, 6))):
-        tap = graph[name].feature_maps[0]
-        torch.testing.assert_close(means[tap.operation][tap.positions].sum(1), expected[place])
+        feature_map = graph[name].feature_maps[0]
+        torch.testing.assert_close(means[feature_map.operation][feature_map.positions].sum(1), expected[place])
 
 
 def test_only_maps_that_are_asked_for_are_scored(split):

@@ -49,10 +49,10 @@ def cost_of_widths(graph: ChannelGraph, widths: dict[str, int], convention: Conv
     """
     removed: dict[tuple[str, int], int] = defaultdict(int)
     for group in graph.groups:
-        gone = group.size - widths.get(group.name, group.size)
-        if gone:
+        lost = group.size - widths.get(group.name, group.size)
+        if lost:
             for piece in group.slices:
-                removed[piece.tensor, piece.dim] += gone * piece.positions.shape[1]
+                removed[piece.tensor, piece.dim] += lost * piece.positions.shape[1]
     sizes = {
         name: math.prod(length - removed.get((name, dim), 0) for dim, length in enumerate(shape))
         for name, shape in graph.shapes.items()

@@ -30,7 +30,7 @@ class RehearsalMismatch(Exception):
     Attributes:
         step: number of the first step that is different.
         reason: in words.
-        in_doubt: whether it may be another with data: numbers that the model puts into a tensor are not seen without,
+        needs_data: whether it may be another with data: numbers that the model puts into a tensor are not seen without,
             and some operations arrive under another name there, depending on PyTorch's version.
     """
 
@@ -76,11 +76,11 @@ class KeptIdentities(Identities):
 
 
 class Reference(Tracer):
-    """Follows the channels once more through a model of the same widths, whose values, and thus course, are others.
+    """Follows the channels once more through a model of the same widths, whose values, and thus transcript, are others.
 
     Args:
         model: the model with other values.
-        course: the first course, whose identities are used again.
+        transcript: the first one, whose identities are used again.
     """
 
     def __init__(self, model: nn.Module, transcript: Transcript) -> None:
@@ -99,7 +99,7 @@ class Rehearsal(Tracer):
 
     Args:
         narrowed: the model after the cut, or a copy of it without data.
-        course: of the model before the cut.
+        transcript: of the model before the cut.
         removed: whether each identity is removed, see ``ChannelGraph.removed``.
     """
 
@@ -134,11 +134,11 @@ class Rehearsal(Tracer):
         return self.expected.own.get(name)
 
     def varies(self, shadow: Tensor, dim: int) -> bool:
-        """As the first trace was told."""
+        """The answer that the first trace got."""
         return self.decide(True)
 
     def decide(self, answer: bool) -> bool:
-        """As the first trace was told."""
+        """The answer that the first trace got."""
         decisions = self._next().decisions
         if len(self.decisions) >= len(decisions):
             raise RehearsalMismatch(self.position, "the model does something else once it is narrower")
@@ -154,7 +154,7 @@ class Rehearsal(Tracer):
         self,
         name: str,
         numbers: tuple[object, ...],
-        origins: tuple[Provenance, ...],
+        provenances: tuple[Provenance, ...],
         flowing: list[Tensor],
         after: list[Tensor | None],
     ) -> None:
@@ -165,18 +165,18 @@ class Rehearsal(Tracer):
             )
         if numbers != before.numbers:
             raise RehearsalMismatch(self.position, BY_WIDTH)
-        require_same_digests(before.origins, origins, self.position)
+        require_same_digests(before.provenances, provenances, self.position)
         if len(before.results) != len(after) or not all(map(self._is_expected, before.results, after)):
             raise RehearsalMismatch(self.position, "a channel number is written into the code")
 
     def _pass_on(self, *_flow: object) -> None:
-        """Nobody asks for the flow of a rehearsal."""
+        """Nothing: nobody asks for the data flow of a rehearsal."""
 
     def _made(self, *_selection: object) -> None:
-        """See ``_pass_on``."""
+        """Nothing, as in ``_pass_on``."""
 
     def finish(self, outputs: list[Provenance]) -> None:
-        """See ``Tracer``; Departed where something is missing, or an output was computed in another way."""
+        """Hold the end against that of the first trace: nothing is missing, and outputs were computed as before."""
         if self.position != len(self.expected.steps):
             raise RehearsalMismatch(self.position, "the model does less once it is narrower")
         require_same_digests(self.expected.outputs, outputs, self.position - 1)
@@ -195,7 +195,7 @@ class Rehearsal(Tracer):
 
 
 def require_same_digests(before: Sequence[Provenance], now: Sequence[Provenance], position: int) -> None:
-    """Departed where a tensor without channels was computed in another way than before."""
+    """RehearsalMismatch where a tensor without channels was computed in another way than before."""
     if len(before) != len(now):
         raise RehearsalMismatch(position, "the model has another number of results once it is narrower")
     for one, other in zip(before, now, strict=True):
@@ -229,7 +229,7 @@ def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
         graph: its trace.
 
     Raises:
-        Departed: the narrowed copy does not do what the model did, with the removed channels deleted.
+        RehearsalMismatch: the narrowed copy does not do what the model did, with the removed channels deleted.
     """
     removed, failure = graph.removed(cut.kept), None
     if graph.transcript.on_meta:
@@ -267,7 +267,7 @@ def _run(tracer: Tracer, trial: nn.Module, graph: ChannelGraph) -> None:
         raise RehearsalMismatch(tracer.position, reason, needs_data=True) from error
     finally:
         tracer.close()
-    tracer.finish([tracer.origin(output) for output in tensors_of(outputs)])
+    tracer.finish([tracer.provenance(output) for output in tensors_of(outputs)])
 
 
 def blank(model: nn.Module) -> nn.Module:

@@ -56,7 +56,7 @@ def follow(tracer: Tracer, model: nn.Module, example_input: Any) -> tuple[Any, .
     for tensor in tensors_of(result):
         tracer.freeze(tensor, "it leaves the model")
         tracer.flow.leaves(tensor)
-    tracer.finish([tracer.origin(tensor) for tensor in tensors_of(result)])
+    tracer.finish([tracer.provenance(tensor) for tensor in tensors_of(result)])
     return arguments
 
 
@@ -109,11 +109,7 @@ def _blame(
     steps = graph.transcript.steps
     nearest = [*reversed(steps[: mismatch.step + 1]), *steps[mismatch.step + 1 :]]
     for step in nearest:
-        if (
-            step.split_record is not None
-            and bool(removed[step.split_record.identities].any())
-            and step.split_record.next_assumption()
-        ):
+        if step.split is not None and bool(removed[step.split.identities].any()) and step.split.next_assumption():
             return
         for concerned in step.identities():
             if bool(removed[concerned].any()):

@@ -1,4 +1,4 @@
-"""Who consumes what: enough of the data flow to find the map that the next consumer of a layer sees."""
+"""Data flow of a forward pass: enough of it to find the feature map that the next consumer of a layer sees."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,7 +10,7 @@ from pruning_lit.channels.tracing.weak import WeakIdMap
 
 
 class Role(Enum):
-    """What an operation is to a channel that flows through it."""
+    """Role of an operation for a channel that flows through it."""
 
     PRODUCES = "convolution or linear layer"
     FORWARDS = "normalisation, activation, pooling, addition: the channel goes on as itself"
@@ -58,8 +58,8 @@ class DataFlow:
             depths[index] = before + (node.role is Role.PRODUCES)
         return depths
 
-    def makes(self, output: Tensor, channels: Tensor) -> None:
-        """The operation that made ``output`` is a layer, as seen from outside."""
+    def produces(self, output: Tensor, channels: Tensor) -> None:
+        """Treat the operation that made ``output`` as a layer that produces these channels."""
         node = self.nodes[self.producer[output]]
         node.role, node.channels = Role.PRODUCES, channels
 

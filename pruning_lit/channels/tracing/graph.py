@@ -1,4 +1,4 @@
-"""What ``trace`` finds: groups of channels that can only leave together, and what else surgery and counting need."""
+"""Channel graph: groups of channels that can only leave together, and what else surgery and counting need."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,8 +47,8 @@ class ChannelGroup:
         slices: where the channels sit.
         writers, readers: names of the convolutions and linear layers that make and that consume the channels.
         protected: None, or the reason in words why no channel may be removed.
-        taps: the feature maps that the next consumers see, in execution order.
-        makers: the uses of the layers that make the channels, in execution order.
+        feature_maps: the maps that the next consumers see, in execution order.
+        producers: the uses of the layers that make the channels, in execution order.
     """
 
     name: str
@@ -75,7 +75,7 @@ class FeatureMap:
     """The feature map by which a group's channels are judged.
 
     Attributes:
-        operation: its number in the forward pass, see ``stream.observe``.
+        operation: its number in the forward pass, see ``operations.observe``.
         channels: number of channels of the map.
         positions: shape ``(group.size, n)``: which of them belong to each channel of the group.
     """
@@ -136,8 +136,8 @@ class Branch:
 class LayerCall:
     """One use of a weight: multiply-accumulates = ``positions`` x number of elements of the weight.
 
-    ``operation`` is its number in the forward pass, see ``stream.observe``; ``strided`` says whether a convolution has
-    fewer pixels in its output than in its input.
+    ``operation`` is its number in the forward pass, see ``operations.observe``; ``strided`` says whether a convolution
+    has fewer pixels in its output than in its input.
     """
 
     weight: str
@@ -158,7 +158,7 @@ class ChannelGraph:
         relabellings: the ``ChannelRelabel`` modules.
         branches: the residual branches of which all channels may go at once.
         example: the arguments with which the model was traced.
-        course, classes: what the pass did to the channels, to be held against that of a narrower model.
+        transcript, classes: what the pass did to the channels, to be held against that of a narrower model.
     """
 
     groups: tuple[ChannelGroup, ...]

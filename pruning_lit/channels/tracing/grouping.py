@@ -52,7 +52,7 @@ class GroupBuilder:
         """The groups and all that surgery and counting need beside them."""
         runs = sorted(self._runs(), key=lambda run: self._first_writer(run[0])[0])
         names = self._names(runs)
-        self.producers = self._makers({run[0] for run in runs})
+        self.producers = self._producing_operations({run[0] for run in runs})
         groups = tuple(self._group(name, run) for name, run in zip(names, runs, strict=True))
         place = {label: (g, c) for g, run in enumerate(runs) for c, label in enumerate(run)} if self.sources else {}
         relabellings = tuple(
@@ -116,8 +116,8 @@ class GroupBuilder:
             writers=tuple(dict.fromkeys(self.tracer.writers[slot] for slot in in_order if slot in self.tracer.writers)),
             readers=tuple(dict.fromkeys(self.tracer.readers[slot] for slot in in_order if slot in self.tracer.readers)),
             protected=self.reasons.get(run[0]),
-            feature_maps=self._taps(run),
-            producers=self._layers(run),
+            feature_maps=self._feature_maps(run),
+            producers=self._producers(run),
         )
 
     def _role(self, slot: Slot) -> Literal["writes", "reads", "along"]:
@@ -125,7 +125,7 @@ class GroupBuilder:
             return "writes"
         return "reads" if slot in self.tracer.readers else "along"
 
-    def _makers(self, wanted: set[int]) -> dict[int, list[int]]:
+    def _producing_operations(self, wanted: set[int]) -> dict[int, list[int]]:
         """For each of these classes the operations that make it."""
         producers: dict[int, list[int]] = {label: [] for label in wanted}
         for index, node in self.tracer.flow.nodes.items():
@@ -134,7 +134,7 @@ class GroupBuilder:
                     producers[label].append(index)
         return producers
 
-    def _taps(self, run: list[int]) -> tuple[FeatureMap, ...]:
+    def _feature_maps(self, run: list[int]) -> tuple[FeatureMap, ...]:
         nodes = self.tracer.flow.nodes
         producers = [
             index for index in self.producers[run[0]] if self._positions(nodes[index].channels, run) is not None
@@ -147,7 +147,7 @@ class GroupBuilder:
                 feature_maps.append(FeatureMap(operation, len(channels), positions))
         return tuple(feature_maps)
 
-    def _layers(self, run: list[int]) -> tuple[Producer, ...]:
+    def _producers(self, run: list[int]) -> tuple[Producer, ...]:
         """The uses of layers that make these channels."""
         producers = []
         for operation in self.producers[run[0]]:

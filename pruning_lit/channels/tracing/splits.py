@@ -1,4 +1,4 @@
-"""Runs of channels that a model takes apart, and what must leave together so that it still does so in the right places.
+"""Splits: runs of channels that a model takes apart, and the ties by which it still does so in the right places.
 
 ``x.chunk(2, 1)`` of sixteen channels says nothing about whether a half or eight channels are meant. It is taken for a
 half first: then as many channels must leave from either part, and the i-th of one leaves with the i-th of the other. If
@@ -18,7 +18,7 @@ from pruning_lit.channels.tracing.identities import Identities
 
 @dataclass
 class Split(ABC):
-    """One run of channels, shape ``(length,)``, that is taken apart; ``place`` says by what and where, for people."""
+    """A run of channels, shape ``(length,)``, that is taken apart; ``place`` says by what and where, for people."""
 
     identities: Tensor
     place: str
@@ -27,7 +27,7 @@ class Split(ABC):
     @property
     @abstractmethod
     def num_assumptions(self) -> int:
-        """How many assumptions there are to be tried; the last one freezes everything, which is always right."""
+        """Number of assumptions to be tried; the last one freezes everything, which is always right."""
 
     @abstractmethod
     def apply(self, identities: Identities) -> None:
@@ -52,7 +52,7 @@ class Chunk(Split):
 
     @property
     def num_assumptions(self) -> int:
-        """In proportion; fixed up to the last cut; fixed altogether."""
+        """Three: in proportion; fixed up to the last cut; fixed altogether."""
         return 3
 
     def parts(self) -> list[Tensor]:
@@ -61,7 +61,7 @@ class Chunk(Split):
         return [self.identities[start:stop] for start, stop in pairwise(edges)]
 
     def apply(self, identities: Identities) -> None:
-        """See ``Split``."""
+        """Tie channels of all parts in proportion, or freeze the parts that are cut off, or all."""
         if not self.at:
             return
         parts = self.parts()
@@ -84,11 +84,11 @@ class Reshape(Split):
 
     @property
     def num_assumptions(self) -> int:
-        """One for each side that may be the computed one; all of them fixed."""
+        """One for each side that may be the computed one, and one for all of them fixed."""
         return len(self.free) + 1
 
     def apply(self, identities: Identities) -> None:
-        """See ``Split``."""
+        """Tie the fixed sides of the grid to each other, or freeze everything."""
         if self.assumption == len(self.free):
             self._freeze(identities, self.identities)
             return
@@ -109,24 +109,24 @@ def _tie_rows(identities: Identities, rows: Tensor) -> None:
 
 
 class Splits:
-    """All partings of a model, one for each run of channels and way of taking it apart."""
+    """All splits of a model, one for each run of channels and kind of taking it apart."""
 
     def __init__(self) -> None:
         self.found: dict[bytes | tuple[bytes, tuple[int, ...]], Split] = {}
 
-    def cut(self, run: Tensor, at: set[int], place: str) -> Split:
-        """A run is cut at these positions."""
-        split_record = self.found.setdefault(run.numpy().tobytes(), Chunk(run.clone(), place))
-        assert isinstance(split_record, Chunk)
-        split_record.at |= {position for position in at if 0 < position < len(run)}
-        return split_record
+    def chunk(self, run: Tensor, at: set[int], place: str) -> Split:
+        """The split of a run into parts at these positions; one run that is taken apart several times has one split."""
+        split = self.found.setdefault(run.numpy().tobytes(), Chunk(run.clone(), place))
+        assert isinstance(split, Chunk)
+        split.at |= {position for position in at if 0 < position < len(run)}
+        return split
 
-    def factor(self, run: Tensor, shape: tuple[int, ...], place: str) -> Split:
-        """A run is seen as a grid."""
+    def reshape(self, run: Tensor, shape: tuple[int, ...], place: str) -> Split:
+        """The split of a run by a view of it as a grid."""
         key = run.numpy().tobytes(), shape
         return self.found.setdefault(key, Reshape(run.clone(), place, shape=shape, free=likely_sides(shape)))
 
     def apply(self, identities: Identities) -> None:
         """Tie and freeze what follows from the present assumptions."""
-        for split_record in self.found.values():
-            split_record.apply(identities)
+        for split in self.found.values():
+            split.apply(identities)

@@ -18,7 +18,7 @@ from pruning_lit.channels.tracing.views import StoredTensors
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
 Operation = torch._ops.OpOverload
-NOWHERE = Provenance()
+NO_PROVENANCE = Provenance()
 COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
 
 
@@ -43,7 +43,7 @@ class Tracer(OperationMode):
         self.rule_for, self.numbers_of = rule_for, numbers_of
         self.identities = self.start()
         self.splits = Splits()
-        self.split_record: Split | None = None
+        self.split: Split | None = None
         self.stored = StoredTensors(model)
         self.position = 0  # how many steps there have been
         self.flow = DataFlow()
@@ -58,7 +58,7 @@ class Tracer(OperationMode):
         self.own: dict[str, Tensor] = {}  # shadows of parameters and buffers
         self.zeroed: WeakIdMap[bool] = WeakIdMap()  # tensors that are zero where a channel has been removed
         self.overwritten: WeakIdMap[bool] = WeakIdMap()  # memory into which something else than zero was written
-        self.origins: WeakIdMap[Provenance] = (
+        self.provenances: WeakIdMap[Provenance] = (
             WeakIdMap()
         )  # tensors without channels, to a number for all that led to them
         self.module_path: list[str] = [""]
@@ -165,13 +165,13 @@ class Tracer(OperationMode):
         path = self.module_path[-1]
         self.identities.freeze(compact(identities), f"{reason} (in {path!r})" if path else reason)
 
-    def cut(self, run: Tensor, at: set[int], operation: Operation) -> None:
-        """A run of channels, shape ``(length,)``, is cut at these positions."""
-        self.split_record = self.splits.cut(run, at, self._place(operation))
+    def chunk(self, run: Tensor, at: set[int], operation: Operation) -> None:
+        """Note that a run of channels, shape ``(length,)``, is taken apart at these positions."""
+        self.split = self.splits.chunk(run, at, self._place(operation))
 
-    def factor(self, run: Tensor, shape: tuple[int, ...], operation: Operation) -> None:
-        """A run of channels, shape ``(length,)``, is seen as a grid of ``shape``."""
-        self.split_record = self.splits.factor(run, shape, self._place(operation))
+    def reshape(self, run: Tensor, shape: tuple[int, ...], operation: Operation) -> None:
+        """Note that a run of channels, shape ``(length,)``, is viewed as a grid of ``shape``."""
+        self.split = self.splits.reshape(run, shape, self._place(operation))
 
     def _place(self, operation: Operation) -> str:
         path = self.module_path[-1]
@@ -185,7 +185,7 @@ class Tracer(OperationMode):
             return
         name, before = short_name(operation), any(self.shadow(tensor) is not None for tensor in given)
         flowing = [shadow for tensor in given if (shadow := self.shadows.get(tensor, None)) is not None]
-        origins = tuple(self.origin(tensor) for tensor in given)
+        provenances = tuple(self.provenance(tensor) for tensor in given)
         self._start_step()
         role = self._follow(operation, args, kwargs, result)
         after = [self.shadows.get(tensor, None) for tensor in outputs]
@@ -194,9 +194,9 @@ class Tracer(OperationMode):
             if operation._schema.is_mutable and outputs and not self.is_zero_when_pruned(outputs[0]):
                 self.overwritten[outputs[0].untyped_storage()] = True
             if name not in COPIES:
-                self._record(name, numbers, origins, flowing, after)
+                self._record(name, numbers, provenances, flowing, after)
                 self.position += 1
-        self._remember_origins(operation, numbers, origins, given, outputs)
+        self._remember_provenances(operation, numbers, provenances, given, outputs)
         self._pass_on(index, role or Role.OTHER, given, outputs, after)
 
     def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
@@ -210,43 +210,43 @@ class Tracer(OperationMode):
                 self.shadows.discard(tensor)
             return None
 
-    def origin(self, tensor: Tensor) -> Provenance:
+    def provenance(self, tensor: Tensor) -> Provenance:
         """What led to a tensor; nothing worth mentioning where there are channels in it."""
-        return NOWHERE if tensor in self.shadows else self.origins.get(tensor, NOWHERE)
+        return NO_PROVENANCE if tensor in self.shadows else self.provenances.get(tensor, NO_PROVENANCE)
 
-    def _remember_origins(
+    def _remember_provenances(
         self,
         operation: Operation,
         numbers: tuple[object, ...],
-        origins: tuple[Provenance, ...],
+        provenances: tuple[Provenance, ...],
         given: list[Tensor],
         outputs: list[Tensor],
     ) -> None:
-        step = max([origin.step for origin in origins], default=-1)
+        step = max([provenance.step for provenance in provenances], default=-1)
         if any(tensor in self.shadows for tensor in given):
             step = self.position - 1
-        ways = tuple(origin.digest for origin in origins)
+        digests = tuple(provenance.digest for provenance in provenances)
         if short_name(operation) in COPIES:
             one = given[0]
             written = short_name(operation) == "lift_fresh" and one.numel() == 1 and not one.is_meta
-            digest = hash(one.item()) if written else ways[0]
-        elif None in ways or _counts_values(operation, given):
+            digest = hash(one.item()) if written else digests[0]
+        elif None in digests or _counts_values(operation, given):
             digest = None
         else:
-            digest = hash((short_name(operation), numbers, ways))
+            digest = hash((short_name(operation), numbers, digests))
         for output in outputs:
-            self.origins[output] = Provenance(digest, step)
+            self.provenances[output] = Provenance(digest, step)
 
     def _start_step(self) -> None:
         self.decisions: list[bool] = []
         self.notes: list[object] = []
-        self.split_record = None
+        self.split = None
 
     def _record(
         self,
         name: str,
         numbers: tuple[object, ...],
-        origins: tuple[Provenance, ...],
+        provenances: tuple[Provenance, ...],
         flowing: list[Tensor],
         after: list[Tensor | None],
     ) -> None:
@@ -256,7 +256,7 @@ class Tracer(OperationMode):
         results = tuple(None if shadow is None else self.outline(shadow) for shadow in after)
         path, decisions = self.module_path[-1], tuple(self.decisions)
         self.transcript.steps.append(
-            OpRecord(name, path, numbers, origins, given, made, results, decisions, self.split_record)
+            OpRecord(name, path, numbers, provenances, given, made, results, decisions, self.split)
         )
 
     def _pass_on(
@@ -299,7 +299,7 @@ class Tracer(OperationMode):
 
     def _made(self, output: Tensor, channels: Tensor) -> None:
         """A selection made channels, as a layer does."""
-        self.flow.makes(output, channels)
+        self.flow.produces(output, channels)
 
     def finish(self, outputs: list[Provenance]) -> None:
         """The pass is over, with these outputs."""

@@ -1,4 +1,4 @@
-"""The course of a forward pass: what it did to channels, step by step, so that a second pass can be held against it."""
+"""The transcript of a forward pass: what it did to channels, step by step, for a second pass to be held against it."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ from pruning_lit.channels.tracing.splits import Split
 
 @dataclass(frozen=True)
 class Provenance:
-    """What led to a tensor without channels, since there were channels in it last.
+    """Provenance of a tensor without channels: the operations that led to it since there were channels in it last.
 
     Attributes:
-        way: a number for all operations and numbers on the way; it changes with whatever is computed from a width
+        digest: a number for all operations and numbers on the way; it changes with whatever is computed from a width
             (``scores / math.sqrt(x.shape[1])``). None where values decided how many there are (the boxes of a
             detector): then the numbers that follow may be another time's others.
         step: the last step that led to it, -1 where none did.
@@ -33,32 +33,32 @@ class OpRecord:
         operation: its name.
         module: path of the module in which it happened.
         numbers: all numbers among its arguments that are no widths, and what else a rule has noted.
-        origins: of the tensors that went in.
+        provenances: of the tensors that went in.
         given: shadows of the activations that went in.
         made: shadows of the results.
         results: outlines of the results, None for one without channels.
         decisions: the answers that its rule got when it asked whether a shadow varies along a dimension. With one
             channel left they would be different.
-        parting: the run of channels that it takes apart.
+        split: of the run of channels that it takes apart.
     """
 
     operation: str
     module: str
     numbers: tuple[object, ...]
-    origins: tuple[Provenance, ...]
+    provenances: tuple[Provenance, ...]
     given: tuple[Tensor, ...]
     made: tuple[Tensor, ...]
     results: tuple[Outline | None, ...]
     decisions: tuple[bool, ...]
-    split_record: Split | None
+    split: Split | None
 
     @property
     def place(self) -> str:
-        """For people."""
+        """The operation and its module, for people."""
         return f"{self.operation} in {self.module!r}" if self.module else self.operation
 
     def identities(self) -> tuple[Tensor, Tensor]:
-        """Those that go in and those that come out, each once."""
+        """The identities that go in and those that come out, each once."""
         return _distinct(self.given), _distinct(self.made)
 
 
@@ -69,7 +69,7 @@ def _distinct(shadows: tuple[Tensor, ...]) -> Tensor:
 
 @dataclass
 class Transcript:
-    """A pass as a whole.
+    """A forward pass as a whole.
 
     Attributes:
         steps: in order.
@@ -89,7 +89,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Classes:
-    """Which identities are the same channel.
+    """Classes of identities: those that are the same channel.
 
     Attributes:
         labels: class of every identity, shape ``(count,)``.
@@ -100,12 +100,12 @@ class Classes:
     groups: tuple[Tensor, ...]
 
     def removed(self, stays: dict[int, Tensor]) -> Tensor:
-        """Whether each identity is removed, shape ``(count + 1,)``; the last entry, for -1, is False.
+        """One boolean per identity, true where it is removed, shape ``(count + 1,)``; the last entry, for -1, is False.
 
         Args:
             stays: by the number of a group, one boolean per channel.
         """
-        gone = torch.zeros(int(self.labels.max()) + 1 if len(self.labels) else 1, dtype=torch.bool)
+        removed = torch.zeros(int(self.labels.max()) + 1 if len(self.labels) else 1, dtype=torch.bool)
         for number, flags in stays.items():
-            gone[self.groups[number][~flags]] = True
-        return torch.cat([gone[self.labels.long()], torch.zeros(1, dtype=torch.bool)])
+            removed[self.groups[number][~flags]] = True
+        return torch.cat([removed[self.labels.long()], torch.zeros(1, dtype=torch.bool)])

@@ -56,11 +56,11 @@ class PlacementPlan:
     def _layers(self, group: ChannelGroup) -> tuple[str, ...]:
         """The weights that are to get a compactor for the sake of this group; none, and a reason, where that fails."""
         producers = dense_producers(group)
-        if any(maker.places > 1 for maker in producers):
+        if any(producer.places > 1 for producer in producers):
             producers = [
-                maker for maker in producers if maker.places > 1
+                producer for producer in producers if producer.places > 1
             ]  # one value for all pixels gates what others make
-        reason = next((why for maker in producers if (why := self._why_not(maker)) is not None), None)
+        reason = next((why for producer in producers if (why := self._why_not(producer)) is not None), None)
         if not producers:
             reason = "no convolution makes its channels"
         elif reason is None and self.policy == "internal_only" and len(producers) > 1:
@@ -69,20 +69,20 @@ class PlacementPlan:
             reason = PADDED
         if reason is not None:
             self.reasons[group.name] = reason
-        return tuple(dict.fromkeys(maker.weight for maker in producers))
+        return tuple(dict.fromkeys(producer.weight for producer in producers))
 
-    def _why_not(self, maker: Producer) -> str | None:
+    def _why_not(self, producer: Producer) -> str | None:
         """Why the layer can have no compactor, in words."""
-        conv = dict(self.net.named_modules()).get(maker.layer)
+        conv = dict(self.net.named_modules()).get(producer.layer)
         if not isinstance(conv, _ConvNd):
-            return f"{maker.layer!r} makes its channels, which is no convolution"
+            return f"{producer.layer!r} makes its channels, which is no convolution"
         if isinstance(conv, _ConvTransposeNd):
-            return f"{maker.layer!r} makes its channels, a transposed convolution"
-        if conv.groups > 1 or maker.output.positions.shape[1] > 1:
+            return f"{producer.layer!r} makes its channels, a transposed convolution"
+        if conv.groups > 1 or producer.output.positions.shape[1] > 1:
             return "its channels leave in bundles, and a compactor has single rows"
-        if maker.weight != f"{maker.layer}.weight" or "weight" not in conv._parameters:
-            return f"the kernel of {maker.layer!r} is computed, not stored"
-        return f"{maker.layer!r} is used more than once" if self.uses[maker.weight] > 1 else None
+        if producer.weight != f"{producer.layer}.weight" or "weight" not in conv._parameters:
+            return f"the kernel of {producer.layer!r} is computed, not stored"
+        return f"{producer.layer!r} is used more than once" if self.uses[producer.weight] > 1 else None
 
     def _by_company(self, layers: Mapping[str, tuple[str, ...]]) -> None:
         """Layers that share a compactor must make the same channels, each in the same row."""
@@ -163,9 +163,9 @@ def _rows(graph: ChannelGraph) -> dict[str, list[Row]]:
     """By the name of a weight, the channel that each of its outputs is; None for what no group has."""
     rows: dict[str, list[Row]] = {}
     for group in graph.groups:
-        for maker in group.producers:
-            made = rows.setdefault(maker.weight, [None] * maker.output.channels)
-            for channel, places in enumerate(maker.output.positions.tolist()):
+        for producer in group.producers:
+            made = rows.setdefault(producer.weight, [None] * producer.output.channels)
+            for channel, places in enumerate(producer.output.positions.tolist()):
                 for place in places:
                     made[place] = (group.name, channel)
     return rows

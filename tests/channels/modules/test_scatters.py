@@ -460,10 +460,14 @@ def test_operations_keep_their_numbers_once_a_scatter_is_not_full():
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
     shapes: dict[str, list[tuple[int, ...]]] = {}
-    feature_maps = [tap.operation for group in graph.groups for tap in group.feature_maps if group.name not in kept]
+    feature_maps = [each.operation for group in graph.groups for each in group.feature_maps if group.name not in kept]
     for key, model in (("full", net), ("narrowed", narrowed), ("masked", masked)):
         seen = shapes.setdefault(key, [])
-        observe(model, (pictures,), {tap: lambda x, seen=seen: seen.append(tuple(x.shape)) for tap in feature_maps})
+        observe(
+            model,
+            (pictures,),
+            {at: lambda x, seen=seen: seen.append(tuple(x.shape)) for at in feature_maps},
+        )
     assert shapes["full"] == shapes["narrowed"] == shapes["masked"] != []
 
 

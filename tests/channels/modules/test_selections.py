@@ -302,11 +302,16 @@ def test_operations_keep_their_numbers_once_a_selection_is_not_full():
     narrow(narrowed, graph, of_selections(random_kept(graph, seed=0)))
     shapes: dict[str, list[tuple[int, ...]]] = {"full": [], "narrowed": []}
     feature_maps = [
-        tap.operation for group in graph.groups for tap in group.feature_maps if not group.name.endswith(".select")
+        feature_map.operation
+        for group in graph.groups
+        for feature_map in group.feature_maps
+        if not group.name.endswith(".select")
     ]
     for key, model in (("full", net), ("narrowed", narrowed)):
         observe(
-            model, (pictures,), {tap: lambda x, key=key: shapes[key].append(tuple(x.shape)) for tap in feature_maps}
+            model,
+            (pictures,),
+            {at: lambda x, key=key: shapes[key].append(tuple(x.shape)) for at in feature_maps},
         )
     assert shapes["full"] == shapes["narrowed"] != []
 

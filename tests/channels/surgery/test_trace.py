@@ -464,4 +464,6 @@ def test_the_trace_is_the_same_every_time():
     assert one.calls == other.calls
     for group, same in zip(one.groups, other.groups, strict=True):
         assert (group.name, group.size, where(group)) == (same.name, same.size, where(same))
-        assert [tap.operation for tap in group.feature_maps] == [tap.operation for tap in same.feature_maps]
+        assert [each.operation for each in group.feature_maps] == [
+            feature_map.operation for feature_map in same.feature_maps
+        ]

@@ -1,4 +1,4 @@
-"""A tap is the map that the next consumer sees, caught before anything overwrites it."""
+"""A feature map is the one that the next consumer sees, caught before anything overwrites it."""
 
 import torch
 from torch import nn
@@ -62,9 +62,9 @@ def test_global_pooling_is_not_walked_through():
     graph = trace(net, torch.zeros(1, 3, 32, 32))
     shapes = {}
     listeners = {
-        tap.operation: lambda maps, name=group.name: shapes.update({name: tuple(maps.shape[1:])})
+        feature_map.operation: lambda maps, name=group.name: shapes.update({name: tuple(maps.shape[1:])})
         for group in graph.groups
-        for tap in group.feature_maps
+        for feature_map in group.feature_maps
     }
     observe(net, (torch.zeros(1, 3, 32, 32),), listeners)
     assert shapes["features.conv1"] == (64, 32, 32)

@@ -7,11 +7,11 @@ from pruning_lit.channels.tracing.identities import Identities
 from pruning_lit.channels.tracing.splits import Split, Splits, likely_sides
 
 
-def outcome(split_record: Split) -> tuple[list[list[int]], list[int]]:
+def outcome(split: Split) -> tuple[list[list[int]], list[int]]:
     """The sets of positions tied together, and the frozen positions."""
     identities = Identities()
-    length = len(identities.of("weight", 0, len(split_record.identities)))
-    split_record.apply(identities)
+    length = len(identities.of("weight", 0, len(split.identities)))
+    split.apply(identities)
     labels, reasons = identities.classes()
     together = [[i for i in range(length) if labels[i] == label] for label in dict.fromkeys(labels.tolist())]
     return together, [i for i in range(length) if int(labels[i]) in reasons]
@@ -27,38 +27,38 @@ def outcome(split_record: Split) -> tuple[list[list[int]], list[int]]:
     ],
 )
 def test_parts_are_taken_for_shares_first(length, at, together):
-    assert outcome(Splits().cut(torch.arange(length), at, "split")) == (together, [])
+    assert outcome(Splits().chunk(torch.arange(length), at, "split")) == (together, [])
 
 
 def test_cuts_of_one_run_add_up():
     splits = Splits()
     for start in (0, 2, 4, 6):
-        split_record = splits.cut(torch.arange(8), {start, start + 2}, "slice")
-    assert outcome(split_record)[0] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+        split = splits.chunk(torch.arange(8), {start, start + 2}, "slice")
+    assert outcome(split)[0] == [[0, 2, 4, 6], [1, 3, 5, 7]]
     assert len(splits.found) == 1
 
 
 def test_then_numbers_are_taken_for_fixed_as_far_as_they_count():
-    split_record = Splits().cut(torch.arange(6), {4}, "slice")
-    assert split_record.next_assumption()
-    assert outcome(split_record) == ([[0], [1], [2], [3], [4], [5]], [0, 1, 2, 3])
-    assert split_record.next_assumption()
-    assert outcome(split_record)[1] == [0, 1, 2, 3, 4, 5]
-    assert not split_record.next_assumption()
+    split = Splits().chunk(torch.arange(6), {4}, "slice")
+    assert split.next_assumption()
+    assert outcome(split) == ([[0], [1], [2], [3], [4], [5]], [0, 1, 2, 3])
+    assert split.next_assumption()
+    assert outcome(split)[1] == [0, 1, 2, 3, 4, 5]
+    assert not split.next_assumption()
 
 
 def test_parts_without_a_common_measure_are_fixed_numbers():
-    assert outcome(Splits().cut(torch.arange(5), {2}, "slice"))[1] == [0, 1]
+    assert outcome(Splits().chunk(torch.arange(5), {2}, "slice"))[1] == [0, 1]
 
 
 def test_one_side_of_a_grid_is_computed_from_the_width():
-    split_record = Splits().factor(torch.arange(6), (2, 3), "view")
-    assert outcome(split_record) == ([[0, 3], [1, 4], [2, 5]], [])
-    assert split_record.next_assumption()
-    assert outcome(split_record) == ([[0, 1, 2], [3, 4, 5]], [])
-    assert split_record.next_assumption()
-    assert outcome(split_record)[1] == [0, 1, 2, 3, 4, 5]
-    assert not split_record.next_assumption()
+    split = Splits().reshape(torch.arange(6), (2, 3), "view")
+    assert outcome(split) == ([[0, 3], [1, 4], [2, 5]], [])
+    assert split.next_assumption()
+    assert outcome(split) == ([[0, 1, 2], [3, 4, 5]], [])
+    assert split.next_assumption()
+    assert outcome(split)[1] == [0, 1, 2, 3, 4, 5]
+    assert not split.next_assumption()
 
 
 def test_the_longest_side_is_the_likeliest():

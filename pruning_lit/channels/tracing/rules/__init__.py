@@ -55,7 +55,7 @@ FAMILIES: dict[Rule, str] = {
     reductions.soft: "softmax log_softmax cumsum sort",
     shapes.movement: "permute transpose t expand cat stack squeeze unsqueeze unfold roll flip repeat view_as_real "
     "diagonal",
-    shapes.cutting: "slice select split split_with_sizes unbind",
+    shapes.splitting: "slice select split split_with_sizes unbind",
     shapes.gathering: "index_select index",
     shapes.reshape: "view _unsafe_view _reshape_alias reshape",
     shapes.padding: "constant_pad_nd",
@@ -79,7 +79,7 @@ RULES: dict[str, Rule] = {
 
 #: Told by what happens to the shadows: numbers among their arguments may be widths.
 SIZED = frozenset(
-    {shapes.movement, shapes.cutting, shapes.gathering, shapes.reshape, shapes.padding, layers.convolution}
+    {shapes.movement, shapes.splitting, shapes.gathering, shapes.reshape, shapes.padding, layers.convolution}
     | {norms.group_norm, norms.layer_norm, elementwise.same, elementwise.like, unrelated}
 )
 

@@ -59,7 +59,7 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     shadows = _shadows(tracer, operands, result.ndim)
     if not shadows:
         return None
-    zeroed = _is_silent(tracer, operation, args, kwargs, operands)
+    zeroed = _stays_zero(tracer, operation, args, kwargs, operands)
     shadows = {i: shadow.expand(result.shape) for i, shadow in shadows.items()}
     merged, *rest = shadows.values()
     for shadow in rest:
@@ -128,23 +128,23 @@ def _differs_where(tracer: Tracer, shadow: Tensor, other: Tensor) -> bool:
     return any(tracer.varies(shadow, dim + offset) and dim in own for dim in range(other.ndim))
 
 
-def _is_silent(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, operands: list[Tensor]) -> bool:
+def _stays_zero(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, operands: list[Tensor]) -> bool:
     """Whether a removed channel, zero in what comes in, is zero in what goes out."""
     name = operation._schema.name.rpartition("::")[2].removesuffix("_")
-    quiet = [tracer.is_zero_when_pruned(tensor) for tensor in operands]
+    zero = [tracer.is_zero_when_pruned(tensor) for tensor in operands]
     if name in TIMES:
-        return any(quiet)
+        return any(zero)
     if name in KEEPS_ZERO or name in ("div", "divide"):
-        return quiet[0]
+        return zero[0]
     if name in PLUS:
-        return all(quiet) and all(isinstance(argument, Tensor) for argument in args[:2])
+        return all(zero) and all(isinstance(argument, Tensor) for argument in args[:2])
     if name in ("hardtanh", "clamp"):
         given = named(operation, args, kwargs)
         low, high = (given.get(f"{bound}_val", given.get(bound)) for bound in ("min", "max"))
         inside = all(bound is None or isinstance(bound, int | float) for bound in (low, high))
-        return quiet[0] and inside and (low is None or low <= 0) and (high is None or high >= 0)
+        return zero[0] and inside and (low is None or low <= 0) and (high is None or high >= 0)
     if name == "pow":
-        return quiet[0] and isinstance(args[1], int | float) and args[1] > 0
+        return zero[0] and isinstance(args[1], int | float) and args[1] > 0
     return False
 
 

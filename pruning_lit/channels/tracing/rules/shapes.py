@@ -39,7 +39,7 @@ def _shadowed(tracer: Tracer, tree: Any) -> Any:
     return tree_map(swap, tree)
 
 
-def cutting(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
+def splitting(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
     """Slices and splits: like any movement, but the positions may be numbers in the code."""
     x = args[0]
     shadow = tracer.shadow(x)
@@ -47,31 +47,31 @@ def cutting(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
         given = named(operation, args, kwargs)
         dim = (given.get("dim") or 0) % x.ndim
         if tracer.varies(shadow, dim) and (run := tracer.outline(shadow).along(dim)) is not None:
-            _cut(tracer, operation, given, run)
+            _note_split(tracer, operation, given, run)
     return movement(tracer, operation, args, kwargs, result)
 
 
-def _cut(tracer: Tracer, operation: Operation, given: dict[str, Any], run: Tensor) -> None:
+def _note_split(tracer: Tracer, operation: Operation, given: dict[str, Any], run: Tensor) -> None:
     name, length = operation._schema.name.rpartition("::")[2], len(run)
     if name == "slice":
         start, stop, step = slice(given["start"], given["end"], given["step"]).indices(length)
         if step > 1 and length % step == 0:
-            tracer.factor(run, (length // step, step), operation)
+            tracer.reshape(run, (length // step, step), operation)
         elif step > 1:
             tracer.freeze_identities(run, "every so-many-th of its channels is taken")
         elif (start, stop) != (0, length):
-            tracer.cut(run, {start, stop}, operation)
+            tracer.chunk(run, {start, stop}, operation)
     elif name == "select":
         index = given["index"] % length
-        tracer.cut(run, {index, index + 1}, operation)
+        tracer.chunk(run, {index, index + 1}, operation)
     elif name == "unbind":
-        tracer.cut(run, set(range(length)), operation)
+        tracer.chunk(run, set(range(length)), operation)
     else:
         sizes: Any = given.get("split_sizes", given.get("split_size"))
         if isinstance(sizes, int):
-            tracer.cut(run, set(range(0, length, sizes)), operation)
+            tracer.chunk(run, set(range(0, length, sizes)), operation)
         else:
-            tracer.cut(run, {sum(sizes[:end]) for end in range(len(sizes))}, operation)
+            tracer.chunk(run, {sum(sizes[:end]) for end in range(len(sizes))}, operation)
 
 
 def reshape(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -82,7 +82,7 @@ def reshape(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
         tracer.place(result, moved, tracer.is_zero_when_pruned(args[0]))
         after = outline(moved)
         if len(before.dims) == 1 and len(after.dims) > 1 and after.identities.numel() == before.identities.numel():
-            tracer.factor(before.identities, tuple(after.identities.shape), operation)
+            tracer.reshape(before.identities, tuple(after.identities.shape), operation)
     tracer.stored.moved(args[0], result, lambda positions: positions.reshape(result.shape))
     return None
 
