@@ -57,6 +57,7 @@ def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
     passes = forward_passes(nets, data.example, stopwatch, device)
     evaluation = Evaluation(
         name=config.name,
+        primary=task.primary,
         networks=[_evaluated(*each) for each in zip(paths, metrics, costs, ways, passes, strict=True)],
         pictures=described(data),
         dataset=dataset,
@@ -134,9 +135,8 @@ def measured(net: nn.Module, data: Pictures, task: Task, way: Normalisation, dev
 def _evaluated(
     path: str, metrics: dict[str, float], counted: Cost, way: Normalisation, passes: list[ForwardPass]
 ) -> Evaluated:
-    top1, top5 = metrics["accuracy"], metrics.get("accuracy_top5")
     mean, std = (values.tolist() for values in way)
-    return Evaluated(path, top1, top5, metrics["loss"], counted.macs, counted.params, mean, std, passes)
+    return Evaluated(path, metrics, counted.macs, counted.params, mean, std, passes)
 
 
 def described(data: Pictures) -> str:

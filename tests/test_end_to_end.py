@@ -40,13 +40,13 @@ def test_the_report_says_what_the_network_in_the_file_is(finished):
     assert report["before"]["macs"] == 12_239_488
     assert report["reduction"]["macs"] == pytest.approx(1 - report["after"]["macs"] / report["before"]["macs"])
     assert 0.5 <= report["reduction"]["macs"] < 0.53
-    assert {"experiment", "seed", "before", "after", "reduction", "groups", "accuracy_after_cut"} <= report.keys()
+    assert {"experiment", "seed", "before", "after", "reduction", "groups", "metrics_after_cut"} <= report.keys()
     widths = {group.name: group.size for group in graph.groups}
     assert {group["name"]: group["kept"] for group in report["groups"]} == widths
     assert [g["protected"] for g in report["groups"] if g["name"] == "linear"] == ["it leaves the model"]
-    assert 0 <= report["accuracy_after_cut"] <= 1
+    assert 0 <= report["metrics_after_cut"]["accuracy"] <= 1
     assert 0 <= report["cut_error"] < 1e-5
-    assert report["best"]["val_accuracy"] is not None
+    assert report["best"]["validation"] is not None
 
 
 def test_the_file_holds_the_weights_of_the_last_epoch(finished):

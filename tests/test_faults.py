@@ -40,7 +40,7 @@ def assert_same_end(folder: Path, expected: Path) -> None:
     found, wanted = weights(folder), weights(expected)
     assert [name for name, tensor in wanted.items() if not torch.equal(found[name], tensor)] == []
     assert found.keys() == wanted.keys()
-    assert read_report(folder)["after"]["accuracy"] == read_report(expected)["after"]["accuracy"]
+    assert read_report(folder)["after"]["metrics"]["accuracy"] == read_report(expected)["after"]["metrics"]["accuracy"]
 
 
 def wait_for(process: subprocess.Popen, path: Path, seconds: float = 120) -> None:

@@ -44,7 +44,7 @@ def test_a_launcher_leads_to_the_same_results(one_by_one, tmp_path, launcher):
     assert statuses(folder) == [("magnitude", "finished"), ("random", "finished")]
     for job in "01":
         told, expected = read_report(folder / job), read_report(one_by_one / job)
-        assert told["after"]["accuracy"] == expected["after"]["accuracy"]
+        assert told["after"]["metrics"]["accuracy"] == expected["after"]["metrics"]["accuracy"]
         assert told["groups"] == expected["groups"]
     assert commands(folder) == commands(one_by_one)  # each tells how to repeat that job, whoever has started it
     assert [told["phases"][0].get("taken_over_from") for told in map(read_report, (folder / "0", folder / "1"))].count(

@@ -17,7 +17,14 @@ CHOICES = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "ha
 
 def run_of(folder, seed, accuracy):
     write_report(
-        Report("e", seed, Figures(100, 100, 0.9, 4.0), Figures(60, 50, accuracy, 3.0), choices=CHOICES), folder
+        Report(
+            "e",
+            seed,
+            Figures(100, 100, {"accuracy": 0.9}, 4.0),
+            Figures(60, 50, {"accuracy": accuracy}, 3.0),
+            choices=CHOICES,
+        ),
+        folder,
     )
 
 

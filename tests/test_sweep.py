@@ -41,7 +41,8 @@ def test_a_run_that_takes_a_phase_over_ends_like_one_that_trains_it(tmp_path):
     second, alone = (load_file(tmp_path / name / "pruned/model.safetensors") for name in ("second", "alone"))
     assert [name for name, tensor in alone.items() if not torch.equal(second[name], tensor)] == []
     assert (
-        read_report(tmp_path / "second")["before"]["accuracy"] == read_report(tmp_path / "alone")["before"]["accuracy"]
+        read_report(tmp_path / "second")["before"]["metrics"]["accuracy"]
+        == read_report(tmp_path / "alone")["before"]["metrics"]["accuracy"]
     )
 
 

@@ -59,8 +59,8 @@ class CutRecord:
         if "scores" in state:
             details["scores"] = {"scores": state["scores"], "threshold": state["threshold"]}
         before, after = (
-            None if value is None else {FORMER_METRIC: value}
-            for value in (state["accuracy_before"], state["accuracy_after"])
+            None if (value := state[f"{FORMER_METRIC}_{when}"]) is None else {FORMER_METRIC: value}
+            for when in ("before", "after")
         )
         plain = {key: state[key] for key in ("epoch", "kept", "gone", "groups", "macs", "notes", "error")}
         return cls(**plain, params=state.get("params"), metrics_before=before, metrics_after=after, details=details)

@@ -8,14 +8,14 @@ from rich.table import Table
 from pruning_lit.measure.latency import Latency, Timing
 from pruning_lit.reports.record import JSON_NAME, Report
 from pruning_lit.reports.section import Section
-from pruning_lit.reports.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
+from pruning_lit.reports.wording import UNKNOWN, amount, change, markdown_table, metric, metric_change, percent
 from pruning_lit.system.atomic import write_text
 
 MARKDOWN_NAME = "report.md"
 WIDTHS_NAME = "widths.png"
 ARTEFACT = "pruned/model.safetensors"
 MEANINGS = """\
-- **accuracy**: share of the test pictures whose class is found; *after* is the network as the last epoch left it.
+- **{name}**: of the task, on the test part; {direction} is better; *after* is the network as the last epoch left it.
 - **parameters**: numbers the network has learned; they decide the size of its file and of its memory.
 - **MACs**: multiply-accumulates of all convolutions and linear layers for one picture; the arithmetic to be done.
 - **latency**: median wall time of one forward pass of a batch in eval mode, dense and pruned network in turns, after
@@ -40,6 +40,7 @@ def markdown(report: Report, sections: Sequence[Section] = (), pictures: Contain
         sections: those of methods and criteria, in order.
         pictures: files that may be shown, relative to the text; sections look for ``<name>.png``.
     """
+    name, direction = report.primary.name, "higher" if report.primary.higher_is_better else "lower"
     shown = {name: file if (file := f"{name}.png") in pictures else None for name in (each.name for each in sections)}
     parts = [
         f"# {report.experiment}: pruning report",
@@ -47,7 +48,7 @@ def markdown(report: Report, sections: Sequence[Section] = (), pictures: Contain
         *[f"> **Note.** {note}" for note in report.notes],
         "\n".join(markdown_table(["", "before", "after", "change"], _comparison(report))),
         _along_the_way(report),
-        "## What the numbers mean\n\n" + MEANINGS,
+        "## What the numbers mean\n\n" + MEANINGS.format(name=name, direction=direction),
         "## Use the pruned network\n\n" + _use(report),
         _widths(report, WIDTHS_NAME in pictures),
         *[section.markdown(shown[section.name]) for section in sections],
@@ -64,8 +65,8 @@ def console_table(report: Report) -> Table:
         table.add_column(heading, justify="right")
     for row in _comparison(report):
         table.add_row(*row)
-    if report.accuracy_after_cut is not None:
-        table.caption = f"right after the cut, before any further training: {100 * report.accuracy_after_cut:.2f} %"
+    if (after_cut := report.value(report.metrics_after_cut)) is not None:
+        table.caption = f"right after the cut, before any further training: {report.primary.format(after_cut)}"
     if report.latency:
         table.caption = "\n".join(filter(None, [str(table.caption or ""), f"latency: {_measured(report)}"]))
     return table
@@ -74,16 +75,17 @@ def console_table(report: Report) -> Table:
 def _verdict(report: Report) -> str:
     gone = report.reduction
     text = f"The network lost {percent(gone['macs'], 1)} of its MACs and {percent(gone['params'], 1)} of its parameters"
-    before, after = report.before.accuracy, report.after.accuracy
+    primary, before, after = report.primary, report.value(report.before.metrics), report.value(report.after.metrics)
     if before is None or after is None:
         return text + "."
-    return f"{text}; its accuracy went from {percent(before)} to {percent(after)} ({points(after - before)})."
+    told = metric_change(primary, before, after)
+    return f"{text}; its {primary.name} went from {primary.format(before)} to {primary.format(after)} ({told})."
 
 
 def _comparison(report: Report) -> list[list[str]]:
     before, after = report.before, report.after
-    accuracy = points(difference(before.accuracy, after.accuracy))
-    rows = [["accuracy", percent(before.accuracy), percent(after.accuracy), accuracy]]
+    primary, old, new = report.primary, report.value(before.metrics), report.value(after.metrics)
+    rows = [[primary.name, metric(primary, old), metric(primary, new), metric_change(primary, old, new)]]
     for label, old, new in [
         ("parameters", before.params, after.params),
         ("MACs", before.macs, after.macs),
@@ -129,21 +131,23 @@ def _use(report: Report) -> str:
 
 def _along_the_way(report: Report) -> str:
     lines = []
-    if report.accuracy_after_cut is not None:
-        lines.append(f"- Right after the last cut, before any further training: {percent(report.accuracy_after_cut)}.")
+    primary = report.primary
+    if (after_cut := report.value(report.metrics_after_cut)) is not None:
+        lines.append(f"- Right after the last cut, before any further training: {primary.format(after_cut)}.")
     if report.cut_error is not None:
         lines.append(
             f"- Right after the cut the narrowed network computed what the masked one did, to within "
             f"{report.cut_error:.0e} of the largest output."
         )
     if best := report.best:
-        known = best["val_accuracy"] is not None
-        how, validation = (", chosen by validation accuracy", f"validation {percent(best['val_accuracy'])}, ")
+        known = best["validation"] is not None
+        how = f", chosen by validation {primary.name}"
+        validation = f"validation {metric(primary, best['validation'])}, "
         lines.append(
             f"- Best epoch at the final width{how * known}: epoch {best['epoch']}, "
-            f"{validation * known}test {percent(best['test_accuracy'])} (`{best['path']}`)."
+            f"{validation * known}test {metric(primary, report.value(best['metrics']))} (`{best['path']}`)."
         )
-    return "Accuracy on the way:\n\n" + "\n".join(lines) if lines else ""
+    return f"{primary.name.capitalize()} on the way:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _widths(report: Report, pictured: bool) -> str:
@@ -187,12 +191,13 @@ def _origin(report: Report) -> str:
 
 
 def _phases(report: Report) -> str:
-    rows = []
+    rows, primary = [], report.primary
     for phase in report.phases:
-        accuracies = [percent(phase.get("accuracy_after_cut")), percent(phase.get("accuracy"))]
+        after_cut, last = (report.value(each) for each in (phase.get("metrics_after_cut"), phase.get("metrics")))
         origin = phase.get("taken_over_from")
         name = f"{phase['name']} (taken over from {origin})" if origin else phase["name"]
         pictures = phase.get("pictures_per_step") or UNKNOWN
-        rows.append([name, str(phase["epochs"]), pictures, f"{phase['seconds']:.1f}", *accuracies])
-    headings = ["phase", "epochs", "pictures per step", "seconds", "accuracy after a cut", "accuracy"]
+        figures = (f"{phase['seconds']:.1f}", metric(primary, after_cut), metric(primary, last))
+        rows.append([name, str(phase["epochs"]), pictures, *figures])
+    headings = ["phase", "epochs", "pictures per step", "seconds", f"{primary.name} after a cut", primary.name]
     return "\n\n" + "\n".join(markdown_table(headings, rows)) if rows else ""

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from pruning_lit.measure.forward_pass import ForwardPass
 from pruning_lit.measure.latency import Timing
-from pruning_lit.reports.wording import UNKNOWN, amount, change, difference, markdown_table, percent, points
+from pruning_lit.reports.wording import UNKNOWN, amount, change, markdown_table, metric, metric_change
 from pruning_lit.system.atomic import write_text
+from pruning_lit.tasks import Primary
 
 JSON_NAME = "evaluation.json"
 MARKDOWN_NAME = "evaluation.md"
@@ -26,9 +27,7 @@ class Evaluated:
 
     Args:
         path: as the user has named it.
-        accuracy: share of the pictures whose class has the largest output.
-        accuracy_top5: and is among the five largest; None for fewer than six classes.
-        loss: mean cross-entropy, in nats.
+        metrics: those of the task by name, and its mean ``loss``.
         macs: multiply-accumulates for one picture.
         params: number of parameters.
         mean, std: by which its pictures were normalised.
@@ -36,9 +35,7 @@ class Evaluated:
     """
 
     path: str
-    accuracy: float
-    accuracy_top5: float | None
-    loss: float
+    metrics: dict[str, float]
     macs: int
     params: int
     mean: list[float]
@@ -52,6 +49,7 @@ class Evaluation:
 
     Args:
         name: heading.
+        primary: the metric of the task that stands for all.
         networks: at least one; the others are compared with the first.
         pictures: what they looked at, in words.
         dataset: its config.
@@ -65,6 +63,7 @@ class Evaluation:
     """
 
     name: str
+    primary: Primary
     networks: list[Evaluated]
     pictures: str
     dataset: dict[str, Any]
@@ -77,10 +76,10 @@ class Evaluation:
     date: str = field(default_factory=lambda: datetime.now().isoformat(timespec="seconds"))
 
     def to_json(self) -> str:
-        """All of it as JSON text; a loss that is not finite becomes null."""
+        """All of it as JSON text; metrics that are not finite become null."""
         data = asdict(self)
         for network, told in zip(self.networks, data["networks"], strict=True):
-            told["loss"] = network.loss if math.isfinite(network.loss) else None
+            told["metrics"] = {name: value if math.isfinite(value) else None for name, value in network.metrics.items()}
             told["passes"] = [asdict(each) | {"throughput": each.throughput} for each in network.passes]
         return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
@@ -133,10 +132,9 @@ def explanation(evaluation: Evaluation) -> list[str]:
 def _cells(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the table."""
     nets = evaluation.networks
+    names = dict.fromkeys([evaluation.primary.name, *(name for net in nets for name in net.metrics)])
     rows = [
-        _row("top-1 accuracy", [net.accuracy for net in nets], percent, _points),
-        _row("top-5 accuracy", [net.accuracy_top5 for net in nets], percent, _points),
-        _row("loss", [net.loss for net in nets], "{:.4f}".format, lambda old, new: f"{new - old:+.4f}"),
+        *[_metric(evaluation.primary, name, [net.metrics.get(name) for net in nets]) for name in names],
         _row("parameters", [net.params for net in nets], amount, change),
         _row("MACs", [net.macs for net in nets], amount, change),
     ]
@@ -159,8 +157,11 @@ def _row(
     return [label, told(first), *(text if how == UNKNOWN else f"{text}\n({how})" for text, how in others)]
 
 
-def _points(old: float | None, new: float | None) -> str:
-    return points(difference(old, new))
+def _metric(primary: Primary, name: str, values: Sequence[float | None]) -> list[str]:
+    """A metric of the task; all but the loss have the unit of the primary one."""
+    unit = Primary(name, percent=primary.percent and name != "loss")
+    label = name.replace("_", " ")
+    return _row(label, values, lambda value: metric(unit, value), lambda old, new: metric_change(unit, old, new))
 
 
 def _with_quartiles(timing: Timing) -> str:

@@ -8,10 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
+from pruning_lit.callbacks.pruning import FORMER_METRIC
 from pruning_lit.measure.latency import Latency
+from pruning_lit.reports.former import present
+from pruning_lit.tasks import Primary
 
 JSON_NAME = "report.json"
-FORMER_SECTIONS = {"decided": "redundancy", "compacted": "compaction", "explored": "exploration"}  # keys to names
+FORMER_PRIMARY = Primary(FORMER_METRIC)  # of reports of earlier versions, which do not name it
+Metrics = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -21,22 +25,17 @@ class Figures:
     Args:
         params: number of parameters.
         macs: multiply-accumulates of one forward pass of one picture.
-        accuracy: share of right predictions, 0 to 1; ``None`` when it was not measured.
+        metrics: those of the task on the test part, by name, and the mean ``loss``; None: not measured. Values that
+            are not finite are None.
         latency_ms: median wall time of a forward pass of the smallest batch measured here, in milliseconds.
         throughput: pictures per second in the largest batch measured here.
-
-    Raises:
-        ValueError: the accuracy is not between 0 and 1.
     """
 
     params: int
     macs: int
-    accuracy: float | None = None
+    metrics: Metrics | None = None
     latency_ms: float | None = None
     throughput: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_fraction("accuracy", self.accuracy)
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class GroupRecord:
 class PhaseRecord(TypedDict):
     """One phase of training: its name, number of epochs and wall time in seconds.
 
-    Accuracies are those on the test pictures, 0 to 1, or None: ``accuracy_after_cut`` right after the last cut in the
-    phase, ``accuracy`` as its last epoch left the network. ``taken_over_from`` names the run that has trained the phase
+    Metrics are those on the test part, or None: ``metrics_after_cut`` right after the last cut in the phase,
+    ``metrics`` as its last epoch left the network. ``taken_over_from`` names the run that has trained the phase
     where that was another one, ``pictures_per_step`` says in words how many pictures an optimizer step saw, ``batch``
     in numbers. Reports of earlier versions do not have all of these.
     """
@@ -71,22 +70,23 @@ class PhaseRecord(TypedDict):
     name: str
     epochs: int
     seconds: float
-    accuracy_after_cut: NotRequired[float | None]
-    accuracy: NotRequired[float | None]
+    metrics_after_cut: NotRequired[Metrics | None]
+    metrics: NotRequired[Metrics | None]
     batch: NotRequired[Mapping[str, object] | None]
     pictures_per_step: NotRequired[str | None]
     taken_over_from: NotRequired[str | None]
 
 
 class Best(TypedDict):
-    """The epoch at the final width that was best on the validation data, and its checkpoint; accuracies are 0 to 1.
+    """The epoch at the final width that was best on the validation part, and its checkpoint.
 
-    The path is relative to the folder of the report. ``val_accuracy`` is ``None`` where it is not known.
+    ``validation`` is the primary metric there, None where it is not known; ``metrics`` are those on the test part. The
+    path is relative to the folder of the report.
     """
 
     epoch: int
-    val_accuracy: float | None
-    test_accuracy: float | None
+    validation: float | None
+    metrics: Metrics | None
     path: str
 
 
@@ -99,7 +99,8 @@ class Report:
         seed: seed of everything random.
         before: the dense network.
         after: the pruned network at the end of the last epoch.
-        accuracy_after_cut: accuracy between the cut and the training that follows, 0 to 1; ``None`` when not measured.
+        primary: the metric of the task that stands for all in tables and pictures.
+        metrics_after_cut: between the last cut and the training that follows; ``None`` when not measured.
         cut_error: how far the narrowed network was from the masked one, see ``channels.verify``, the largest of all
             cuts; ``None`` when nothing was cut.
         best: the best epoch beside the last one; ``None`` without validation data.
@@ -119,14 +120,15 @@ class Report:
         date: when the report was made, ISO 8601.
 
     Raises:
-        ValueError: an accuracy is not between 0 and 1.
+        ValueError: a primary metric in per cent is not between 0 and 1.
     """
 
     experiment: str
     seed: int
     before: Figures
     after: Figures
-    accuracy_after_cut: float | None = None
+    primary: Primary = FORMER_PRIMARY
+    metrics_after_cut: Metrics | None = None
     cut_error: float | None = None
     best: Best | None = None
     groups: list[GroupRecord] = field(default_factory=list)
@@ -144,7 +146,14 @@ class Report:
     date: str = field(default_factory=lambda: datetime.now().isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
-        _check_fraction("accuracy_after_cut", self.accuracy_after_cut)
+        for metrics in (self.before.metrics, self.after.metrics, self.metrics_after_cut):
+            value = self.value(metrics)
+            if self.primary.percent and value is not None and not (math.isfinite(value) and 0 <= value <= 1):
+                raise ValueError(f"{self.primary.name} is a share between 0 and 1, got {value}")
+
+    def value(self, metrics: Metrics | None) -> float | None:
+        """The primary metric among ``metrics``; None where it is not known."""
+        return None if metrics is None else metrics.get(self.primary.name)
 
     @property
     def reduction(self) -> dict[str, float | None]:
@@ -169,14 +178,13 @@ class Report:
             ValueError: the text is not JSON, or not a report.
         """
         try:
-            data: dict[str, Any] = json.loads(text)
+            data = present(json.loads(text))
             known = {key: data[key] for key in (each.name for each in fields(cls)) if key in data}
             known |= {"before": Figures(**data["before"]), "after": Figures(**data["after"])}
-            former = {new: data[old] for old, new in FORMER_SECTIONS.items() if data.get(old)}
-            known |= {"sections": former | data.get("sections", {})}
+            known |= {"primary": Primary(**data["primary"])} if "primary" in data else {}
             known |= {"latency": [Latency.from_dict(each) for each in data.get("latency", [])]}
             return cls(**known | {"groups": [GroupRecord(**group) for group in data.get("groups", [])]})
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"the JSON is not that of a report ({type(error).__name__}: {error})") from error
 
     @classmethod
@@ -199,8 +207,3 @@ class Report:
 
 def _reduction(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None or before == 0 else 1 - after / before
-
-
-def _check_fraction(name: str, value: float | None) -> None:
-    if value is not None and not (math.isfinite(value) and 0 <= value <= 1):
-        raise ValueError(f"{name} is a share between 0 and 1, got {value}")

@@ -2,6 +2,8 @@
 
 from textwrap import wrap
 
+from pruning_lit.tasks import Primary
+
 UNKNOWN = "-"
 
 
@@ -13,6 +15,17 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 def points(difference: float | None) -> str:
     """A difference of two fractions in percentage points, with its sign: -0.0025 is ``-0.25 points``."""
     return UNKNOWN if difference is None else f"{100 * difference:+.2f} points"
+
+
+def metric(primary: Primary, value: float | None) -> str:
+    """A value of a metric with its unit."""
+    return UNKNOWN if value is None else primary.format(value)
+
+
+def metric_change(primary: Primary, before: float | None, after: float | None) -> str:
+    """A difference of two values of a metric: in percentage points, or as it is."""
+    both = difference(before, after)
+    return points(both) if primary.percent or both is None else f"{both:+.4g}"
 
 
 def change(before: float | None, after: float | None) -> str:

@@ -56,7 +56,7 @@ class PhaseOutcome:
         seconds: training time, over all sittings.
         last: the checkpoint of the last epoch.
         cuts: what the pruning callback recorded, cut by cut.
-        best: the best checkpoint and its validation accuracy, where there is one.
+        best: the best checkpoint and its primary metric on the validation part, where there is one.
         batch: pictures per optimizer step, and what makes them up; None where an earlier version has trained.
         taken_over_from: the run that has trained it, where that was another one.
     """

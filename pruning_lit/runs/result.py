@@ -2,9 +2,10 @@
 
 import copy
 import logging
+import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pruning_lit.reports.document import console_table, write_report
 from pruning_lit.reports.plots import figure_to_image, widths_figure
 from pruning_lit.reports.plots import save as save_figure
 from pruning_lit.reports.published_counts import params_with_whole_norms
-from pruning_lit.reports.record import Best, Figures, PhaseRecord, Report
+from pruning_lit.reports.record import Best, Figures, Metrics, PhaseRecord, Report
 from pruning_lit.reports.section import Section, sections_of
 from pruning_lit.runs.batch import in_words
 from pruning_lit.runs.builder import own_call, recipe
@@ -53,15 +54,16 @@ def write_results(
 ) -> Report:
     """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and the pictures, and print the table.
 
-    The accuracy is that of the last epoch, on the test pictures, and so for every phase; the best epoch, where one
-    could be chosen, stands beside it. ``kinds`` of sections are those that the phases name, ``remarks`` further notes.
+    The metrics are those of the last epoch, on the test part, and so for every phase; the best epoch, where one could
+    be chosen, stands beside it. ``kinds`` of sections are those that the phases name, ``remarks`` further notes.
     """
     graph, narrowed = trace(dense, data.example), trace(net, data.example)
     device = torch.device("cuda" if on_gpu(config.trainer.accelerator) else "cpu")
     dense, net = dense.to(device), net.to(device)
     cuts = [cut for outcome in outcomes for cut in outcome.cuts]
-    accuracy = evaluate(net, data, task)[task.primary.name]
-    accuracies = [*_on_the_way(dense, data, task, outcomes), accuracy]
+    metrics = finite(evaluate(net, data, task))
+    ends = (_from_checkpoint(dense, read_checkpoint(each.last), data) for each in outcomes[:-1])
+    by_phase = [*(finite(evaluate(each, data, task)) for each in ends), metrics]
     groups, sections = group_records(graph, cuts), sections_of(kinds, cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
@@ -69,9 +71,10 @@ def write_results(
     report = Report(
         experiment=config.name,
         seed=config.seed,
-        before=_figures(graph, _baseline(config, dense, data, task, outcomes, accuracies), latency, "before"),
-        after=_figures(narrowed, accuracy, latency, "after"),
-        accuracy_after_cut=_primary(cuts[-1].metrics_after, task) if cuts else None,
+        before=_figures(graph, _baseline(config, dense, data, task, outcomes, by_phase), latency, "before"),
+        after=_figures(narrowed, metrics, latency, "after"),
+        primary=task.primary,
+        metrics_after_cut=finite(cuts[-1].metrics_after) if cuts else None,
         best=_best(dense, data, task, outcomes, folder),
         groups=groups,
         sections={section.name: section.data() for section in sections},
@@ -83,7 +86,7 @@ def write_results(
         commits=commits(),
         config=plain_data(config),
         hardware=hardware(device),
-        phases=[_phase(each, accuracy, task) for each, accuracy in zip(outcomes, accuracies, strict=True)],
+        phases=[_phase(*each) for each in zip(outcomes, by_phase, strict=True)],
         choices=_choices(config),
         own_network=own_call(arch),
     )
@@ -93,7 +96,7 @@ def write_results(
         "std": data.std.tolist(),
         "classes": data.classes,
     }
-    notes = {"experiment": config.name, "accuracy": accuracy, "pictures": preparation}
+    notes = {"experiment": config.name, "metrics": metrics, "pictures": preparation}
     save(net, folder / "pruned" / "model.safetensors", arch, **notes)
     pictures = {"widths": widths_figure(groups)}
     for section in sections:
@@ -108,47 +111,42 @@ def write_results(
     return report
 
 
-def _on_the_way(dense: nn.Module, data: Pictures, task: Task, outcomes: list[PhaseOutcome]) -> list[float]:
-    """The accuracy at the end of every phase but the last."""
-    return [
-        evaluate(_from_checkpoint(dense, read_checkpoint(each.last), data), data, task)[task.primary.name]
-        for each in outcomes[:-1]
-    ]
-
-
 def _baseline(
     config: DictConfig,
     dense: nn.Module,
     data: Pictures,
     task: Task,
     outcomes: list[PhaseOutcome],
-    accuracies: list[float],
-) -> float | None:
-    """The accuracy of the dense network: as given, as its own phase left it, or, without one, right before the cut.
+    by_phase: list[Metrics | None],
+) -> Metrics | None:
+    """Metrics of the dense network: as given, as its own phase left it, or, without one, right before the cut.
 
     None where it was never trained.
     """
     first = next(iter(outcomes[0].cuts), None)
     if first is not None and (config.weights is None or first.epoch == 0):  # else what was given has been trained on
-        return _primary(first.metrics_before, task)
-    return accuracies[0] if config.weights is None else evaluate(dense, data, task)[task.primary.name]
+        return finite(first.metrics_before)
+    return by_phase[0] if config.weights is None else finite(evaluate(dense, data, task))
 
 
-def _phase(outcome: PhaseOutcome, accuracy: float, task: Task) -> PhaseRecord:
+def _phase(outcome: PhaseOutcome, metrics: Metrics | None) -> PhaseRecord:
     return {
         "name": outcome.name,
         "epochs": outcome.epochs,
         "seconds": outcome.seconds,
-        "accuracy_after_cut": _primary(outcome.cuts[-1].metrics_after, task) if outcome.cuts else None,
-        "accuracy": accuracy,
+        "metrics_after_cut": finite(outcome.cuts[-1].metrics_after) if outcome.cuts else None,
+        "metrics": metrics,
         "batch": outcome.batch,
         "pictures_per_step": outcome.batch and in_words(outcome.batch),
         "taken_over_from": outcome.taken_over_from,
     }
 
 
-def _primary(metrics: dict[str, float] | None, task: Task) -> float | None:
-    return None if metrics is None else metrics[task.primary.name]
+def finite(metrics: Mapping[str, float] | None) -> Metrics | None:
+    """Metrics for a report: None in the place of values that JSON has no words for."""
+    if metrics is None:
+        return None
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _published_count(graph: ChannelGraph) -> list[str]:
@@ -177,24 +175,23 @@ def note_on_filled(layers: Sequence[str], narrow: int, filled: int) -> str:
     )
 
 
-def _figures(graph: ChannelGraph, accuracy: float | None, latency: list[Latency], which: str) -> Figures:
+def _figures(graph: ChannelGraph, metrics: Metrics | None, latency: list[Latency], which: str) -> Figures:
     counted = cost(graph)
     smallest, largest = (choose(latency, key=lambda each: each.batch_size) for choose in (min, max))
     median_ms, throughput = getattr(smallest, which).median_ms, largest.throughput(getattr(largest, which))
-    return Figures(counted.params, counted.macs, accuracy, median_ms, throughput)
+    return Figures(counted.params, counted.macs, metrics, median_ms, throughput)
 
 
 def _best(dense: nn.Module, data: Pictures, task: Task, outcomes: list[PhaseOutcome], folder: Path) -> Best | None:
     chosen = outcomes[-1].best
     if chosen is None:
         return None
-    path, val_accuracy = chosen
+    path, validation = chosen
     checkpoint = read_checkpoint(path)
-    test_accuracy = evaluate(_from_checkpoint(dense, checkpoint, data), data, task)[task.primary.name]
     return {
         "epoch": checkpoint["epoch"],
-        "val_accuracy": val_accuracy,
-        "test_accuracy": test_accuracy,
+        "validation": validation,
+        "metrics": finite(evaluate(_from_checkpoint(dense, checkpoint, data), data, task)),
         "path": Path(os.path.relpath(path, folder)).as_posix(),
     }
 
@@ -223,8 +220,8 @@ def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: 
     from torch.utils.tensorboard import SummaryWriter
 
     figures = {
-        "accuracy": report.after.accuracy,
-        "accuracy_after_cut": report.accuracy_after_cut,
+        report.primary.name: report.value(report.after.metrics),
+        f"{report.primary.name}_after_cut": report.value(report.metrics_after_cut),
         "macs": report.after.macs,
     }
     figures |= {"params": report.after.params, "latency_ms": report.after.latency_ms}

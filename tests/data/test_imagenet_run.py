@@ -35,6 +35,6 @@ def test_chips_resnet50_is_cut_and_fine_tuned_on_pictures_from_disk(root, tmp_pa
     )
     report = read_report(tmp_path / "run")
     assert [phase["name"] for phase in report["phases"]] == ["finetune"]
-    assert 0 <= report["after"]["accuracy"] <= 1
+    assert 0 <= report["after"]["metrics"]["accuracy"] <= 1
     graph = trace(load(tmp_path / "run/pruned/model.safetensors"), torch.zeros(1, 3, 32, 32))
     assert cost(graph).params == report["after"]["params"] == 8_017_755 - 997 * 2049  # three classes, not a thousand

@@ -6,16 +6,34 @@ from rich.console import Console
 
 from pruning_lit.measure import Latency, Timing
 from pruning_lit.reports import Figures, GroupRecord, Report, console_table, markdown, write_report
+from pruning_lit.tasks import Primary
 
 
 def example(**changes):
     values = {
         "experiment": "chip/resnet56_cifar10_47",
         "seed": 3,
-        "before": Figures(params=853_018, macs=125_485_696, accuracy=0.9326, latency_ms=8.0, throughput=1000.0),
-        "after": Figures(params=426_509, macs=94_114_272, accuracy=0.9301, latency_ms=6.0, throughput=1500.0),
-        "accuracy_after_cut": 0.4125,
-        "best": {"epoch": 7, "val_accuracy": 0.94, "test_accuracy": 0.9312, "path": "phases/2-fine_tune/best.ckpt"},
+        "before": Figures(
+            params=853_018,
+            macs=125_485_696,
+            metrics={"accuracy": 0.9326, "loss": None},
+            latency_ms=8.0,
+            throughput=1000.0,
+        ),
+        "after": Figures(
+            params=426_509,
+            macs=94_114_272,
+            metrics={"accuracy": 0.9301, "loss": 0.2},
+            latency_ms=6.0,
+            throughput=1500.0,
+        ),
+        "metrics_after_cut": {"accuracy": 0.4125},
+        "best": {
+            "epoch": 7,
+            "validation": 0.94,
+            "metrics": {"accuracy": 0.9312},
+            "path": "phases/2-fine_tune/best.ckpt",
+        },
         "groups": [
             GroupRecord("layer1.0.conv1", 16, 10, positions=list(range(10))),
             GroupRecord("fc", 10, 10, "leaves the network"),
@@ -33,12 +51,18 @@ def example(**changes):
                 "name": "train",
                 "epochs": 2,
                 "seconds": 12.5,
-                "accuracy_after_cut": None,
-                "accuracy": 0.9326,
+                "metrics_after_cut": None,
+                "metrics": {"accuracy": 0.9326},
                 "pictures_per_step": "256 (64 in each of 4 processes)",
                 "taken_over_from": "0",
             },
-            {"name": "finetune", "epochs": 3, "seconds": 20.0, "accuracy_after_cut": 0.4125, "accuracy": 0.9301},
+            {
+                "name": "finetune",
+                "epochs": 3,
+                "seconds": 20.0,
+                "metrics_after_cut": {"accuracy": 0.4125},
+                "metrics": {"accuracy": 0.9301},
+            },
         ],
         "choices": {"method": "chip", "sparsity": "macs_50"},
         "commits": {"pruning_lit": "0123abc", "mynets": "4567def, with changes"},
@@ -69,9 +93,9 @@ def test_what_is_written_is_what_is_read(tmp_path):
 def test_the_json_has_the_promised_keys(tmp_path):
     write_report(example(), tmp_path)
     data = json.loads((tmp_path / "report.json").read_text())
-    assert {"experiment", "seed", "before", "after", "reduction", "groups", "accuracy_after_cut"} <= set(data)
+    assert {"experiment", "seed", "before", "after", "reduction", "groups", "metrics_after_cut"} <= set(data)
     for network in ("before", "after"):
-        assert {"params", "macs", "accuracy", "latency_ms"} <= set(data[network])
+        assert {"params", "macs", "metrics", "latency_ms"} <= set(data[network])
     assert set(data["reduction"]) == {"params", "macs", "latency"}
     assert {"name", "size", "kept", "protected"} <= set(data["groups"][0])
     assert {"batch_size", "repeats", "before", "after", "speedup", "device", "threads"} <= set(data["latency"][0])
@@ -87,9 +111,10 @@ def test_a_failed_write_leaves_the_old_report(tmp_path):
 
 def test_an_accuracy_in_per_cent_is_refused():
     with pytest.raises(ValueError, match="between 0 and 1, got 93"):
-        Figures(1, 1, accuracy=93.26)
-    with pytest.raises(ValueError, match="accuracy_after_cut"):
-        example(accuracy_after_cut=float("nan"))
+        example(after=Figures(1, 1, {"accuracy": 93.26}))
+    with pytest.raises(ValueError, match="accuracy is a share"):
+        example(metrics_after_cut={"accuracy": float("nan")})
+    assert example(primary=Primary("psnr", percent=False), after=Figures(1, 1, {"psnr": 31.5})).after.metrics
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"experiment": "x"}', '{"before": 3}'])
@@ -107,6 +132,41 @@ def test_a_missing_report_is_named(tmp_path):
 def test_a_report_of_a_later_version_is_read(tmp_path):
     data = json.loads(example().to_json()) | {"something_new": 1}
     assert Report.from_json(json.dumps(data)) == example()
+
+
+def test_a_report_of_the_former_layout_is_read():
+    """As written before metrics had names and sections a place of their own."""
+    then = json.loads(example().to_json())
+    former = {key: value for key, value in then.items() if key not in ("primary", "metrics_after_cut", "sections")}
+    former |= {"accuracy_after_cut": 0.4125, "decided": [{"group": "a"}], "compacted": [], "explored": []}
+    for network in ("before", "after"):
+        metrics = former[network].pop("metrics")
+        former[network]["accuracy"] = metrics["accuracy"]
+    former["best"] = {"epoch": 7, "val_accuracy": 0.94, "test_accuracy": 0.9312, "path": "phases/2-fine_tune/best.ckpt"}
+    for phase in former["phases"]:
+        after_cut = phase.pop("metrics_after_cut")
+        phase |= {"accuracy": phase.pop("metrics")["accuracy"]}
+        phase |= {"accuracy_after_cut": after_cut and after_cut["accuracy"]}
+    read, now = Report.from_json(json.dumps(former)), example()
+    assert (read.before.metrics, read.after.metrics) == ({"accuracy": 0.9326}, {"accuracy": 0.9301})
+    assert (read.primary, read.metrics_after_cut) == (now.primary, now.metrics_after_cut)
+    assert (read.best, read.phases) == (now.best, now.phases)
+    assert read.sections == {"redundancy": [{"group": "a"}]}
+    assert markdown(read) == markdown(now)
+
+
+def test_a_metric_that_is_no_share_and_better_when_lower_has_its_own_unit():
+    primary = Primary("rmse", higher_is_better=False, percent=False)
+    report = example(
+        primary=primary, before=Figures(2, 2, {"rmse": 0.5}), after=Figures(1, 1, {"rmse": 0.75}),
+        metrics_after_cut=None, best=None, phases=[],
+    )  # fmt: skip
+    text = markdown(report)
+    assert "| rmse | 0.5 | 0.75 | +0.25 |" in text
+    assert "its rmse went from 0.5 to 0.75 (+0.25)" in text
+    assert "lower is better" in text
+    assert "accuracy" not in text
+    assert Report.from_json(report.to_json()) == report
 
 
 def test_a_report_of_an_earlier_version_does_not_know_the_accuracy_of_a_phase(tmp_path):
@@ -150,7 +210,7 @@ def test_the_document_of_a_bare_report_says_what_is_unknown():
 
 
 def test_a_best_epoch_of_unknown_validation_accuracy_is_not_said_to_be_chosen_by_it():
-    best = {"epoch": 7, "val_accuracy": None, "test_accuracy": 0.9312, "path": "phases/1-finetune/best.ckpt"}
+    best = {"epoch": 7, "validation": None, "metrics": {"accuracy": 0.9312}, "path": "phases/1-finetune/best.ckpt"}
     text = markdown(example(best=best))
     assert "- Best epoch at the final width: epoch 7, test 93.12 % (`phases/1-finetune/best.ckpt`)." in text
 

@@ -23,7 +23,7 @@ def job(
     **choices,
 ):  # fmt: skip
     choices = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half", "criterion": "chip"} | choices
-    figures = Figures(1000, 100, before, 4.0), Figures(params, macs, accuracy, latency)
+    figures = Figures(1000, 100, {"accuracy": before}, 4.0), Figures(params, macs, {"accuracy": accuracy}, latency)
     groups = [GroupRecord(name, *sizes) for name, sizes in (widths or {}).items()]
     write_report(Report("e", seed, *figures, groups=groups, command=command, choices=choices), folder)
     if overrides is not None:
@@ -305,7 +305,8 @@ APPLICATION = """
     def main(config):
         if config.seed == 13:
             raise ValueError("bad luck")
-        report = Report("e", config.seed, Figures(10, 10, 0.9), Figures(5, 5, 0.8), choices={"method": "chip"})
+        figures = Figures(10, 10, {"accuracy": 0.9}), Figures(5, 5, {"accuracy": 0.8})
+        report = Report("e", config.seed, *figures, choices={"method": "chip"})
         write_report(report, HydraConfig.get().runtime.output_dir)
 
     if __name__ == "__main__":

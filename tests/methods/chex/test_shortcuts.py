@@ -56,12 +56,12 @@ def test_the_network_with_whole_shortcuts_has_no_scatter_and_computes_the_same_w
     pictures = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(whole(pictures), narrow(pictures))
     reports = {way: read_report(folder) for way, folder in runs.items()}
-    assert reports["whole"]["after"]["accuracy"] == reports["narrow"]["after"]["accuracy"]
+    assert reports["whole"]["after"]["metrics"]["accuracy"] == reports["narrow"]["after"]["metrics"]["accuracy"]
     counted = {"narrow": cost(trace(narrow, EXAMPLE)), "whole": cost(trace(whole, EXAMPLE))}
     for way, report in reports.items():
         assert (report["after"]["macs"], report["after"]["params"]) == (counted[way].macs, counted[way].params)
     assert counted["narrow"].macs < counted["whole"].macs < reports["whole"]["before"]["macs"]
-    for key in ("macs", "params", "accuracy"):
+    for key in ("macs", "params", "metrics"):
         assert reports["whole"]["before"][key] == reports["narrow"]["before"][key]
 
 

@@ -60,9 +60,9 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], t
 def test_the_report_has_the_columns_of_the_published_tables(finished):
     report = read_report(finished)
     assert [phase["name"] for phase in report["phases"]] == ["train", "sparsify", "finetune"]
-    assert all(0 <= phase["accuracy"] <= 1 for phase in report["phases"])
-    assert report["before"]["accuracy"] == report["phases"][0]["accuracy"]
-    assert 0 <= report["accuracy_after_cut"] <= 1
+    assert all(0 <= phase["metrics"]["accuracy"] <= 1 for phase in report["phases"])
+    assert report["before"]["metrics"]["accuracy"] == report["phases"][0]["metrics"]["accuracy"]
+    assert 0 <= report["metrics_after_cut"]["accuracy"] <= 1
     assert (finished / "scores.png").is_file()
     assert any("batch-norm channels" in note for note in report["notes"])
 
@@ -198,7 +198,7 @@ def test_a_pruned_structure_can_be_trained_from_scratch(finished, tmp_path):
     assert {k: v.shape for k, v in inherited.items()} == {k: v.shape for k, v in scratch.items()}
     assert bool((scratch["layer1.0.bn2.weight"] - 0.5).abs().max() < 1e-6)  # as published
     assert not bool((inherited["layer1.0.bn2.weight"] - 0.5).abs().max() < 1e-6)
-    before = [read_report(tmp_path / init)["accuracy_after_cut"] for init in ("inherited", "scratch")]
+    before = [read_report(tmp_path / init)["metrics_after_cut"]["accuracy"] for init in ("inherited", "scratch")]
     assert before[0] == before[1]  # of the inherited weights
 
 

@@ -97,7 +97,7 @@ def test_the_conversion_changes_no_prediction(finished):
     (cut,) = conversion(finished, "2-gradient_reset")["cuts"]
     assert cut["metrics_before"] == cut["metrics_after"]
     assert cut["metrics_before"]["accuracy"] > 0.5
-    assert report["after"]["accuracy"] == pytest.approx(cut["metrics_before"]["accuracy"])
+    assert report["after"]["metrics"]["accuracy"] == pytest.approx(cut["metrics_before"]["accuracy"])
     assert (report["sections"]["compaction"][0]["changed"], report["sections"]["compaction"][0]["pictures"]) == (0, 359)
     assert report["cut_error"] < 1e-3
     assert [phase["name"] for phase in report["phases"]] == ["train", "gradient_reset"]  # no fine-tuning
@@ -120,7 +120,9 @@ def test_the_network_in_the_file_is_an_ordinary_one_and_as_good_as_reported(fini
     data = Digits(batch_size=64, mean=[0.3044] * 3, std=[0.3233] * 3)
     data.prepare_data()
     data.setup()
-    assert evaluate(net, data, Classification(10))["accuracy"] == pytest.approx(report["after"]["accuracy"], abs=1e-7)
+    assert evaluate(net, data, Classification(10))["accuracy"] == pytest.approx(
+        report["after"]["metrics"]["accuracy"], abs=1e-7
+    )
     counted = cost(trace(net, torch.zeros(1, 3, 32, 32)))
     assert (counted.macs, counted.params) == (report["after"]["macs"], report["after"]["params"])
 
