@@ -1,4 +1,13 @@
-"""Which channels hang together, and how to remove them. Usable on its own, without Lightning or Hydra."""
+"""Channel graph and surgery: groups of channels that can only leave together, found, removed, masked, brought back.
+
+Usable on its own, without Lightning or Hydra. Its shelves, each of which imports only those before it:
+
+* ``modules``: layers that surgery works with, and child modules that are attached to layers
+* ``tracing``: the identities of channels, followed through one forward pass, and their groups
+* ``surgery``: rehearsal of a cut, ``narrow``, ``mask``, ``widen``, and the cost of a width
+* ``insertion``: selections and scatters where a network has streams, and removal of scatters
+* ``artefact``: a network in a file
+"""
 
 from pruning_lit.channels.artefact import load, save
 from pruning_lit.channels.insertion.fill import remove_scatters

@@ -1,1 +1,1 @@
-"""Which norms and shortcuts get a selection or a scatter, and how scatters are removed again."""
+"""Insertion of selections in front of batch norms and of scatters behind shortcuts, and removal of scatters."""

@@ -1,4 +1,4 @@
-"""The way back from scatters: the layers in front get the width of their stream again, with zeros for what went."""
+"""Removal of scatters: the layers in front get the width of their stream again, with zeros for the removed channels."""
 
 import logging
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ def remove_scatters(model: nn.Module, example_input: Any) -> list[str]:
 
 
 class CannotRemove(Exception):
-    """Why a scatter has to stay."""
+    """The reason why a scatter has to stay."""
 
 
 def _wide(model: nn.Module, graph: ChannelGraph, path: str) -> dict[str, Tensor]:
@@ -73,21 +73,17 @@ def _wide(model: nn.Module, graph: ChannelGraph, path: str) -> dict[str, Tensor]
     _require_own_zeros(model, graph, path)
     tensors, wide = model.state_dict(), {}
     for (name, dim), places in _places(model, graph, item).items():
-        rows = torch.where(source >= 0, places[source.clamp(min=0)], -1)
-        wide[name] = _spread(tensors[name], dim, rows, ABSENT[name.rpartition(".")[2]])
+        rows = torch.where(source >= 0, places[source.clamp(min=0)], -1).to(tensors[name].device)
+        taken = tensors[name].detach().index_select(dim, rows.clamp(min=0))
+        wide[name] = taken.index_fill(dim, (rows < 0).nonzero().flatten(), ABSENT[name.rpartition(".")[2]])
     return wide
 
 
-def _spread(tensor: Tensor, dim: int, rows: Tensor, absent: float) -> Tensor:
-    """The slices of a tensor at the positions ``rows`` of a dimension, and ``absent`` where that is -1."""
-    rows = rows.to(tensor.device)
-    taken = tensor.detach().index_select(dim, rows.clamp(min=0))
-    return taken.index_fill(dim, (rows < 0).nonzero().flatten(), absent)
-
-
 def _places(model: nn.Module, graph: ChannelGraph, item: Relabelling) -> Places:
-    """Where the channels that a scatter reads sit; ``CannotRemove`` unless they can be moved without anybody else."""
-    inputs = _inputs(item)
+    """Positions of the channels that a scatter reads; ``CannotRemove`` unless they can be moved alone."""
+    inputs = [where for where in item.inputs if where is not None]
+    if len(inputs) < len(item.inputs):
+        raise CannotRemove("no layer makes what it reads")
     groups = {number: graph.groups[number] for number, _ in inputs}
     _require_alone(graph, item, groups)
     for piece in (piece for group in groups.values() for piece in group.slices):
@@ -103,15 +99,8 @@ def _places(model: nn.Module, graph: ChannelGraph, item: Relabelling) -> Places:
     return places
 
 
-def _inputs(item: Relabelling) -> list[tuple[int, int]]:
-    inputs = [where for where in item.inputs if where is not None]
-    if len(inputs) < len(item.inputs):
-        raise CannotRemove("no layer makes what it reads")
-    return inputs
-
-
 def _require_alone(graph: ChannelGraph, item: Relabelling, groups: Mapping[int, ChannelGroup]) -> None:
-    """``CannotRemove`` where somebody else counts on the present numbering of the groups that a scatter reads."""
+    """Raise ``CannotRemove`` where another layer relies on the numbering of the groups that a scatter reads."""
     for group in groups.values():
         if group.protected is not None:
             raise CannotRemove(f"its channels cannot be moved: {group.protected}")
@@ -135,7 +124,7 @@ def _require_plain(model: nn.Module, piece: ChannelSlice) -> None:
 
 
 def _require_own_zeros(model: nn.Module, graph: ChannelGraph, path: str) -> None:
-    """``CannotRemove`` where a channel that is zero in the layers might be something else behind them.
+    """Raise ``CannotRemove`` where a channel that is zero in the layers might not be zero behind them.
 
     What a convolution or an affine batch norm makes of whatever it gets is zero where its own row is. A batch norm
     without scales has to be given zeros. One that has become a part of its convolution does nothing any more.

@@ -1,4 +1,4 @@
-"""Which batch norms read a stream, and get a selection; which read what one convolution makes, and belong to it."""
+"""Inputs of batch norms: a residual stream, in front of which a selection goes, or the output of one convolution."""
 
 from collections import Counter, defaultdict
 from typing import Any, cast
@@ -62,7 +62,7 @@ def own_norms(model: nn.Module, example_input: Any) -> dict[str, str]:
 
 
 class NormInputs(Tracer):
-    """Notes during the forward pass what the batch norms are given.
+    """Tracer that also notes the producers of what the batch norms read.
 
     Args:
         model: the model that is going to run.
@@ -92,24 +92,22 @@ class NormInputs(Tracer):
 
     def stream_norms(self) -> list[str]:
         """Names of the batch norms in front of which a selection can be put, and makes a difference."""
-        return [path for path, norm in self.norms.items() if norm.affine and self._reads_stream(self.given[path])]
+        found = []
+        for path, norm in self.norms.items():
+            given = self.given[path]  # one called again would read two streams through one selection
+            if norm.affine and len(given) == 1 and given[0] is not None and self.flow.is_stream(given[0]):
+                found.append(path)
+        return found
 
     def owners(self) -> dict[str, str]:
-        """By the name of a convolution that is used once, the batch norm that alone reads it, and nothing else."""
+        """Batch norms that alone read what a convolution, used once, makes, by the name of the convolution."""
         uses = Counter(call.weight for call in self.calls)
         layers = {call.operation: layer_of(call.weight) for call in self.calls if uses[call.weight] == 1}
         owners = {}
         for path, norm in self.norms.items():
             producer = self.given[path][0] if len(self.given[path]) == 1 else None
-            if producer in layers and norm.running_mean is not None and self._is_read_once(producer):
-                owners[layers[producer]] = path
+            if producer in layers and norm.running_mean is not None:
+                node = self.flow.nodes[producer]
+                if len(node.consumers) == 1 and not node.leaves:
+                    owners[layers[producer]] = path
         return owners
-
-    def _is_read_once(self, operation: int) -> bool:
-        node = self.flow.nodes[operation]
-        return len(node.consumers) == 1 and not node.leaves
-
-    def _reads_stream(self, given: list[int | None]) -> bool:
-        if len(given) != 1 or given[0] is None:  # one called again would read two streams through one selection
-            return False
-        return self.flow.is_stream(given[0])

@@ -1,4 +1,4 @@
-"""Which layers are the projections on the shortcuts of residual blocks, and get a scatter."""
+"""Projections on the shortcuts of residual blocks, behind which a scatter goes."""
 
 from collections import Counter
 from typing import Any
@@ -51,7 +51,7 @@ def insert_scatters(model: nn.Module, example_input: Any) -> list[str]:
 
 
 class Shortcuts(NormInputs):
-    """Notes during the forward pass what is added up, and which convolutions are at work.
+    """Tracer that also notes the terms of sums, and the operations of convolutions.
 
     Args:
         model: the model that is going to run.
@@ -64,16 +64,15 @@ class Shortcuts(NormInputs):
         self.within: dict[int, str] = {}  # operation to the convolution that does it
 
     def seen(self, index: int, operation: Operation, args: tuple, kwargs: dict, result: Any) -> None:
-        """See ``Tracer``."""
+        """Note sums and convolutions, and follow the operation."""
         if short_name(operation) in SUMS:
-            self._note_sum(*args[:2])  # now: in-place, the result takes the place of a term
+            one, other = args[:2]
+            if isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape:
+                # now: in-place, the result takes the place of a term
+                self.sums.append((self.flow.producer.get(one, None), self.flow.producer.get(other, None)))
         super().seen(index, operation, args, kwargs, result)
         if self.module_path[-1] in self.modules:
             self.within[index] = self.module_path[-1]
-
-    def _note_sum(self, one: Any, other: Any) -> None:
-        if isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape:
-            self.sums.append((self.flow.producer.get(one, None), self.flow.producer.get(other, None)))
 
     def shortcuts(self) -> dict[str, int]:
         """The modules behind which a scatter makes a difference, with the number of channels that they make."""

@@ -14,7 +14,7 @@ MARK = "folded"
 
 
 class FoldedBatchNorm(nn.Identity):
-    """In the place of a batch norm that has become part of the convolution in front of it.
+    """Placeholder of a batch norm that has become part of the convolution in front of it.
 
     It says so by a buffer, ``folded``: the names of a state dict alone would not tell a folded norm from one that is
     missing in a damaged file.
@@ -58,7 +58,7 @@ def adopt_folded(model: nn.Module, state: Mapping[str, Tensor], prefix: str = ""
 
 
 class Affine(NamedTuple):
-    """What a convolution does with all that is folded into it: kernel ``(out, in, *)`` and bias ``(out,)``, float64."""
+    """Kernel ``(out, in, *)`` and bias ``(out,)``, float64, of a convolution with all that is folded into it."""
 
     kernel: Tensor
     bias: Tensor

@@ -27,7 +27,7 @@ class ResidualBranch(nn.Module):
 
     @property
     def has_branch(self) -> bool:
-        """Whether the branch is still there."""
+        """True while the branch is there."""
         return self.branch[-1] in self._modules
 
     def drop_branch(self) -> None:

@@ -16,7 +16,7 @@ CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}  # by the number of dimen
 
 
 class Compactor(nn.Module):
-    """Mixes the channels of a map, pixel by pixel, by a square matrix that begins as the identity.
+    """Mix the channels of a map, pixel by pixel, by a square matrix that begins as the identity.
 
     Row ``j`` of ``weight`` makes channel ``j``: a row of zeros makes a channel of zeros. ``mask`` has 1 for every row
     and 0 for those that are to be forgotten; ``pulled`` has 1 for every row and 0 for those of channels that have to
@@ -67,7 +67,7 @@ COMPACTOR = register(
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one compactor goes.
+    """Placement of one compactor: the layers that share it, and the channels of its rows.
 
     Attributes:
         layers: the convolutions whose channels it mixes; several that write into one stream share it.

@@ -31,7 +31,7 @@ class ChannelRelabel(nn.Module):
         self.register_buffer("source", source)
 
     def arrivals(self, inputs_stay: Tensor) -> Tensor:
-        """Which output channels still get something once only some inputs stay; both one boolean per channel."""
+        """Output channels that still get an input channel once only some inputs stay; both one boolean per channel."""
         source = self.source.cpu()
         return (source >= 0) & inputs_stay[source.clamp(min=0)]
 
@@ -79,7 +79,7 @@ class ChannelSelect(ChannelRelabel):
             raise ValueError(f"a selection takes channels in ascending order, each once; got {self.source.tolist()}")
 
     def narrowed(self, inputs_stay: Tensor, outputs_stay: Tensor) -> Tensor:
-        """As for every relabelling; ValueError where a channel is taken that the stream does not keep."""
+        """The positions of the taken channels among those that stay; ValueError where one of them does not."""
         self._require(inputs_stay, outputs_stay)
         return super().narrowed(inputs_stay, outputs_stay)
 

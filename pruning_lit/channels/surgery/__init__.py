@@ -1,1 +1,1 @@
-"""Prove a plan on a copy, then narrow, mask, widen; count what a width costs."""
+"""Surgery on a traced network: rehearsal of a cut on a copy, narrowing, masking, widening; cost by widths."""

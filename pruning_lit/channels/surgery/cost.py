@@ -5,14 +5,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
-from pruning_lit.channels.tracing.graph import ChannelGraph, Kept, LayerCall
+from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
 
 Convention = Literal["true", "published"]  # how multiply-accumulates are counted, see ``cost_of_widths``
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """Cost of a network.
 
     Attributes:
         macs: multiply-accumulates of all convolutions and linear layers for one example; biases, normalisation,
@@ -38,7 +38,7 @@ def cost(graph: ChannelGraph, kept: Kept | None = None) -> Cost:
 
 
 def cost_of_widths(graph: ChannelGraph, widths: dict[str, int], convention: Convention = "true") -> Cost:
-    """The same from the number of channels kept in each group.
+    """Count the network from the number of channels kept in each group.
 
     Args:
         graph: as traced.
@@ -59,9 +59,6 @@ def cost_of_widths(graph: ChannelGraph, widths: dict[str, int], convention: Conv
     }
     macs = sum(call.positions * sizes[call.weight] for call in graph.calls)
     if convention == "published":
-        macs += sum(3 * call.positions * sizes[call.weight] for call in graph.calls if _is_strided_1x1(graph, call))
+        strided = [call for call in graph.calls if call.strided and graph.shapes[call.weight][2:] == (1, 1)]
+        macs += sum(3 * call.positions * sizes[call.weight] for call in strided)
     return Cost(macs=macs, params=sum(sizes.values()))
-
-
-def _is_strided_1x1(graph: ChannelGraph, call: LayerCall) -> bool:
-    return call.strided and graph.shapes[call.weight][2:] == (1, 1)

@@ -15,7 +15,7 @@ NOT_MASKED = ("running_mean", "running_var", "weight_v", "original1")  # statist
 
 @dataclass(frozen=True)
 class Move:
-    """What became of one tensor.
+    """A tensor before and after surgery.
 
     Attributes:
         old, new: before and after; for parameters the objects themselves, as an optimizer knows them.
@@ -31,7 +31,7 @@ class Move:
         return _take(companion, self.index)
 
     def mark(self) -> Tensor:
-        """One boolean per entry of ``old``: whether it is in ``new``."""
+        """One boolean per entry of ``old``, true where it is in ``new``."""
         inside = torch.ones((), dtype=torch.bool)
         for dim, length in enumerate(self.old.shape):
             flags = torch.ones(length, dtype=torch.bool)
@@ -43,7 +43,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Removal(Move):
-    """What became of a tensor that has gone with its residual branch.
+    """A tensor that is removed with its residual branch.
 
     Attributes:
         old: before.
@@ -60,7 +60,7 @@ class Removal(Move):
         return cls(old, old.detach().new_empty(0), {}, block)
 
     def gather(self, companion: Tensor) -> Tensor:
-        """Nothing of it."""
+        """An empty tensor: nothing of it stays."""
         return companion.new_empty(0)
 
 
@@ -92,8 +92,10 @@ class Cut:
         stays = _flags(model, graph, masks)
         narrowed, masked = {}, {}
         for item in graph.relabellings:
-            module = _relabel(model, item)
-            flags = _inputs_stay(graph, item, masks), _outputs_stay(module, item, stays)
+            module = model.get_submodule(item.tensor.rpartition(".")[0])
+            assert isinstance(module, ChannelRelabel)
+            outputs_stay = stays.get(item.tensor, {}).get(0, torch.ones(len(module.source), dtype=torch.bool))
+            flags = _inputs_stay(graph, item, masks), outputs_stay
             narrowed[item.tensor], masked[item.tensor] = module.narrowed(*flags), module.masked(*flags)
         return cls(masks, stays, narrowed, masked, tuple(branch.path for branch in graph.emptied(masks)))
 
@@ -115,7 +117,7 @@ class Cut:
         return moves | removals
 
     def between(self, wide: nn.Module, narrow: nn.Module) -> Moves:
-        """What ``narrow`` returned, for two networks between which this cut lies; neither is changed."""
+        """The moves that ``narrow`` returned, for two networks between which this cut lies; neither is changed."""
         before, after = wide.state_dict(keep_vars=True), narrow.state_dict(keep_vars=True)
         index = {
             name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()} for name, dims in self.stays.items()
@@ -151,7 +153,7 @@ def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
 
 
 def _flags(model: nn.Module, graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[str, dict[int, Tensor]]:
-    """For every tensor that loses something, by dimension: one boolean per position, whether it stays."""
+    """Booleans, true for positions that stay, by dimension of every tensor that loses some."""
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     flags: dict[str, dict[int, Tensor]] = {}
     for group in graph.groups:
@@ -164,20 +166,9 @@ def _flags(model: nn.Module, graph: ChannelGraph, masks: dict[str, Tensor]) -> d
     return flags
 
 
-def _relabel(model: nn.Module, item: Relabelling) -> ChannelRelabel:
-    module = model.get_submodule(item.tensor.rpartition(".")[0])
-    assert isinstance(module, ChannelRelabel)
-    return module
-
-
 def _inputs_stay(graph: ChannelGraph, item: Relabelling, masks: dict[str, Tensor]) -> Tensor:
     flags = []
     for where in item.inputs:
         name = graph.groups[where[0]].name if where is not None else None
         flags.append(name is None or name not in masks or bool(masks[name][where[1]]))  # type: ignore[index]
     return torch.tensor(flags)
-
-
-def _outputs_stay(module: ChannelRelabel, item: Relabelling, stays: dict[str, dict[int, Tensor]]) -> Tensor:
-    width = len(module.source)
-    return stays.get(item.tensor, {}).get(0, torch.ones(width, dtype=torch.bool))

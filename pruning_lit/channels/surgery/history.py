@@ -1,4 +1,4 @@
-"""What is left of a network after several cuts, in the numbering of the network as it was at first.
+"""Pruning history: the channels left after several cuts, in the numbering of the network as it was at first.
 
 A later trace may part groups that were one (of a stream some channels have lost all their readers), and so call them by
 other names; the places in the weights that make a channel tell which one it is.
@@ -27,7 +27,7 @@ def removed_positions(graph: ChannelGraph, kept: Kept) -> RemovedPositions:
 
 
 class PruningHistory:
-    """Follows the channels of a network through its cuts.
+    """Follow the channels of a network through its cuts.
 
     Args:
         graph: of the network before the first cut.
@@ -59,7 +59,7 @@ class PruningHistory:
 
 
 def _at_first(position: int, removed: list[int]) -> int:
-    """The position before these, ascending, have gone."""
+    """The position before the removal of these, which ascend."""
     for each in removed:
         if each > position:
             break

@@ -75,7 +75,7 @@ def verify(narrowed: nn.Module, masked: nn.Module, inputs: Any) -> float:
 
 
 def _rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
-    """ValueError where the narrowed model would not do what it did, with the removed channels deleted."""
+    """Rehearse a cut; ValueError where the narrowed model would not do what it did without the removed channels."""
     try:
         rehearsal.rehearse(cut, model, graph)
     except RehearsalMismatch as mismatch:

@@ -1,4 +1,4 @@
-"""Plan, rehearse, cut: prove on a copy that a plan removes what it says and nothing else."""
+"""Rehearsal of a cut: proof on a copy that it removes the channels that it says, and nothing else."""
 
 import copy
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class RehearsalMismatch(Exception):
 
 
 class KeptIdentities(Identities):
-    """Gives out the identities of the first trace once more, without those that are removed."""
+    """Identities of the first trace, given out once more without those that are removed."""
 
     def __init__(self, transcript: Transcript, removed: Tensor) -> None:
         super().__init__(transcript.slots, [])
@@ -48,13 +48,13 @@ class KeptIdentities(Identities):
         self.left: dict[range, Tensor] = {}
 
     def of(self, name: str, dim: int, length: int) -> Tensor:
-        """See ``Identities``; ValueError where the dimension is not as long as it should be."""
+        """The identities of a slot that stay; ValueError where the dimension is not as long as it should be."""
         if (name, dim) not in self.slots:
             raise ValueError(f"dimension {dim} of {name!r} did not matter before")
         return self._left(self.slots[name, dim], length)
 
     def fresh(self, length: int) -> Tensor:
-        """See ``Identities``."""
+        """The next identities that sit in no tensor, those that stay."""
         self.made.append(self.transcript.made[len(self.made)])
         return self._left(self.made[-1], length)
 
@@ -76,7 +76,7 @@ class KeptIdentities(Identities):
 
 
 class Reference(Tracer):
-    """Follows the channels once more through a model of the same widths, whose values, and thus transcript, are others.
+    """Tracer of a model of the same widths with other values, and thus another transcript.
 
     Args:
         model: the model with other values.
@@ -88,14 +88,14 @@ class Reference(Tracer):
         super().__init__(model, rule_for, numbers_of)
 
     def start(self) -> Identities:
-        """See ``Tracer``."""
+        """Begin another transcript with the identities of the first one."""
         self.transcript = replace(self.first, steps=[], outputs=[])
         nobody = torch.zeros(1 + max((slot.stop for slot in [*self.first.slots.values(), *self.first.made]), default=0))
         return KeptIdentities(self.first, nobody.bool())
 
 
 class Rehearsal(Tracer):
-    """Follows the channels through a narrowed model, and stops where that is not the first trace without the removed.
+    """Tracer of a narrowed model; it stops where that does not do what it did, without the removed channels.
 
     Args:
         narrowed: the model after the cut, or a copy of it without data.
@@ -108,11 +108,12 @@ class Rehearsal(Tracer):
         super().__init__(narrowed, rule_for, numbers_of)
 
     def start(self) -> Identities:
-        """See ``Tracer``."""
+        """Begin with the identities that stay."""
         return KeptIdentities(self.expected, self.removed)
 
     def execute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
-        """Do it. Without data, what leaves shapes alone is done here: PyTorch takes a millisecond to find that out."""
+        """Run an operation; without data, those that leave shapes alone are answered here."""
+        # PyTorch takes a millisecond to find out the shape of a result
         x = args[0] if args else None
         if not isinstance(x, Tensor) or not x.is_meta or len(tensors_in(args, kwargs)) > 1:
             return self._normalise(operation, args, kwargs)
@@ -130,7 +131,7 @@ class Rehearsal(Tracer):
         return torch.empty_like(args[0])
 
     def own_dimension(self, name: str, tensor: Tensor) -> int | None:
-        """That of the first trace: a single channel may be left."""
+        """The dimension that the first trace found: a single channel may be left."""
         return self.expected.own.get(name)
 
     def varies(self, shadow: Tensor, dim: int) -> bool:
@@ -170,10 +171,10 @@ class Rehearsal(Tracer):
             raise RehearsalMismatch(self.position, "a channel number is written into the code")
 
     def _pass_on(self, *_flow: object) -> None:
-        """Nothing: nobody asks for the data flow of a rehearsal."""
+        """Record nothing: nobody asks for the data flow of a rehearsal."""
 
     def _made(self, *_selection: object) -> None:
-        """Nothing, as in ``_pass_on``."""
+        """Record nothing, as in ``_pass_on``."""
 
     def finish(self, outputs: list[Provenance]) -> None:
         """Hold the end against that of the first trace: nothing is missing, and outputs were computed as before."""
@@ -182,20 +183,18 @@ class Rehearsal(Tracer):
         require_same_digests(self.expected.outputs, outputs, self.position - 1)
 
     def _is_expected(self, before: Outline | None, shadow: Tensor | None) -> bool:
-        """Whether a shadow is the former one without the removed channels."""
+        """True where a shadow is the former one without the removed channels."""
         if before is None or shadow is None:
-            return (before is None and shadow is None) or self._all_removed(before)
+            all_removed = before is not None and bool(self.removed[before.identities].all())
+            return (before is None and shadow is None) or all_removed
         if shadow.ndim != len(before.shape):
             return False
         now = outline_along(shadow, before.dims)
         return now is not None and without(before.identities, self.removed, now.identities)
 
-    def _all_removed(self, before: Outline | None) -> bool:
-        return before is not None and bool(self.removed[before.identities].all())
-
 
 def require_same_digests(before: Sequence[Provenance], now: Sequence[Provenance], position: int) -> None:
-    """RehearsalMismatch where a tensor without channels was computed in another way than before."""
+    """Raise RehearsalMismatch where a tensor without channels was computed in another way than before."""
     if len(before) != len(now):
         raise RehearsalMismatch(position, "the model has another number of results once it is narrower")
     for one, other in zip(before, now, strict=True):
@@ -204,7 +203,7 @@ def require_same_digests(before: Sequence[Provenance], now: Sequence[Provenance]
 
 
 def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
-    """Whether ``now`` is ``before`` without the removed identities: shorter in one dimension, equally all over it."""
+    """True where ``now`` is ``before`` without the removed identities: shorter in one dimension, alike all over it."""
     stays = ~removed[before]
     if bool(stays.all()):
         return torch.equal(before, now)

@@ -13,7 +13,7 @@ from pruning_lit.channels.surgery.widths import replace, sync_widths
 
 @dataclass(frozen=True)
 class Regrowth(Move):
-    """What became of a tensor that has got positions back.
+    """A tensor before and after it got positions back.
 
     Attributes:
         old, new: before and after, as in every move.
@@ -79,7 +79,7 @@ def _put(base: Tensor, index: dict[int, Tensor], part: Tensor) -> Tensor:
 
 
 def is_relabelling(model: nn.Module, name: str) -> bool:
-    """Whether the tensor of that state-dict name is the wiring of a ``ChannelRelabel``."""
+    """True where the tensor of that state-dict name is the wiring of a ``ChannelRelabel``."""
     return isinstance(model.get_submodule(name.rpartition(".")[0]), ChannelRelabel)
 
 

@@ -1,4 +1,4 @@
-"""Give the tensors of a model other shapes, and keep the numbers that modules hold about themselves in step."""
+"""Widths of a model: other shapes for its tensors, and the numbers in its modules that say the same."""
 
 from collections.abc import Mapping
 from typing import cast

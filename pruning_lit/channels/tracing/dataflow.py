@@ -64,12 +64,12 @@ class DataFlow:
         node.role, node.channels = Role.PRODUCES, channels
 
     def leaves(self, output: Tensor) -> None:
-        """``output`` is a result of the model."""
+        """Note that ``output`` is a result of the model."""
         if output in self.producer:
             self.nodes[self.producer[output]].leaves = True
 
     def is_stream(self, index: int) -> bool:
-        """Whether there is more to the result of operation ``index`` than one layer that makes it and one reader.
+        """True where the result of operation ``index`` is more than the output of one layer for one reader.
 
         Walks back to the layer as long as each operation on the way has a single source and a single consumer. An
         addition or concatenation has several sources; and a layer that is used twice makes the same channels twice.
@@ -85,13 +85,11 @@ class DataFlow:
     def _is_used_again(self, layer: Node) -> bool:
         if layer.channels is None:
             return False
-        return any(
-            node is not layer and node.role is Role.PRODUCES and _same(node.channels, layer.channels)
-            for node in self.nodes.values()
-        )
+        others = (node.channels for node in self.nodes.values() if node is not layer and node.role is Role.PRODUCES)
+        return any(channels is not None and torch.equal(channels, layer.channels) for channels in others)
 
     def seen_by_consumer(self, index: int) -> int:
-        """The map that is judged for the layer whose operation is ``index``.
+        """The operation with the feature map by which the layer of operation ``index`` is scored.
 
         Walks through normalisation, activation, pooling and addition as long as there is exactly one consumer, and
         stops before the first convolution, linear layer, global pooling, flattening or fan-out.
@@ -102,7 +100,3 @@ class DataFlow:
         while len(consumers := self.nodes[index].consumers) == 1 and self.nodes[consumers[0]].role is Role.FORWARDS:
             index = consumers[0]
         return index
-
-
-def _same(one: Tensor | None, other: Tensor) -> bool:
-    return one is not None and torch.equal(one, other)

@@ -20,7 +20,7 @@ def _is_whole(position: Any) -> bool:
 
 @dataclass(frozen=True)
 class ChannelSlice:
-    """Where a group sits in one dimension of one tensor.
+    """Positions of a group along one dimension of one tensor.
 
     Attributes:
         tensor: state-dict name of a parameter or buffer.
@@ -63,16 +63,15 @@ class ChannelGroup:
     @property
     def multiplicity(self) -> int:
         """Output channels of the layer called ``name`` that leave together with one channel of the group."""
-        first = next((piece for piece in self.slices if piece.role == "writes" and self._is_named_after(piece)), None)
-        return 1 if first is None else first.positions.shape[1]
-
-    def _is_named_after(self, piece: ChannelSlice) -> bool:
-        return bool(self.writers) and layer_of(piece.tensor) == self.writers[0]
+        for piece in self.slices:
+            if piece.role == "writes" and self.writers and layer_of(piece.tensor) == self.writers[0]:
+                return piece.positions.shape[1]
+        return 1
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """The feature map by which a group's channels are judged.
+    """The feature map by which a group's channels are scored.
 
     Attributes:
         operation: its number in the forward pass, see ``operations.observe``.
@@ -184,13 +183,13 @@ class ChannelGraph:
         return tuple(group for group in self.groups if group.protected is None)
 
     def protect(self, reasons: Mapping[str, str]) -> "ChannelGraph":
-        """The same graph with some groups protected, by name, for these reasons; what is protected already stays so."""
+        """A copy of the graph with groups protected, by name, for these reasons; what is protected already stays so."""
         groups = (replace(group, protected=group.protected or reasons.get(group.name)) for group in self.groups)
         branches = (branch for branch in self.branches if reasons.keys().isdisjoint(branch.groups))
         return replace(self, groups=tuple(groups), branches=tuple(branches))
 
     def require_traced(self, model: nn.Module) -> None:
-        """ValueError unless ``model`` is as wide as the one that was traced."""
+        """Require that ``model`` is as wide as the one that was traced; ValueError otherwise."""
         present = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         for name, shape in self.shapes.items():
             if name not in present:

@@ -1,4 +1,4 @@
-"""From identities and ties to the groups of channels that can only leave together."""
+"""Grouping: from identities and ties to the groups of channels that can only leave together."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from pruning_lit.channels.tracing.views import layer_of
 
 
 class GroupBuilder:
-    """Turns what a tracer collected into groups.
+    """Build groups from what a tracer collected.
 
     Args:
         tracer: after the pass.
@@ -39,14 +39,14 @@ class GroupBuilder:
         self.labels, self.reasons = identities.classes()
         self.slots = list(identities.slots)
         self.footprints = Footprints(self.labels, [identities.slots[slot] for slot in self.slots])
-        self.sources = {name: self._classes(inputs) for name, inputs in tracer.relabel_inputs.items()}
+        self.sources = {
+            name: [int(self.labels[i]) if i >= 0 else None for i in inputs.tolist()]
+            for name, inputs in tracer.relabel_inputs.items()
+        }
         self.order = {name: position for position, name in reversed(list(enumerate(tracer.order)))}
         self.producers: dict[int, list[int]] = {}
         self.calls = {call.operation: call for call in tracer.calls}
         self.depths = tracer.flow.depths()
-
-    def _classes(self, identities: Tensor) -> list[int | None]:
-        return [int(self.labels[i]) if i >= 0 else None for i in identities.tolist()]
 
     def graph(self, model: nn.Module, arguments: tuple[Any, ...]) -> ChannelGraph:
         """The groups and all that surgery and counting need beside them."""
@@ -126,7 +126,7 @@ class GroupBuilder:
         return "reads" if slot in self.tracer.readers else "along"
 
     def _producing_operations(self, wanted: set[int]) -> dict[int, list[int]]:
-        """For each of these classes the operations that make it."""
+        """The operations that make each of these classes."""
         producers: dict[int, list[int]] = {label: [] for label in wanted}
         for index, node in self.tracer.flow.nodes.items():
             if node.role is Role.PRODUCES and node.channels is not None:
@@ -161,7 +161,7 @@ class GroupBuilder:
         return tuple(producers)
 
     def _positions(self, channels: Tensor | None, run: list[int]) -> Tensor | None:
-        """Where each class of ``run`` sits among these channels, shape ``(len(run), n)``; None if it is not there."""
+        """Positions of each class of ``run`` among these channels, shape ``(len(run), n)``; None if one is missing."""
         if channels is None:
             return None
         labels = np.where(channels.numpy() >= 0, self.labels[channels.numpy()], -1)
@@ -174,7 +174,7 @@ class GroupBuilder:
 
 
 class Footprints:
-    """For every class the slots in which it sits, and where.
+    """Slots of every class of identities, and the positions in them.
 
     Args:
         labels: class of every identity, shape ``(count,)``.
@@ -233,7 +233,7 @@ def _removable_branch(path: str, block: ResidualBranch, groups: Sequence[Channel
 
 
 def _feeds(group: ChannelGroup, name: str, layer: nn.Module) -> bool:
-    """Whether ``layer`` is a convolution that makes nothing but zeros once ``group`` is removed."""
+    """True where ``layer`` is a convolution that makes nothing but zeros once ``group`` is removed."""
     if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) or layer.bias is not None:
         return False
     read = [piece for piece in group.slices if piece.tensor == f"{name}.weight" and piece.role == "reads"]

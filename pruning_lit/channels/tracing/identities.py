@@ -13,7 +13,7 @@ Slot = tuple[str, int]  # a tensor's state-dict name and one of its dimensions
 
 @dataclass
 class Identities:
-    """Positions along the dimensions of parameters and buffers have identities; ties say which are the same channel."""
+    """Identities of the positions along parameters and buffers, and ties between those that are the same channel."""
 
     slots: dict[Slot, range] = field(default_factory=dict)
     made: list[range] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Identities:
             self.frozen.append((identities, reason))
 
     def copy(self) -> "Identities":
-        """The same, to which ties and reasons can be added for a trial."""
+        """A copy, to which ties and reasons can be added for a trial."""
         return Identities(self.slots, self.made, list(self.ties), list(self.frozen), self.count)
 
     def classes(self) -> tuple[np.ndarray, dict[int, str]]:

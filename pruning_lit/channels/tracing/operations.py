@@ -9,58 +9,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-#: Composite operations seen as one: taking them apart would lose what they mean, and differs between devices.
-WHOLE = frozenset(
-    f"aten::{name}"
-    for name in [
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "linear",
-        "batch_norm",
-        "instance_norm",
-        "group_norm",
-        "layer_norm",
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "avg_pool1d",
-        "avg_pool2d",
-        "avg_pool3d",
-        "adaptive_avg_pool1d",
-        "adaptive_avg_pool2d",
-        "adaptive_avg_pool3d",
-        "adaptive_max_pool1d",
-        "adaptive_max_pool2d",
-        "softmax",
-        "log_softmax",
-        "scaled_dot_product_attention",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "channel_shuffle",
-        "glu",
-        "einsum",
-        "upsample_nearest1d",
-        "upsample_nearest2d",
-        "upsample_nearest3d",
-        "upsample_linear1d",
-        "upsample_bilinear2d",
-        "upsample_trilinear3d",
-        "upsample_bicubic2d",
-        "_upsample_nearest_exact1d",
-        "_upsample_nearest_exact2d",
-        "_upsample_nearest_exact3d",
-        "_upsample_bilinear2d_aa",
-        "_upsample_bicubic2d_aa",
-        "lstm",
-        "gru",
-        "rnn_tanh",
-        "rnn_relu",
-    ]
+COMPOSITE = (
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear batch_norm instance_norm "
+    "group_norm layer_norm max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
+    "softmax log_softmax scaled_dot_product_attention pixel_shuffle pixel_unshuffle channel_shuffle glu "
+    "einsum upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d "
+    "upsample_trilinear3d upsample_bicubic2d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa lstm gru rnn_tanh rnn_relu"
 )
+#: Composite operations seen as one: taking them apart would lose what they mean, and differs between devices.
+WHOLE = frozenset(f"aten::{name}" for name in COMPOSITE.split())
 
 
 def tensors_of(tree: Any) -> list[Tensor]:
@@ -75,7 +34,7 @@ def tensors_of(tree: Any) -> list[Tensor]:
 
 
 def tensors_in(*trees: Any) -> list[Tensor]:
-    """The same for arguments and results of operations, which hold their tensors in no deeper things than lists."""
+    """The tensors in arguments and results of operations, which hold them in no deeper things than lists."""
     found: list[Tensor] = []
     for tree in trees:
         if isinstance(tree, Tensor):
@@ -88,7 +47,7 @@ def tensors_in(*trees: Any) -> list[Tensor]:
 
 
 class OperationMode(TorchDispatchMode):
-    """Calls ``seen`` for every operation, in the order they are executed.
+    """Mode that calls ``seen`` for every operation, in the order of execution.
 
     Under ``torch.inference_mode`` composite operations arrive here whole. Those of ``WHOLE`` (and whatever PyTorch tags
     as pointwise) are kept so; the others are decomposed, and their parts are numbered instead.
@@ -100,11 +59,11 @@ class OperationMode(TorchDispatchMode):
         self.paused = False  # while true, operations are neither numbered nor shown: they are not the model's
 
     def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
-        """One operation has been executed. ``index`` counts from 0."""
+        """Note that an operation has been executed; ``index`` counts from 0."""
         raise NotImplementedError
 
     def execute(self, operation: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:
-        """Do it."""
+        """Run an operation."""
         return operation(*args, **kwargs)
 
     def __torch_dispatch__(
@@ -129,7 +88,7 @@ def _is_whole(func: torch._ops.OpOverload) -> bool:
 
 
 class Observer(OperationMode):
-    """Hands the results of chosen operations to functions, at the moment they exist.
+    """Mode that hands the results of chosen operations to functions, at the moment they exist.
 
     Args:
         listeners: operation number, as found by ``trace``, to a function of the resulting tensor. It is called before
@@ -141,7 +100,7 @@ class Observer(OperationMode):
         self.listeners = listeners
 
     def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
-        """Pass the result on if somebody listens."""
+        """Pass the result of an operation on if somebody listens."""
         if index in self.listeners:
             self.listeners[index](tensors_of(result)[0])
 

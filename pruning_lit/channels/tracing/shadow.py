@@ -27,12 +27,12 @@ def compact(shadow: Tensor) -> Tensor:
 
 
 def varies(shadow: Tensor, dim: int) -> bool:
-    """Whether the identities differ along ``dim``."""
+    """True where the identities differ along ``dim``."""
     return not constant(compact(shadow), dim)
 
 
 def constant(small: Tensor, dim: int) -> bool:
-    """Whether a tensor is the same all along ``dim``."""
+    """True where a tensor is the same all along ``dim``."""
     return small.shape[dim] == 1 or not bool((small != small.narrow(dim, 0, 1)).any())
 
 
@@ -48,7 +48,7 @@ def settle(shadow: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Outline:
-    """What a shadow says, without repetition.
+    """Identities in a shadow, without repetition.
 
     Attributes:
         dims: the dimensions along which the identities differ, ascending.

@@ -23,7 +23,7 @@ COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "conti
 
 
 class Tracer(OperationMode):
-    """Gives every tensor of a forward pass its shadow, and collects the ties between channels.
+    """Mode that gives every tensor of a forward pass its shadow, and collects the ties between channels.
 
     What each kind of operation does to identities is in ``rules``; this class holds what the rules work on.
 
@@ -69,7 +69,7 @@ class Tracer(OperationMode):
         self._start_step()
 
     def start(self) -> Identities:
-        """The identities there are before the pass."""
+        """Begin a transcript, and give out its identities."""
         self.transcript = Transcript([], {}, [], {}, [])
         return Identities(self.transcript.slots, self.transcript.made)
 
@@ -92,7 +92,7 @@ class Tracer(OperationMode):
         return self.own.get(name)
 
     def outline(self, shadow: Tensor) -> Outline:
-        """What a shadow says, without repetition."""
+        """The identities in a shadow, without repetition."""
         if (known := self.outlines.get(shadow, None)) is None:
             known = self.outlines[shadow] = outline(shadow)
         return known
@@ -120,11 +120,11 @@ class Tracer(OperationMode):
         return identities
 
     def varies(self, shadow: Tensor, dim: int) -> bool:
-        """Whether the identities differ along ``dim``; the answer becomes a part of the step."""
+        """True where the identities differ along ``dim``; the answer becomes a part of the step."""
         return self.decide(dim % shadow.ndim in self.outline(shadow).dims)
 
     def decide(self, answer: bool) -> bool:
-        """An answer on which a rule depends and that narrowing may change; only for what has channels in it."""
+        """Note an answer on which a rule depends and that narrowing may change; only for what has channels in it."""
         self.decisions.append(answer)
         return answer
 
@@ -133,7 +133,7 @@ class Tracer(OperationMode):
         self.notes += numbers
 
     def is_zero_when_pruned(self, tensor: Tensor) -> bool:
-        """Whether removed channels are zero in a tensor, when they are masked."""
+        """True where removed channels are zero in a tensor, when they are masked."""
         return tensor in self.zeroed and tensor.untyped_storage() not in self.overwritten
 
     def place(self, tensor: Tensor, shadow: Tensor, zeroed: bool = False) -> None:
@@ -150,7 +150,7 @@ class Tracer(OperationMode):
         self.place(tensor, spread(identities, dim, tensor.shape), zeroed)
 
     def called(self, weight: str, positions: int, strided: bool = False) -> None:
-        """A layer is used: ``positions`` multiply-accumulates for each element of its weight; see ``LayerCall``."""
+        """Record a use of a layer: ``positions`` multiply-accumulates for each element of its weight."""
         self.calls.append(LayerCall(weight, positions, self.index, strided))
         self.order.append(weight)
 
@@ -211,7 +211,7 @@ class Tracer(OperationMode):
             return None
 
     def provenance(self, tensor: Tensor) -> Provenance:
-        """What led to a tensor; nothing worth mentioning where there are channels in it."""
+        """The provenance of a tensor; none where there are channels in it."""
         return NO_PROVENANCE if tensor in self.shadows else self.provenances.get(tensor, NO_PROVENANCE)
 
     def _remember_provenances(
@@ -250,7 +250,7 @@ class Tracer(OperationMode):
         flowing: list[Tensor],
         after: list[Tensor | None],
     ) -> None:
-        """A step has been taken; shadows of the activations that went in, and of the results."""
+        """Record a step, with the shadows of the activations that went in and of the results."""
         given = tuple(compact(shadow) for shadow in flowing)
         made = tuple(compact(shadow) for shadow in after if shadow is not None)
         results = tuple(None if shadow is None else self.outline(shadow) for shadow in after)
@@ -262,7 +262,7 @@ class Tracer(OperationMode):
     def _pass_on(
         self, index: int, role: Role, given: list[Tensor], outputs: list[Tensor], after: list[Tensor | None]
     ) -> None:
-        """Channels went through an operation."""
+        """Record an operation in the data flow."""
         there = self.outline(after[0]) if after and after[0] is not None else None
         channels = there.along(1) if there is not None and len(there.shape) > 1 else None
         if outputs:
@@ -298,11 +298,11 @@ class Tracer(OperationMode):
         self.paused = False
 
     def _made(self, output: Tensor, channels: Tensor) -> None:
-        """A selection made channels, as a layer does."""
+        """Note that a selection produces channels, as a layer does."""
         self.flow.produces(output, channels)
 
     def finish(self, outputs: list[Provenance]) -> None:
-        """The pass is over, with these outputs."""
+        """End the transcript, with the provenances of the outputs."""
         self.transcript.outputs += outputs
 
     def close(self) -> None:
@@ -312,7 +312,7 @@ class Tracer(OperationMode):
 
 
 def _counts_values(operation: Operation, given: list[Tensor]) -> bool:
-    """Whether the values that go in decide how many come out."""
+    """True where the values that go in decide how many come out."""
     if torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms":
         return True
     return short_name(operation) == "index" and any(tensor.dtype == torch.bool for tensor in given[1:])

@@ -38,7 +38,7 @@ Part = tuple[str, tuple[int, ...], dict[int, Tensor]]  # name, shape, stored dim
 
 
 class StoredTensors:
-    """Knows the parameters and buffers of a model, and their views as they come up."""
+    """The parameters and buffers of a model, and their views as they come up."""
 
     def __init__(self, model: nn.Module) -> None:
         self.names: dict[int, str] = {}
@@ -52,7 +52,7 @@ class StoredTensors:
         return self.names.get(id(tensor)) if isinstance(tensor, Tensor) else None
 
     def view(self, tensor: Tensor) -> View | None:
-        """What a tensor shows, whole, of a stored one; None where it is computed or only a part."""
+        """The view of a stored tensor that a tensor is; None where it is computed, or only a part."""
         name = self.name_of(tensor)
         if name is not None:
             return View(name, tuple(range(tensor.ndim)), tuple(tensor.shape))
@@ -69,7 +69,7 @@ class StoredTensors:
         return View(name, tuple(dims), shape)
 
     def moved(self, tensor: Tensor, result: Tensor, move: Callable[[Tensor], Tensor]) -> None:
-        """``result`` is a stored tensor, or a view of one, after the shape operation ``move``."""
+        """Note that ``result`` is a stored tensor, or a view of one, after the shape operation ``move``."""
         name: str | None
         if (part := self.parts.get(tensor, None)) is not None:
             name, shape, maps = part
@@ -83,7 +83,7 @@ class StoredTensors:
         self.parts[result] = name, shape, {dim: move(positions) for dim, positions in maps.items()}
 
     def stands_for(self, computed: Tensor, tensor: Tensor) -> None:
-        """``computed`` takes the place of the stored ``tensor``, element by element."""
+        """Let ``computed`` take the place of the stored ``tensor``, element by element."""
         self.moved(tensor, computed, lambda positions: positions)
 
 

@@ -1,4 +1,4 @@
-"""Values beside tensors, as long as the tensors live."""
+"""Weak map from tensors, by identity, to values."""
 
 import weakref
 from typing import Any, Generic, TypeVar

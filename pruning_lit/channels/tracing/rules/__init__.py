@@ -1,4 +1,4 @@
-"""What each kind of operation does to the identities of channels.
+"""Rules: the effect of each kind of operation on the identities of channels.
 
 A rule gets the tracer, the operation, its arguments and its result. It sets the shadow of the result, ties or freezes
 identities, and may return the operation's role in the data flow. Whatever has no rule freezes the channels that go into
@@ -20,7 +20,7 @@ Rule = Callable[[Tracer, Operation, tuple, dict, Any], Role | None]
 
 
 def unrelated(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
-    """Takes no more from a tensor than its type, its device or its shape."""
+    """Do nothing: the operation takes no more from a tensor than its type, its device or its shape."""
     return None
 
 

@@ -9,46 +9,12 @@ from pruning_lit.channels.tracing.rules.arguments import named
 from pruning_lit.channels.tracing.shadow import compact, spread
 from pruning_lit.channels.tracing.tracer import Operation, Tracer
 
-#: What keeps a zero a zero, whatever else is among its arguments.
-KEEPS_ZERO = frozenset(
-    [
-        "relu",
-        "leaky_relu",
-        "elu",
-        "celu",
-        "selu",
-        "gelu",
-        "silu",
-        "mish",
-        "hardswish",
-        "tanh",
-        "sin",
-        "asin",
-        "tan",
-        "atan",
-        "sinh",
-        "abs",
-        "neg",
-        "sign",
-        "sgn",
-        "sqrt",
-        "square",
-        "expm1",
-        "log1p",
-        "erf",
-        "trunc",
-        "floor",
-        "ceil",
-        "round",
-        "softsign",
-        "hardshrink",
-        "softshrink",
-        "threshold",
-        "_prelu_kernel",
-        "clone",
-        "relu6",
-    ]
+ZERO_TO_ZERO = (
+    "relu leaky_relu elu celu selu gelu silu mish hardswish tanh sin asin tan atan sinh abs neg sign sgn sqrt "
+    "square expm1 log1p erf trunc floor ceil round softsign hardshrink softshrink threshold _prelu_kernel clone "
+    "relu6"
 )
+KEEPS_ZERO = frozenset(ZERO_TO_ZERO.split())  # whatever else is among the arguments
 TIMES = frozenset({"mul", "multiply"})
 PLUS = frozenset({"add", "sub"})
 
@@ -79,7 +45,11 @@ def _shadows(tracer: Tracer, operands: list[Tensor], ndim: int) -> dict[int, Ten
     of attention) stays, and does not count as one of them.
     """
     shadows = {i: shadow for i, tensor in enumerate(operands) if (shadow := tracer.shadow(tensor)) is not None}
-    where = {dim - ndim for dim in range(ndim) if _varying(tracer, shadows, dim - ndim)}
+    where = {
+        dim
+        for dim in range(-ndim, 0)
+        if any([-dim <= shadow.ndim and tracer.varies(shadow, dim) for shadow in shadows.values()])  # noqa: C419 - all are told
+    }
     for i, tensor in enumerate(operands):
         if i in shadows:
             spread_over = [dim for dim in where if -dim > tensor.ndim or tensor.shape[dim] == 1]
@@ -88,10 +58,6 @@ def _shadows(tracer: Tracer, operands: list[Tensor], ndim: int) -> dict[int, Ten
         elif len(where) == 1 and (own := _own_shadow(tracer, tensor, *where)) is not None:
             shadows[i] = own
     return dict(sorted(shadows.items()))
-
-
-def _varying(tracer: Tracer, shadows: dict[int, Tensor], dim: int) -> bool:
-    return any([-dim <= shadow.ndim and tracer.varies(shadow, dim) for shadow in shadows.values()])  # noqa: C419
 
 
 def _own_shadow(tracer: Tracer, tensor: Tensor, dim: int) -> Tensor | None:
@@ -116,20 +82,20 @@ def _meet(tracer: Tracer, one: Tensor, other: Tensor) -> Tensor:
 
 
 def _present(tracer: Tracer, one: Tensor, other: Tensor) -> bool:
-    """Whether both shadows differ along some common dimension, so that a -1 in one of them is a position of its own."""
+    """True where both shadows differ along a common dimension, so that a -1 in one of them is a position of its own."""
     both = [(tracer.varies(one, dim), tracer.varies(other, dim)) for dim in range(one.ndim)]
     return any(first and second for first, second in both)
 
 
 def _differs_where(tracer: Tracer, shadow: Tensor, other: Tensor) -> bool:
-    """Whether a tensor without channels has a length of its own along a dimension in which the shadow varies."""
+    """True where a tensor without channels has a length of its own along a dimension in which the shadow varies."""
     offset = shadow.ndim - other.ndim
     own = [dim for dim, length in enumerate(other.shape) if length > 1 and other.stride(dim) != 0]
     return any(tracer.varies(shadow, dim + offset) and dim in own for dim in range(other.ndim))
 
 
 def _stays_zero(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, operands: list[Tensor]) -> bool:
-    """Whether a removed channel, zero in what comes in, is zero in what goes out."""
+    """True where a removed channel, zero in the operands, is zero in the result."""
     name = operation._schema.name.rpartition("::")[2].removesuffix("_")
     zero = [tracer.is_zero_when_pruned(tensor) for tensor in operands]
     if name in TIMES:

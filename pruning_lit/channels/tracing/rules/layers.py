@@ -37,7 +37,7 @@ def linear(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resu
 
 
 class Dims(NamedTuple):
-    """Which dimension of a weight makes, which reads, and along which dimension of the activations channels lie."""
+    """Dimensions: those of a weight that make and that read channels, and that of the activations with channels."""
 
     out: int
     into: int
@@ -72,7 +72,10 @@ def make(
     positions: int,
     strided: bool = False,
 ) -> Role | None:
-    """As ``layer``, with the channels ``given``, shape ``(length,)``; ``dims.channel`` is that of the result."""
+    """Let a stored weight read the channels ``given``, shape ``(length,)``, and make those of ``result``.
+
+    ``dims.channel`` is the dimension of the result.
+    """
     rows, columns = axis(tracer, view, dims.out), axis(tracer, view, dims.into)
     name = layer_of(view.name)
     _read(tracer, name, given, columns)
