@@ -348,3 +348,22 @@ def test_another_optimizer_can_be_chosen_for_a_phase():
 def test_a_phase_that_the_method_does_not_describe_is_refused_by_name():
     with pytest.raises(ValueError, match=r"phases=\['train', 'polish'\].*'polish'"):
         phases_of(composed("arch=resnet8", "phases=[train,polish]"))
+
+
+def test_nothing_typed_is_the_demo_and_the_first_line_says_so(cli, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pruning_lit.runs.experiment.run", lambda config, folder: asked.append(config.name))
+    code, printed = cli()
+    assert (code, asked) == (0, ["demo"])
+    assert printed.splitlines()[0].startswith("Nothing was asked for: this is the demo, experiment=demo")
+    code, printed = cli("name=mine")
+    assert (code, asked) == (0, ["demo", "mine"])
+    assert "demo" not in printed
+
+
+def test_help_tells_how_to_resume_and_which_commands_there_are(cli):
+    code, printed = cli("--help")
+    assert code == 0
+    for word in ("resume=", ".inspect", ".evaluate", ".export", ".report", "-sc install=bash"):
+        assert word in printed
