@@ -1,10 +1,21 @@
 """Pictures in an order and with augmentation that depend on nothing but seed, phase and epoch."""
 
 from pruning_lit.data.cifar import Cifar10, Cifar100
+from pruning_lit.data.digit_canvases import MultiLabelDigits, SegmentedDigits
 from pruning_lit.data.digits import Digits
 from pruning_lit.data.image_folder import ImageFolder
 from pruning_lit.data.imagenet import ImageNet
 from pruning_lit.data.in_memory import PicturesInMemory
 from pruning_lit.data.pictures import Pictures
 
-__all__ = ["Cifar10", "Cifar100", "Digits", "ImageFolder", "ImageNet", "Pictures", "PicturesInMemory"]
+__all__ = [
+    "Cifar10",
+    "Cifar100",
+    "Digits",
+    "ImageFolder",
+    "ImageNet",
+    "MultiLabelDigits",
+    "Pictures",
+    "PicturesInMemory",
+    "SegmentedDigits",
+]

@@ -53,6 +53,8 @@ P = TypeVar("P", bound=Part)
 def hold_out(part: P, fraction: float, seed: int) -> tuple[P, P]:
     """Split a part in two, class by class, so that both have the classes in (nearly) the same proportions.
 
+    Where an example has not one class but a whole vector or map, all examples are split together.
+
     Args:
         part: what is split.
         fraction: share of each class that is held out, rounded to whole pictures; every class keeps at least one.
@@ -66,6 +68,8 @@ def hold_out(part: P, fraction: float, seed: int) -> tuple[P, P]:
     """
     random = generator("hold out", seed)
     targets = part.targets[part.members]
+    if targets.ndim > 1:
+        targets = torch.zeros(len(part), dtype=torch.int64)
     chosen = torch.zeros(len(part), dtype=torch.bool)
     for target in targets.unique():
         members = (targets == target).nonzero().flatten()

@@ -2,6 +2,7 @@
 
 from pruning_lit.models.cifar_densenet import CifarDenseNet, cifar_densenet
 from pruning_lit.models.cifar_resnet import CifarResNet, cifar_resnet
+from pruning_lit.models.fcn import SmallFCN, small_fcn
 from pruning_lit.models.mobilenet_v1 import MobileNetV1, mobilenet_v1
 from pruning_lit.models.preresnet import PreResNet, preresnet
 from pruning_lit.models.start import start_afresh
@@ -15,11 +16,13 @@ __all__ = [
     "CifarResNet",
     "MobileNetV1",
     "PreResNet",
+    "SmallFCN",
     "cifar_densenet",
     "cifar_resnet",
     "load_weights",
     "mobilenet_v1",
     "preresnet",
+    "small_fcn",
     "start_afresh",
     "torchvision_model",
     "vgg_bn",

@@ -4,5 +4,18 @@ from pruning_lit.tasks.base import Primary, Task
 from pruning_lit.tasks.classification import Classification, require_logits
 from pruning_lit.tasks.evaluation import Comparison, compare, evaluate
 from pruning_lit.tasks.mixup import dominant
+from pruning_lit.tasks.multi_label import MultiLabel
+from pruning_lit.tasks.semantic_segmentation import SemanticSegmentation
 
-__all__ = ["Classification", "Comparison", "Primary", "Task", "compare", "dominant", "evaluate", "require_logits"]
+__all__ = [
+    "Classification",
+    "Comparison",
+    "MultiLabel",
+    "Primary",
+    "SemanticSegmentation",
+    "Task",
+    "compare",
+    "dominant",
+    "evaluate",
+    "require_logits",
+]

@@ -1,0 +1,66 @@
+"""Multi-label classification: any number of classes per image."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
+
+from pruning_lit.tasks.base import Primary, Task, first_tensor
+
+
+class MultiLabel(Task):
+    """Binary cross-entropy of every class; average precision (the mean over classes, mAP) and F1 score.
+
+    Args:
+        num_classes: number of classes.
+        threshold: probability from which a class counts as found, for the F1 score.
+    """
+
+    primary = Primary("average_precision")
+
+    def __init__(self, num_classes: int, threshold: float = 0.5) -> None:
+        if not 0 < threshold < 1:
+            raise ValueError(f"task.threshold is a probability between 0 and 1, got {threshold}")
+        self.num_classes, self.threshold = num_classes, threshold
+
+    def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
+        """Mean binary cross-entropy of logits and targets ``(N, classes)`` of 0 and 1."""
+        require_logits(outputs, len(targets), self.num_classes)
+        return {"binary_cross_entropy": F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype))}
+
+    def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
+        """Average precision and F1 score, each the mean over classes."""
+        common: dict[str, Any] = {"average": "macro", "sync_on_compute": over_ranks}
+        return MetricCollection(
+            {
+                "average_precision": MultilabelAveragePrecision(self.num_classes, **common),
+                "f1": MultilabelF1Score(self.num_classes, threshold=self.threshold, **common),
+            },
+            prefix=prefix,
+        )
+
+    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        """Count a batch, by probabilities: whether numbers are logits metrics would guess batch by batch."""
+        metrics.update(outputs.float().sigmoid(), targets)
+
+    def require_outputs(self, outputs: Any, inputs: Any) -> None:
+        """ValueError where they are no logits, one for each image and class."""
+        require_logits(outputs, len(first_tensor(inputs)), self.num_classes)
+
+    def changed(self, before: Tensor, after: Tensor) -> int:
+        """Number of images for which another set of classes is found."""
+        border = torch.logit(torch.tensor(self.threshold))
+        return int(((before > border) != (after > border)).any(1).sum())
+
+
+def require_logits(outputs: Any, num_images: int, num_classes: int) -> None:
+    """ValueError where outputs are not one tensor of shape ``(num_images, num_classes)``."""
+    found = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+    if not isinstance(outputs, Tensor) or outputs.shape != (num_images, num_classes):
+        raise ValueError(
+            f"the network returns {found} for {num_images} image(s); multi-label classification needs one tensor of "
+            f"shape {(num_images, num_classes)}"
+        )

@@ -1,0 +1,60 @@
+"""Semantic segmentation: one class per pixel."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from pruning_lit.tasks.base import Primary, Task, first_tensor
+
+
+class SemanticSegmentation(Task):
+    """Cross-entropy of every pixel; mean intersection over union (mIoU), and the share of right pixels.
+
+    Args:
+        num_classes: number of classes, background included.
+        ignore_index: target of pixels that count neither for the loss nor for the metrics.
+    """
+
+    primary = Primary("mean_iou")
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+
+    def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
+        """Mean cross-entropy of logits ``(N, classes, H, W)`` and classes ``(N, H, W)``, over pixels."""
+        require_maps(outputs, (len(targets), self.num_classes, *targets.shape[1:]))
+        return {"cross_entropy": F.cross_entropy(outputs, targets, ignore_index=self.ignore_index)}
+
+    def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
+        """Intersection over union, the mean over classes, and pixel accuracy; over all pixels of all images."""
+        common: dict[str, Any] = {"ignore_index": self.ignore_index, "sync_on_compute": over_ranks}
+        return MetricCollection(
+            {
+                "mean_iou": MulticlassJaccardIndex(self.num_classes, average="macro", **common),
+                "pixel_accuracy": MulticlassAccuracy(self.num_classes, average="micro", **common),
+            },
+            prefix=prefix,
+            compute_groups=False,  # one counts pairs of classes, the other what is right
+        )
+
+    def require_outputs(self, outputs: Any, inputs: Any) -> None:
+        """ValueError where they are not one map of logits for each class, as large as the image."""
+        image = first_tensor(inputs)
+        require_maps(outputs, (len(image), self.num_classes, *image.shape[-2:]))
+
+    def changed(self, before: Tensor, after: Tensor) -> int:
+        """Number of images in which the predicted class of a pixel differs."""
+        return int((before.argmax(1) != after.argmax(1)).flatten(1).any(1).sum())
+
+
+def require_maps(outputs: Any, shape: tuple[int, ...]) -> None:
+    """ValueError where outputs are not one tensor of a shape ``(N, classes, H, W)``."""
+    found = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+    if not isinstance(outputs, Tensor) or outputs.shape != shape:
+        raise ValueError(
+            f"the network returns {found}; semantic segmentation needs one tensor of shape {shape}: "
+            "(images, classes, height, width)"
+        )
