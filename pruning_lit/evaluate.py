@@ -15,7 +15,7 @@ from pruning_lit.channels import Cost, cost, trace
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
 from pruning_lit.command_line.setting_types import require_kinds
-from pruning_lit.data import Pictures
+from pruning_lit.data import DataModule, Pictures
 from pruning_lit.measure.forward_pass import ForwardPass, forward_passes
 from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.memory import COUNTED
@@ -102,7 +102,7 @@ def chosen_task(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
     return next((task for each in stored if (task := each.task())), {"_target_": "pruning_lit.tasks.Classification"})
 
 
-def network(stored: Stored, data: Pictures, task: Task, arch: DictConfig | None, path: str) -> nn.Module:
+def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | None, path: str) -> nn.Module:
     """The network of ``path``, on the CPU; ValueError where it is not one for these pictures."""
     stored.trained_on.require_alike(data, path)
     net = stored.network(data, arch if needs_builder(stored.arch) else None).float()  # as pictures and clocks expect
@@ -111,12 +111,15 @@ def network(stored: Stored, data: Pictures, task: Task, arch: DictConfig | None,
 
 
 def normalisations(
-    paths: Sequence[str], trained_on: Sequence[TrainingInputs], data: Pictures, by: Any
-) -> tuple[list[Normalisation], list[str]]:
+    paths: Sequence[str], trained_on: Sequence[TrainingInputs], data: DataModule, by: Any
+) -> tuple[list[Normalisation | None], list[str]]:
     """How the pictures are normalised for each network, and notes on what a user may not have expected."""
     if by not in ("stored", "dataset"):
         raise ValueError(f"normalisation is stored or dataset, got {by!r}")
-    own, ways, notes = (data.mean, data.std), [], []
+    if not isinstance(data, Pictures):  # nobody but the data set knows how it normalises
+        return [None for _ in paths], []
+    own, notes = (data.mean, data.std), []
+    ways: list[Normalisation | None] = []
     for path, known in zip(paths, trained_on, strict=True):
         way, note = known.normalisation(data, path) if by == "stored" else (own, None)
         ways.append(way)
@@ -124,25 +127,28 @@ def normalisations(
     return ways, [note for note in notes if note]
 
 
-def measured(net: nn.Module, data: Pictures, task: Task, way: Normalisation, device: torch.device) -> dict[str, float]:
+def measured(
+    net: nn.Module, data: DataModule, task: Task, way: Normalisation | None, device: torch.device
+) -> dict[str, float]:
     """The metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards."""
-    data.mean, data.std = way
+    if isinstance(data, Pictures) and way is not None:
+        data.mean, data.std = way
     found = evaluate(net.to(device), data, task)
     net.cpu()
     return found
 
 
 def _evaluated(
-    path: str, metrics: dict[str, float], counted: Cost, way: Normalisation, passes: list[ForwardPass]
+    path: str, metrics: dict[str, float], counted: Cost, way: Normalisation | None, passes: list[ForwardPass]
 ) -> Evaluated:
-    mean, std = (values.tolist() for values in way)
+    mean, std = (values.tolist() for values in way or (torch.empty(0),) * 2)
     return Evaluated(path, metrics, counted.macs, counted.params, mean, std, passes)
 
 
-def described(data: Pictures) -> str:
+def described(data: DataModule) -> str:
     """What the networks have looked at."""
     size = "×".join(map(str, data.shape))
-    return f"{len(data.parts.test):,} test pictures of {type(data).__name__}, {size}, {data.num_classes} classes"
+    return f"{len(data.parts.test):,} test pictures of {data.title}, {size}, {data.num_classes} classes"
 
 
 def show(evaluation: Evaluation, folder: Path) -> None:

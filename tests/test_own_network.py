@@ -9,9 +9,9 @@ import torch
 from omegaconf import OmegaConf
 
 from pruning_lit.channels import load
-from pruning_lit.command_line.custom_network import as_typed, with_own_network
+from pruning_lit.command_line.custom_network import as_typed, with_own_code
 from pruning_lit.runs.builder import build, own_call, recipe
-from pruning_lit.runs.experiment import forward_once
+from pruning_lit.tasks.base import forward_once
 from tests.conftest import TINY, read_report, run_command
 
 CODE = """
@@ -48,7 +48,7 @@ def module(tmp_path, monkeypatch):
 
 def test_a_configured_network_is_left_as_it_is():
     for arguments in (["arch=resnet20", "+arch.width=3"], ["arch=resnet56", "arch._target_=a.Net"], ["arch.stem=tied"]):
-        assert with_own_network(arguments) == arguments == as_typed(arguments)
+        assert with_own_code(arguments) == arguments == as_typed(arguments)
 
 
 @pytest.mark.parametrize(
@@ -60,16 +60,16 @@ def test_a_configured_network_is_left_as_it_is():
     ],
 )
 def test_a_constructor_takes_the_place_of_the_default_network(arguments):
-    rewritten = with_own_network(arguments)
+    rewritten = with_own_code(arguments)
     assert "arch=[]" in rewritten
     assert "seed=3" in rewritten
     assert all(word.startswith(("++arch", "arch=[]", "seed", "name=")) for word in rewritten)
-    assert with_own_network(rewritten) == rewritten  # as when a run is resumed
+    assert with_own_code(rewritten) == rewritten  # as when a run is resumed
     assert [word.lstrip("+") for word in arguments] == as_typed(rewritten)
 
 
 def test_a_name_given_is_kept():
-    assert not [w for w in with_own_network(["arch._target_=a.Net", "name=mine"]) if w.startswith("name=$")]
+    assert not [w for w in with_own_code(["arch._target_=a.Net", "name=mine"]) if w.startswith("name=$")]
 
 
 def test_classes_are_passed_to_constructors_that_take_them(module):

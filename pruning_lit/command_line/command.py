@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.command_line.configs import CONF
-from pruning_lit.command_line.custom_network import import_from_current_folder, with_own_network
+from pruning_lit.command_line.custom_network import import_from_current_folder, with_own_code
 from pruning_lit.command_line.errors import ending_in_a_sentence, sentence
 from pruning_lit.command_line.outputs import telling_of_outputs
 from pruning_lit.command_line.ranks import in_one_folder
@@ -81,7 +81,7 @@ def command(
         with ending_in_a_sentence():
             require_present_names(sys.argv[1:])
             sys.argv[1:] = in_one_folder(
-                options_first(with_own_network(rewrite(sys.argv[1:]), config_name in ("config", "inspect")))
+                options_first(with_own_code(rewrite(sys.argv[1:]), config_name in ("config", "inspect")))
             )
             with quiet_threads(), telling_of_outputs(work), passing_on():
                 job()

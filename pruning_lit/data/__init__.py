@@ -1,6 +1,8 @@
 """Pictures in an order and with augmentation that depend on nothing but seed, phase and epoch."""
 
+from pruning_lit.data.base import DataModule
 from pruning_lit.data.cifar import Cifar10, Cifar100
+from pruning_lit.data.custom import CustomData, Datasets
 from pruning_lit.data.digit_canvases import MultiLabelDigits, SegmentedDigits
 from pruning_lit.data.digits import Digits
 from pruning_lit.data.image_folder import ImageFolder
@@ -11,6 +13,9 @@ from pruning_lit.data.pictures import Pictures
 __all__ = [
     "Cifar10",
     "Cifar100",
+    "CustomData",
+    "DataModule",
+    "Datasets",
     "Digits",
     "ImageFolder",
     "ImageNet",

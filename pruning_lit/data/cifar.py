@@ -22,6 +22,8 @@ class Cifar10(PicturesInMemory):
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
     """
 
+    always_shape, always_classes = (3, 32, 32), 10
+
     source: ClassVar[type[CIFAR10]] = CIFAR10
 
     def __init__(self, root: str | Path, download: bool = False, **settings: Any) -> None:
@@ -85,5 +87,7 @@ class Cifar100(Cifar10):
 
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
     """
+
+    always_classes = 100
 
     source = CIFAR100

@@ -74,6 +74,7 @@ class DigitCanvases(Pictures):
         names: of the classes, in the order of the network's outputs.
     """
 
+    always_shape = (3, SIDE, SIDE)
     names: ClassVar[list[str]]
 
     def __init__(
@@ -115,14 +116,15 @@ class DigitCanvases(Pictures):
             parts.append(whole(canvases.images, self.targets(canvases)))
         return Parts(self.names, *parts)
 
-    def draw(self, num_pictures: int, random: Generator) -> Tensor:
+    def draw(self, num_examples: int, random: Generator) -> Tensor:
         """No augmentation."""
-        return draw_nothing(num_pictures, random)
+        return draw_nothing(num_examples, random)
 
 
 class MultiLabelDigits(DigitCanvases):
     """Canvases of digits, and which digits are on each: targets ``(N, 10)`` of 0 and 1."""
 
+    always_classes = 10
     names: ClassVar = [str(digit) for digit in range(10)]
 
     def targets(self, canvases: Canvases) -> Tensor:
@@ -133,6 +135,7 @@ class MultiLabelDigits(DigitCanvases):
 class SegmentedDigits(DigitCanvases):
     """Canvases of digits, and the digit that each pixel belongs to: targets ``(N, 32, 32)``, 0 for background."""
 
+    always_classes = 11
     names: ClassVar = ["background", *(str(digit) for digit in range(10))]
 
     def targets(self, canvases: Canvases) -> Tensor:

@@ -18,6 +18,8 @@ class Digits(PicturesInMemory):
     Source: Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository.
     """
 
+    always_shape, always_classes = (3, 32, 32), 10
+
     def read(self) -> Parts:
         """Decode the digits; their grey values are 0 … 16."""
         digits = load_digits()

@@ -5,14 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-#: (C, H, W) and number of classes of the data sets that always have the same.
-DATASETS = {
-    "pruning_lit.data.Digits": ((3, 32, 32), 10),
-    "pruning_lit.data.Cifar10": ((3, 32, 32), 10),
-    "pruning_lit.data.Cifar100": ((3, 32, 32), 100),
-}
-#: Number of classes of the data sets whose pictures have a configured size.
-CLASSES = {"pruning_lit.data.ImageNet": 1000}
+from pruning_lit import data
+
 #: Builders by the beginning of their names, and the pictures they are documented for.
 NETWORKS = {"pruning_lit.models.torchvision_model": (3, 224, 224), "torchvision.models.": (3, 224, 224)}
 
@@ -58,15 +52,23 @@ def expected_input(config: DictConfig, dataset_named: bool) -> Input:
     return Input(shape, config.num_classes or num_classes, source)
 
 
+def always(target: str) -> tuple[tuple[int, ...] | None, int | None]:
+    """Shape of the inputs and number of classes of a data set in here, where these are always the same."""
+    package, _, name = target.rpartition(".")
+    kind = getattr(data, name, None) if package == data.__name__ else None
+    return getattr(kind, "always_shape", None), getattr(kind, "always_classes", None)
+
+
 def _of_dataset(dataset: DictConfig) -> tuple[tuple[int, ...] | None, int | None]:
     """Shape and number of classes, as far as the config and the names of the folders tell them."""
-    if dataset._target_ in DATASETS:
-        return DATASETS[dataset._target_]
+    shape, num_classes = always(str(dataset._target_))
+    if shape is not None:
+        return shape, num_classes
     size = dataset.get("image_size") or dataset.get("size")
     shape = (len(dataset.mean), size, size) if size and "mean" in dataset else None
     train = None if "root" not in dataset else Path(dataset.root) / "train"  # `in` is false where root is ???
     classes = sum(each.is_dir() for each in train.iterdir()) if train is not None and train.is_dir() else 0
-    return shape, classes or CLASSES.get(dataset._target_)
+    return shape, classes or num_classes
 
 
 def _given(shape: object) -> tuple[int, ...]:

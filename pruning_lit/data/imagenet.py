@@ -34,6 +34,8 @@ class ImageNet(Pictures):
     Source: Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge".
     """
 
+    always_classes = 1000
+
     def __init__(
         self,
         root: str | Path,
@@ -70,9 +72,9 @@ class ImageNet(Pictures):
         parts = {name: self._part(listing) for name, listing in list_parts(self.root).items()}
         return Parts(class_names(self.root / "train"), parts["train"], parts["test"], parts.get("validation"))
 
-    def draw(self, num_pictures: int, random: Generator) -> Tensor:
-        """A seed for the augmentation of each picture, shape ``(num_pictures, 1)``."""
-        return torch.randint(2**62, (num_pictures, 1), generator=random)
+    def draw(self, num_examples: int, random: Generator) -> Tensor:
+        """A seed for the augmentation of each picture, shape ``(num_examples, 1)``."""
+        return torch.randint(2**62, (num_examples, 1), generator=random)
 
     def _part(self, listing: Listing) -> FilePart:
         targets = torch.tensor(listing.targets, dtype=torch.int64)

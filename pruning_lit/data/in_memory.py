@@ -60,9 +60,9 @@ class PicturesInMemory(Pictures):
             raise ValueError(f"dataset.pad is {pad}, but a margin has at least 0 pixels")
         self.pad = pad
 
-    def draw(self, num_pictures: int, random: Generator) -> Tensor:
-        """Windows and mirrorings, shape ``(num_pictures, 3)``; see ``augment.draw``."""
-        return draw(num_pictures, self.pad, self.flip, random)
+    def draw(self, num_examples: int, random: Generator) -> Tensor:
+        """Windows and mirrorings, shape ``(num_examples, 3)``; see ``augment.draw``."""
+        return draw(num_examples, self.pad, self.flip, random)
 
     def augment(self, pictures: Tensor, draws: Tensor) -> Tensor:
         """Crop and mirror a batch as drawn."""

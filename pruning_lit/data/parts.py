@@ -26,7 +26,7 @@ class Part(ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Of the pictures in a batch: (C, H, W)."""
 
     @abstractmethod
@@ -39,9 +39,9 @@ class Part(ABC):
 
 
 class Parts(NamedTuple):
-    """A data set as read: its classes in the order of the targets, and its parts."""
+    """A data set as read: its classes in the order of the targets (None where there are none), and its parts."""
 
-    classes: list[str]
+    classes: list[str] | None
     train: Part
     test: Part
     validation: Part | None = None  # where the data set brings its own

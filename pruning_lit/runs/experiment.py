@@ -11,13 +11,14 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, cost, insert_scatters, insert_selections, remove_scatters, trace
 from pruning_lit.command_line.trainer_options import require_trainer
-from pruning_lit.data import Pictures
+from pruning_lit.data import CustomData, DataModule
 from pruning_lit.measure.stopwatch import Stopwatch
 from pruning_lit.models import load_weights, start_afresh
 from pruning_lit.phases import Training
@@ -84,7 +85,7 @@ def _rank() -> int:
     return getattr(rank_zero_only, "rank", 0)
 
 
-def fill_shortcuts(net: nn.Module, data: Pictures) -> list[str]:
+def fill_shortcuts(net: nn.Module, data: DataModule) -> list[str]:
     """Give narrow shortcuts their full width back, in place; a note on what that costs, where there are any."""
     narrow = cost(trace(net, data.example)).macs
     layers = remove_scatters(net, data.example)
@@ -93,9 +94,16 @@ def fill_shortcuts(net: nn.Module, data: Pictures) -> list[str]:
     return [note_on_filled(layers, narrow, cost(trace(net, data.example)).macs)] if layers else []
 
 
-def open_data(config: DictConfig) -> Pictures:
-    """The pictures, read."""
-    data: Pictures = instantiate(config.dataset)
+def open_data(config: DictConfig) -> DataModule:
+    """The data, read; a data module of one's own is made to offer what is asked here."""
+    data = instantiate(config.dataset)
+    if not isinstance(data, DataModule):
+        if not isinstance(data, LightningDataModule):
+            raise ValueError(
+                f"dataset._target_={config.dataset._target_} makes a {type(data).__name__}, expected a "
+                "LightningDataModule; data sets of torch's come by dataset=datasets"
+            )
+        data = CustomData(data, config.get("seed", 0))
     data.prepare_data()
     data.setup()
     return data
@@ -106,11 +114,12 @@ def build_task(settings: DictConfig, data: Any) -> Task:
     make = instantiate(settings, _partial_=True)
     facts = getattr(make.func, "facts", Task.facts)
     if missing := [name for name in facts if getattr(data, name, None) is None]:
-        raise ValueError(f"task {settings._target_} asks the data set for {missing}; {type(data).__name__} has none")
+        title = getattr(data, "title", type(data).__name__)
+        raise ValueError(f"task {settings._target_} asks the data set for {missing}; {title} has none")
     return make(**{name: getattr(data, name) for name in facts})
 
 
-def build_network(config: DictConfig, data: Pictures, task: Task) -> nn.Module:
+def build_network(config: DictConfig, data: DataModule, task: Task) -> nn.Module:
     """The dense network, with the weights the config names; it adopts the widths of what is loaded into it."""
     net = fresh_network(config, data)
     task.require_fit(net, data)
@@ -125,13 +134,13 @@ def build_network(config: DictConfig, data: Pictures, task: Task) -> nn.Module:
     return net
 
 
-def fresh_network(config: DictConfig, data: Pictures) -> nn.Module:
+def fresh_network(config: DictConfig, data: DataModule) -> nn.Module:
     """The network as it is built for this seed, the same every time and on all ranks."""
     torch.manual_seed(config.seed)
     return build(config.arch, getattr(data, "num_classes", None))
 
 
-def build_phases(config: DictConfig, net: nn.Module, data: Pictures) -> dict[str, Training]:
+def build_phases(config: DictConfig, net: nn.Module, data: DataModule) -> dict[str, Training]:
     """The phases in order, all around the same network; see ``phase_names``.
 
     The first one begins with the network as it is: there is nothing to be renewed, unless it begins with a cut.
@@ -169,7 +178,12 @@ def phase_names(config: DictConfig) -> dict[str, str]:
 
 
 def build_phase(
-    name: str, recipe: DictConfig, task: DictConfig, net: nn.Module, data: Pictures, renew: Callable[[nn.Module], None]
+    name: str,
+    recipe: DictConfig,
+    task: DictConfig,
+    net: nn.Module,
+    data: DataModule,
+    renew: Callable[[nn.Module], None],
 ) -> Training:
     """One phase as its recipe describes it; ValueError, with its name, for settings that it refuses."""
     make = instantiate(recipe, _partial_=True)
@@ -181,20 +195,20 @@ def build_phase(
         raise ValueError(f"phase {name}: {error}") from error
 
 
-def renew(net: nn.Module, config: DictConfig, data: Pictures) -> None:
+def renew(net: nn.Module, config: DictConfig, data: DataModule) -> None:
     """Give ``net`` fresh weights, in place, at the widths it has: those with which a run of this seed begins."""
     with torch.random.fork_rng():
         start_afresh(net, fresh_network(config, data))
 
 
-def check(phases: dict[str, Training], dense: nn.Module, data: Pictures, steps: EpochSteps | None = None) -> None:
+def check(phases: dict[str, Training], dense: nn.Module, data: DataModule, steps: EpochSteps | None = None) -> None:
     """Refuse, before hours are spent, what cannot work."""
     graph = trace(dense, data.example)
     for name, module in phases.items():
         module.check(name, dense, graph, steps)
 
 
-def epoch_steps(config: DictConfig, data: Pictures) -> EpochSteps | None:
+def epoch_steps(config: DictConfig, data: DataModule) -> EpochSteps | None:
     """Length of an epoch; None where only Lightning knows how many processes there will be."""
     trainer = config.trainer
     devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices

@@ -31,7 +31,7 @@ from pruning_lit.callbacks.checkpoint_settings import KEY
 from pruning_lit.callbacks.checkpoints import previous
 from pruning_lit.callbacks.pruning import CutRecord
 from pruning_lit.command_line.renamed import present_settings
-from pruning_lit.data import Pictures
+from pruning_lit.data import DataModule
 from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
@@ -92,7 +92,7 @@ class PhaseRunner:
         root = shared_root(config) if number < len(phases) else None  # what the last one leads to is the run's alone
         self.shared = SharedPhase(root, self.name, exact_settings(config, keys)) if root else None
 
-    def run(self, module: Training, data: Pictures) -> PhaseOutcome:
+    def run(self, module: Training, data: DataModule) -> PhaseOutcome:
         """Train to the end of the phase, unless that has been done, and leave the result in ``module.net``.
 
         The result is always read back from the folder, so that it does not matter which process, when, has trained.
@@ -109,7 +109,7 @@ class PhaseRunner:
             self._fit_or_take_over(self.shared, module, data, begun)
         return self._result(module, data)
 
-    def _fit_or_take_over(self, shared: SharedPhase, module: Training, data: Pictures, begun: Path | None) -> None:
+    def _fit_or_take_over(self, shared: SharedPhase, module: Training, data: DataModule, begun: Path | None) -> None:
         with shared.reserved():
             if not shared.take_over(self.place, self.metrics):
                 self._fit(module, data, begun)
@@ -136,7 +136,7 @@ class PhaseRunner:
             return before
         return self.last
 
-    def _fit(self, module: Training, data: Pictures, begun: Path | None) -> None:
+    def _fit(self, module: Training, data: DataModule, begun: Path | None) -> None:
         leave = LeaveOnSignal(self.last)
         trainer = self._trainer(module, data, leave)
         batch = batch_of(trainer, data)
@@ -153,7 +153,7 @@ class PhaseRunner:
     def _tell(self, loss: LostProcess) -> None:
         log.error("%s%s", loss, way_on(loss, self.folder, f"python -m pruning_lit resume={self.folder}"))
 
-    def _trainer(self, module: Training, data: Pictures, leave: LeaveOnSignal) -> pl.Trainer:
+    def _trainer(self, module: Training, data: DataModule, leave: LeaveOnSignal) -> pl.Trainer:
         logger = self._logger()
         callbacks = [
             *self._extras(with_logger=logger is not None),
@@ -199,7 +199,7 @@ class PhaseRunner:
         make = instantiate(self.config.logger, _partial_=True)
         return make(save_dir=self.folder, name="tensorboard", version=f"{self.number}-{self.name}")
 
-    def _result(self, module: Training, data: Pictures) -> PhaseOutcome:
+    def _result(self, module: Training, data: DataModule) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)
         module.net.float()  # as it is in another process, whatever the precision of the training
         load_network(module.net, checkpoint, data.example)
@@ -219,7 +219,7 @@ class PhaseRunner:
         )
 
 
-def batch_of(trainer: pl.Trainer, data: Pictures) -> Batch:
+def batch_of(trainer: pl.Trainer, data: DataModule) -> Batch:
     """What a trainer makes of the batch size of the data, which is that of one process; the learning rate stays."""
     each, processes, accumulated = data.batch_size, trainer.world_size, trainer.accumulate_grad_batches
     pictures = each * processes * accumulated

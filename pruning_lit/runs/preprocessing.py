@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pruning_lit.data import Pictures
+from pruning_lit.data import DataModule, Pictures
 
 Normalisation = tuple[Tensor, Tensor]  # mean and standard deviation of each channel on the scale 0 … 1, (C,)
 
@@ -35,7 +35,7 @@ class TrainingInputs:
         pictures = header.get("pictures") or {}
         return cls(**{key: pictures.get(key) for key in ("mean", "std", "shape", "classes")})
 
-    def require_alike(self, data: Pictures, path: str) -> None:
+    def require_alike(self, data: DataModule, path: str) -> None:
         """ValueError where the network of ``path`` was made for pictures of another size or for other classes."""
         if self.shape is not None and tuple(self.shape) != tuple(data.shape):
             raise ValueError(
@@ -49,9 +49,9 @@ class TrainingInputs:
                 f"{data.num_classes}{_listed(data.classes)}: choose pictures of the classes it was trained on"
             )
 
-    def note_on_names(self, data: Pictures, path: str) -> str | None:
+    def note_on_names(self, data: DataModule, path: str) -> str | None:
         """A sentence where as many classes have other names: which output means which class is then anybody's guess."""
-        if self.classes is None or list(self.classes) == list(data.classes):
+        if self.classes is None or data.classes is None or list(self.classes) == data.classes:
             return None
         return (
             f"The classes of {path!r} are called otherwise{_listed(self.classes)} than those of the data set"

@@ -17,7 +17,7 @@ from torch import nn
 
 from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.command_line.custom_network import as_typed
-from pruning_lit.data import Pictures
+from pruning_lit.data import DataModule
 from pruning_lit.measure.commits import commits
 from pruning_lit.measure.latency import Latency
 from pruning_lit.measure.machine import hardware, versions
@@ -45,7 +45,7 @@ def write_results(
     folder: Path,
     dense: nn.Module,
     net: nn.Module,
-    data: Pictures,
+    data: DataModule,
     task: Task,
     outcomes: list[PhaseOutcome],
     stopwatch: Stopwatch,
@@ -90,13 +90,7 @@ def write_results(
         choices=_choices(config),
         own_network=own_call(arch),
     )
-    preparation = {
-        "shape": list(data.shape),
-        "mean": data.mean.tolist(),
-        "std": data.std.tolist(),
-        "classes": data.classes,
-    }
-    notes = {"experiment": config.name, "metrics": metrics, "pictures": preparation}
+    notes = {"experiment": config.name, "metrics": metrics, "pictures": data.facts()}
     save(net, folder / "pruned" / "model.safetensors", arch, **notes)
     pictures = {"widths": widths_figure(groups)}
     for section in sections:
@@ -114,7 +108,7 @@ def write_results(
 def _baseline(
     config: DictConfig,
     dense: nn.Module,
-    data: Pictures,
+    data: DataModule,
     task: Task,
     outcomes: list[PhaseOutcome],
     by_phase: list[Metrics | None],
@@ -182,7 +176,7 @@ def _figures(graph: ChannelGraph, metrics: Metrics | None, latency: list[Latency
     return Figures(counted.params, counted.macs, metrics, median_ms, throughput)
 
 
-def _best(dense: nn.Module, data: Pictures, task: Task, outcomes: list[PhaseOutcome], folder: Path) -> Best | None:
+def _best(dense: nn.Module, data: DataModule, task: Task, outcomes: list[PhaseOutcome], folder: Path) -> Best | None:
     chosen = outcomes[-1].best
     if chosen is None:
         return None
@@ -196,7 +190,7 @@ def _best(dense: nn.Module, data: Pictures, task: Task, outcomes: list[PhaseOutc
     }
 
 
-def _from_checkpoint(dense: nn.Module, checkpoint: dict[str, Any], data: Pictures) -> nn.Module:
+def _from_checkpoint(dense: nn.Module, checkpoint: dict[str, Any], data: DataModule) -> nn.Module:
     net = copy.deepcopy(dense)
     load_network(net, checkpoint, data.example)
     return net

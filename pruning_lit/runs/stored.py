@@ -14,8 +14,8 @@ from pruning_lit.callbacks.checkpoint_settings import KEY
 from pruning_lit.channels import adopt_on_load, artefact
 from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.command_line.targets import permission
-from pruning_lit.data import Pictures
-from pruning_lit.data.expected import DATASETS
+from pruning_lit.data import DataModule
+from pruning_lit.data.expected import always
 from pruning_lit.runs.builder import own_call, recipe
 from pruning_lit.runs.network_file import network_file, user_built
 from pruning_lit.runs.phase_runner import load_network, read_checkpoint
@@ -64,7 +64,7 @@ class NetworkFile:
             raise ValueError(f"'{config}' cannot be read ({type(error).__name__}): add dataset=…") from error
         return settings if isinstance(settings, DictConfig) else OmegaConf.create()
 
-    def network(self, data: Pictures, builder: Arch | None) -> nn.Module:
+    def network(self, data: DataModule, builder: Arch | None) -> nn.Module:
         """The network, on the CPU, in eval mode.
 
         Args:
@@ -109,7 +109,7 @@ class PhaseCheckpoint:
         """Config of the task of its phase; None where it is not known."""
         return None if self._task is None else trusted_task(self._task, self.file)
 
-    def network(self, data: Pictures, builder: Arch | None) -> nn.Module:
+    def network(self, data: DataModule, builder: Arch | None) -> nn.Module:
         """The network, see ``NetworkFile``, without what is masked or compacted there."""
         net = user_built({**self.arch, "num_classes": data.num_classes}, builder, self.file)
         if net is None:
@@ -169,7 +169,7 @@ def trusted_task(config: Any, file: Path) -> dict[str, Any]:
 
 def _trained_on(dataset: dict[str, Any]) -> TrainingInputs:
     """What a config tells of its pictures without reading any."""
-    shape, num_classes = DATASETS.get(str(dataset.get("_target_")), (None, None))
+    shape, num_classes = always(str(dataset.get("_target_")))
     mean, size = dataset.get("mean"), dataset.get("size") or dataset.get("image_size")
     if shape is None and size and mean:
         shape = (len(mean), size, size)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from pruning_lit.channels.tracing.operations import evaluating
+from pruning_lit.data.base import first_tensor
 from pruning_lit.system.one_line import described
 
 Batch = Any  # (inputs, targets), each a tensor, or a tuple, list or dict of tensors
@@ -135,13 +136,6 @@ class Task(ABC):
 def total(losses: Mapping[str, Tensor]) -> Tensor:
     """Sum of the terms of a loss."""
     return reduce(torch.add, losses.values())
-
-
-def first_tensor(nested: Any) -> Tensor:
-    """The first tensor of inputs that may be nested."""
-    while not isinstance(nested, Tensor):
-        nested = next(iter(nested.values() if isinstance(nested, dict) else nested))
-    return nested
 
 
 def like(inputs: Any, weights: Tensor) -> Any:

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from pruning_lit.tasks.base import Batch, Primary, Task, first_tensor
+from pruning_lit.data.base import first_tensor
+from pruning_lit.tasks.base import Batch, Primary, Task
 from pruning_lit.tasks.mixup import dominant, mixup, require_alpha
 
 

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
-from pruning_lit.tasks.base import Primary, Task, first_tensor
+from pruning_lit.data.base import first_tensor
+from pruning_lit.tasks.base import Primary, Task
 
 
 class MultiLabel(Task):

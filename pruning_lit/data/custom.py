@@ -1,0 +1,340 @@
+"""Data of one's own: an ordinary ``LightningDataModule``, or data sets of torch's, as the rest of the project asks."""
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning import LightningDataModule
+from torch import Generator, Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+)
+
+from pruning_lit.data.base import DataModule
+from pruning_lit.data.on_disk import num_processors
+from pruning_lit.data.parts import Part, Parts, PlannedBatch
+
+log = logging.getLogger(__name__)
+Collate = Callable[[list[Any]], Any]
+
+
+class SeededFetch(Dataset):
+    """Fetches examples, each with random numbers of its own, so that it is the same in any order and any process.
+
+    Args:
+        dataset: examples by their index.
+        collate: examples to a batch.
+    """
+
+    def __init__(self, dataset: Any, collate: Collate) -> None:
+        self.dataset, self.collate = dataset, collate
+
+    def __getitems__(self, orders: Sequence[tuple[int, int]]) -> Any:
+        """A batch of the examples with these indices and seeds."""
+        items = []
+        with own_randomness():
+            for index, seed in orders:
+                seed_all(seed)
+                items.append(self.dataset[index])
+        return self.collate(items)
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Put the random states of torch, numpy and Python back afterwards."""
+    python, arrays = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
+
+
+def seed_all(seed: int) -> None:
+    """Seed torch, numpy and Python on the CPU."""
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+@dataclass(frozen=True)
+class DatasetPart(Part):
+    """Some examples of a data set of torch's."""
+
+    dataset: Any
+    collate: Collate
+    num_workers: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Unknown before an example is looked at."""
+        raise NotImplementedError
+
+    def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Any]:
+        """Fetch and collate, some batches ahead of time where there are worker processes."""
+        yield from DataLoader(
+            SeededFetch(self.dataset, self.collate),
+            batch_sampler=(self._orders(positions, draws) for positions, draws in plan),
+            num_workers=min(self.num_workers, num_processors()),
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            generator=Generator(),  # else it would draw from the run's random state
+        )
+
+    def _orders(self, positions: Tensor, draws: Tensor) -> list[tuple[int, int]]:
+        rows = self.members[positions].tolist()
+        return list(zip(rows, draws[:, 0].tolist() if len(draws) > 0 else rows, strict=True))
+
+
+@dataclass(frozen=True)
+class LoaderPart(Part):
+    """The examples of a loader with an order of its own, as many as its batches may hold."""
+
+    loader: DataLoader
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Unknown before an example is looked at."""
+        raise NotImplementedError
+
+    def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Any]:
+        """All batches of the loader, whatever the plan."""
+        yield from self.loader
+
+
+def dataset_part(dataset: Any, collate: Collate = default_collate, num_workers: int = 0) -> DatasetPart:
+    """The part that all examples of a data set belong to; ValueError where it has none, or no length."""
+    name = type(dataset).__name__
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
+        raise ValueError(f"{name} has no length and no indices; a data set here has __len__ and __getitem__")
+    if len(dataset) == 0:
+        raise ValueError(f"{name} is empty")
+    targets = getattr(dataset, "targets", None)
+    known = targets is not None and len(targets) == len(dataset) and not isinstance(targets[0], dict)
+    try:
+        tensor = torch.as_tensor(targets) if known else torch.zeros(len(dataset), dtype=torch.int64)
+    except (TypeError, ValueError, RuntimeError):  # of other shapes from example to example
+        tensor = torch.zeros(len(dataset), dtype=torch.int64)
+    return DatasetPart(tensor, torch.arange(len(dataset)), dataset, collate, num_workers)
+
+
+class Datasets(DataModule):
+    """Data sets of torch's or torchvision's, one for each part, whose examples are pairs ``(input, target)``.
+
+    Order and augmentation are drawn here: every example is fetched with random numbers of its own, which torch's,
+    numpy's and Python's generators then give, so a run that resumes sees the same.
+
+    Args:
+        train, test: the data sets, with transforms to tensors; the test part only reports.
+        validation: by which epochs are chosen; None: ``val_fraction`` of ``train``, where that is above 0.
+        num_classes: None: as many as ``train.classes`` has.
+        num_workers: processes that fetch; 0: this one does.
+        batch_size, val_fraction, split_seed, seed, drop_last: as for ``DataModule``.
+    """
+
+    def __init__(
+        self,
+        train: Dataset,
+        test: Dataset,
+        validation: Dataset | None = None,
+        batch_size: int = 64,
+        num_classes: int | None = None,
+        num_workers: int = 0,
+        val_fraction: float = 0.0,
+        split_seed: int = 0,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(batch_size, val_fraction, split_seed, seed, drop_last)
+        for name, part in (("train", train), ("test", test)):
+            if not hasattr(part, "__getitem__") or isinstance(part, Mapping):
+                raise ValueError(
+                    f"dataset.{name} is no data set: name one, or a function that makes one, by "
+                    f"dataset.{name}._target_=mydata.{name}"
+                )
+        self.train, self.test, self.validation = train, test, validation
+        self.asked_classes, self.num_workers = num_classes, num_workers
+
+    def read(self) -> Parts:
+        """Look at the data sets; nothing is fetched."""
+        train, test = (dataset_part(each, num_workers=self.num_workers) for each in (self.train, self.test))
+        validation = None if self.validation is None else dataset_part(self.validation, num_workers=self.num_workers)
+        return Parts(classes_of(self.train, self.asked_classes), train, test, validation)
+
+    def draw(self, num_examples: int, random: Generator) -> Tensor:
+        """A seed for every example, shape ``(num_examples, 1)``."""
+        return torch.randint(2**62, (num_examples, 1), generator=random)
+
+    def make_example(self, part: Part) -> Any:
+        """Inputs of the first training example."""
+        return first_inputs(self, part)
+
+    def ready(self, batch: Any) -> tuple[Any, Any]:
+        """The batch as it was collated."""
+        return pair(batch, type(self.train).__name__)
+
+
+class CustomData(DataModule):
+    """An ordinary ``LightningDataModule``: its loaders say which data sets, how they are collated, and in what batches.
+
+    Where a loader takes its data set in order, or shuffled, the order is drawn here as for all other data, so that a
+    run resumes within an epoch and processes share the examples. A loader with an order of its own is used as it is.
+
+    Args:
+        module: with ``train_dataloader`` and ``test_dataloader``; ``val_dataloader`` chooses epochs where there is one.
+            ``num_classes`` or ``classes`` are attributes of it, or ``classes`` one of its training data set.
+        seed: of the order, and of random numbers within examples.
+    """
+
+    def __init__(self, module: LightningDataModule, seed: int = 0) -> None:
+        super().__init__(batch_size=1, seed=seed)
+        self.module = module
+
+    @property
+    def title(self) -> str:
+        """Name of the module's class."""
+        return type(self.module).__name__
+
+    def prepare_data(self) -> None:
+        """Download, or whatever the module does once."""
+        self.module.prepare_data()
+
+    def read(self) -> Parts:
+        """Look at the loaders."""
+        for stage in ("fit", "test"):
+            self.module.setup(stage)
+        train = self._loader("train")
+        if train is None or (test := self._loader("test")) is None:
+            missing = "train" if train is None else "test"
+            raise ValueError(f"{self.title} has no {missing}_dataloader; training, and honest figures, need one each")
+        if not isinstance(train, DataLoader):
+            raise ValueError(f"train_dataloader of {self.title} gives a {type(train).__name__}, expected a DataLoader")
+        self.batch_size, self.drop_last = train.batch_size or 1, train.drop_last
+        validation = self._loader("val")
+        classes = classes_of(train.dataset, getattr(self.module, "num_classes", None), self.module)
+        return Parts(
+            classes, self._part(train), self._part(test), None if validation is None else self._part(validation)
+        )
+
+    def _loader(self, stage: str) -> Any:
+        """What the module gives, or None where it has no such loader."""
+        try:
+            loader = getattr(self.module, f"{stage}_dataloader")()
+        except Exception as error:
+            if type(error).__name__ != "MisconfigurationException":  # Lightning's: it is not implemented
+                raise
+            return None
+        if isinstance(loader, list | tuple) and len(loader) < 2:
+            return loader[0] if loader else None
+        if loader is not None and not isinstance(loader, DataLoader):
+            raise ValueError(
+                f"{stage}_dataloader of {self.title} gives a {type(loader).__name__}, expected one DataLoader"
+            )
+        return loader
+
+    def _part(self, loader: DataLoader) -> Part:
+        shuffled = type(loader.sampler) in (RandomSampler, SequentialSampler)
+        plain = shuffled and type(loader.batch_sampler) is BatchSampler and isinstance(loader.dataset, Sized)
+        if plain and not isinstance(loader.dataset, IterableDataset):
+            return dataset_part(loader.dataset, loader.collate_fn, loader.num_workers)
+        try:
+            num_examples = len(loader) * (loader.batch_size or 1)
+        except TypeError as error:
+            raise ValueError(f"a loader of {self.title} has no length, so nobody knows how long an epoch is") from error
+        return LoaderPart(torch.zeros(num_examples, dtype=torch.int64), torch.arange(num_examples), loader)
+
+    def train_dataloader(self) -> Any:
+        """Batches in an order drawn here, or the module's own loader."""
+        if not isinstance(self.parts.train, LoaderPart):
+            return super().train_dataloader()
+        log.warning(
+            "train_dataloader of %s has an order of its own: a run that is resumed within an epoch sees other examples "
+            "for the rest of it, and every process what that order gives it",
+            self.title,
+        )
+        return self.module.train_dataloader()
+
+    def calibration(
+        self,
+        num_images: int,
+        seed: int,
+        augment: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        batch_size: int | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        """A seeded choice of training examples; of a loader with an order of its own the first ones it gives."""
+        if not isinstance(part := self.parts.train, LoaderPart):
+            return super().calibration(num_images, seed, augment, rank, world_size, batch_size)
+        with own_randomness():
+            seed_all(seed)
+            num_batches = -(-num_images // self.batch_size)
+            return iter(
+                [self.ready(batch) for batch in islice(part.loader, rank, max(num_batches, rank + 1), world_size)]
+            )
+
+    def draw(self, num_examples: int, random: Generator) -> Tensor:
+        """A seed for every example, shape ``(num_examples, 1)``."""
+        return torch.randint(2**62, (num_examples, 1), generator=random)
+
+    def make_example(self, part: Part) -> Any:
+        """Inputs of the first training example."""
+        return first_inputs(self, part)
+
+    def ready(self, batch: Any) -> tuple[Any, Any]:
+        """What the module makes of a batch on its device."""
+        self.module.trainer = self.trainer
+        return pair(self.module.on_after_batch_transfer(batch, 0), self.title)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """The module's own hook."""
+        return self.module.on_before_batch_transfer(batch, dataloader_idx)
+
+
+def pair(batch: Any, name: str) -> tuple[Any, Any]:
+    """Inputs and targets; ValueError where a batch is anything else."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        size = f" of {len(batch)}" if isinstance(batch, Sized) and not isinstance(batch, Tensor) else ""
+        raise ValueError(f"a batch of {name} is a {type(batch).__name__}{size}, expected a pair (inputs, targets)")
+    return batch[0], batch[1]
+
+
+def first_inputs(data: DataModule, part: Part) -> Any:
+    """Inputs of a batch of the first example of a part."""
+    nothing_drawn = torch.empty(0, 1, dtype=torch.int64)
+    inputs, _ = data.ready(next(iter(part.batches([(torch.zeros(1, dtype=torch.int64), nothing_drawn)]))))
+    if not isinstance(inputs, Tensor | tuple | list | dict):
+        raise ValueError(
+            f"inputs are of type {type(inputs).__name__}, expected tensors: give the data set a transform such as "
+            "torchvision.transforms.ToTensor()"
+        )
+    return apply_to_collection(inputs, Tensor, lambda each: each[:1])
+
+
+def classes_of(dataset: Any, num_classes: int | None, module: Any = None) -> list[str] | None:
+    """Names of the classes, as far as they are known: those of the module or the data set, else numbers."""
+    inner = dataset
+    while not hasattr(inner, "classes") and hasattr(inner, "dataset"):  # a Subset
+        inner = inner.dataset
+    names = getattr(module, "classes", None) or getattr(inner, "classes", None)
+    if num_classes is not None and (names is None or len(names) != num_classes):
+        return [str(each) for each in range(num_classes)]
+    return None if names is None else [str(each) for each in names]
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
