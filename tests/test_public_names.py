@@ -76,7 +76,7 @@ def documented() -> list[str]:
     names = []
     for room, listed in zip(parts[::2], parts[1::2], strict=True):
         for item in re.findall(r"^- ((?:[^\n]|\n  )+)", listed, re.MULTILINE):
-            head = re.split(r"`: |\. ", item)[0]  # what is said of the names comes behind
+            head = re.split(r"`: |\. ", " ".join(item.split()))[0]  # what is said of the names comes behind
             names += [f"{room}.{each}" for each in re.findall(r"`([A-Za-z_][\w.]*)", head)]
     return names
 
