@@ -1,0 +1,33 @@
+"""What the documentation says of files and of itself."""
+
+import re
+
+import pytest
+
+from tests.places import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_repository_leads_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("#"):
+            assert link[1:] in headings, link
+        elif "://" not in link:
+            assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+def test_every_file_that_the_architecture_names_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {each for each in re.findall(r"`(?:pruning_lit/)?([a-z_]+/[\w/]+\.(?:py|yaml))", text) if "/x" not in each}
+    assert len(named) > 10
+    assert not [each for each in named if not any((ROOT / top / each).exists() for top in ("", "pruning_lit"))]
+
+
+def test_the_readme_is_read_in_two_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 700
