@@ -62,7 +62,7 @@ def main() -> None:
     tests = [data.on_after_batch_transfer(batch, 0) for i, batch in enumerate(data.test_batches()) if i % 5 == 0]
     calibration = [pictures for pictures, _ in data.calibration(1280, seed=5, augment=True, batch_size=128)]
     print("dense", accuracy(net, tests))
-    groups = Layerwise(RATES["all"]).population(graph)
+    groups = Layerwise(RATES["all"]).prunable_groups(graph)
     scores = {name: criterion.scores(Scoring(net, graph, groups, data)) for name, criterion in CRITERIA.items()}
     for cut, rates in RATES.items():
         for name in CRITERIA:

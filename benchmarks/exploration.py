@@ -37,7 +37,7 @@ from pruning_lit.methods.chex.budgets import ChannelBudgets, regrow_share
 from pruning_lit.methods.chex.decision import RegrowSampling, Stage, StageDecider
 from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedState
 from pruning_lit.models import cifar_resnet, torchvision_model
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.limits import Limits
 
 SPARSITY, INIT_REGROW = 0.7, 0.3
@@ -125,7 +125,7 @@ class Trained:
         self.net, self.groups, self.pictures, self.target = copy.deepcopy(net).train(), groups, pictures, target
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
         self.trainer: Any = SimpleNamespace(optimizers=[self.optimizer], callbacks=[])  # all that is asked of one
-        self.decider = StageDecider(ChannelBudgets("uniform"), RegrowSampling(), Limits(), Dense.of(graph))
+        self.decider = StageDecider(ChannelBudgets("uniform"), RegrowSampling(), Limits(), DenseCost.of(graph))
         self.pruned = kind(self.net, graph) if kind else None
 
     @property

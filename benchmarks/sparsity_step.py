@@ -72,7 +72,7 @@ def phase(net: nn.Module, pull: float | None) -> Training:
     common |= {"schedule": Constant()}
     if pull is None:
         return Training(**common)
-    sparsity = Global(0.4, rule="reference")
+    sparsity = Global(0.4, rule="slimming")
     return SparsityTraining(pull=pull, criterion=BatchNormScale(), sparsity=sparsity, **common)
 
 

@@ -109,14 +109,16 @@ def groups_named() -> set[str]:
 def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: ChannelGraph) -> tuple[Plan, str]:
     """What the sparsity would do, and what scores it went by; ValueError where it cannot be met."""
     criterion: Criterion = instantiate(config.criterion)
-    sparsity.bind(criterion)
+    sparsity = sparsity.bind(criterion)
     sparsity.check(graph)
-    scoring = Scoring(net, graph, sparsity.population(graph))
+    scoring = Scoring(net, graph, sparsity.prunable_groups(graph))
     try:
         scores = criterion.scores(scoring)
         told = type(criterion).__name__
     except NeedsData:
-        if not sparsity.takes_any_scores:
+        try:
+            sparsity = sparsity.bind(Magnitude())
+        except ValueError:
             raise ValueError(
                 "what this sparsity keeps depends on pictures, which are not looked at here; choose one that goes by "
                 "scores, such as sparsity=macs_50, or run the first cut: phases=[finetune] finetune.epochs=1"
@@ -125,7 +127,7 @@ def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: Cha
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs pictures"
     except NeedsTraining:
         scores = Magnitude().scores(scoring)
-        sparsity.bind(Magnitude())
+        sparsity = sparsity.bind(Magnitude())
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs training"
     return sparsity.plan(graph, scores), told
 

@@ -22,7 +22,7 @@ from pruning_lit.phases import Schedule, Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.experiment import build_phases, check
 from pruning_lit.runs.settings import phase_task
-from pruning_lit.sparsity import Dense, Sparsity
+from pruning_lit.sparsity import DenseCost, Sparsity
 from tests.places import CONF, VECTORS
 
 TABLES = json.loads((VECTORS / "chip" / "tables.json").read_text())
@@ -117,11 +117,11 @@ def test_an_experiment_of_chip_gives_the_counts_that_it_announces(name):
     rows = [row for row in TABLES["rows"] if row["sparsity"] == config.sparsity.rates]
     expected = {"macs": rows[0]["counts"]["macs"], "params": rows[0]["counts"]["params"]}
     _, graph = network(*NETWORKS[rows[0]["arch"]])
-    counted = cost_of_widths(graph, instantiate(config.sparsity).widths(graph, {}, Dense.of(graph), 1))
+    counted = cost_of_widths(graph, instantiate(config.sparsity).widths(graph, {}, DenseCost.of(graph), 1))
     assert {"macs": counted.macs, "params": counted.params} == expected
     header = (CONF / "experiment" / f"{name}.yaml").read_text()
     assert f"{counted.macs:,} MACs and {counted.params:,} parameters" in header
-    reduction = 1 - counted.macs / Dense.of(graph).macs
+    reduction = 1 - counted.macs / DenseCost.of(graph).macs
     assert round(100 * reduction) - int(name.rpartition("_")[2]) in (-1, 0, 1)  # the name says per cent
 
 
@@ -243,11 +243,11 @@ def test_an_experiment_of_resrep_stops_at_the_operations_of_the_release():
     config = composed("experiment=resrep/resnet56_cifar10_53")
     net = instantiate(config.arch, _partial_=True)(num_classes=10)
     graph = trace(net, TEN_CLASSES.example)
-    dense = Dense.of(graph)
+    dense = DenseCost.of(graph)
     assert (dense.macs, dense.counted("published")) == (125_747_840, 126_534_272)
     sparsity = instantiate(config.sparsity)
     assert float(dense.counted("published") * (1 - sparsity.reduction)) == pytest.approx(59_597_642.1, abs=0.1)
-    assert sparsity.convention == "published"
+    assert sparsity.macs_convention == "published"
 
 
 @pytest.mark.parametrize("arch", names("arch"))

@@ -19,7 +19,7 @@ from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp
 from pruning_lit.callbacks.pruning import CutRecord, Pruning, pictures_to_verify, record_cut, test_metrics
 from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Criterion, Scoring
-from pruning_lit.sparsity import Dense, Plan, Population, Scores, Sparsity
+from pruning_lit.sparsity import DenseCost, Plan, Scores, Sparsity
 from pruning_lit.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -60,13 +60,13 @@ class ScheduledPruning(Pruning):
         reset_batch_norm: bool = False,
         execution: Literal["narrow", "mask"] = "narrow",
     ) -> None:
-        self.criterion, self.sparsity, self.epochs = criterion, sparsity, list(epochs)
+        self.criterion, self.sparsity, self.epochs = criterion, sparsity.bind(criterion), list(epochs)
         self.execution = by_execution(execution, narrow=Narrowing, mask=Masking)()
         self.reset_batch_norm = reset_batch_norm
         if not self.epochs or sorted(set(self.epochs)) != self.epochs or self.epochs[0] < 0:
             raise ValueError(f"pruning epochs must be ascending and not negative, got {self.epochs}")
         self.cuts: list[CutRecord] = []
-        self.dense: Dense | None = None
+        self.dense: DenseCost | None = None
 
     @property
     def finished(self) -> bool:
@@ -80,9 +80,9 @@ class ScheduledPruning(Pruning):
                 f"pruning at epoch {self.epochs[-1]} never happens: "
                 f"the phase has {num_epochs} epochs (0…{num_epochs - 1})"
             )
-        graph = Population(self.criterion, self.sparsity).judged(net, graph)
+        graph = self.criterion.protect(net, graph)
         self.sparsity.check(graph)
-        self.criterion.check(self.sparsity.population(graph))
+        self.criterion.check(self.sparsity.prunable_groups(graph))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out what is masked, where a checkpoint was written behind a cut."""
@@ -110,12 +110,12 @@ class ScheduledPruning(Pruning):
         example = data.example.to(next(net.parameters()))  # its device and its precision
         broadcast_buffers(net)  # the scores of all ranks belong to one network
         judged = self.execution.network_to_score(net, example)
-        graph = Population(self.criterion, self.sparsity).graph(judged, example)
-        self.dense = self.dense or Dense.of(graph)
+        graph = self.criterion.protect(judged, trace(judged, example))
+        self.dense = self.dense or DenseCost.of(graph)
         norm_channels = num_norm_channels(judged)
         before = test_metrics(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
-        scoring = Scoring(judged, graph, self.sparsity.population(graph), data, module.task)
+        scoring = Scoring(judged, graph, self.sparsity.prunable_groups(graph), data, module.task)
         scores, notes = self.criterion.scores(scoring), self.criterion.notes(scoring)
         plan = self.sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
@@ -166,7 +166,7 @@ class ScheduledPruning(Pruning):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         self.cuts = [CutRecord.of_state(each) for each in state_dict["cuts"]]
-        self.dense = Dense(**state_dict["dense"]) if state_dict["dense"] else None
+        self.dense = DenseCost(**state_dict["dense"]) if state_dict["dense"] else None
         self.execution.load_state_dict(state_dict["execution"])
 
     def _show(self, trainer: Trainer) -> None:

@@ -14,10 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 Path = tuple[str, ...]  # of a setting: the parts of its key
 
 #: Config keys, or their last parts: ``sparsity.rate`` is also that of ``finetune.callbacks.prune.sparsity``.
-KEYS: dict[str, str] = {}
+KEYS: dict[str, str] = {
+    "sparsity.convention": "sparsity.macs_convention",
+}
 
 #: Values that are called otherwise, by the present key, or its last parts.
-VALUES: dict[str, dict[Any, Any]] = {}
+VALUES: dict[str, dict[Any, Any]] = {
+    "sparsity.macs_convention": {True: "exact", "true": "exact"},
+    "sparsity.rule": {"reference": "slimming"},
+}
 
 #: Values that are several settings now, by the key at the top that had them.
 SPLIT: dict[str, dict[Any, dict[str, Any]]] = {

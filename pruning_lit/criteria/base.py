@@ -92,6 +92,10 @@ class Criterion(ABC):
         """The groups of ``net`` that this criterion leaves whole, each with the reason in words."""
         return {}
 
+    def protect(self, net: nn.Module, graph: ChannelGraph) -> ChannelGraph:
+        """``graph``, in which what this criterion leaves whole is protected, too."""
+        return graph.protect(self.unsupported(net, graph))
+
     def check(self, groups: list[ChannelGroup]) -> None:  # noqa: B027 - most criteria can judge any group
         """ValueError, before any training, if one of the groups cannot be judged."""
 

@@ -1,24 +1,22 @@
 """How many channels stay: scores and a budget in, kept positions out."""
 
 from pruning_lit.sparsity.base import Scores, Sparsity
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.global_budgets import Global, Macs
 from pruning_lit.sparsity.layerwise import Layerwise
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.plan import Plan
-from pruning_lit.sparsity.population import Population
 from pruning_lit.sparsity.rates import parse_rates
 from pruning_lit.sparsity.similarity import Similarity, SimilarityMacs
 from pruning_lit.sparsity.uniform import Uniform
 
 __all__ = [
-    "Dense",
+    "DenseCost",
     "Global",
     "Layerwise",
     "Limits",
     "Macs",
     "Plan",
-    "Population",
     "Scores",
     "Similarity",
     "SimilarityMacs",

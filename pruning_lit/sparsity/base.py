@@ -1,84 +1,78 @@
-"""What all sparsities share: the population, the limits of every budget, and the choice within a group."""
+"""The interface of a budget: prunable groups, widths from scores, and the choice within a group."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost, cost_of_widths
-from pruning_lit.channels.surgery.cost import Convention
 from pruning_lit.criteria import Criterion
-from pruning_lit.sparsity.dense import Dense
-from pruning_lit.sparsity.emptied import emptied, removed_branches, told
-from pruning_lit.sparsity.limits import Limits
+from pruning_lit.sparsity.dense import DenseCost
+from pruning_lit.sparsity.limits import Limits, emptied, removed_branches
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import width_after
 
-Scores = Mapping[
-    str, Tensor
-]  # a group's name to one score per position, shape (size,), larger means more worth keeping
-
-
+# a group's name to one score per position, shape (size,), larger means more worth keeping
+Scores = Mapping[str, Tensor]
 TOLD = 3  # groups in a sentence
 
 
 class Ranking(NamedTuple):
-    """In which order channels are kept, and how that was found.
+    """The order in which channels are kept, and how that was found.
 
     Attributes:
         scores: of every group, shape ``(size,)``.
-        remarks: what a reader has to know, in sentences.
+        notes: sentences for the report.
         evidence: by group, plain data and tensors that show why.
     """
 
     scores: Scores
-    remarks: list[str]
+    notes: list[str]
     evidence: dict[str, dict[str, Any]]
 
 
 class Sparsity(ABC):
-    """Decides how many channels of each group stay, given their scores.
+    """A budget: how many channels of each group stay, given their scores.
+
+    A budget of one's own defines ``budget_widths``. Rates of single groups, floors and multiples need nothing from it:
+    ``target_widths`` are those of the budget with ``overrides``, ``allowed_widths`` what the limits make of them.
 
     Args:
         limits: ``min_channels``, ``min_share``, ``round_to``, ``exclude``, ``overrides``; see ``Limits``.
     """
 
-    takes_any_scores = True  # else only those of one criterion, see ``require_criterion``
-    convention: Convention = "true"  # by which the multiply-accumulates of a budget are counted, see ``cost_of_widths``
-
     def __init__(self, **limits: Any) -> None:
         self.limits = Limits(**limits)
 
-    def population(self, graph: ChannelGraph) -> list[ChannelGroup]:
+    def prunable_groups(self, graph: ChannelGraph) -> list[ChannelGroup]:
         """The groups that may lose channels."""
         return self.limits.eligible(graph)
 
-    def require_criterion(self, criterion: Criterion) -> None:  # noqa: B027 - most budgets take any scores
-        """ValueError where this budget needs more than the scores of that criterion."""
+    def bind(self, criterion: Criterion) -> Self:
+        """This budget, going by the scores of that criterion, which settles what was left to it.
 
-    def bind(self, criterion: Criterion) -> None:
-        """Go by the scores of that criterion; ValueError where they do not do, see ``require_criterion``.
+        Without that, it is as for a criterion whose scores are not comparable.
 
-        What a setting leaves to the criterion is settled here; before, as for one whose scores are not comparable.
+        Raises:
+            ValueError: it needs more than the scores of that criterion.
         """
-        self.require_criterion(criterion)
+        return self
 
-    def ranking(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> Ranking:
+    def ranking(self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction) -> Ranking:
         """The scores by which channels are counted and chosen: those of the criterion, unless a budget has its own."""
         return Ranking(scores, [], {})
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError if this budget cannot be met by the dense network; called before any training."""
-        if not self.population(graph):
+        if not self.prunable_groups(graph):
             raise ValueError(f"nothing can be pruned: {self._why_nothing(graph)}")
         self.limits.rates(graph)
-        dense = Dense.of(graph)
-        if all(self.limits.fit(group, dense, 0) == group.size for group in self.population(graph)):
-            sizes = {group.name: group.size * group.multiplicity for group in self.population(graph)}
+        dense = DenseCost.of(graph)
+        if all(self.limits.fit(group, dense, 0) == group.size for group in self.prunable_groups(graph)):
+            sizes = {group.name: group.size * group.multiplicity for group in self.prunable_groups(graph)}
             raise ValueError(f"nothing can be pruned with {self.limits}: the groups have {sizes} channels")
 
     def _why_nothing(self, graph: ChannelGraph) -> str:
@@ -86,57 +80,91 @@ class Sparsity(ABC):
         groups: dict[str, list[str]] = {}
         for group in graph.groups:
             groups.setdefault(str(self.limits.why_whole(group)), []).append(group.name)
-        told = {reason: ", ".join(names[:TOLD]) for reason, names in groups.items()}
+        first = {reason: ", ".join(names[:TOLD]) for reason, names in groups.items()}
         others = {reason: f" and {len(names) - TOLD} others" for reason, names in groups.items() if len(names) > TOLD}
-        return "; ".join(f"{names}{others.get(reason, '')}: {reason}" for reason, names in told.items()) or (
+        return "; ".join(f"{names}{others.get(reason, '')}: {reason}" for reason, names in first.items()) or (
             "there is no convolution or linear layer in the network"
         )
 
     @abstractmethod
-    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+    def budget_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
         """The widths that the budget alone asks for in the groups without a rate of their own.
 
         They may be smaller than the limits allow, down to 0, but not larger than the present ones.
+
+        Args:
+            graph: the network as it is now.
+            scores: those of the ``ranking``.
+            dense: the network before the first cut, which shares refer to.
+            progress: share of the way to the budget that is gone after this cut, in (0, 1].
         """
 
-    def overridden(self, graph: ChannelGraph, dense: Dense, progress: Fraction) -> dict[str, int]:
+    def override_widths(self, graph: ChannelGraph, dense: DenseCost, progress: Fraction) -> dict[str, int]:
         """The widths asked for in the groups that have a rate of their own."""
         rates = self.limits.rates(graph)
         return {
             group.name: min(group.size, width_after(dense.sizes[group.name], rates[group.name] * progress))
-            for group in self.population(graph)
+            for group in self.prunable_groups(graph)
             if group.name in rates
         }
 
-    def threshold(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> float | None:
+    def target_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
+        """What budget and overrides ask for in every prunable group; arguments as for ``budget_widths``."""
+        widths = self.budget_widths(graph, scores, dense, progress) | self.override_widths(graph, dense, progress)
+        return {group.name: widths[group.name] for group in self.prunable_groups(graph)}
+
+    def allowed_widths(self, graph: ChannelGraph, dense: DenseCost, target: Mapping[str, int]) -> dict[str, int]:
+        """The target widths within the limits: not below the floors, multiples where possible."""
+        return {name: self.limits.fit(graph[name], dense, width) for name, width in target.items()}
+
+    def widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction = Fraction(1)
+    ) -> dict[str, int]:
+        """Positions that stay in each prunable group: the allowed widths by the criterion's scores."""
+        ranking = self.ranking(graph, scores, dense, progress)
+        return self.allowed_widths(graph, dense, self.target_widths(graph, ranking.scores, dense, progress))
+
+    def min_widths(self, graph: ChannelGraph) -> dict[str, int]:
+        """Target widths where everything goes that has no rate of its own."""
+        overridden = self.override_widths(graph, DenseCost.of(graph), Fraction(1))
+        return {group.name: overridden.get(group.name, 0) for group in self.prunable_groups(graph)}
+
+    def threshold(self, graph: ChannelGraph, scores: Scores, target: Mapping[str, int]) -> float | None:
         """The largest score that is to go, where one threshold holds for all groups; else None."""
         return None
 
-    def require_survivors(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> None:
-        """ValueError, naming them all, where groups would be emptied and the limits forbid it."""
-        if self.limits.on_empty == "error" and (empty := emptied(wanted)):
+    def require_survivors(self, graph: ChannelGraph, scores: Scores, target: Mapping[str, int], hint: str = "") -> None:
+        """ValueError, naming them all and with a hint, where groups would be emptied and the limits forbid it."""
+        if self.limits.on_empty == "error" and (empty := emptied(target)):
             raise ValueError(
-                f"all channels of {', '.join(map(repr, empty))} would go, and sparsity.on_empty=error forbids that"
-                f"{self.hint(graph, scores)}"
+                f"all channels of {', '.join(map(repr, empty))} would go, and sparsity.on_empty=error forbids "
+                f"that{hint}"
             )
 
-    def hint(self, graph: ChannelGraph, scores: Scores) -> str:
-        """What to ask for so that no group is emptied, in words; empty where nobody knows."""
-        return ""
+    def meets(self, graph: ChannelGraph, scores: Scores, widths: Mapping[str, int], dense: DenseCost) -> bool:
+        """True where a network of these widths, one for every prunable group, has nothing more to lose."""
+        return all(widths[name] <= width for name, width in self.widths(graph, scores, dense).items())
 
-    def widths(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
-        """Positions that stay in each group of the population, when ``progress`` (0…1] of the way is to be gone."""
-        ranking = self.ranking(graph, scores, dense, progress)
-        return self.fitted(graph, dense, self.wanted(graph, ranking.scores, dense, progress))
+    def macs_target(self, graph: ChannelGraph, scores: Scores, dense: DenseCost) -> float:
+        """The multiply-accumulates that are to be left at most; by these scores, where no number says so."""
+        return cost_of_widths(graph, self.widths(graph, scores, dense)).macs
+
+    def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
+        """Sentences for the report on what this budget has kept."""
+        return []
 
     def plan(
-        self, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, progress: Fraction = Fraction(1)
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost | None = None, progress: Fraction = Fraction(1)
     ) -> Plan:
-        """What stays, what that costs, and where the limits give more than the budget asks; nothing is cut.
+        """Choose what stays; nothing is cut yet.
 
         Args:
             graph: the network as it is now.
-            scores: one score per channel for (at least) every group of the population.
+            scores: one score per channel for (at least) every prunable group.
             dense: the network before the first cut; None: as it is now.
             progress: share of the way to the final budget, for a schedule with several cuts.
 
@@ -144,106 +172,47 @@ class Sparsity(ABC):
             ValueError: a score is missing or not finite, no channel would stay at all, or a group would be emptied and
                 the limits forbid it.
         """
-        population = self.population(graph)
-        for group in population:
+        groups = self.prunable_groups(graph)
+        for group in groups:
             require_scores(group, scores)
-        dense = dense or Dense.of(graph)
+        dense = dense or DenseCost.of(graph)
         ranking = self.ranking(graph, scores, dense, progress)
         scores = ranking.scores
-        wanted = self.wanted(graph, scores, dense, progress)
-        self.require_survivors(graph, scores, wanted)
-        branches = removed_branches(graph, wanted, self.limits.on_empty)
-        kept = {name: best(scores[name], width) for name, width in self.fitted(graph, dense, wanted).items()}
+        target = self.target_widths(graph, scores, dense, progress)
+        self.require_survivors(graph, scores, target)
+        branches = removed_branches(graph, target, self.limits.on_empty)
+        kept = {name: best(scores[name], width) for name, width in self.allowed_widths(graph, dense, target).items()}
         kept |= {name: [] for names in branches.values() for name in names}
-        cut = [group for group in population if kept[group.name]]
-        floored = [group for group in cut if wanted[group.name]]  # of emptied ones more is told
-        floors = {g.name: self.limits.why_floored(g, dense, wanted[g.name]) for g in floored}
-        unrounded = {g.name: self.limits.why_unrounded(g, dense, wanted[g.name]) for g in cut}
+        cut = [group for group in groups if kept[group.name]]
+        floors = {g.name: self.limits.why_floored(g, dense, target[g.name]) for g in cut if target[g.name]}
+        unrounded = {g.name: self.limits.why_unrounded(g, dense, target[g.name]) for g in cut}
+        spared = [  # of which the floors above say nothing
+            f"All channels of `{name}` ({len(scores[name])}) would go, the largest score is "
+            f"{float(scores[name].max()):.3g}; the best {len(kept[name])} stay."
+            for name in emptied(target)
+            if kept[name]
+        ]
         return Plan(
             kept=kept,
-            wanted={g.name: self.limits.floored(g, dense, wanted[g.name]) if g in cut else 0 for g in population},
-            threshold=self.threshold(graph, scores, wanted),
+            target={g.name: self.limits.floored(g, dense, target[g.name]) if g in cut else 0 for g in groups},
+            threshold=self.threshold(graph, scores, target),
             branches=list(branches),
-            sizes={group.name: group.size for group in population},
-            remarks=[
-                *ranking.remarks,
-                *self.counted(graph, kept, dense),
-                *(told(name, scores[name], len(kept[name])) for name in emptied(wanted) if kept[name]),
-            ],
+            sizes={group.name: group.size for group in groups},
+            remarks=[*ranking.notes, *self.notes(graph, kept, dense), *spared],
             evidence=ranking.evidence,
             cost=cost(graph, kept),
             dense=Cost(dense.macs, dense.params),
             round_to=self.limits.round_to,
             unrounded={name: reason for name, reason in unrounded.items() if reason},
             floors={name: floor for name, floor in floors.items() if floor},
-            multiplicities={group.name: group.multiplicity for group in population},
+            multiplicities={group.name: group.multiplicity for group in groups},
         )
 
     def kept(
-        self, graph: ChannelGraph, scores: Scores, dense: Dense | None = None, progress: Fraction = Fraction(1)
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost | None = None, progress: Fraction = Fraction(1)
     ) -> dict[str, list[int]]:
         """``plan(…).kept``."""
         return self.plan(graph, scores, dense, progress).kept
-
-    def wanted(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
-        """What budget and overrides ask for, in every group of the population; floors and multiples come later.
-
-        ``scores`` are those of the ``ranking``.
-        """
-        wanted = self.asked(graph, scores, dense, progress) | self.overridden(graph, dense, progress)
-        return {group.name: wanted[group.name] for group in self.population(graph)}
-
-    def narrowest(self, graph: ChannelGraph) -> dict[str, int]:
-        """What is asked for where everything goes that no rate of its own holds."""
-        overridden = self.overridden(graph, Dense.of(graph), Fraction(1))
-        return {group.name: overridden.get(group.name, 0) for group in self.population(graph)}
-
-    def meets(self, graph: ChannelGraph, scores: Scores, widths: Mapping[str, int], dense: Dense) -> bool:
-        """Whether a network of these widths, one for every group of the population, has nothing more to lose."""
-        final = self.widths(graph, scores, dense, Fraction(1))
-        return all(widths[name] <= width for name, width in final.items())
-
-    def macs(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense) -> int:
-        """Multiply-accumulates of the network that has these widths, within the limits, by the convention."""
-        return cost_of_widths(graph, self.fitted(graph, dense, wanted), self.convention).macs
-
-    def target(self, graph: ChannelGraph, scores: Scores, dense: Dense) -> float:
-        """The multiply-accumulates that are to be left at most; by these scores, where no number says so."""
-        return cost_of_widths(graph, self.widths(graph, scores, dense, Fraction(1))).macs
-
-    def require_reachable(self, graph: ChannelGraph, reduction: Fraction) -> None:
-        """ValueError where even the narrowest network within the limits costs more than what is to be left."""
-        dense = Dense.of(graph)
-        narrowest = self.narrowest(graph)
-        least, total = self.macs(graph, narrowest, dense), dense.counted(self.convention)
-        if least > total * (1 - reduction):
-            most = math.floor(1000 * (1 - least / total)) / 1000
-            raise ValueError(
-                f"sparsity.reduction={float(reduction)} cannot be met: {least:,} of {total:,} MACs"
-                f"{self.truly(cost_of_widths(graph, self.fitted(graph, dense, narrowest)).macs, dense)} remain in "
-                f"the narrowest network with {self.limits}, so at most {most} can go"
-            )
-
-    def truly(self, macs: int, dense: Dense) -> str:
-        """The true multiply-accumulates in brackets, to be told behind those of a budget that counts otherwise."""
-        if self.convention == "true":
-            return ""
-        return f" (strided 1x1 convolutions counted as 2x2; truly {macs:,} of {dense.macs:,})"
-
-    def counted(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: Dense) -> list[str]:
-        """What stays by the convention of the budget, in a sentence, where that is not the true count."""
-        if self.convention == "true":
-            return []
-        widths = {name: len(positions) for name, positions in kept.items()}
-        stay, total = cost_of_widths(graph, widths, self.convention).macs, dense.counted(self.convention)
-        return [
-            f"With strided 1x1 convolutions counted as 2x2, as sparsity.convention={self.convention} does, {stay:,} of "
-            f"{total:,} MACs stay ({100 * (1 - stay / total):.1f} % gone)."
-        ]
-
-    def fitted(self, graph: ChannelGraph, dense: Dense, wanted: Mapping[str, int]) -> dict[str, int]:
-        """``wanted`` within the limits."""
-        return {name: self.limits.fit(graph[name], dense, width) for name, width in wanted.items()}
 
 
 def best(scores: Tensor, count: int) -> list[int]:

@@ -1,14 +1,14 @@
-"""The network before the first cut, which all shares refer to."""
+"""Widths and cost of the network before the first cut, which all shares refer to."""
 
 from dataclasses import dataclass
 
 from pruning_lit.channels import ChannelGraph, cost_of_widths
-from pruning_lit.channels.surgery.cost import Convention
+from pruning_lit.channels.surgery.cost import MacsConvention
 
 
 @dataclass(frozen=True)
-class Dense:
-    """The network before the first cut: shares are shares of this one, also when it is cut in several steps.
+class DenseCost:
+    """Widths and cost of the network before the first cut, to which shares refer, also when there are several cuts.
 
     Attributes:
         sizes: of the groups, as the graph counts.
@@ -23,15 +23,15 @@ class Dense:
     published: int | None = None
 
     @classmethod
-    def of(cls, graph: ChannelGraph) -> "Dense":
+    def of(cls, graph: ChannelGraph) -> "DenseCost":
         """The widths, the multiply-accumulates and the parameters of ``graph``."""
         counted, published = cost_of_widths(graph, {}), cost_of_widths(graph, {}, "published")
         sizes = {group.name: group.size for group in graph.groups}
         return cls(sizes, counted.macs, counted.params, published.macs)
 
-    def counted(self, convention: Convention) -> int:
+    def counted(self, convention: MacsConvention) -> int:
         """The multiply-accumulates by a convention."""
-        if convention == "true":
+        if convention == "exact":
             return self.macs
         assert self.published is not None, "the convention was another one when the checkpoint was written"
         return self.published

@@ -1,29 +1,34 @@
 """Budgets for the network as a whole: channels are put in the order in which they would go, and enough of them go."""
 
+import copy
 import math
 from abc import abstractmethod
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Self, get_args
 
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph
-from pruning_lit.channels.surgery.cost import Convention
+from pruning_lit.channels.surgery.cost import MacsConvention
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.base import Scores, Sparsity
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
+from pruning_lit.sparsity.macs_target import MacsTarget
 from pruning_lit.sparsity.rates import parse_rate
 from pruning_lit.sparsity.threshold import largest_share, widths_above
 
 Scope = Literal["layer", "global"]
-Rule = Literal["exact", "reference"]
+Rule = Literal["exact", "slimming"]
 
 
-class _Ordered(Sparsity):
-    """Goes along the order to the first point where the budget is met, the overridden groups included."""
+class RankedBudget(Sparsity):
+    """A budget that goes along the order in which channels would go to the first point where it is met.
+
+    Groups with a rate of their own are included.
+    """
 
     def __init__(self, scope: Scope, normalise: bool, **limits: Any) -> None:
         super().__init__(**limits)
@@ -32,13 +37,13 @@ class _Ordered(Sparsity):
         self.scope, self.normalise = scope, normalise
 
     @abstractmethod
-    def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
-        """Whether these widths, within the limits, meet the budget; once met, it is met by all narrower ones."""
+    def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
+        """True where these widths, within the limits, meet the budget; once met, it is met by all narrower ones."""
 
-    def meets(self, graph: ChannelGraph, scores: Scores, widths: Mapping[str, int], dense: Dense) -> bool:
+    def meets(self, graph: ChannelGraph, scores: Scores, widths: Mapping[str, int], dense: DenseCost) -> bool:
         """See ``Sparsity``; where the smallest scores go first, wherever, any widths that meet the budget will do."""
         if self.scope == "global" and not self.normalise:
-            return self.met(graph, widths, dense, Fraction(1))
+            return self.is_met(graph, widths, dense, Fraction(1))
         return super().meets(graph, scores, widths, dense)
 
     def removal_order(self, graph: ChannelGraph, scores: Scores) -> list[str]:
@@ -49,7 +54,7 @@ class _Ordered(Sparsity):
         """
         rates = self.limits.rates(graph)
         events = []
-        for place, group in enumerate(self.population(graph)):
+        for place, group in enumerate(self.prunable_groups(graph)):
             if group.name not in rates:
                 ascending = _comparable(scores[group.name], self.normalise).sort().values.tolist()
                 for gone, score in enumerate(ascending, start=1):
@@ -57,17 +62,19 @@ class _Ordered(Sparsity):
                     events.append((share, score, place, group.name))
         return [name for *_, name in sorted(events)]
 
-    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+    def budget_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
         """See ``Sparsity``."""
-        order, overridden = self.removal_order(graph, scores), self.overridden(graph, dense, progress)
-        sizes = {group.name: group.size for group in self.population(graph)}
+        order, overridden = self.removal_order(graph, scores), self.override_widths(graph, dense, progress)
+        sizes = {group.name: group.size for group in self.prunable_groups(graph)}
 
         def after(gone: int) -> dict[str, int]:
             lost = Counter(order[:gone])
             return {name: size - lost[name] for name, size in sizes.items()} | overridden
 
         return after(
-            bisect_left(range(len(order)), True, key=lambda gone: self.met(graph, after(gone), dense, progress))
+            bisect_left(range(len(order)), True, key=lambda gone: self.is_met(graph, after(gone), dense, progress))
         )
 
 
@@ -80,12 +87,12 @@ def _comparable(scores: Tensor, normalise: bool) -> Tensor:
     return scores / mean if normalise and mean > 0 else scores
 
 
-class Global(_Ordered):
+class Global(RankedBudget):
     """Remove one share of all channels of the network, the lowest scores first, wherever they are.
 
     The share is one of all groups that are not excluded. With the rule ``exact`` it is met with floors and overrides:
     where these keep channels, others go instead, and what overrides remove counts. Rounding comes afterwards, and may
-    keep more. With ``reference`` one threshold is read from the sorted scores and all that is not above it goes (see
+    keep more. With ``slimming`` one threshold is read from the sorted scores and all that is not above it goes (see
     ``criteria.global_threshold``): usually one channel more, with equal scores more than that; what floors keep, and
     what overrides do, is not made up for elsewhere.
 
@@ -93,7 +100,7 @@ class Global(_Ordered):
         rate: share of the channels removed, in [0, 1).
         normalise: divide the scores of each group by their mean first, for criteria whose unit differs from layer to
             layer; None: only with the rule ``exact``.
-        rule: ``exact``, or ``reference``: that of Network Slimming's release.
+        rule: ``exact``, or ``slimming``: that of Network Slimming's release.
         scope: ``global``; or ``layer``: the same share, or a threshold of its own, in every group.
         limits: see ``Limits``.
     """
@@ -112,10 +119,12 @@ class Global(_Ordered):
         self.rule = rule
         self.rate = parse_rate(rate, "sparsity.rate")
 
-    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+    def budget_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
         """See ``Sparsity``."""
         if self.rule == "exact":
-            return super().asked(graph, scores, dense, progress)
+            return super().budget_widths(graph, scores, dense, progress)
         judged = self._judged(graph, scores)
         if not judged:  # all have a rate of their own
             return {}
@@ -123,44 +132,40 @@ class Global(_Ordered):
         share = 1 - (1 - self.rate * progress) * Fraction(total, present)  # of what there is now
         return widths_above(judged, max(0.0, float(share)), together=self.scope == "global")
 
-    def threshold(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> float | None:
+    def threshold(self, graph: ChannelGraph, scores: Scores, target: Mapping[str, int]) -> float | None:
         """The largest score that is to go; None where the scores of different groups are not compared, or none goes."""
         if self.rule == "exact" or self.scope == "layer" or self.normalise:
             return None
-        gone = [each.sort().values[len(each) - wanted[name] - 1] for name, each in self._judged(graph, scores).items()
-                if wanted[name] < len(each)]  # fmt: skip
+        gone = [each.sort().values[len(each) - target[name] - 1] for name, each in self._judged(graph, scores).items()
+                if target[name] < len(each)]  # fmt: skip
         return max(map(float, gone), default=None)
 
-    def require_survivors(self, graph: ChannelGraph, scores: Scores, wanted: Mapping[str, int]) -> None:
+    def require_survivors(self, graph: ChannelGraph, scores: Scores, target: Mapping[str, int], hint: str = "") -> None:
         """See ``Sparsity``; nor may one threshold take everything, which floors would not make a sensible network."""
         judged = self._judged(graph, scores)
-        if self.rule == "reference" and judged and not any(wanted[name] for name in judged):
+        if self.rule == "slimming" and judged and not any(target[name] for name in judged):
             total, largest = sum(map(len, judged.values())), max(float(each.max()) for each in judged.values())
             raise ValueError(
                 f"sparsity.rate={float(self.rate)} would take all {total} channels, none scores above {largest:g}; "
                 "they do not tell them apart, as in a network that was never trained, or the rate is too large"
             )
-        super().require_survivors(graph, scores, wanted)
-
-    def hint(self, graph: ChannelGraph, scores: Scores) -> str:
-        """See ``Sparsity``."""
-        if self.rule == "exact" or self.scope == "layer":
-            return ""
-        return f"; the largest sparsity.rate that empties no group is {largest_share(self._judged(graph, scores))}"
+        if self.limits.on_empty == "error" and judged and self.rule == "slimming" and self.scope == "global":
+            hint = f"; the largest sparsity.rate that empties no group is {largest_share(judged)}"
+        super().require_survivors(graph, scores, target, hint)
 
     def _judged(self, graph: ChannelGraph, scores: Scores) -> dict[str, Tensor]:
         """The scores, to be compared, of the groups without a rate of their own."""
         rates = self.limits.rates(graph)
-        names = [group.name for group in self.population(graph) if group.name not in rates]
+        names = [group.name for group in self.prunable_groups(graph) if group.name not in rates]
         return {name: _comparable(scores[name], self.normalise) for name in names}
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where, with the rule ``exact``, floors and overrides leave more channels than may stay."""
         super().check(graph)
-        if self.rule == "reference":
+        if self.rule == "slimming":
             return
-        dense, narrowest = Dense.of(graph), self.narrowest(graph)
-        if not self.met(graph, narrowest, dense, Fraction(1)):
+        dense, narrowest = DenseCost.of(graph), self.min_widths(graph)
+        if not self.is_met(graph, narrowest, dense, Fraction(1)):
             total = self._total(graph, narrowest, dense)
             most = total - self._staying(graph, narrowest, dense)
             raise ValueError(
@@ -168,23 +173,23 @@ class Global(_Ordered):
                 f"a share of {most / total:.3f}, with {self.limits}"
             )
 
-    def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
-        """Whether the share of channels has gone."""
-        total = self._total(graph, wanted, dense)
-        return self._staying(graph, wanted, dense) <= total - math.floor(total * self.rate * progress)
+    def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
+        """True where the share of channels has gone."""
+        total = self._total(graph, target, dense)
+        return self._staying(graph, target, dense) <= total - math.floor(total * self.rate * progress)
 
-    def _staying(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense) -> int:
+    def _staying(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost) -> int:
         groups = {group.name: group for group in graph.groups}
         return sum(
             self.limits.floored(groups[name], dense, width) * groups[name].multiplicity
-            for name, width in wanted.items()
+            for name, width in target.items()
         )
 
-    def _total(self, graph: ChannelGraph, names: Iterable[str], dense: Dense) -> int:
+    def _total(self, graph: ChannelGraph, names: Iterable[str], dense: DenseCost) -> int:
         return sum(dense.sizes[name] * graph[name].multiplicity for name in names)
 
 
-class Macs(_Ordered):
+class Macs(RankedBudget):
     """Remove channels until the counted MACs meet a target: the first network, from above, that costs no more.
 
     The target is met by the network that is really made, with floors, overrides and rounding: where these keep
@@ -195,8 +200,8 @@ class Macs(_Ordered):
         scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
             they are; None: ``global`` for a criterion whose scores are comparable (see ``Criterion``), else ``layer``.
         normalise: as for ``Global``; None: unless comparable scores are compared.
-        convention: ``true``; or ``published``, to stop where released code did: strided 1x1 convolutions count as 2x2,
-            in the target as well, see ``cost_of_widths``. Reports tell true MACs.
+        macs_convention: ``exact``; or ``published``, to stop where released code did: strided 1x1 convolutions count as
+            2x2, in the target as well, see ``cost_of_widths``. Reports tell exact MACs.
         limits: as for ``Global``.
     """
 
@@ -205,12 +210,14 @@ class Macs(_Ordered):
         reduction: float | str,
         scope: Scope | None = None,
         normalise: bool | None = None,
-        convention: Convention | bool = "true",
+        macs_convention: MacsConvention = "exact",
         **limits: Any,
     ) -> None:
         super().__init__("layer" if scope is None else scope, True if normalise is None else normalise, **limits)
-        self.reduction = parse_rate(reduction, "sparsity.reduction")
-        self.convention = _convention(convention)
+        if macs_convention not in get_args(MacsConvention):
+            raise ValueError(f"sparsity.macs_convention must be 'exact' or 'published', got {macs_convention!r}")
+        self.reduction, self.macs_convention = parse_rate(reduction, "sparsity.reduction"), macs_convention
+        self.goal = MacsTarget(self.reduction, macs_convention)
         self._set = scope, normalise
 
     @property
@@ -218,37 +225,29 @@ class Macs(_Ordered):
         """The scope that was set, whatever the criterion makes of it."""
         return self._set[0]
 
-    def bind(self, criterion: Criterion) -> None:
+    def bind(self, criterion: Criterion) -> Self:
         """See ``Sparsity``; settles ``scope`` and ``normalise`` where they are not set."""
-        super().bind(criterion)
-        scope, normalise = self._set
-        self.scope = scope or ("global" if criterion.comparable else "layer")
-        needless = criterion.comparable and self.scope == "global"
-        self.normalise = not needless if normalise is None else normalise
+        bound, (scope, normalise) = copy.copy(self), self._set
+        bound.scope = scope or ("global" if criterion.comparable else "layer")
+        needless = criterion.comparable and bound.scope == "global"
+        bound.normalise = not needless if normalise is None else normalise
+        return bound
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where even the narrowest network within the limits costs more than the target."""
         super().check(graph)
-        self.require_reachable(graph, self.reduction)
+        self.goal.require_reachable(self, graph)
 
-    def target(self, graph: ChannelGraph, scores: Scores, dense: Dense) -> float:
+    def macs_target(self, graph: ChannelGraph, scores: Scores, dense: DenseCost) -> float:
         """See ``Sparsity``."""
-        if self.convention != "true":
-            return super().target(graph, scores, dense)
+        if self.macs_convention != "exact":
+            return super().macs_target(graph, scores, dense)
         return float(dense.macs * (1 - self.reduction))
 
-    def met(self, graph: ChannelGraph, wanted: Mapping[str, int], dense: Dense, progress: Fraction) -> bool:
-        """Whether the network costs no more than the target."""
-        target = dense.counted(self.convention) * (1 - self.reduction * progress)
-        return self.macs(graph, wanted, dense) <= target
+    def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
+        """True where the network costs no more than the target."""
+        return self.goal.met(graph, self.allowed_widths(graph, dense, target), dense, progress)
 
-
-def _convention(given: Convention | bool) -> Convention:
-    """The convention of this name; ``true`` is a truth value in YAML."""
-    convention = "true" if given is True else given
-    if convention not in get_args(Convention):
-        raise ValueError(f"sparsity.convention must be 'true' or 'published', got {given!r}")
-    return cast(Convention, convention)
-
-
-__all__ = ["Global", "Macs"]
+    def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
+        """See ``Sparsity``."""
+        return self.goal.notes(graph, kept, dense)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.sparsity.base import Scores, Sparsity
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.layout import layout
 from pruning_lit.sparsity.rates import parse_rate, parse_rates, width_after
 
@@ -27,14 +27,14 @@ class Layerwise(Sparsity):
         )
         self.in_order = [] if isinstance(rates, Mapping) else parse_rates(rates)
 
-    def population(self, graph: ChannelGraph) -> list[ChannelGroup]:
+    def prunable_groups(self, graph: ChannelGraph) -> list[ChannelGroup]:
         """The groups whose rate is above 0."""
         rates = self.rates(graph) | self.limits.rates(graph)
-        return [group for group in super().population(graph) if rates.get(group.name)]
+        return [group for group in super().prunable_groups(graph) if rates.get(group.name)]
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError, with the expected layout spelled out, where the list does not fit the network."""
-        self.population(graph)
+        self.prunable_groups(graph)
 
     def rates(self, graph: ChannelGraph) -> dict[str, Fraction]:
         """The share that the list or the mapping removes from each group it has one for."""
@@ -44,21 +44,25 @@ class Layerwise(Sparsity):
                 if rate and group.protected:
                     raise ValueError(f"sparsity.rates: group {name!r} is protected: {group.protected}")
             return self.by_name
-        plan = layout(graph)
-        if len(plan.entries) != len(self.in_order):
+        expected = layout(graph)
+        if len(expected.entries) != len(self.in_order):
             raise ValueError(
-                f"sparsity.rates has {len(self.in_order)} entries, but this network takes {plan.describe()}"
+                f"sparsity.rates has {len(self.in_order)} entries, but this network takes {expected.describe()}"
             )
-        if plan.has_stem and not plan.stem:
-            allowed = {Fraction(0), *(self.in_order[1:2] if plan.streams else [])}
+        if expected.has_stem and not expected.stem:
+            allowed = {Fraction(0), *(self.in_order[1:2] if expected.streams else [])}
             if self.in_order[0] not in allowed:
                 raise ValueError(
                     "sparsity.rates: the stem is narrowed with the residual stream it feeds, so the first rate must be "
                     f"{' or '.join(f'{float(rate):g}' for rate in sorted(allowed))}, not {float(self.in_order[0]):g}"
                 )
-        return {group.name: rate for groups, rate in zip(plan.entries, self.in_order, strict=True) for group in groups}
+        return {
+            group.name: rate for groups, rate in zip(expected.entries, self.in_order, strict=True) for group in groups
+        }
 
-    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+    def budget_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
         """See ``Sparsity``."""
         return {
             name: min(graph[name].size, width_after(dense.sizes[name], rate * progress))

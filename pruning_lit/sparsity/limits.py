@@ -1,4 +1,4 @@
-"""What holds whatever the budget: names that stay whole, rates of single groups, floors and multiples."""
+"""Limits of every budget: names that stay whole, rates of single groups, floors, multiples, and groups emptied."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.rates import parse_rate, parse_share
 
 EXCLUDED = "excluded by sparsity.exclude"
@@ -104,17 +104,17 @@ class Limits:
                 raise ValueError(f"sparsity.overrides: what {pattern!r} matches has to stay whole: {whole}")
         return rates
 
-    def floored(self, group: ChannelGroup, dense: Dense, width: int) -> int:
+    def floored(self, group: ChannelGroup, dense: DenseCost, width: int) -> int:
         """``width``, or what the floors allow where that is more."""
         least = math.ceil(Fraction(self.min_channels, group.multiplicity))
         return min(group.size, max(width, least, math.ceil(self.min_share * dense.sizes[group.name])))
 
-    def fit(self, group: ChannelGroup, dense: Dense, width: int) -> int:
+    def fit(self, group: ChannelGroup, dense: DenseCost, width: int) -> int:
         """The width that the group gets when ``width`` is asked for: not below the floors, a multiple if possible."""
         step = self.round_to // math.gcd(self.round_to, group.multiplicity)
         return min(group.size, math.ceil(Fraction(self.floored(group, dense, width), step)) * step)
 
-    def why_floored(self, group: ChannelGroup, dense: Dense, width: int) -> str | None:
+    def why_floored(self, group: ChannelGroup, dense: DenseCost, width: int) -> str | None:
         """The floor that allows no less than it does, where that is more than ``width``; else None."""
         if self.floored(group, dense, width) <= width:
             return None
@@ -122,12 +122,29 @@ class Limits:
             return f"min_channels={self.min_channels}"
         return f"min_share={float(self.min_share):g}"
 
-    def why_unrounded(self, group: ChannelGroup, dense: Dense, width: int) -> str | None:
+    def why_unrounded(self, group: ChannelGroup, dense: DenseCost, width: int) -> str | None:
         """Why the group's width is no multiple, in words; None where it is one."""
         if self.fit(group, dense, width) * group.multiplicity % self.round_to == 0:
             return None
         size, least = (each * group.multiplicity for each in (group.size, self.floored(group, dense, width)))
         return f"has {size} channels, of which at least {least} were to stay"
+
+
+def emptied(target: Mapping[str, int]) -> list[str]:
+    """Names of the groups of which nothing is to stay."""
+    return [name for name, width in target.items() if width == 0]
+
+
+def removed_branches(graph: ChannelGraph, target: Mapping[str, int], on_empty: OnEmpty) -> dict[str, list[str]]:
+    """The residual branches that are to be taken out: their paths to the names of their groups.
+
+    Of a branch whose last convolution reads nothing any more only zeros are left to be added; all its groups go, so all
+    must be among those that may.
+    """
+    if on_empty != "remove":
+        return {}
+    ended = [branch for branch in graph.branches if target.get(branch.end) == 0 and target.keys() >= {*branch.groups}]
+    return {branch.path: list(branch.groups) for branch in ended}
 
 
 def _count(value: int, name: str) -> int:

@@ -11,8 +11,8 @@ class Plan:
     """The channels that stay, and the network that they make.
 
     Attributes:
-        kept: for every group of the population the positions that stay, ascending.
-        wanted: widths that budget and floors ask for, before they are rounded, counted as positions.
+        kept: for every prunable group the positions that stay, ascending.
+        target: widths that budget and floors ask for, before they are rounded, counted as positions.
         cost: of the network after the cut, counted in the graph before it.
         dense: cost of the network before the first cut.
         round_to: what widths are multiples of.
@@ -20,14 +20,14 @@ class Plan:
         floors: groups that a floor keeps wider than the budget asks, each with the floor (``min_share=0.1``).
         threshold: the largest score that goes, where one holds for all groups; else None.
         branches: paths of the residual branches that are taken out.
-        remarks: what else a reader has to know, in sentences.
+        remarks: further sentences for the report.
         evidence: what shows why channels go, by group; see ``Ranking``.
-        sizes: positions before the cut, for every group of the population.
+        sizes: positions before the cut, for every prunable group.
         multiplicities: output channels of the layer behind each position, see ``ChannelGroup.multiplicity``.
     """
 
     kept: dict[str, list[int]]
-    wanted: dict[str, int]
+    target: dict[str, int]
     cost: Cost
     dense: Cost
     round_to: int
@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def widths(self) -> dict[str, int]:
-        """Number of positions that stay in every group of the population."""
+        """Number of positions that stay in every prunable group."""
         return {name: len(positions) for name, positions in self.kept.items()}
 
     @property
@@ -69,7 +69,7 @@ class Plan:
                 f"Whole, because it cannot be rounded up to a multiple of {self.round_to}: {', '.join(parts)}."
             )
         widths = self.widths
-        if spared := sum(each * (widths[name] - self.wanted[name]) for name, each in self.multiplicities.items()):
+        if spared := sum(each * (widths[name] - self.target[name]) for name, each in self.multiplicities.items()):
             notes.append(f"Rounding up to multiples of {self.round_to} keeps {spared} channel(s) more.")
         return notes
 

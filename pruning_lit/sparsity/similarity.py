@@ -4,16 +4,17 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from pruning_lit.channels import ChannelGraph
-from pruning_lit.criteria import Criterion, RedundancyGraph, RedundancyScores
-from pruning_lit.criteria.redundancy_graph.criterion import Redundancy
+from pruning_lit.criteria import Criterion, RedundancyGraph
+from pruning_lit.criteria.redundancy_graph.criterion import Redundancy, redundancies
 from pruning_lit.criteria.redundancy_graph.decomposition import Round, decomposition, require_threshold, survivors
 from pruning_lit.sparsity.base import Ranking, Scores, Sparsity
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
+from pruning_lit.sparsity.macs_target import MacsTarget
 from pruning_lit.sparsity.rates import parse_rate
 
 SURVIVES = 4.0  # is added to the scores of what the decomposition keeps, which are below 3
@@ -23,8 +24,6 @@ LOWEST = Fraction(1, 1000)
 
 class _Decomposing(Sparsity):
     """Keeps what is left of each group's redundancy graph; where the limits keep more, the best of the others."""
-
-    takes_any_scores = False
 
     def __init__(self, thresholds: Mapping[str, float] | None, **limits: Any) -> None:
         super().__init__(**limits)
@@ -38,21 +37,24 @@ class _Decomposing(Sparsity):
         }
 
     @abstractmethod
-    def common(self, graph: ChannelGraph, layers: Mapping[str, Redundancy], dense: Dense, progress: Fraction) -> float:
+    def common(
+        self, graph: ChannelGraph, layers: Mapping[str, Redundancy], dense: DenseCost, progress: Fraction
+    ) -> float:
         """The threshold of all groups without one of their own."""
 
-    def require_criterion(self, criterion: Criterion) -> None:
-        """See ``Sparsity``."""
+    def bind(self, criterion: Criterion) -> Self:
+        """See ``Sparsity``; ValueError unless the criterion finds similarities."""
         if not isinstance(criterion, RedundancyGraph):
             raise ValueError(
                 "a similarity threshold goes by the similarities of criterion=redundancy_graph, which "
                 f"{type(criterion).__name__} does not know; take that criterion, or another sparsity such as macs_50"
             )
+        return self
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError, also where a pattern of ``thresholds`` matches no group that can be pruned."""
         super().check(graph)
-        names = [group.name for group in self.population(graph)]
+        names = [group.name for group in self.prunable_groups(graph)]
         for pattern in self.thresholds:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ValueError(
@@ -64,10 +66,10 @@ class _Decomposing(Sparsity):
         own = [each for pattern, each in self.thresholds.items() if fnmatchcase(name, pattern)]
         return on_the_way(own[-1], progress) if own else common
 
-    def ranking(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> Ranking:
+    def ranking(self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction) -> Ranking:
         """What survives the decomposition comes first; all others by the scores of the criterion."""
-        assert isinstance(scores, RedundancyScores), "require_criterion has not been called"
-        layers = {group.name: scores.layers[group.name] for group in self.population(graph)}
+        found = redundancies(scores)
+        layers = {group.name: found[group.name] for group in self.prunable_groups(graph)}
         common = self.common(graph, layers, dense, progress)
         thresholds = {name: self.of_group(name, common, progress) for name in layers}
         rounds = {
@@ -78,15 +80,17 @@ class _Decomposing(Sparsity):
             ranked[name] = scores[name].clone()
             ranked[name][survivors(len(layer.norms), rounds[name])] += SURVIVES
         evidence = {name: _evidence(layer, thresholds[name], rounds[name]) for name, layer in layers.items()}
-        return Ranking(ranked, [*self.told(common), *blind(layers)], evidence)
+        return Ranking(ranked, [*self.threshold_notes(common), *blind(layers)], evidence)
 
-    def told(self, threshold: float) -> list[str]:
-        """What is to be told of the threshold, in sentences."""
+    def threshold_notes(self, threshold: float) -> list[str]:
+        """Sentences for the report on the common threshold."""
         return []
 
-    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+    def budget_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
         """How many channels of each group survive, by the ``ranking``."""
-        return {group.name: int((scores[group.name] >= SURVIVES).sum()) for group in self.population(graph)}
+        return {group.name: int((scores[group.name] >= SURVIVES).sum()) for group in self.prunable_groups(graph)}
 
 
 class Similarity(_Decomposing):
@@ -107,7 +111,9 @@ class Similarity(_Decomposing):
         super().__init__(thresholds, **limits)
         self.threshold_asked = require_threshold(threshold, "sparsity.threshold")
 
-    def common(self, graph: ChannelGraph, layers: Mapping[str, Redundancy], dense: Dense, progress: Fraction) -> float:
+    def common(
+        self, graph: ChannelGraph, layers: Mapping[str, Redundancy], dense: DenseCost, progress: Fraction
+    ) -> float:
         """The threshold given."""
         return on_the_way(self.threshold_asked, progress)
 
@@ -127,23 +133,25 @@ class SimilarityMacs(_Decomposing):
     def __init__(self, reduction: float | str, thresholds: Mapping[str, float] | None = None, **limits: Any) -> None:
         super().__init__(thresholds, **limits)
         self.reduction = parse_rate(reduction, "sparsity.reduction")
+        self.goal = MacsTarget(self.reduction)
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where even the narrowest network within the limits costs more than the target."""
         super().check(graph)
-        self.require_reachable(graph, self.reduction)
+        self.goal.require_reachable(self, graph)
 
-    def common(self, graph: ChannelGraph, layers: Mapping[str, Redundancy], dense: Dense, progress: Fraction) -> float:
+    def common(
+        self, graph: ChannelGraph, layers: Mapping[str, Redundancy], dense: DenseCost, progress: Fraction
+    ) -> float:
         """The threshold that meets the target; ValueError where none does."""
-        target = dense.macs * (1 - self.reduction * progress)
-        overridden = self.overridden(graph, dense, progress)
+        overridden = self.override_widths(graph, dense, progress)
 
         def met(threshold: Fraction) -> bool:
-            wanted = {}
+            target = {}
             for name, layer in layers.items():
                 rounds = decomposition(layer.similarity, layer.norms, self.of_group(name, float(threshold), progress))
-                wanted[name] = len(survivors(len(layer.norms), rounds))
-            return self.macs(graph, wanted | overridden, dense) <= target
+                target[name] = len(survivors(len(layer.norms), rounds))
+            return self.goal.met(graph, self.allowed_widths(graph, dense, target | overridden), dense, progress)
 
         above, below = Fraction(1), Fraction(1)
         while not met(below):
@@ -158,7 +166,7 @@ class SimilarityMacs(_Decomposing):
             above, below = (above, middle) if met(middle) else (middle, below)
         return float(below)
 
-    def told(self, threshold: float) -> list[str]:
+    def threshold_notes(self, threshold: float) -> list[str]:
         """The threshold that was found."""
         return [f"The similarity threshold that meets the target is {threshold:.4f}."]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pruning_lit.channels import ChannelGraph
 from pruning_lit.sparsity.base import Scores, Sparsity
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.rates import parse_rate, width_after
 
 
@@ -21,9 +21,11 @@ class Uniform(Sparsity):
         super().__init__(**limits)
         self.rate = parse_rate(rate, "sparsity.rate")
 
-    def asked(self, graph: ChannelGraph, scores: Scores, dense: Dense, progress: Fraction) -> dict[str, int]:
+    def budget_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
         """See ``Sparsity``."""
         return {
             group.name: min(group.size, width_after(dense.sizes[group.name], self.rate * progress))
-            for group in self.population(graph)
+            for group in self.prunable_groups(graph)
         }

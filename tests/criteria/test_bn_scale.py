@@ -8,10 +8,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelGraph, insert_selections
+from pruning_lit.channels import ChannelGraph, insert_selections, trace
 from pruning_lit.criteria import BatchNormScale, Scoring, global_threshold
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet, vgg_bn
-from pruning_lit.sparsity import Global, Population
 from tests.places import VECTORS
 
 CASES = np.load(VECTORS / "network_slimming" / "threshold_cases.npz")
@@ -63,8 +62,7 @@ def test_no_scales_are_refused():
 
 
 def scores_of(net: nn.Module, criterion: BatchNormScale, picture: Tensor = PICTURE) -> tuple[ChannelGraph, dict]:
-    population = Population(criterion, Global(0.4, rule="reference"))
-    graph = population.graph(net, picture)
+    graph = criterion.protect(net, trace(net, picture))
     return graph, criterion.scores(Scoring(net, graph, list(graph.prunable)))
 
 

@@ -13,7 +13,7 @@ from pruning_lit.channels import narrow, trace
 from pruning_lit.criteria import ColumnSubset, Scoring
 from pruning_lit.criteria.column_subset import filters_of, leverage, projection_residual
 from pruning_lit.models import cifar_resnet, preresnet
-from pruning_lit.sparsity import Macs, Population
+from pruning_lit.sparsity import Macs
 from pruning_lit.sparsity.base import best
 from tests.places import VECTORS
 
@@ -226,7 +226,7 @@ def test_half_of_the_operations_of_a_network_can_be_removed_by_leverage():
     torch.manual_seed(0)
     net = cifar_resnet(14)
     criterion, sparsity = ColumnSubset(), Macs(0.5)
-    graph = Population(criterion, sparsity).graph(net, torch.zeros(1, 3, 32, 32))
+    graph = criterion.protect(net, trace(net, torch.zeros(1, 3, 32, 32)))
     plan = sparsity.plan(graph, criterion.scores(Scoring(net, graph, list(graph.prunable))))
     assert plan.cost.macs <= 0.5 * plan.dense.macs
     narrow(net, graph, plan.kept)

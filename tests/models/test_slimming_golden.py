@@ -11,7 +11,7 @@ from pruning_lit.channels import cost, cost_of_widths, mask, narrow, trace
 from pruning_lit.criteria import BatchNormScale, Scoring
 from pruning_lit.models import cifar_densenet, load_weights, preresnet, vgg_bn
 from pruning_lit.reports.published_counts import params_with_whole_norms
-from pruning_lit.sparsity import Global, Population
+from pruning_lit.sparsity import Global
 from tests.models.slimming_golden import COMPLETE, EMPTIED, GOLDEN, TOLERANCE, Golden, group_of, norms_of
 
 FULL = {  # as the cases of counts_full.npz are called
@@ -105,9 +105,9 @@ def test_whole_norms_and_vectors_add_nothing_but_themselves_to_a_dense_network(n
 def test_criterion_and_threshold_choose_the_channels_of_the_release(name, tmp_path):
     golden = Golden(name)
     net = loaded(golden, tmp_path)
-    criterion, sparsity = BatchNormScale(), Global(golden.meta["percent"], rule="reference")
-    graph = Population(criterion, sparsity).graph(net, golden.pictures[:1])
-    scores = criterion.scores(Scoring(net, graph, sparsity.population(graph)))
+    criterion, sparsity = BatchNormScale(), Global(golden.meta["percent"], rule="slimming")
+    graph = criterion.protect(net, trace(net, golden.pictures[:1]))
+    scores = criterion.scores(Scoring(net, graph, sparsity.prunable_groups(graph)))
     plan = sparsity.plan(graph, scores)
     assert plan.threshold == float(golden["threshold"])
     assert plan.kept == golden.kept(net, graph, "mask" if name in COMPLETE else "mask_floor1")

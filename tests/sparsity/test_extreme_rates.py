@@ -8,9 +8,9 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruning_lit.channels import insert_selections, narrow
+from pruning_lit.channels import insert_selections, narrow, trace
 from pruning_lit.criteria import BatchNormScale, Scoring
-from pruning_lit.sparsity import Global, Population
+from pruning_lit.sparsity import Global
 from tests.places import CONF
 
 ARCH = CONF / "arch"
@@ -44,9 +44,9 @@ def test_at_95_percent_every_network_runs_and_tells_which_floors_acted(name, bui
         module.weight.data = torch.randn(module.num_features, generator=random) * 10.0 ** (number % 3 - 1)
     picture = torch.randn(1, 3, size, size, generator=random)
     insert_selections(net, picture)
-    criterion, sparsity = BatchNormScale(), Global(0.95, rule="reference", on_empty=on_empty)
-    graph = Population(criterion, sparsity).graph(net, picture)
-    scores = criterion.scores(Scoring(net, graph, sparsity.population(graph)))
+    criterion, sparsity = BatchNormScale(), Global(0.95, rule="slimming", on_empty=on_empty)
+    graph = criterion.protect(net, trace(net, picture))
+    scores = criterion.scores(Scoring(net, graph, sparsity.prunable_groups(graph)))
     plan = sparsity.plan(graph, scores)
     would_go = {group for group, each in scores.items() if not bool((each.float() > plan.threshold).any())}
     branches = {name for branch in graph.branches if branch.path in plan.branches for name in branch.groups}

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruning_lit.channels import cost_of_widths
-from pruning_lit.sparsity import Dense, Global, Macs
+from pruning_lit.sparsity import DenseCost, Global, Macs
 from tests.sparsity.networks import noise, plain, traced
 
 everything = Fraction(1)
 
 
 def widths(sparsity, graph, scores, progress=everything):
-    return sparsity.widths(graph, scores, Dense.of(graph), progress)
+    return sparsity.widths(graph, scores, DenseCost.of(graph), progress)
 
 
 def scores_of(graph, *values):
@@ -91,7 +91,7 @@ def test_excluded_groups_are_no_part_of_the_share():
 
 
 def test_the_second_of_two_cuts_makes_up_the_share_of_the_dense_network():
-    dense = Dense.of(plain(10, 10, 10))
+    dense = DenseCost.of(plain(10, 10, 10))
     sparsity = Global(0.4)
     first = sparsity.widths(plain(10, 10, 10), noise(plain(10, 10, 10)), dense, Fraction(1, 2))
     assert sum(first.values()) == 24
@@ -109,7 +109,7 @@ def test_the_second_of_two_cuts_makes_up_the_share_of_the_dense_network():
 def test_the_target_is_met_and_one_channel_more_would_miss_it(percent, scope, normalise, seed):
     graph, reduction = traced("resnet_8"), f"{percent / 100}"
     scores, sparsity = noise(graph, seed), Macs(reduction, scope, normalise)
-    target = Dense.of(graph).macs * (1 - Fraction(reduction))
+    target = DenseCost.of(graph).macs * (1 - Fraction(reduction))
     chosen = widths(sparsity, graph, scores)
     assert cost_of_widths(graph, chosen).macs <= target
     lost: Counter[str] = Counter()
@@ -126,7 +126,7 @@ def test_the_target_is_met_and_one_channel_more_would_miss_it(percent, scope, no
 @pytest.mark.parametrize("percent", [30, 50, 70])
 def test_large_networks_land_just_below_the_target(arch, percent):
     graph = traced(arch)
-    ratio = cost_of_widths(graph, widths(Macs(percent / 100), graph, noise(graph))).macs / Dense.of(graph).macs
+    ratio = cost_of_widths(graph, widths(Macs(percent / 100), graph, noise(graph))).macs / DenseCost.of(graph).macs
     assert 1 - percent / 100 - 0.01 < ratio <= 1 - percent / 100  # a channel of a stream is up to 1 % of ResNet-56
 
 
@@ -155,11 +155,11 @@ def test_nothing_to_remove_removes_nothing(scope):
 def test_an_unreachable_target_is_refused_with_the_floor():
     graph = traced("resnet_8")
     least = cost_of_widths(graph, {group.name: 1 for group in graph.prunable}).macs
-    reachable = 1 - least / Dense.of(graph).macs
+    reachable = 1 - least / DenseCost.of(graph).macs
     Macs(math.floor(1000 * reachable) / 1000).check(graph)
     with pytest.raises(ValueError, match=r"sparsity.reduction=0.999 cannot be met") as refusal:
         Macs(0.999).check(graph)
-    assert f"{least:,} of {Dense.of(graph).macs:,} MACs remain" in str(refusal.value)
+    assert f"{least:,} of {DenseCost.of(graph).macs:,} MACs remain" in str(refusal.value)
     assert f"at most {math.floor(1000 * reachable) / 1000} can go" in str(refusal.value)
 
 
@@ -180,7 +180,7 @@ def test_halfway_is_half_of_the_reduction(scope):
 
 def test_the_second_of_two_cuts_meets_the_target_of_the_dense_network():
     graph = plain(32, 32, 32)
-    dense, sparsity = Dense.of(graph), Macs(0.6)
+    dense, sparsity = DenseCost.of(graph), Macs(0.6)
     first = sparsity.widths(graph, noise(graph), dense, Fraction(1, 2))
     between = plain(*first.values())
     second = sparsity.widths(between, noise(between), dense, everything)

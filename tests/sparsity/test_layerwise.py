@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pruning_lit.channels import cost_of_widths, trace
-from pruning_lit.sparsity import Dense, Layerwise
+from pruning_lit.sparsity import DenseCost, Layerwise
 from tests.places import VECTORS
 from tests.sparsity.networks import noise, plain, traced
 
@@ -20,7 +20,7 @@ everything = Fraction(1)
 
 
 def widths(sparsity: Layerwise, graph) -> dict[str, int]:
-    return sparsity.widths(graph, {}, Dense.of(graph), everything)
+    return sparsity.widths(graph, {}, DenseCost.of(graph), everything)
 
 
 def as_published(arch: str, planned: dict) -> dict[str, int]:
@@ -98,7 +98,7 @@ def test_what_has_a_rate_of_zero_needs_no_scores(arch):
     length = {"resnet_56": 30, "vgg_16_bn": 12, "resnet_50": 20}[arch]
     sparsity = Layerwise(f"[0]*{length}")
     sparsity.check(graph)
-    assert sparsity.population(graph) == []
+    assert sparsity.prunable_groups(graph) == []
     assert sparsity.kept(graph, {}) == {}
 
 
@@ -166,12 +166,12 @@ def test_a_rate_by_name_outside_the_interval_is_refused_with_the_name():
 
 def test_half_of_the_way_is_half_of_every_rate():
     graph = plain(100, 40, 4)
-    halfway = Layerwise([0.5, 0.25]).widths(graph, {}, Dense.of(graph), Fraction(1, 2))
+    halfway = Layerwise([0.5, 0.25]).widths(graph, {}, DenseCost.of(graph), Fraction(1, 2))
     assert halfway == {"0": 75, "1": 35}
 
 
 def test_the_last_of_several_cuts_ends_where_one_cut_would():
-    sparsity, dense = Layerwise([0.5, 0.3]), Dense.of(plain(9, 7, 4))
+    sparsity, dense = Layerwise([0.5, 0.3]), DenseCost.of(plain(9, 7, 4))
     between = sparsity.widths(plain(9, 7, 4), {}, dense, Fraction(1, 2))
     assert between == {"0": 6, "1": 5}
     assert sparsity.widths(plain(6, 5, 4), {}, dense, everything) == widths(sparsity, plain(9, 7, 4))

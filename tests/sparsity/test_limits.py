@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from pruning_lit.sparsity import Dense, Global, Layerwise, Limits, Macs, Uniform
+from pruning_lit.sparsity import DenseCost, Global, Layerwise, Limits, Macs, Uniform
 from tests.sparsity.networks import noise, plain, traced
 
 FIRST = 0  # the group that a plain network's first layer makes
@@ -15,7 +15,7 @@ FIRST = 0  # the group that a plain network's first layer makes
 
 def fit(size: int, width: int, **limits) -> int:
     graph = plain(size, 4)
-    return Limits(**limits).fit(graph.groups[FIRST], Dense.of(graph), width)
+    return Limits(**limits).fit(graph.groups[FIRST], DenseCost.of(graph), width)
 
 
 def widths(sparsity, graph) -> dict[str, int]:
@@ -60,7 +60,7 @@ def test_a_share_of_the_dense_width_is_exact_and_rounded_up():
 
 
 def test_the_share_that_stays_is_one_of_the_dense_width_in_every_cut():
-    dense = Dense.of(plain(20, 20))
+    dense = DenseCost.of(plain(20, 20))
     between = plain(12, 12)
     assert Limits(min_share=0.5).fit(between.groups[FIRST], dense, 0) == 10
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruning_lit.sparsity import Dense, Global, Limits, Macs, Uniform
+from pruning_lit.sparsity import DenseCost, Global, Limits, Macs, Uniform
 from tests.sparsity.networks import halves, noise
 
 WIDTH, TIMES = 64, {"pair": 2, "tail": 3}
@@ -32,9 +32,9 @@ def test_output_channels_are_the_smallest_multiple_within_the_limits_or_all(name
     limits = Limits(min_channels=least, min_share=f"{percent / 100}", round_to=multiple)
     floor = min(size, max(width * times, least, math.ceil(size * percent / 100)))
     allowed = [each for each in range(0, size + 1, times) if each >= floor and each % multiple == 0] or [size]
-    fitted = limits.fit(group, Dense.of(GRAPH), width)
+    fitted = limits.fit(group, DenseCost.of(GRAPH), width)
     assert fitted * times == allowed[0]
-    assert (limits.why_unrounded(group, Dense.of(GRAPH), width) is None) == (fitted * times % multiple == 0)
+    assert (limits.why_unrounded(group, DenseCost.of(GRAPH), width) is None) == (fitted * times % multiple == 0)
 
 
 @pytest.mark.parametrize("make", [Uniform, Global, Macs, lambda rate, **each: Macs(rate, "global", **each)])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pruning_lit.channels import cost, narrow, trace
 from pruning_lit.models import cifar_resnet
-from pruning_lit.sparsity import Dense, Global, Layerwise, Macs, Uniform
+from pruning_lit.sparsity import DenseCost, Global, Layerwise, Macs, Uniform
 from tests.sparsity.networks import noise, plain, traced
 
 ARCH = "resnet_8"
@@ -80,11 +80,11 @@ def test_every_width_is_within_the_limits_and_a_multiple_or_reported(make, rate,
     for name, width in plan.widths.items():
         size = graph[name].size
         floor = min(size, max(limits["min_channels"], -(-size * Fraction(limits["min_share"]) // 1)))
-        assert floor <= plan.wanted[name] <= width <= size
+        assert floor <= plan.target[name] <= width <= size
         assert (width % limits["round_to"] != 0) == (name in plan.unrounded)
         assert name not in plan.unrounded or width == size
-        assert name in plan.unrounded or width - plan.wanted[name] < limits["round_to"]
-        assert name not in plan.floors or plan.wanted[name] == floor
+        assert name in plan.unrounded or width - plan.target[name] < limits["round_to"]
+        assert name not in plan.floors or plan.target[name] == floor
 
 
 @pytest.mark.parametrize("make", (PER_GROUP | SHARE).values(), ids=PER_GROUP | SHARE)
@@ -128,7 +128,7 @@ def test_the_share_is_met_whatever_floors_and_overrides_keep_or_refused_beforeha
 @given(rate=rates, limits=limits, seed=seeds)
 def test_the_further_on_the_way_the_narrower(make, rate, limits, seed):
     graph = traced(ARCH)
-    scores, dense = noise(graph, seed), Dense.of(graph)
+    scores, dense = noise(graph, seed), DenseCost.of(graph)
     if make not in PER_GROUP.values():
         limits = limits | {"overrides": None}  # what these take in a jump of a multiple, the others need not give
     sparsity = make(rate, **limits)
@@ -141,7 +141,7 @@ def test_the_further_on_the_way_the_narrower(make, rate, limits, seed):
 def test_several_cuts_hold_the_limits_of_the_dense_network(make):
     net, graph = copy.deepcopy(network()), traced(ARCH)
     sparsity = make("0.5", min_share=0.25, round_to=4, overrides={"layer1.*": 0.25})
-    dense = Dense.of(graph)
+    dense = DenseCost.of(graph)
     for step in (1, 2, 3):
         plan = sparsity.plan(graph, noise(graph, step), dense, Fraction(step, 3))
         narrow(net, graph, plan.kept, rehearse=False)

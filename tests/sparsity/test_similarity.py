@@ -11,7 +11,7 @@ from pruning_lit.criteria import Magnitude, RedundancyGraph, RedundancyScores
 from pruning_lit.criteria.redundancy_graph.criterion import Redundancy
 from pruning_lit.criteria.redundancy_graph.decomposition import decompose
 from pruning_lit.models import cifar_resnet
-from pruning_lit.sparsity import Macs, Population, Similarity, SimilarityMacs
+from pruning_lit.sparsity import Macs, Similarity, SimilarityMacs
 
 BITS = 640
 
@@ -20,7 +20,7 @@ BITS = 640
 def judged() -> tuple[ChannelGraph, RedundancyScores]:
     """A ResNet-14 with made-up similarities, most of them between 0.4 and 0.9."""
     net = cifar_resnet(14, stem="tied")
-    graph = Population(RedundancyGraph(), Similarity(0.7)).judged(net, trace(net, torch.zeros(1, 3, 32, 32)))
+    graph = RedundancyGraph().protect(net, trace(net, torch.zeros(1, 3, 32, 32)))
     random = torch.Generator().manual_seed(0)
     return graph, RedundancyScores({group.name: made_up(group.size, random) for group in graph.prunable})
 
@@ -124,7 +124,7 @@ def test_a_pattern_that_decides_nothing_is_refused(judged):
 @pytest.mark.parametrize("sparsity", [Similarity(0.7), SimilarityMacs(0.5)])
 def test_other_criteria_are_refused_by_name(sparsity):
     with pytest.raises(ValueError, match="criterion=redundancy_graph, which Magnitude does not know"):
-        Population(Magnitude(), sparsity)
+        sparsity.bind(Magnitude())
 
 
 def test_a_target_out_of_reach_is_refused_beforehand(judged):
@@ -146,7 +146,6 @@ class Unconvolved(nn.Module):
 
 def test_hidden_linear_layers_stay_whole():
     net = Unconvolved()
-    population = Population(RedundancyGraph(), Similarity(0.7))
-    assert [group.name for group in population.groups(net, torch.zeros(1, 3, 8, 8))] == ["conv"]
-    graph = population.graph(net, torch.zeros(1, 3, 8, 8))
+    graph = RedundancyGraph().protect(net, trace(net, torch.zeros(1, 3, 8, 8)))
+    assert [group.name for group in Similarity(0.7).prunable_groups(graph)] == ["conv"]
     assert graph["hidden"].protected == "no two-dimensional convolution makes its channels"

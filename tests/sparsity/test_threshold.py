@@ -9,23 +9,23 @@ from torch import Tensor
 from pruning_lit.channels import ChannelGraph, trace
 from pruning_lit.criteria import global_threshold
 from pruning_lit.models import preresnet
-from pruning_lit.sparsity import Dense, Global
+from pruning_lit.sparsity import DenseCost, Global
 from tests.sparsity.networks import plain, traced
 
 
 def reference(rate: float, **options) -> Global:
-    return Global(rate, rule="reference", **options)
+    return Global(rate, rule="slimming", **options)
 
 
 def scored(graph: ChannelGraph, sparsity: Global, seed: int = 0) -> dict[str, Tensor]:
     random = torch.Generator().manual_seed(seed)
-    return {g.name: torch.rand(g.size, dtype=torch.float64, generator=random) for g in sparsity.population(graph)}
+    return {g.name: torch.rand(g.size, dtype=torch.float64, generator=random) for g in sparsity.prunable_groups(graph)}
 
 
 def in_order(graph: ChannelGraph) -> dict[str, Tensor]:
     """Scores 1, 2, 3 … from the first group's first channel on."""
     scores, start = {}, 1
-    for group in Global(0.5).population(graph):
+    for group in Global(0.5).prunable_groups(graph):
         scores[group.name] = torch.arange(start, start + group.size, dtype=torch.float64)
         start += group.size
     return scores
@@ -134,7 +134,7 @@ def test_a_branch_with_a_group_that_has_to_stay_is_not_taken_out():
 
 
 def test_the_second_of_two_cuts_goes_the_rest_of_the_way():
-    dense = Dense.of(plain(8, 6, 4))
+    dense = DenseCost.of(plain(8, 6, 4))
     graph = plain(5, 4, 4)  # 13 of 18 are left, at two thirds of the way to 9
     interleaved = {"0": torch.arange(0, 15, 3), "1": torch.arange(1, 13, 3), "2": torch.arange(2, 14, 3)}
     scores = {name: each.double() for name, each in interleaved.items()}

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from pruning_lit.sparsity import Dense, Global, Macs, Uniform
+from pruning_lit.sparsity import DenseCost, Global, Macs, Uniform
 from tests.sparsity.networks import noise, plain, traced
 
 
@@ -45,7 +45,7 @@ def test_excluding_what_is_protected_anyway_is_allowed():
 
 
 def test_cuts_in_several_steps_are_shares_of_the_dense_network():
-    dense = Dense.of(plain(10, 10, 10))
+    dense = DenseCost.of(plain(10, 10, 10))
     halfway = Uniform(0.4).widths(plain(10, 10, 10), {}, dense, Fraction(1, 2))
     assert halfway == {"0": 8, "1": 8, "2": 8}
     assert Uniform(0.4).widths(plain(8, 8, 8), {}, dense, Fraction(1)) == {"0": 6, "1": 6, "2": 6}

@@ -2,12 +2,13 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
 
-Convention = Literal["true", "published"]  # how multiply-accumulates are counted, see ``cost_of_widths``
+MacsConvention = Literal["exact", "published"]  # how multiply-accumulates are counted, see ``cost_of_widths``
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def cost(graph: ChannelGraph, kept: Kept | None = None) -> Cost:
     return cost_of_widths(graph, {name: int(flags.sum()) for name, flags in graph.keep_mask(kept or {}).items()})
 
 
-def cost_of_widths(graph: ChannelGraph, widths: dict[str, int], convention: Convention = "true") -> Cost:
+def cost_of_widths(graph: ChannelGraph, widths: Mapping[str, int], convention: MacsConvention = "exact") -> Cost:
     """Count the network from the number of channels kept in each group.
 
     Args:

@@ -62,6 +62,13 @@ class RedundancyScores(dict[str, Tensor]):
         self.layers = dict(layers)
 
 
+def redundancies(scores: Mapping[str, Tensor]) -> dict[str, Redundancy]:
+    """What these scores were found from, by group; ValueError where they are not those of ``RedundancyGraph``."""
+    if not isinstance(scores, RedundancyScores):
+        raise ValueError("a similarity threshold goes by similarities, which only criterion=redundancy_graph finds")
+    return scores.layers
+
+
 class RedundancyGraph(Criterion):
     """Filters whose maps look alike are redundant.
 

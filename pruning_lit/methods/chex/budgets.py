@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph
-from pruning_lit.sparsity import Dense, Global, Macs, Sparsity, Uniform
+from pruning_lit.sparsity import DenseCost, Global, Macs, Sparsity, Uniform
 from pruning_lit.sparsity.rates import parse_share, width_after
 from pruning_lit.sparsity.threshold import widths_above
 
@@ -215,7 +215,7 @@ class ExplorationBudget:
 
     def initial_share(self, graph: ChannelGraph) -> float:
         """The share of the channels that would go if all groups lost the same."""
-        sizes = {group.name: group.size for group in self.sparsity.population(graph)}
+        sizes = {group.name: group.size for group in self.sparsity.prunable_groups(graph)}
         widths = lambda share: {name: width_after(size, Fraction(share)) for name, size in sizes.items()}  # noqa: E731
         return self.share(graph, widths, sum(sizes.values()))
 
@@ -232,7 +232,7 @@ class ExplorationBudget:
         """For the report: a share ``sparsity`` of the channels, or all but ``target_macs``."""
         if self.macs is None:
             return {"sparsity": self.amount, "target_macs": None}
-        dense = Dense.of(graph).counted(self.macs.convention)
+        dense = DenseCost.of(graph).counted(self.macs.macs_convention)
         return {"sparsity": None, "target_macs": int(dense * (1 - self.macs.reduction))}
 
     def uniform(self) -> Sparsity:
@@ -240,7 +240,7 @@ class ExplorationBudget:
         limits = vars(self.sparsity.limits)  # as its constructor takes them
         if self.macs is None:
             return Uniform(self.amount, **limits)
-        return Macs(self.amount, "layer", convention=self.macs.convention, **limits)
+        return Macs(self.amount, "layer", macs_convention=self.macs.macs_convention, **limits)
 
 
 def require_plain(sparsity: Global | Uniform | Macs) -> None:
@@ -275,10 +275,10 @@ def share_for_macs(
     Returns:
         Midway between two numbers of channels, so that no rounding takes one of them for the other.
     """
-    dense, least, most = Dense.of(graph), 0, num_channels - 1
+    dense, least, most = DenseCost.of(graph), 0, num_channels - 1
     while least < most:
         middle = (least + most) // 2
-        if budget.met(graph, widths((middle + 0.5) / num_channels), dense, Fraction(1)):
+        if budget.is_met(graph, widths((middle + 0.5) / num_channels), dense, Fraction(1)):
             most = middle
         else:
             least = middle + 1

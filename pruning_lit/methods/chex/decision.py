@@ -12,7 +12,7 @@ from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.criteria.column_subset import filters_of, leverage, projection_residual
 from pruning_lit.methods.chex.budgets import ChannelBudgets, require_choice
 from pruning_lit.sparsity.base import best
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.limits import Limits
 
 Sampling = Literal["projection", "uniform"]
@@ -107,7 +107,7 @@ class StageDecider:
     budgets: ChannelBudgets
     sampling: RegrowSampling
     limits: Limits
-    dense: Dense
+    dense: DenseCost
 
     def first(
         self, groups: Sequence[ChannelGroup], weights: Mapping[str, Tensor], sparsity: float, init_regrow: float

@@ -44,10 +44,9 @@ class Exploration(Training):
         super().__init__(**training)
         if not isinstance(streams, bool):  # "no" would be true
             raise ValueError(f"streams is true or false, got {streams!r}")
-        self.criterion, self.sparsity, self.streams = criterion, sparsity, streams
-        self.budget = ExplorationBudget(sparsity)
+        self.criterion, self.sparsity, self.streams = criterion, sparsity.bind(criterion), streams
+        self.budget = ExplorationBudget(self.sparsity)
         self.removed = self.budget.amount  # of a target of MACs the share is found once the network is known
-        sparsity.bind(criterion)
         self.stages = self.only_callback(ExplorationStages)
         self.budgets = ChannelBudgets(
             self.budget.allocation, self.stages.regrow_allocation, sparsity.limits.min_channels
@@ -60,7 +59,7 @@ class Exploration(Training):
         super().check(name, net, graph, steps)
         explored = self.explored(net, graph)
         self.sparsity.check(explored)
-        self.criterion.check(self.sparsity.population(explored))
+        self.criterion.check(self.sparsity.prunable_groups(explored))
         self.removed = self.budget.initial_share(explored)
         self.budget.require_room(self.removed, self.stages.init_regrow)
         if self.stages.unit == "epochs":
@@ -79,7 +78,7 @@ class Exploration(Training):
         if stage == "fit" and self.stages.pruned is None:
             example: Tensor = self.trainer.datamodule.example  # type: ignore[attr-defined]
             self.graph = self.explored(self.net, trace(self.net, example.to(next(self.net.parameters()))))
-            self.groups: list[ChannelGroup] = self.sparsity.population(self.graph)
+            self.groups: list[ChannelGroup] = self.sparsity.prunable_groups(self.graph)
             self.removed = self.budget.initial_share(self.graph)
             self.stages.begin(self.net, self.graph)
 

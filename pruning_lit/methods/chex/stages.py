@@ -32,7 +32,7 @@ from pruning_lit.methods.chex.decision import RegrowSampling, Sampling, Stage, S
 from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedState
 from pruning_lit.methods.chex.regrowth import Init, RegrowInit
 from pruning_lit.methods.chex.stage_record import TOLD, log_stage, stage_figures, stage_record
-from pruning_lit.sparsity import Dense, Sparsity
+from pruning_lit.sparsity import DenseCost, Sparsity
 from pruning_lit.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class ExplorationStages(Pruning):
 
     def begin(self, net: nn.Module, graph: ChannelGraph) -> None:
         """Begin with the whole network: before training, and before a checkpoint is loaded."""
-        self.dense_macs = Dense.of(graph).macs
+        self.dense_macs = DenseCost.of(graph).macs
         if self.pruned is None:
             self.pruned = self.state_kind(net, graph)
             self.regrow_init.begin(self.pruned.most_recent)
@@ -227,7 +227,7 @@ class ExplorationStages(Pruning):
             self._close(trainer, module, stage)
 
     def _decider(self, module: Exploring) -> StageDecider:
-        return StageDecider(module.budgets, self.sampling, module.sparsity.limits, Dense.of(module.graph))
+        return StageDecider(module.budgets, self.sampling, module.sparsity.limits, DenseCost.of(module.graph))
 
     def _apply(self, trainer: Trainer, module: Exploring, stage: Stage) -> None:
         assert self.pruned is not None

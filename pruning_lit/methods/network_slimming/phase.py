@@ -6,10 +6,11 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.channels import trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.phases.gradient_editing import GradientEditing
-from pruning_lit.sparsity import Population, Sparsity
+from pruning_lit.sparsity import Sparsity
 
 
 class SparsityTraining(GradientEditing):
@@ -44,7 +45,7 @@ class SparsityTraining(GradientEditing):
         if not scale_names(self.net):
             raise ValueError("the network has no batch norm with a scale, so there is nothing to pull towards zero")
         self.pull, self.penalised = pull, penalised
-        self.population = Population(criterion, sparsity)
+        self.criterion, self.sparsity = criterion, sparsity.bind(criterion)
         self.scales: list[tuple[nn.Parameter, Tensor | None]] = []
 
     def on_train_start(self) -> None:
@@ -74,7 +75,8 @@ class SparsityTraining(GradientEditing):
         if self.penalised == "all":
             return {name: torch.ones(len(parameters[name]), dtype=torch.bool) for name in sorted(names)}
         entries: dict[str, Tensor] = {}
-        for group in self.population.groups(self.net, example):
+        graph = self.criterion.protect(self.net, trace(self.net, example.to(next(self.net.parameters()))))
+        for group in self.sparsity.prunable_groups(graph):
             for piece in scales_of(group, names):
                 flags = entries.setdefault(piece.parameter, torch.zeros(len(parameters[piece.parameter])).bool())
                 flags[piece.positions.flatten()] = True

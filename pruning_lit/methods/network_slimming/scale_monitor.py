@@ -7,11 +7,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from pruning_lit.channels import ChannelGroup
+from pruning_lit.channels import ChannelGroup, trace
 from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
-from pruning_lit.sparsity import Dense, Population, Sparsity
-from pruning_lit.sparsity.emptied import emptied
+from pruning_lit.sparsity import DenseCost, Sparsity
+from pruning_lit.sparsity.limits import emptied
 
 
 class ScaleMonitor(Callback):
@@ -27,15 +27,14 @@ class ScaleMonitor(Callback):
     """
 
     def __init__(self, criterion: Criterion, sparsity: Sparsity) -> None:
-        self.criterion, self.sparsity = criterion, sparsity
-        self.population = Population(criterion, sparsity)
+        self.criterion, self.sparsity = criterion, sparsity.bind(criterion)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log; on all ranks alike, for a criterion may need them all."""
         net, data = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(net, nn.Module)
-        graph = self.population.graph(net, data.example)
-        groups = self.sparsity.population(graph)
+        graph = self.criterion.protect(net, trace(net, data.example.to(next(net.parameters()))))
+        groups = self.sparsity.prunable_groups(graph)
         scales = magnitudes(net, groups)
         scoring = Scoring(net, graph, groups, data, pl_module.task)  # type: ignore[arg-type]
         figures = summary(scales) | {"penalty": penalty(pl_module)} | self.outlook(scoring)
@@ -49,13 +48,13 @@ class ScaleMonitor(Callback):
         graph = scoring.graph
         try:
             scores = self.criterion.scores(scoring)
-            dense = Dense.of(graph)
+            dense = DenseCost.of(graph)
             ranking = self.sparsity.ranking(graph, scores, dense, Fraction(1))
-            wanted = self.sparsity.wanted(graph, ranking.scores, dense, Fraction(1))
+            target = self.sparsity.target_widths(graph, ranking.scores, dense, Fraction(1))
         except ValueError:  # scales that are all as they began, or not finite; the cut itself will say so
             return {}
-        threshold = self.sparsity.threshold(graph, scores, wanted)
-        return {"emptied": float(len(emptied(wanted)))} | ({} if threshold is None else {"threshold": threshold})
+        threshold = self.sparsity.threshold(graph, scores, target)
+        return {"emptied": float(len(emptied(target)))} | ({} if threshold is None else {"threshold": threshold})
 
 
 def magnitudes(net: nn.Module, groups: list[ChannelGroup]) -> Tensor:

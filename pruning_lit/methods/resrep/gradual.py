@@ -7,14 +7,14 @@ from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph
 from pruning_lit.sparsity.base import Scores, Sparsity, require_scores
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
 
 
 def updated(
     sparsity: Sparsity,
     graph: ChannelGraph,
     scores: Scores,
-    dense: Dense,
+    dense: DenseCost,
     listed: Mapping[str, Sequence[int]],
     granularity: int,
 ) -> dict[str, list[int]]:
@@ -24,7 +24,7 @@ def updated(
         sparsity: says how many of each group stay in the end.
         graph: the network, whole.
         scores: of now, by group, shape ``(size,)``.
-        dense: of the same network, see ``Dense``.
+        dense: of the same network, see ``DenseCost``.
         listed: by group the positions on the list before; groups may be missing.
         granularity: by how many the list grows.
 
@@ -36,7 +36,7 @@ def updated(
 
     Source: Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting", as released.
     """
-    widths = {group.name: group.size - len(listed.get(group.name, ())) for group in sparsity.population(graph)}
+    widths = {group.name: group.size - len(listed.get(group.name, ())) for group in sparsity.prunable_groups(graph)}
     met = sparsity.meets(graph, scores, widths, dense)
     return gradual(sparsity, graph, scores, dense, allowance(sum(map(len, listed.values())), granularity, met))
 
@@ -47,7 +47,7 @@ def allowance(num_listed: int, granularity: int, met: bool) -> int | None:
 
 
 def gradual(
-    sparsity: Sparsity, graph: ChannelGraph, scores: Scores, dense: Dense, most: int | None = None
+    sparsity: Sparsity, graph: ChannelGraph, scores: Scores, dense: DenseCost, most: int | None = None
 ) -> dict[str, list[int]]:
     """The channels on the list: of those that the whole budget takes by these scores, the smallest, ``most`` of them.
 
@@ -60,7 +60,7 @@ def gradual(
         sparsity: how many of each group stay in the end. With ``on_empty=remove`` floors hold as with ``floor``.
         graph: the network, whole.
         scores: by group, shape ``(size,)``, larger means more worth keeping.
-        dense: of the same network, see ``Dense``.
+        dense: of the same network, see ``DenseCost``.
         most: how many channels may be on the list; None: all that are to go.
 
     Returns:
@@ -72,13 +72,13 @@ def gradual(
 
     Source: as ``updated``.
     """
-    population = sparsity.population(graph)
+    population = sparsity.prunable_groups(graph)
     for group in population:
         require_scores(group, scores)
     ranked = sparsity.ranking(graph, scores, dense, Fraction(1)).scores
-    wanted = sparsity.wanted(graph, ranked, dense, Fraction(1))
-    sparsity.require_survivors(graph, ranked, wanted)
-    widths = sparsity.fitted(graph, dense, wanted)
+    target = sparsity.target_widths(graph, ranked, dense, Fraction(1))
+    sparsity.require_survivors(graph, ranked, target)
+    widths = sparsity.allowed_widths(graph, dense, target)
     going = sorted(
         (score, place, position)
         for place, group in enumerate(population)

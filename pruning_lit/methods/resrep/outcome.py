@@ -10,7 +10,7 @@ from pruning_lit.callbacks.pruning import CutRecord, pictures_to_verify, record_
 from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, verify
 from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.methods.resrep.rows import Forgetting, masked, row_norms
-from pruning_lit.sparsity import Dense
+from pruning_lit.sparsity import DenseCost
 from pruning_lit.tasks import compare
 
 DECADES = ("1e-03", "1e-04", "1e-05")
@@ -31,8 +31,8 @@ class DeadRows:
 
     def __init__(self, module: Forgetting, threshold: float, force_masked: bool) -> None:
         self.module, self.threshold, self.force_masked = module, threshold, force_masked
-        self.norms, self.listed, self.dense = row_norms(module), masked(module), Dense.of(module.graph)
-        groups = module.sparsity.population(module.graph)
+        self.norms, self.listed, self.dense = row_norms(module), masked(module), DenseCost.of(module.graph)
+        groups = module.sparsity.prunable_groups(module.graph)
         self.kept = {group.name: self._stays(group) for group in groups}
         self.fates = [self._fate(group) for group in groups]
 
@@ -94,7 +94,7 @@ class DeadRows:
         both = compare(net, converted, data, self.module.task)
         counted = cost_of_widths(graph, {name: len(positions) for name, positions in self.kept.items()})
         compaction = {
-            "target_macs": float(self.module.sparsity.target(graph, self.norms, self.dense)),
+            "target_macs": float(self.module.sparsity.macs_target(graph, self.norms, self.dense)),
             "dense_macs": self.dense.macs,
             "macs": counted.macs,
             "threshold": self.threshold,

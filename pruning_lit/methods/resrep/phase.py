@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from pruning_lit.callbacks.optimizer_state import has_averages
-from pruning_lit.channels import ChannelGraph, Compactor, Placement, compactors, insert_compactors
+from pruning_lit.channels import ChannelGraph, Compactor, Placement, compactors, insert_compactors, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.methods.resrep.criterion import CompactorNorm
 from pruning_lit.methods.resrep.pace import Forecast, Pace, Run, fit, forecast
@@ -19,7 +19,7 @@ from pruning_lit.methods.resrep.section import CompactorSection
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.gradient_editing import GradientEditing
 from pruning_lit.reports.section import Section
-from pruning_lit.sparsity import Dense, Population, Sparsity
+from pruning_lit.sparsity import DenseCost, Sparsity
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,7 @@ class GradientReset(GradientEditing):
         if self.init == "scratch":
             raise ValueError("init=scratch would throw the compactors' rows away; train from scratch in phase `train`")
         self.pull, self.compactor_momentum, self.fit_to = pull, compactor_momentum, fit_to
-        self.criterion, self.sparsity = criterion, sparsity
-        self.population = Population(criterion, sparsity)
+        self.criterion, self.sparsity = criterion, sparsity.bind(criterion)
         self.masks = self.only_callback(RowMasks)
         self.placements: list[Placement] = []
         self.there: list[Compactor] = []
@@ -77,7 +76,7 @@ class GradientReset(GradientEditing):
     def check(self, name: str, net: nn.Module, graph: ChannelGraph, steps: EpochSteps | None) -> None:
         """Also ValueError for an unreachable target, another optimizer than SGD, and rows that have no time to die."""
         super().check(name, net, graph, steps)
-        graph = self.population.judged(net, graph)
+        graph = self.criterion.protect(net, graph)
         self.sparsity.check(graph)
         if steps is not None:
             self._settle_pace(name, graph, steps)
@@ -104,8 +103,8 @@ class GradientReset(GradientEditing):
         """
         if self.there:
             return
-        self.graph = self.population.graph(self.net, example)
-        self.placements = self.criterion.placements(self.net, self.graph, self.sparsity.population(self.graph))
+        self.graph = self.criterion.protect(self.net, trace(self.net, example.to(next(self.net.parameters()))))
+        self.placements = self.criterion.placements(self.net, self.graph, self.sparsity.prunable_groups(self.graph))
         self.there = list(insert_compactors(self.net, self.placements).values())
 
     def on_fit_start(self) -> None:
@@ -161,9 +160,9 @@ class GradientReset(GradientEditing):
     def _rows_to_go(self, graph: ChannelGraph) -> int:
         """About how many channels the budget takes: those it takes where their order is chance."""
         random = torch.Generator().manual_seed(0)
-        groups = self.sparsity.population(graph)
+        groups = self.sparsity.prunable_groups(graph)
         scores = {group.name: torch.rand(group.size, generator=random, dtype=torch.float64) for group in groups}
-        widths = self.sparsity.widths(graph, scores, Dense.of(graph), Fraction(1))
+        widths = self.sparsity.widths(graph, scores, DenseCost.of(graph))
         return max(1, sum(group.size - widths[group.name] for group in groups))
 
     def special_groups(self) -> list[dict[str, Any]]:

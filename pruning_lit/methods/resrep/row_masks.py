@@ -17,7 +17,7 @@ from pruning_lit.methods.resrep.conversion import Conversion, Norms, require_nor
 from pruning_lit.methods.resrep.gradual import updated
 from pruning_lit.methods.resrep.outcome import DeadRows
 from pruning_lit.methods.resrep.rows import Forgetting, Standing, masked, row_norms, write_masks
-from pruning_lit.sparsity import Dense
+from pruning_lit.sparsity import DenseCost
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class RowMasks(Pruning):
     def update(self, trainer: Trainer, module: Forgetting) -> None:
         """Choose the rows anew, and write all masks."""
         norms = row_norms(module)
-        dense = Dense.of(module.graph)
+        dense = DenseCost.of(module.graph)
         listed = updated(module.sparsity, module.graph, norms, dense, masked(module), self.granularity)
         require_same_on_all_ranks(trainer, listed)
         write_masks(module, listed)
@@ -109,7 +109,7 @@ class RowMasks(Pruning):
         """Log how far forgetting is; after the last epoch decide what goes, so that the checkpoint knows it."""
         module = cast(Forgetting, pl_module)
         standing = Standing.of(module, row_norms(module), self.threshold)
-        pl_module.log_dict(standing.figures(Dense.of(module.graph).macs), rank_zero_only=True)
+        pl_module.log_dict(standing.figures(DenseCost.of(module.graph).macs), rank_zero_only=True)
         if trainer.current_epoch + 1 == trainer.max_epochs:
             self.conclude(trainer, module)
 

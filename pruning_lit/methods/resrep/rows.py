@@ -74,7 +74,7 @@ class Standing:
 
 def row_norms(module: Forgetting) -> dict[str, Tensor]:
     """By group that can be pruned, the lengths of its channels' rows, float64, on the CPU."""
-    groups = module.sparsity.population(module.graph)
+    groups = module.sparsity.prunable_groups(module.graph)
     return module.criterion.scores(Scoring(module.net, module.graph, groups))
 
 

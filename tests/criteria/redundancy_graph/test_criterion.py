@@ -13,7 +13,7 @@ from pruning_lit.channels import cost, narrow, trace
 from pruning_lit.criteria import RedundancyGraph, RedundancyScores, Scoring
 from pruning_lit.criteria.redundancy_graph.decomposition import decompose
 from pruning_lit.models import cifar_resnet, load_weights
-from pruning_lit.sparsity import Population, Similarity
+from pruning_lit.sparsity import Similarity
 from tests.conftest import shared_file
 from tests.models.redundancy_golden import LAYER_NAMES, golden, golden_densenet10, golden_resnet8
 from tests.places import ROOT
@@ -33,7 +33,7 @@ class Given:
 
 
 def judged(net: nn.Module, pictures: Tensor, criterion: RedundancyGraph):
-    graph = Population(criterion, Similarity(0.7)).judged(net, trace(net, pictures[:1]))
+    graph = criterion.protect(net, trace(net, pictures[:1]))
     return graph, criterion.scores(Scoring(net, graph, list(graph.prunable), Given(pictures)))
 
 

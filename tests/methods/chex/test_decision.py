@@ -16,7 +16,7 @@ from pruning_lit.criteria.column_subset import filters_of, leverage, projection_
 from pruning_lit.methods.chex.budgets import ChannelBudgets, regrow_share
 from pruning_lit.methods.chex.decision import RegrowSampling, Stage, StageDecider, mean_scales
 from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedState
-from pruning_lit.sparsity.dense import Dense
+from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.limits import Limits
 from tests.methods.chex.chex_golden import FOLDER, Golden
 
@@ -60,7 +60,7 @@ class Recorded:
 
     def decider(self) -> StageDecider:
         return StageDecider(
-            ChannelBudgets(regrow_allocation=self.rule), RegrowSampling(), Limits(), Dense.of(self.graph)
+            ChannelBudgets(regrow_allocation=self.rule), RegrowSampling(), Limits(), DenseCost.of(self.graph)
         )  # fmt: skip
 
     def decide(self, seed: int = 0) -> Stage:
@@ -151,7 +151,7 @@ def test_a_network_begins_with_the_channels_of_the_release(rule):
     net = golden.build("init")
     graph = golden.graph(net)
     groups = [graph[name] for name in golden.meta["prunable_order"]]
-    decider = StageDecider(ChannelBudgets(), RegrowSampling(), Limits(), Dense.of(graph))
+    decider = StageDecider(ChannelBudgets(), RegrowSampling(), Limits(), DenseCost.of(graph))
     shares = golden.meta["S"], golden.meta["init_channel_ratio"]
     first = decider.first(groups, dict(net.named_parameters()), *shares)
     assert first.active == golden.meta["init_active"]
@@ -198,7 +198,9 @@ def decided(net: nn.Module, graph: ChannelGraph, sparsity: float, share: float, 
     scores, sampling = options.pop("scores", None), options.pop("sampling", RegrowSampling())
     rules = {key: options.pop(key) for key in ("allocation", "regrow_allocation") if key in options}
     limits = Limits(**options)
-    decider = StageDecider(ChannelBudgets(**rules, min_channels=limits.min_channels), sampling, limits, Dense.of(graph))
+    decider = StageDecider(
+        ChannelBudgets(**rules, min_channels=limits.min_channels), sampling, limits, DenseCost.of(graph)
+    )
     random, weights = torch.Generator().manual_seed(seed), dict(net.named_parameters())
     return decider.decide(groups, net, weights, scores, sparsity, share, random)
 
@@ -290,7 +292,7 @@ def test_scales_of_both_signs_count_alike():
 def test_the_largest_filters_are_there_at_first():
     net, graph = chain()
     net.convs[0].weight.data = torch.full((6, 3, 3, 3), 0.1) * torch.tensor([3.0, 1, 5, 2, 4, 0]).view(6, 1, 1, 1)
-    decider = StageDecider(ChannelBudgets(), RegrowSampling(), Limits(), Dense.of(graph))
+    decider = StageDecider(ChannelBudgets(), RegrowSampling(), Limits(), DenseCost.of(graph))
     assert decider.first([graph["convs.0"]], dict(net.named_parameters()), 0.5, 0.0).kept == {"convs.0": [0, 2, 4]}
 
 

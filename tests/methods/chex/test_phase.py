@@ -87,7 +87,7 @@ def phase(
     net = (built() if net is None else net).double()  # else the most recent values would be in float32
     settings = {"init_regrow": 0.4, "interval": 1, "last_stage": LAST_STAGE} | (stages or {})
     common = {
-        "criterion": ColumnSubset(), "sparsity": Global(0.6, rule="reference"),
+        "criterion": ColumnSubset(), "sparsity": Global(0.6, rule="slimming"),
         "task": Classification(4), "epochs": EPOCHS, "schedule": Constant(),
         "optimizer": partial(SGD, lr=0.05, momentum=0.9, weight_decay=1e-3),
         "callbacks": {"stages": ExplorationStages(**settings)} | ({"watch": watch} if watch else {}),
@@ -192,7 +192,7 @@ def test_a_target_of_macs_is_met_and_would_not_be_with_one_channel_more(budget):
 
 def test_channels_that_stay_for_a_multiple_alone_are_told():
     """11 of 28 stay by the budget, see above; of multiples of 5 at least as many as it takes."""
-    module = fit(phase(sparsity=Global(0.6, rule="reference", round_to=5)))
+    module = fit(phase(sparsity=Global(0.6, rule="slimming", round_to=5)))
     (cut,) = module.stages.cuts
     stay = sum(map(len, cut.kept.values()))
     assert stay > 11
@@ -285,7 +285,7 @@ ALIKE: dict[str, dict[str, Any]] = {
     "macs_alike": {"sparsity": Macs(0.5, scope="layer", round_to=2)},
     "streams_and_scatters": {"streams": True},
     "streams": {"streams": True, "net": {"scatters": False}},
-    "rounded": {"sparsity": Global(0.6, rule="reference", round_to=4)},
+    "rounded": {"sparsity": Global(0.6, rule="slimming", round_to=4)},
     "channels_last": {"channels_last": True},
     "clipped": {"trainer": {"gradient_clip_val": 0.1}},
     "accumulated": {"trainer": {"accumulate_grad_batches": 2}},
@@ -364,7 +364,7 @@ def uninterrupted(request, tmp_path_factory) -> tuple[Callable[[], Exploration],
         "ema": {"regrow_init": "ema", "ema_decay": 0.5},
         "steps": {"unit": "steps", "interval": 3, "last_stage": 12, "execution": "mask"},
     }[request.param]  # fmt: skip
-    make = partial(phase, stages=stages, sparsity=Global(0.6, rule="reference"))
+    make = partial(phase, stages=stages, sparsity=Global(0.6, rule="slimming"))
     folder = tmp_path_factory.mktemp(request.param)
     every = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
     return make, fit(make(), callbacks=[every], enable_checkpointing=True), folder
@@ -452,13 +452,13 @@ def test_channels_without_scales_have_no_share_of_a_common_budget():
 
 
 def test_what_is_excluded_stays_whole():
-    module = fit(phase(sparsity=Global(0.6, rule="reference", exclude=["stem*"])))
+    module = fit(phase(sparsity=Global(0.6, rule="slimming", exclude=["stem*"])))
     assert module.stages.stages[-1]["widths"].keys() == {"inner.0", "shortcut.0"}
     assert module.net.stem[0].out_channels == 10
 
 
 def test_the_first_widths_are_exact():
-    module = fit(phase(stages={"init_regrow": 0.1}, sparsity=Global(0.8, rule="reference")))
+    module = fit(phase(stages={"init_regrow": 0.1}, sparsity=Global(0.8, rule="slimming")))
     assert module.stages.stages[0]["widths"]["stem.0"] == 3  # int(10 * (1 - (0.8 - 0.1)))
 
 
@@ -531,7 +531,7 @@ def test_choices_that_do_not_fit_together_are_refused_before_any_training(stages
         ({"streams": "fales"}, "streams is true or false, got 'fales'"),
         ({"sparsity": Global(0.6, on_empty="remove")}, "on_empty=remove is not for exploration"),
         ({"sparsity": Global(0.6, scope="layer")}, "one threshold on all batch-norm scales as they are; set sparsity"),
-        ({"sparsity": Global(0.6, rule="reference", normalise=True)}, "one threshold on all batch-norm scales"),
+        ({"sparsity": Global(0.6, rule="slimming", normalise=True)}, "one threshold on all batch-norm scales"),
         ({"sparsity": Global(0.0)}, "sparsity.rate must lie between 0 and 1, got 0"),
         ({"callbacks": {}}, "needs one callback pruning_lit.methods.chex.ExplorationStages, got 0"),
         ({"callbacks": {"a": ExplorationStages(), "b": ExplorationStages()}}, "ExplorationStages, got 2"),

@@ -61,7 +61,7 @@ def phase(net: nn.Module, pull: float | None, num_classes: int = 4, optimizer=No
     common |= {"schedule": Constant()}
     if pull is None:
         return Training(**common)
-    options = {"criterion": BatchNormScale(), "sparsity": Global(0.4, rule="reference")} | options
+    options = {"criterion": BatchNormScale(), "sparsity": Global(0.4, rule="slimming")} | options
     return SparsityTraining(pull=pull, **options, **common)
 
 

@@ -84,7 +84,7 @@ def fit(module: Still, folder, callbacks=(), epochs=2, **options) -> pl.Trainer:
 
 
 def reference(rate: float) -> ScaleMonitor:
-    return ScaleMonitor(BatchNormScale(), Global(rate, rule="reference"))
+    return ScaleMonitor(BatchNormScale(), Global(rate, rule="slimming"))
 
 
 def test_the_figures_are_those_by_hand():
@@ -112,7 +112,7 @@ def test_a_threshold_below_the_best_of_every_layer_empties_none():
 
 
 def test_scales_that_cannot_be_pruned_are_not_counted():
-    monitor = ScaleMonitor(BatchNormScale(), Global(0.3, rule="reference", exclude=["3"]))
+    monitor = ScaleMonitor(BatchNormScale(), Global(0.3, rule="slimming", exclude=["3"]))
     assert logged(monitor, Still(tiny()))["l1"] == pytest.approx(1.752)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pruning_lit.channels import cost_of_widths
 from pruning_lit.methods.resrep.gradual import allowance, gradual, updated
-from pruning_lit.sparsity import Dense, Global, Layerwise, Macs, Uniform
+from pruning_lit.sparsity import DenseCost, Global, Layerwise, Macs, Uniform
 from tests.places import VECTORS
 from tests.sparsity.listed import CONSTANT, Counts, walk
 from tests.sparsity.networks import noise, plain, traced
@@ -49,7 +49,7 @@ def test_updates_are_the_recorded_ones(case):
     counts, fields = recorded(case)
     graph = counts.graph()
     sparsity = macs(Fraction(str(fields["target"])), int(fields["min_channels"]))
-    dense, granularity = Dense.of(graph), int(fields["granularity"])
+    dense, granularity = DenseCost.of(graph), int(fields["granularity"])
     assert dense.macs == fields["origin_flops"]
     listed: dict[str, list[int]] = {}
     sizes = [group.size for group in graph.groups]
@@ -94,7 +94,7 @@ def test_an_update_is_the_walk_through_all_rows(update):
         macs(target, min_channels),
         graph,
         {str(layer): torch.tensor(values, dtype=torch.float64) for layer, values in scores.items()},
-        Dense.of(graph),
+        DenseCost.of(graph),
         {str(layer): sorted(rows) for layer, rows in listed.items()},
         granularity,
     )
@@ -106,7 +106,7 @@ SPARSITIES = {
     "uniform": Uniform(0.5),
     "layerwise": Layerwise([0.5, 0.25]),
     "global": Global(0.5),
-    "reference": Global(0.4, rule="reference"),
+    "reference": Global(0.4, rule="slimming"),
     "macs": Macs(0.5),
     "macs, normalised": Macs(0.5, "global", normalise=True),
     "macs, as they are": Macs(0.5, "global", normalise=False),
@@ -119,7 +119,7 @@ SPARSITIES = {
 @pytest.mark.parametrize("sparsity", SPARSITIES.values(), ids=SPARSITIES)
 def test_a_list_that_grows_ends_with_what_the_plan_would_take(sparsity):
     graph = plain(12, 9, 8)
-    scores, dense = noise(graph), Dense.of(graph)
+    scores, dense = noise(graph), DenseCost.of(graph)
     plan = sparsity.plan(graph, scores)
     gone = {name: sorted(set(range(graph[name].size)) - set(stay)) for name, stay in plan.kept.items()}
     assert gradual(sparsity, graph, scores, dense) == gone  # no two scores of a group are equal
@@ -137,7 +137,7 @@ def test_a_list_holds_the_smallest_scores_of_all_that_are_to_go():
     graph = plain(4, 4, 2)
     scores = {"0": [5, 1, 2, 9], "1": [3, 30, 0, 10], "2": [100, 200]}
     scores = {name: torch.tensor(each, dtype=torch.float64) for name, each in scores.items()}
-    dense = Dense.of(graph)
+    dense = DenseCost.of(graph)
     assert gradual(Uniform(0.5), graph, scores, dense, 2) == {"0": [1], "1": [2], "2": []}
     assert gradual(Uniform(0.5), graph, scores, dense, 4) == {"0": [1, 2], "1": [0, 2], "2": []}
     assert gradual(Uniform(0.5), graph, scores, dense) == {"0": [1, 2], "1": [0, 2], "2": [0]}
@@ -147,12 +147,12 @@ def test_a_list_holds_the_smallest_scores_of_all_that_are_to_go():
 def test_of_equal_scores_the_first_group_and_the_lowest_position_come_first():
     graph = plain(4, 4, 2)
     ties = {group.name: torch.ones(group.size, dtype=torch.float64) for group in graph.groups}
-    assert gradual(Uniform(0.5), graph, ties, Dense.of(graph), 3) == {"0": [0, 1], "1": [0], "2": []}
+    assert gradual(Uniform(0.5), graph, ties, DenseCost.of(graph), 3) == {"0": [0, 1], "1": [0], "2": []}
 
 
 def test_a_channel_leaves_the_list_when_others_have_become_smaller():
     graph, sparsity = plain(4, 4, 2), Uniform(0.5)
-    dense = Dense.of(graph)
+    dense = DenseCost.of(graph)
     scores = {"0": torch.tensor([1.0, 2, 8, 9]), "1": torch.tensor([3.0, 4, 8, 9]), "2": torch.tensor([8.0, 9])}
     listed = updated(sparsity, graph, scores, dense, {}, 1)
     assert listed == {"0": [0], "1": [], "2": []}
@@ -171,7 +171,7 @@ def test_floors_are_passed_over_without_using_up_the_list():
     graph = plain(4, 16, 2)
     scores = {"0": torch.zeros(4), "1": torch.arange(1.0, 17), "2": torch.tensor([90.0, 91])}
     sparsity = Macs(0.6, "global", normalise=False)
-    assert gradual(sparsity, graph, scores, Dense.of(graph), 5) == {"0": [0, 1, 2], "1": [0, 1], "2": []}
+    assert gradual(sparsity, graph, scores, DenseCost.of(graph), 5) == {"0": [0, 1, 2], "1": [0, 1], "2": []}
 
 
 def test_where_emptied_groups_are_an_error_the_update_refuses_as_the_plan_does():
@@ -179,7 +179,7 @@ def test_where_emptied_groups_are_an_error_the_update_refuses_as_the_plan_does()
     scores = {"0": torch.zeros(4), "1": torch.arange(1.0, 17), "2": torch.tensor([90.0, 91])}
     sparsity = Macs(0.6, "global", normalise=False, on_empty="error")
     with pytest.raises(ValueError, match=r"all channels of '0' would go, and sparsity.on_empty=error forbids that"):
-        gradual(sparsity, graph, scores, Dense.of(graph), 5)
+        gradual(sparsity, graph, scores, DenseCost.of(graph), 5)
 
 
 @pytest.mark.parametrize(
@@ -195,12 +195,12 @@ def test_scores_that_cannot_be_put_in_order_are_refused(first, told):
     scores = noise(graph)
     del scores["0"]
     with pytest.raises(ValueError, match=told):
-        gradual(Uniform(0.5), graph, scores if first is None else scores | {"0": first}, Dense.of(graph))
+        gradual(Uniform(0.5), graph, scores if first is None else scores | {"0": first}, DenseCost.of(graph))
 
 
 def test_every_group_of_the_population_has_an_entry_and_no_other():
     graph = traced("resnet_8")
     sparsity = Macs(0.3, "global", exclude=["layer1.*"])
-    listed = gradual(sparsity, graph, noise(graph), Dense.of(graph), 1)
-    assert listed.keys() == {group.name for group in sparsity.population(graph)}
+    listed = gradual(sparsity, graph, noise(graph), DenseCost.of(graph), 1)
+    assert listed.keys() == {group.name for group in sparsity.prunable_groups(graph)}
     assert sum(map(len, listed.values())) == 1

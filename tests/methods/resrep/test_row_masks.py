@@ -9,11 +9,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from pruning_lit.callbacks import BestCheckpoint
-from pruning_lit.channels import compactors, cost, insert_compactors
+from pruning_lit.channels import compactors, cost, insert_compactors, trace
 from pruning_lit.methods.resrep import CompactorNorm, RowMasks
 from pruning_lit.methods.resrep.outcome import DeadRows
 from pruning_lit.methods.resrep.rows import Forgetting, Standing, masked, write_masks
-from pruning_lit.sparsity import Macs, Population
+from pruning_lit.sparsity import Macs
 from pruning_lit.tasks import Classification, Primary
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
@@ -39,9 +39,9 @@ def forgetting(
 ) -> Forgetting:
     """A phase whose compactors have rows of these lengths, some of them masked."""
     torch.manual_seed(0)
-    net, criterion, sparsity = Net().eval(), CompactorNorm(), Macs(reduction, **limits)
-    graph = Population(criterion, sparsity).graph(net, EXAMPLE)
-    placements = criterion.placements(net, graph, sparsity.population(graph))
+    net, criterion, sparsity = Net().eval(), CompactorNorm(), Macs(reduction, **limits).bind(CompactorNorm())
+    graph = criterion.protect(net, trace(net, EXAMPLE))
+    placements = criterion.placements(net, graph, sparsity.prunable_groups(graph))
     insert_compactors(net, placements)
     module = SimpleNamespace(
         net=net,

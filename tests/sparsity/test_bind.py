@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pruning_lit.criteria import BatchNormScale, ChannelIndependence, Magnitude, Random, RedundancyGraph
-from pruning_lit.sparsity import Global, Macs, Population, Uniform
+from pruning_lit.sparsity import Global, Macs, Uniform
 from tests.sparsity.networks import noise, plain
 
 
@@ -19,8 +19,7 @@ SCORES = {name: each.float() for name, each in noise(GRAPH).items()}
 
 
 def kept_by(sparsity, criterion):
-    Population(criterion, sparsity)
-    return sparsity.kept(GRAPH, SCORES)
+    return sparsity.bind(criterion).kept(GRAPH, SCORES)
 
 
 @pytest.mark.parametrize("criterion", [BatchNormScale, ChannelIndependence, Magnitude, Random, RedundancyGraph])
@@ -29,7 +28,7 @@ def test_scores_that_were_never_comparable_are_not_compared(criterion):
     expected = Macs(0.5, "layer", normalise=True).kept(GRAPH, SCORES)
     if criterion is Magnitude:
         assert kept_by(Macs(0.5), criterion()) == expected
-    assert Macs(0.5).kept(GRAPH, SCORES) == expected  # not suited to any
+    assert Macs(0.5).kept(GRAPH, SCORES) == expected  # bound to none
 
 
 def test_comparable_scores_are_compared_as_they_are():
@@ -44,18 +43,19 @@ def test_comparable_scores_are_compared_as_they_are():
 @pytest.mark.parametrize("criterion", [Magnitude, InOneUnit])
 def test_what_is_set_holds_for_every_criterion(scope, normalise, criterion):
     sparsity = Macs(0.5, scope, normalise)
-    Population(criterion(), sparsity)
-    assert (sparsity.scope, sparsity.normalise) == (scope, normalise)
+    bound = sparsity.bind(criterion())
+    assert (bound.scope, bound.normalise) == (scope, normalise)
 
 
-def test_a_budget_goes_by_the_criterion_it_was_suited_to_last():
-    sparsity = Macs(0.5)
+def test_a_bound_budget_is_another_one_and_the_last_criterion_counts():
+    sparsity = bound = Macs(0.5)
     for criterion, expected in ((InOneUnit(), ("global", False)), (Magnitude(), ("layer", True))) * 2:
-        Population(criterion, sparsity)
-        assert (sparsity.scope, sparsity.normalise) == expected
+        bound = bound.bind(criterion)
+        assert (bound.scope, bound.normalise) == expected
+    assert (sparsity.scope, sparsity.normalise) == ("layer", True)
 
 
-@pytest.mark.parametrize("sparsity", [Global(0.5), Global(0.5, rule="reference"), Uniform(0.5)])
+@pytest.mark.parametrize("sparsity", [Global(0.5), Global(0.5, rule="slimming"), Uniform(0.5)])
 def test_other_budgets_do_not_depend_on_it(sparsity):
     before = sparsity.kept(GRAPH, SCORES)
     assert kept_by(sparsity, InOneUnit()) == before
