@@ -36,7 +36,7 @@ WORDS = {
     "+finetune.callbacks.prune.sparsity.rate=0.5": "+finetune.callbacks.prune.sparsity.ratio=0.5",
     "train.callbacks.masks.start=3": "train.callbacks.row_masks.start=3",
     "~a.b": "~b",
-    "sparsity.rule=slimming": "sparsity.rule=slimming",
+    "sparsity.rule=reference": "sparsity.rule=slimming",
     "sparsity.rule=exact,reference": "sparsity.rule=exact,slimming",
     "train.fit=epochs": "train.fit=true",
     "train._target_=old.Phase": "train._target_=new.home.Phase",
@@ -78,7 +78,7 @@ def test_what_is_gone_is_left_out_where_it_was_what_is_done_now(tables):
 FORMER = {
     "finetune": {
         "_target_": "old.Phase",
-        "callbacks": {"masks": {"sparsity": {"rate": 0.5, "rule": "slimming", "overrides": {"layer1.*": 1}}}},
+        "callbacks": {"masks": {"sparsity": {"rate": 0.5, "rule": "reference", "overrides": {"layer1.*": 1}}}},
         "stages": {"mirror": "zero", "fit": "epochs"},
         "steps": [{"_target_": "old.Phase"}, 3],
         "empty": {},
@@ -110,7 +110,7 @@ def test_settings_under_present_names_stay_as_they_are(tables):
     ("settings", "told"),
     [
         ({"train": {"sparsity": {"rate": 1}}}, "train.sparsity.rate has another name now: train.sparsity.ratio"),
-        ({"sparsity": {"rule": "slimming"}}, "sparsity.rule=slimming has another name now: sparsity.rule=slimming"),
+        ({"sparsity": {"rule": "reference"}}, "sparsity.rule=reference has another name now: sparsity.rule=slimming"),
         ({"train": {"_target_": "old.Phase"}}, "train._target_=old.Phase has another name now: train._target_=new.ho"),
         ({"x": {"stages": {"mirror": "no"}}}, "x.stages.mirror: there is no such setting any more"),
     ],
