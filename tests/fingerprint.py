@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file
 
 #: Beginning of an override in the table below to what it is in the code that is run.
-RENAMED_SETTINGS: dict[str, str] = {}
+RENAMED_SETTINGS: dict[str, str] = {"channel_scatter=masked": "remove_scatters=true"}
 #: Key, or name of a record, in the report that is read to what it is called in the fingerprints to compare with.
 RENAMED_FIGURES: dict[str, str] = {}
 

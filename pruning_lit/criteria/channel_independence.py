@@ -251,7 +251,7 @@ class ChannelIndependence(Criterion):
 
     def _of_group(self, group: ChannelGroup, means: dict[int, Tensor]) -> Tensor:
         total = torch.zeros(group.size, dtype=torch.float64)
-        for tap in group.feature_maps:
-            scores = means[tap.operation][tap.positions].sum(1)
+        for feature_map in group.feature_maps:
+            scores = means[feature_map.operation][feature_map.positions].sum(1)
             total += scores / scores.sum() if self.combine == "normalised" and scores.sum() > 0 else scores
         return total

@@ -20,7 +20,7 @@ def mean_scores(
 
     Args:
         net: the network that the groups were traced in; put in eval mode for the pass.
-        groups: their taps say which maps; a map shared by several is scored once.
+        groups: their feature maps are scored; a map shared by several is scored once.
         batches: of this rank, pictures ``(N, C, H, W)`` and targets; under distributed training sums and counts are
             added over all ranks.
         score: maps to one score per picture and channel.
@@ -34,11 +34,11 @@ def mean_scores(
         scores = score(maps if maps.ndim == 4 else maps[..., None, None])
         return torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
 
-    feature_maps = {tap.operation: tap.channels for group in groups for tap in group.feature_maps}
+    feature_maps = {each.operation: each.channels for group in groups for each in group.feature_maps}
     totals = sums(
-        net, {tap: (channels + 1,) for tap, channels in feature_maps.items()}, batches, lambda tap, maps: summed(maps)
+        net, {at: (channels + 1,) for at, channels in feature_maps.items()}, batches, lambda _at, maps: summed(maps)
     )
-    return {tap: (total[:-1] / total[-1]).cpu() for tap, total in totals.items()}
+    return {at: (total[:-1] / total[-1]).cpu() for at, total in totals.items()}
 
 
 def sums(

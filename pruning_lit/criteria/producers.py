@@ -33,12 +33,12 @@ def dense_producers(group: ChannelGroup) -> list[Producer]:
     # a dense layer reads along a dimension of its own
     reading = {layer_of(piece.tensor) for piece in group.slices if piece.role == "reads"}
     passing_on = {*group.writers} & {*group.readers} - reading
-    return [maker for maker in group.producers if maker.layer not in passing_on]
+    return [producer for producer in group.producers if producer.layer not in passing_on]
 
 
 def is_joined(graph: ChannelGraph, group: ChannelGroup) -> bool:
     """Whether additions join the channels: those of several layers, or those of a layer and of a padded shortcut."""
-    return is_padded(graph, group) or len({maker.layer for maker in dense_producers(group)}) > 1
+    return is_padded(graph, group) or len({producer.layer for producer in dense_producers(group)}) > 1
 
 
 def is_padded(graph: ChannelGraph, group: ChannelGroup) -> bool:

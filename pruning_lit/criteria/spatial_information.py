@@ -78,7 +78,7 @@ class SpatialInformation(Criterion):
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """See ``Criterion``; ValueError for a group that no convolution makes, and where maps are not finite."""
         made = [
-            replace(group, feature_maps=tuple(maker.output for maker in candidates(scoring.graph, group)))
+            replace(group, feature_maps=tuple(producer.output for producer in candidates(scoring.graph, group)))
             for group in scoring.groups
         ]
         for group in made:
@@ -90,7 +90,9 @@ class SpatialInformation(Criterion):
 
 
 def _added(group: ChannelGroup, means: dict[int, Tensor]) -> Tensor:
-    total = torch.stack([means[tap.operation][tap.positions].sum(1) for tap in group.feature_maps]).sum(0)
+    total = torch.stack(
+        [means[feature_map.operation][feature_map.positions].sum(1) for feature_map in group.feature_maps]
+    ).sum(0)
     if not bool(total.isfinite().all()):
         raise ValueError(f"group {group.name!r}: the maps of its channels are not finite; the training diverged")
     return total

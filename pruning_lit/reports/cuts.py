@@ -19,10 +19,10 @@ def group_records(graph: ChannelGraph, cuts: Sequence[CutRecord]) -> list[GroupR
     """
     reasons = {group.name: group.protected for group in graph.groups}
     reasons |= {record["name"]: record["protected"] for record in (cuts[0].groups if cuts else [])}
-    survivors = PruningHistory(graph)
+    history = PruningHistory(graph)
     for cut in cuts:
-        survivors.cut(cut.gone)
-    alive = {group.name: list(range(group.size)) for group in graph.groups} | survivors.kept
+        history.cut(cut.gone)
+    alive = {group.name: list(range(group.size)) for group in graph.groups} | history.kept
     return [group_record(group, alive[group.name], reasons[group.name]) for group in graph.groups]
 
 

@@ -136,7 +136,7 @@ class RedundancyGraph(Criterion):
 
     def check(self, groups: list[ChannelGroup]) -> None:
         """A warning where all filters are going to look equal."""
-        blind = [group.name for group in groups if all(maker.places == 1 for maker in group.producers)]
+        blind = [group.name for group in groups if all(producer.places == 1 for producer in group.producers)]
         if blind:
             log.warning(
                 "all filters of %s look equal, since their maps have one pixel and so one bit; by similarity one stays "
@@ -147,7 +147,9 @@ class RedundancyGraph(Criterion):
     def scores(self, scoring: Scoring) -> RedundancyScores:
         """See ``Criterion``."""
         uses = {group.name: decider(scoring.graph, group, self.deciders) for group in scoring.groups}
-        outputs = {maker.output.operation: maker.output.channels for producers in uses.values() for maker in producers}
+        outputs = {
+            producer.output.operation: producer.output.channels for producers in uses.values() for producer in producers
+        }
         shapes = {operation: (channels, channels) for operation, channels in outputs.items()}
         shared = self.bn_mode == "eval"
         observed, together = scoring.view, self.batch_size
@@ -175,9 +177,9 @@ def _redundancy(
 ) -> Redundancy:
     """Where several channels leave together, the bits of all of them count, and so do all their weights."""
     agreeing = torch.zeros(group.size, group.size, dtype=torch.float64)
-    for maker in uses:
-        total = totals[maker.output.operation].cpu()
-        for together in maker.output.positions.unbind(1):
+    for producer in uses:
+        total = totals[producer.output.operation].cpu()
+        for together in producer.output.positions.unbind(1):
             agreeing += total[together][:, together]
     decider = uses[0]
     piece = next(piece for piece in group.slices if piece.tensor == decider.weight and piece.role == "writes")

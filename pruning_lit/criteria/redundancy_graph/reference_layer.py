@@ -13,7 +13,7 @@ SELECTED = (
 
 def candidates(graph: ChannelGraph, group: ChannelGroup) -> list[Producer]:
     """The uses of two-dimensional convolutions that make the channels; depthwise ones hand on what they read."""
-    return [maker for maker in dense_producers(group) if len(graph.shapes[maker.weight]) == 4]
+    return [producer for producer in dense_producers(group) if len(graph.shapes[producer.weight]) == 4]
 
 
 def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) -> list[Producer]:
@@ -36,13 +36,13 @@ def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) 
     """
     producers = candidates(graph, group)
     if group.name in names:
-        chosen = [maker for maker in producers if maker.layer == names[group.name]]
+        chosen = [producer for producer in producers if producer.layer == names[group.name]]
         if not chosen:
-            able = ", ".join(repr(name) for name in dict.fromkeys(maker.layer for maker in producers)) or "none"
+            able = ", ".join(repr(name) for name in dict.fromkeys(producer.layer for producer in producers)) or "none"
             raise ValueError(
                 f"criterion.deciders: layer {names[group.name]!r} does not decide on group {group.name!r}; its "
                 f"channels are made by {able}"
             )
         return chosen
-    nearest = min(producers, key=lambda maker: maker.depth, default=None)
-    return [maker for maker in producers if nearest is not None and maker.layer == nearest.layer]
+    nearest = min(producers, key=lambda producer: producer.depth, default=None)
+    return [producer for producer in producers if nearest is not None and producer.layer == nearest.layer]

@@ -19,13 +19,13 @@ def test_the_rows_that_are_left_are_those_of_the_survivors(name, seed):
     first = randomise(copy.deepcopy(NETS[name]))
     net = copy.deepcopy(first)
     graph = trace(first, PICTURE)
-    survivors = PruningHistory(graph)
+    history = PruningHistory(graph)
     for cut in range(3):
         present = trace(net, PICTURE)
         kept = random_kept(present, seed=10 * seed + cut)
-        survivors.cut(removed_positions(present, kept))
+        history.cut(removed_positions(present, kept))
         narrow(net, present, kept)
-    kept, tensors, before = survivors.kept, net.state_dict(), first.state_dict()
+    kept, tensors, before = history.kept, net.state_dict(), first.state_dict()
     for group in graph.groups:
         stay = kept.get(group.name, range(group.size))
         for piece in group.slices:

@@ -16,7 +16,7 @@ def traced(net: nn.Module, size: int = 32) -> ChannelGraph:
 def found(graph: ChannelGraph) -> dict[str, str | None]:
     """The layer that decides on each group; None where there is none."""
     uses = {group.name: decider(graph, group, {}) for group in graph.prunable}
-    assert all(len({maker.layer for maker in producers}) <= 1 for producers in uses.values())
+    assert all(len({producer.layer for producer in producers}) <= 1 for producers in uses.values())
     return {name: producers[0].layer if producers else None for name, producers in uses.items()}
 
 
@@ -58,7 +58,7 @@ def test_without_projections_the_layer_that_opens_the_stream_decides(resnet20):
     blocks = [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in range(3)]
     streams = {"conv1": "conv1", "layer2.0.conv2": "layer2.0.conv2", "layer3.0.conv2": "layer3.0.conv2"}
     assert found(resnet20) == streams | {f"{block}.conv1": f"{block}.conv1" for block in blocks}
-    assert [maker.layer for maker in candidates(resnet20, resnet20["conv1"])] == [
+    assert [producer.layer for producer in candidates(resnet20, resnet20["conv1"])] == [
         "conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2",
     ]  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_depthwise_convolutions_never_decide(mobilenet):
     assert len(depthwise) == 17
     assert depthwise.isdisjoint(found(graph).values())
     for group in graph.prunable:
-        assert depthwise.isdisjoint(maker.layer for maker in candidates(graph, group))
+        assert depthwise.isdisjoint(producer.layer for producer in candidates(graph, group))
 
 
 def test_the_projection_that_opens_a_stream_of_mobilenet_decides(mobilenet):
@@ -78,7 +78,7 @@ def test_the_projection_that_opens_a_stream_of_mobilenet_decides(mobilenet):
     for first, last in [(2, 3), (4, 6), (7, 10), (11, 13), (14, 16)]:
         stream = [f"features.{block}.conv.2" for block in range(first, last + 1)]
         assert deciders[stream[0]] == stream[0]
-        assert [maker.layer for maker in candidates(graph, graph[stream[0]])] == stream
+        assert [producer.layer for producer in candidates(graph, graph[stream[0]])] == stream
     assert len(deciders) == 25
     assert {"features.0.0", "features.1.conv.1", "features.17.conv.2", "features.18.0"} <= {*deciders.values()}
 
@@ -86,7 +86,7 @@ def test_the_projection_that_opens_a_stream_of_mobilenet_decides(mobilenet):
 def test_a_named_layer_decides_whatever_the_rule_says(resnet20):
     names = {"conv1": "layer1.1.conv2"}
     chosen = decider(resnet20, resnet20["conv1"], names)
-    assert [(maker.layer, maker.places) for maker in chosen] == [("layer1.1.conv2", 32 * 32)]
+    assert [(producer.layer, producer.places) for producer in chosen] == [("layer1.1.conv2", 32 * 32)]
     other = resnet20["layer2.0.conv2"]
     assert decider(resnet20, other, names) == decider(resnet20, other, {})
 
@@ -128,5 +128,5 @@ class Again(nn.Module):
 def test_a_convolution_that_reads_its_own_stream_can_decide_and_a_depthwise_one_cannot():
     net = Again()
     graph = traced(net, 8)
-    assert [maker.layer for maker in candidates(graph, graph["stem"])] == ["stem", "dense"]
-    assert [maker.layer for maker in decider(graph, graph["stem"], {"stem": "dense"})] == ["dense"]
+    assert [producer.layer for producer in candidates(graph, graph["stem"])] == ["stem", "dense"]
+    assert [producer.layer for producer in decider(graph, graph["stem"], {"stem": "dense"})] == ["dense"]
