@@ -105,7 +105,8 @@ def chosen_task(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
 def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | None, path: str) -> nn.Module:
     """The network of ``path``, on the CPU; ValueError where it is not one for these pictures."""
     stored.trained_on.require_alike(data, path)
-    net = stored.network(data, arch if needs_builder(stored.arch) else None).float()  # as pictures and clocks expect
+    builder = arch if needs_builder(stored.arch) else None
+    net = stored.network(builder, data.example, data.num_classes).float()  # as inputs and clocks expect
     task.require_fit(net, data)
     return net
 

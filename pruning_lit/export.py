@@ -11,10 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from pruning_lit.channels.artefact import load, read
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
-from pruning_lit.runs.network_file import network_file, user_built
+from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.one_line import described
 
@@ -50,16 +49,15 @@ def export(
     """
     formats = list(formats)
     _require_formats(formats)
-    file = network_file(path)
-    header, _ = read(file)
-    net = load(file, user_built(header.get("arch") or {}, arch, file))
-    shape = input_shape or (header.get("pictures") or {}).get("shape") or CIFAR
+    stored = open_stored(str(path))
+    shape = input_shape or stored.trained_on.shape or CIFAR
     _require_shape(shape)
     _require_packages(formats)
+    net = stored.network(arch, torch.zeros(1, *shape), stored.trained_on.num_classes)
     program = _program(net, shape)
     differences = {}
     for name in formats:
-        target = file.with_suffix(f".{name}")
+        target = stored.file.with_suffix(f".{name}")
         with replacing(target) as draft:
             differences[target] = _difference(FORMATS[name](program, draft), net, shape)
             if not differences[target] <= TOLERANCE:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from pruning_lit.channels import load
 from pruning_lit.command_line.custom_network import as_typed, with_own_code
-from pruning_lit.runs.builder import build, own_call, recipe
+from pruning_lit.runs.builder import build, constructor_call, own_call
 from pruning_lit.tasks.base import forward_once
 from tests.conftest import TINY, read_report, run_command
 
@@ -74,11 +74,11 @@ def test_a_name_given_is_kept():
 
 def test_classes_are_passed_to_constructors_that_take_them(module):
     arch = OmegaConf.create({"_target_": f"{module}.Net", "width": 4})
-    assert recipe(arch, 7) == {"_target_": f"{module}.Net", "width": 4, "num_classes": 7}
+    assert constructor_call(arch, 7) == {"_target_": f"{module}.Net", "width": 4, "num_classes": 7}
     assert build(arch, 7).head.out_features == 7
     assert build(arch, None).head.out_features == 10
-    assert recipe(OmegaConf.create({"_target_": f"{module}.Fixed"}), 7) == {"_target_": f"{module}.Fixed"}
-    assert own_call(recipe(arch, 7)) == f"{module}.Net(width=4, num_classes=7)"
+    assert constructor_call(OmegaConf.create({"_target_": f"{module}.Fixed"}), 7) == {"_target_": f"{module}.Fixed"}
+    assert own_call(constructor_call(arch, 7)) == f"{module}.Net(width=4, num_classes=7)"
     assert own_call({"_target_": "torchvision.models.resnet18"}) == ""
 
 

@@ -16,7 +16,6 @@ from pruning_lit.models.published import published_weights
 from pruning_lit.models.slimming_checkpoint import adopt_widths, clash_of_widths, is_released_form, translated
 from pruning_lit.system.plain_data import WantsToRunCode, read_plain, refuse_code
 
-OWN_FILES = (".safetensors", ".ckpt")  # may hold a network that is narrower than it was built
 NESTINGS = ("state_dict", "model", "net")
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
 PROFILER_KEYS = ("total_ops", "total_params")  # left behind by thop
@@ -30,8 +29,8 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
 
     ``.safetensors`` files are read as plain tensors, all others with ``torch.load(weights_only=True)``: a state dict,
     bare or under ``state_dict``, ``model`` or ``net``, with or without the prefixes of wrappers; of a Lightning
-    checkpoint the entries under ``net.`` count. A ``.safetensors`` or ``.ckpt`` file may hold a narrowed network, whose
-    widths are adopted; so may one of Network Slimming's release, in whatever file, whose names are translated first
+    checkpoint the entries under ``net.`` count. A ``.safetensors`` file may hold a narrowed network, whose widths are
+    adopted; so may one of Network Slimming's release, in whatever file, whose names are translated first
     (see ``slimming_checkpoint``). Every tensor must fit, except that batch counters (``num_batches_tracked``) and the
     ``source`` buffers of channel relabelling modules may be absent.
 
@@ -44,13 +43,24 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
         ValueError: torchvision publishes nothing of that name, or the file is not a readable checkpoint, needs pickled
             objects, or does not fit the network; the network is unchanged then.
     """
-    weights = _without_wrappers(_read(source), model)
-    fitting = copy.deepcopy(model)
+    fit_weights(model, _read(source), source, narrower=Path(source).suffix == ".safetensors")
+
+
+def fit_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path, narrower: bool) -> None:
+    """Fill the network, in place, with tensors by name; errors are those of ``load_weights``.
+
+    Args:
+        model: the network.
+        weights: the tensors, also of Network Slimming's release.
+        source: where they come from, for errors.
+        narrower: they may be of a narrowed network, whose widths are adopted.
+    """
+    weights, fitting = _without_wrappers(weights, model), copy.deepcopy(model)
     if released := is_released_form(weights, model):
         weights = _in_our_form(weights, fitting, source)
         adopt_widths(fitting, weights)
-    elif Path(source).suffix in OWN_FILES:
-        adopt(fitting, weights)  # one of our own may be narrower than the network was built
+    elif narrower:
+        adopt(fitting, weights)
     misfits = _misfits(fitting, weights)
     if released and not misfits and (clash := clash_of_widths(fitting)):
         misfits = [clash]

@@ -16,7 +16,7 @@ from pruning_lit.system.one_line import described
 from pruning_lit.system.trusted import trusted_builder
 
 
-def recipe(arch: DictConfig, num_classes: int | None) -> dict[str, Any]:
+def constructor_call(arch: DictConfig, num_classes: int | None) -> dict[str, Any]:
     """``_target_`` and arguments as plain data, with ``num_classes`` where the constructor takes it.
 
     Args:
@@ -34,12 +34,12 @@ def recipe(arch: DictConfig, num_classes: int | None) -> dict[str, Any]:
 
 
 def build(arch: DictConfig, num_classes: int | None) -> nn.Module:
-    """Build the network, with fresh weights; arguments and errors are those of ``recipe``.
+    """Build the network, with fresh weights; arguments and errors are those of ``constructor_call``.
 
     Raises:
         ValueError: also where the constructor fails, or makes no network.
     """
-    settings = recipe(arch, num_classes)
+    settings = constructor_call(arch, num_classes)
     try:
         net = instantiate(arch, **{key: value for key, value in settings.items() if key == "num_classes"})
     except InstantiationException as error:

@@ -20,7 +20,7 @@ from pruning_lit.channels import adopt_on_load, cost, insert_scatters, insert_se
 from pruning_lit.command_line.trainer_options import require_trainer
 from pruning_lit.data import CustomData, DataModule
 from pruning_lit.measure.stopwatch import Stopwatch
-from pruning_lit.models import load_weights, start_afresh
+from pruning_lit.models import start_afresh
 from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.builder import build
@@ -28,6 +28,7 @@ from pruning_lit.runs.composed import from_python
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner
 from pruning_lit.runs.result import note_on_filled, write_results
 from pruning_lit.runs.settings import is_recipe, phase_task
+from pruning_lit.runs.stored import fill
 from pruning_lit.system.launcher import place
 from pruning_lit.tasks import Task
 
@@ -128,7 +129,7 @@ def build_network(config: DictConfig, data: DataModule, task: Task) -> nn.Module
     if config.channel_scatter:
         insert_scatters(net, data.example)
     if config.weights is not None:
-        load_weights(net, config.weights)
+        fill(net, config.weights, data.example)
         log.info("weights from %s", config.weights)
     adopt_on_load(net)
     return net

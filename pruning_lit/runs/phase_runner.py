@@ -13,7 +13,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar, Timer
 from pytorch_lightning.plugins.layer_sync import LayerSync
-from torch import Tensor
 
 from pruning_lit.callbacks import (
     AtomicCheckpointIO,
@@ -24,23 +23,20 @@ from pruning_lit.callbacks import (
     MetricsFile,
     NonFinite,
     StatelessRandomness,
-    finish_execution,
     require_same_settings,
 )
-from pruning_lit.callbacks.checkpoint_settings import KEY
 from pruning_lit.callbacks.checkpoints import previous
-from pruning_lit.callbacks.pruning import CutRecord
-from pruning_lit.command_line.renamed import present_settings
+from pruning_lit.callbacks.pruning import CutRecord, Pruning
 from pruning_lit.data import DataModule
-from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
 from pruning_lit.runs.batch import Batch, in_words
 from pruning_lit.runs.settings import exact_settings, phase_settings
 from pruning_lit.runs.shared_phases import SharedPhase, shared_root
+from pruning_lit.runs.stored import load_network, read_checkpoint
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.deaths import LostProcess
-from pruning_lit.system.plain_data import WantsToRunCode, read_plain
+from pruning_lit.system.plain_data import WantsToRunCode
 from pruning_lit.system.processes import ending_together
 from pruning_lit.system.resume_hint import way_on
 
@@ -55,7 +51,8 @@ class PhaseOutcome:
         name, epochs: of the phase.
         seconds: training time, over all sittings.
         last: the checkpoint of the last epoch.
-        cuts: what the pruning callback recorded, cut by cut.
+        prunings: classes of the callbacks that prune in it.
+        cuts: what they recorded, cut by cut.
         best: the best checkpoint and its primary metric on the validation part, where there is one.
         batch: pictures per optimizer step, and what makes them up; None where an earlier version has trained.
         taken_over_from: the run that has trained it, where that was another one.
@@ -65,6 +62,7 @@ class PhaseOutcome:
     epochs: int
     seconds: float
     last: Path
+    prunings: tuple[type[Pruning], ...] = ()
     cuts: list[CutRecord] = field(default_factory=list)
     best: tuple[Path, float] | None = None
     batch: Batch | None = None
@@ -202,8 +200,10 @@ class PhaseRunner:
     def _result(self, module: Training, data: DataModule) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)
         module.net.float()  # as it is in another process, whatever the precision of the training
-        load_network(module.net, checkpoint, data.example)
-        states, pruning = checkpoint["callbacks"], pruning_state(checkpoint)
+        prunings = tuple(type(each) for each in module.callbacks.values() if isinstance(each, Pruning))
+        load_network(module.net, checkpoint, self.last, data.example, prunings)
+        states = checkpoint["callbacks"]
+        cuts = [each for kind in prunings for each in states.get(kind.__qualname__, {}).get("cuts", [])]
         best: dict[str, Any] = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})
         path = self.place / "best.ckpt"
         noted = json.loads(self.finished.read_text())
@@ -212,7 +212,8 @@ class PhaseRunner:
             epochs=module.epochs,
             seconds=float(states["Timer"]["time_elapsed"]["train"]),
             last=self.last,
-            cuts=[CutRecord.of_state(each) for each in pruning.get("cuts", [])],
+            prunings=prunings,
+            cuts=[CutRecord.of_state(each) for each in cuts],
             best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
             batch=noted.get("batch"),
             taken_over_from=noted.get("run"),
@@ -234,48 +235,3 @@ def on_gpu(accelerator: str) -> bool:
 def layer_sync(accelerator: str) -> LayerSync:
     """What lets batch norms see the pictures of all processes, for Lightning's ``accelerator``."""
     return GpuSyncBatchNorm() if on_gpu(accelerator) else SyncBatchNorm()
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint as plain data, its settings under their present names.
-
-    Raises:
-        WantsToRunCode: it would run code.
-        ValueError: it cannot be read.
-    """
-    try:
-        checkpoint = read_plain(path, "no run has written it so: get it again from whom you trust, or delete it")
-    except WantsToRunCode:
-        raise
-    except Exception as error:  # torch raises whatever the damage leads to
-        raise ValueError(
-            f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); delete it to begin the phase again"
-        ) from error
-    if isinstance(checkpoint, dict) and isinstance(settings := checkpoint.get(KEY), dict):
-        checkpoint[KEY] = present_settings(settings)
-    return checkpoint
-
-
-def pruning_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What the callback that prunes has written into a checkpoint; empty where there was none."""
-    states = checkpoint["callbacks"].values()
-    return next((state for state in states if isinstance(state, dict) and "cuts" in state), {})
-
-
-def load_network(net: torch.nn.Module, checkpoint: dict[str, Any], example: Tensor) -> None:
-    """Fill ``net``, adopting the widths, from a checkpoint of a phase; what is masked or compacted there is removed.
-
-    Args:
-        net: at least as wide as the one in the checkpoint.
-        checkpoint: as read.
-        example: a picture, ``(1, C, H, W)``.
-    """
-    weights = {
-        key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items() if key.startswith("net.")
-    }
-    net.load_state_dict(weights)
-    device = next(net.parameters()).device
-    state = pruning_state(checkpoint)
-    finish_execution(net, state.get("execution", {}), example.to(device))
-    if state.get("conversion"):
-        Conversion.from_state(state["conversion"]).convert(net, example.to(device))

@@ -7,7 +7,6 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -30,10 +29,11 @@ from pruning_lit.reports.published_counts import params_with_whole_norms
 from pruning_lit.reports.record import Best, Figures, Metrics, PhaseRecord, Report
 from pruning_lit.reports.section import Section, sections_of
 from pruning_lit.runs.batch import in_words
-from pruning_lit.runs.builder import own_call, recipe
+from pruning_lit.runs.builder import constructor_call, own_call
 from pruning_lit.runs.composed import choices, overrides
-from pruning_lit.runs.phase_runner import PhaseOutcome, load_network, on_gpu, read_checkpoint
+from pruning_lit.runs.phase_runner import PhaseOutcome, on_gpu
 from pruning_lit.runs.settings import plain_data
+from pruning_lit.runs.stored import load_network, read_checkpoint
 from pruning_lit.system.disk import naming
 from pruning_lit.tasks import Task, evaluate
 
@@ -62,12 +62,12 @@ def write_results(
     dense, net = dense.to(device), net.to(device)
     cuts = [cut for outcome in outcomes for cut in outcome.cuts]
     metrics = finite(evaluate(net, data, task))
-    ends = (_from_checkpoint(dense, read_checkpoint(each.last), data) for each in outcomes[:-1])
+    ends = (_network_at(each.last, each, dense, data) for each in outcomes[:-1])
     by_phase = [*(finite(evaluate(each, data, task)) for each in ends), metrics]
     groups, sections = group_records(graph, cuts), sections_of(kinds, cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
-    arch = recipe(config.arch, data.num_classes)
+    arch = constructor_call(config.arch, data.num_classes)
     report = Report(
         experiment=config.name,
         seed=config.seed,
@@ -181,18 +181,18 @@ def _best(dense: nn.Module, data: DataModule, task: Task, outcomes: list[PhaseOu
     if chosen is None:
         return None
     path, validation = chosen
-    checkpoint = read_checkpoint(path)
     return {
-        "epoch": checkpoint["epoch"],
+        "epoch": read_checkpoint(path)["epoch"],
         "validation": validation,
-        "metrics": finite(evaluate(_from_checkpoint(dense, checkpoint, data), data, task)),
+        "metrics": finite(evaluate(_network_at(path, outcomes[-1], dense, data), data, task)),
         "path": Path(os.path.relpath(path, folder)).as_posix(),
     }
 
 
-def _from_checkpoint(dense: nn.Module, checkpoint: dict[str, Any], data: DataModule) -> nn.Module:
+def _network_at(path: Path, outcome: PhaseOutcome, dense: nn.Module, data: DataModule) -> nn.Module:
+    """A copy of the dense network as a checkpoint of a phase has it."""
     net = copy.deepcopy(dense)
-    load_network(net, checkpoint, data.example)
+    load_network(net, read_checkpoint(path), path, data.example, outcome.prunings)
     return net
 
 

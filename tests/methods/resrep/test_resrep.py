@@ -12,8 +12,9 @@ from torch import nn
 
 from pruning_lit.channels import Compactor, adopt_on_load, cost, load, trace
 from pruning_lit.data import Digits
+from pruning_lit.methods.resrep import RowMasks
 from pruning_lit.models import cifar_resnet
-from pruning_lit.runs.phase_runner import load_network
+from pruning_lit.runs.stored import load_network
 from pruning_lit.tasks import Classification, evaluate
 from tests.conftest import read_report, run_command, start
 from tests.test_end_to_end import kill_at
@@ -223,7 +224,7 @@ def test_batch_norms_stay_or_go_and_the_network_computes_the_same(finished):
         state["callbacks"]["RowMasks"]["conversion"]["norms"] = norms
         net = cifar_resnet(8, shortcut="option_b").eval()
         adopt_on_load(net)
-        load_network(net, state, torch.zeros(1, 3, 32, 32))
+        load_network(net, state, Path("last.ckpt"), torch.zeros(1, 3, 32, 32), [RowMasks])
         logits[norms] = net(pictures)
         counts[norms] = sum(isinstance(each, nn.BatchNorm2d) for each in net.modules())
     assert counts == {"keep": 9, "fold": 5, "fold_all": 0}
