@@ -3,7 +3,7 @@
     python benchmarks/sparsity_step.py            # CPU or, with --accelerator gpu, the first GPU
 
 Both phases run in one process, in turns, through Lightning's Trainer, on the same pictures and with equal networks. A
-step is timed from one batch's start to the next one's. The last column is the time spent in the pull alone.
+step is timed from one batch's start to the next one's. The last column is the time spent in the penalty alone.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from pruning_lit.criteria import BatchNormScale
 from pruning_lit.methods.network_slimming import SparsityTraining
-from pruning_lit.methods.network_slimming.phase import pull_scales
+from pruning_lit.methods.network_slimming.phase import add_l1_subgradient
 from pruning_lit.models import cifar_densenet, preresnet, vgg_bn
 from pruning_lit.phases import Constant, Training
 from pruning_lit.sparsity import Global
@@ -66,14 +66,14 @@ class Steps(pl.Callback):
         return [after - before for before, after in zip(self.starts[1:], self.starts[2:], strict=False)]
 
 
-def phase(net: nn.Module, pull: float | None) -> Training:
+def phase(net: nn.Module, strength: float | None) -> Training:
     optimizer = partial(torch.optim.SGD, lr=1e-3, momentum=0.9, weight_decay=1e-4)
     common = {"net": net, "task": Classification(10), "epochs": 1, "optimizer": optimizer}
     common |= {"schedule": Constant()}
-    if pull is None:
+    if strength is None:
         return Training(**common)
     sparsity = Global(0.4, rule="slimming")
-    return SparsityTraining(pull=pull, criterion=BatchNormScale(), sparsity=sparsity, **common)
+    return SparsityTraining(l1_strength=strength, criterion=BatchNormScale(), sparsity=sparsity, **common)
 
 
 def step_seconds(module: Training, data: Batches, accelerator: str) -> list[float]:
@@ -86,13 +86,13 @@ def step_seconds(module: Training, data: Batches, accelerator: str) -> list[floa
 
 
 def pull_seconds(module: SparsityTraining, repeats: int = 200) -> float:
-    """Of one pull, when all scales have gradients."""
+    """Of one penalty, when all scales have gradients."""
     scales: list[tuple[nn.Parameter, Tensor | None]] = module.scales
     for scale, _ in scales:
         scale.grad = torch.zeros_like(scale)
     start = time.perf_counter()
     for _ in range(repeats):
-        pull_scales(scales, 1e-4)
+        add_l1_subgradient(scales, 1e-4)
     if scales[0][0].is_cuda:
         torch.cuda.synchronize()
     return (time.perf_counter() - start) / repeats
@@ -107,7 +107,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    print("| network | batch norms | batch | plain step | sparsity step | ratio | the pull alone |")
+    print("| network | batch norms | batch | plain step | sparsity step | ratio | the penalty alone |")
     print("|---|---|---|---|---|---|---|")
     for name, (build, size) in NETWORKS.items():
         torch.manual_seed(0)

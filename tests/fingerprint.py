@@ -43,7 +43,7 @@ QUICK = (
 ONCE = f"{QUICK} arch=resnet8 trainer.limit_train_batches=16 train.epochs=4 train.optimizer.lr=0.05 finetune.epochs=2"
 SLIMMING = (
     f"{QUICK} method=network_slimming arch=preresnet20 arch.depth=11 arch.width=8 trainer.limit_train_batches=16 "
-    "train.epochs=3 sparsify.pull=0.01"
+    "train.epochs=3 sparsify.l1_strength=0.01"
 )
 REDUNDANCY = f"{ONCE} method=redundancy_graph arch.shortcut=conv arch.stem=tied sparsity.threshold=0.75"
 CHEX = (  # stages at the beginning of epochs 0, 1, 2 and 3; channels come back at the first three
@@ -53,7 +53,7 @@ CHEX = (  # stages at the beginning of epochs 0, 1, 2 and 3; channels come back 
 )
 RESREP = (  # a pull so strong that rows die within 120 steps
     f"{QUICK} method=resrep arch=resnet8 arch.shortcut=option_b dataset.batch_size=16 trainer.limit_train_batches=60 "
-    "gradient_reset.epochs=2 gradient_reset.optimizer.lr=0.1 gradient_reset.pull=0.04 "
+    "gradient_reset.epochs=2 gradient_reset.optimizer.lr=0.1 gradient_reset.lasso_strength=0.04 "
     "gradient_reset.compactor_momentum=0.9 gradient_reset.callbacks.masks.start=0 "
     "gradient_reset.callbacks.masks.interval=3 "
     "gradient_reset.callbacks.masks.granularity=10 gradient_reset.callbacks.masks.threshold=0.002"

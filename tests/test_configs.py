@@ -209,7 +209,12 @@ def test_an_experiment_of_resrep_has_time_to_forget_and_masks_rows_when_the_rele
     assert module.masks.interval == schedule.mask_interval
     first, *_, last = (step for step in range(schedule.total_iters) if module.masks.is_due(step))
     assert (first, last) == (schedule.first_mask_updates[0], schedule.last_mask_update)
-    published = (module.pull, module.masks.granularity, module.masks.threshold, module.sparsity.limits.min_channels)
+    published = (
+        module.lasso_strength,
+        module.masks.granularity,
+        module.masks.threshold,
+        module.sparsity.limits.min_channels,
+    )
     assert published == (1e-4, 4, 1e-5, 1)  # section 6 of the method
 
 

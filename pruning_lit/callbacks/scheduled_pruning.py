@@ -183,7 +183,7 @@ def warn_if_alike(scores: Scores) -> None:
     if smallest > HARDLY_APART * largest:
         log.warning(
             "the scores hardly differ (%.4g to %.4g), so the choice of channels means little; in Network Slimming a "
-            "stronger penalty (sparsify.pull) or a longer sparsity training tells them apart",
+            "stronger penalty (sparsify.l1_strength) or a longer sparsity training tells them apart",
             smallest,
             largest,
         )

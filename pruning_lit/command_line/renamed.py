@@ -16,12 +16,19 @@ Path = tuple[str, ...]  # of a setting: the parts of its key
 #: Config keys, or their last parts: ``sparsity.rate`` is also that of ``finetune.callbacks.prune.sparsity``.
 KEYS: dict[str, str] = {
     "sparsity.convention": "sparsity.macs_convention",
+    "fit_to": "auto_pace",
+    "gradient_reset.pull": "gradient_reset.lasso_strength",
+    "masks.force_masked": "masks.remove_masked",
+    "masks.norms": "masks.fold_norms",
+    "sparsify.pull": "sparsify.l1_strength",
 }
 
 #: Values that are called otherwise, by the present key, or its last parts.
 VALUES: dict[str, dict[Any, Any]] = {
     "sparsity.macs_convention": {True: "exact", "true": "exact"},
     "sparsity.rule": {"reference": "slimming"},
+    "auto_pace": {"epochs": True, None: False},
+    "fold_norms": {"fold": "compacted", "keep": "none", "fold_all": "all"},
 }
 
 #: Values that are several settings now, by the key at the top that had them.
@@ -35,7 +42,10 @@ GONE: dict[str, Any] = {
 }
 
 #: Keys, or their last parts, that former runs did not have, with the value that does what they did.
-SINCE: dict[str, Any] = {"remove_scatters": False}
+SINCE: dict[str, Any] = {
+    "remove_scatters": False,
+    "gradient_reset.callbacks": {"masks": {"start": 0, "interval": 1, "granularity": 1_000_000}},  # of debug=quick
+}
 
 #: Dotted names of classes and functions.
 TARGETS: dict[str, str] = {

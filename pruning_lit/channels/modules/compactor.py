@@ -19,8 +19,8 @@ class Compactor(nn.Module):
     """Mix the channels of a map, pixel by pixel, by a square matrix that begins as the identity.
 
     Row ``j`` of ``weight`` makes channel ``j``: a row of zeros makes a channel of zeros. ``mask`` has 1 for every row
-    and 0 for those that are to be forgotten; ``pulled`` has 1 for every row and 0 for those of channels that have to
-    stay, and is not saved. Both act on gradients alone and take no part in the forward pass.
+    and 0 for those that are to be forgotten; ``regularised`` has 1 for every row and 0 for those of channels that have
+    to stay, and is not saved. Both act on gradients alone and take no part in the forward pass.
 
     Args:
         width: number of channels.
@@ -31,13 +31,13 @@ class Compactor(nn.Module):
     """
 
     mask: Tensor
-    pulled: Tensor
+    regularised: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.eye(width))
         self.register_buffer("mask", torch.ones(width))
-        self.register_buffer("pulled", torch.ones(width), persistent=False)
+        self.register_buffer("regularised", torch.ones(width), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the channels of ``x``."""
@@ -109,8 +109,8 @@ def insert_compactors(model: nn.Module, placements: Iterable[Placement]) -> dict
         compactor = COMPACTOR.child(hosts[0])
         if compactor is None:
             compactor = Compactor(placement.width).to(next(model.get_submodule(placement.layers[0]).parameters()))
-        compactor.pulled.zero_()
-        compactor.pulled[[row for rows in placement.rows.values() for row in rows]] = 1
+        compactor.regularised.zero_()
+        compactor.regularised[[row for rows in placement.rows.values() for row in rows]] = 1
         for host in hosts:
             COMPACTOR.put(host, compactor)
         there[placement.behind[0]] = compactor

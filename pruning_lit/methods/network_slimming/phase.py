@@ -1,4 +1,4 @@
-"""Training that pulls the scales of batch norms towards zero, so that they tell which channels matter."""
+"""Sparsity training: an L1 penalty on the scales of batch norms, so that they tell which channels matter."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, cast
@@ -14,14 +14,14 @@ from pruning_lit.sparsity import Sparsity
 
 
 class SparsityTraining(GradientEditing):
-    """Cross-entropy plus an L1 penalty on batch-norm scales: ``loss + pull * sum of |scale|``.
+    """Cross-entropy plus an L1 penalty on batch-norm scales: ``loss + l1_strength * sum of |scale|``.
 
-    The sub-gradient ``pull * sign(scale)`` is added to the gradient of the scales once per optimizer step, see
+    The sub-gradient ``l1_strength * sign(scale)`` is added to the gradient of the scales once per optimizer step, see
     ``GradientEditing``; learning rate and momentum act on it, too. ``train/loss`` is without the penalty.
 
     Args:
-        pull: strength of the penalty, the paper's lambda; of the sum over all channels, while the loss is a mean.
-        criterion, sparsity: which say what can be pruned.
+        l1_strength: of the penalty, the paper's lambda; of the sum over all channels, while the loss is a mean.
+        criterion, sparsity: say what can be pruned.
         penalised: ``population``: the scales of the channels that can be pruned; ``all``: those of every batch norm.
         training: see ``Training``.
 
@@ -31,20 +31,20 @@ class SparsityTraining(GradientEditing):
     def __init__(
         self,
         *,
-        pull: float,
+        l1_strength: float,
         criterion: Criterion,
         sparsity: Sparsity,
         penalised: Literal["population", "all"] = "population",
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        if not isinstance(pull, int | float) or not 0 <= pull < float("inf"):
-            raise ValueError(f"pull is the strength of a penalty, a number of at least 0, got {pull!r}")
+        if not isinstance(l1_strength, int | float) or not 0 <= l1_strength < float("inf"):
+            raise ValueError(f"l1_strength is that of a penalty, a number of at least 0, got {l1_strength!r}")
         if penalised not in ("population", "all"):
             raise ValueError(f"penalised must be 'population' or 'all', got {penalised!r}")
         if not scale_names(self.net):
-            raise ValueError("the network has no batch norm with a scale, so there is nothing to pull towards zero")
-        self.pull, self.penalised = pull, penalised
+            raise ValueError("the network has no batch norm with a scale, so there is nothing to penalise")
+        self.l1_strength, self.penalised = l1_strength, penalised
         self.criterion, self.sparsity = criterion, sparsity.bind(criterion)
         self.scales: list[tuple[nn.Parameter, Tensor | None]] = []
 
@@ -66,7 +66,7 @@ class SparsityTraining(GradientEditing):
         ]
 
     def penalised_entries(self, example: Tensor) -> dict[str, Tensor]:
-        """By the name of a batch norm's weight, one boolean per channel: whether its scale is pulled.
+        """The penalised scales: by the name of a batch norm's weight, one boolean per channel.
 
         Args:
             example: a picture, ``(1, C, H, W)``.
@@ -84,15 +84,15 @@ class SparsityTraining(GradientEditing):
 
     def edit_gradients(self, loss_scale: float) -> None:
         """Add the sub-gradient of the penalty."""
-        pull_scales(self.scales, self.pull * loss_scale)
+        add_l1_subgradient(self.scales, self.l1_strength * loss_scale)
 
 
 @torch.no_grad()
-def pull_scales(scales: Sequence[tuple[nn.Parameter, Tensor | None]], strength: float) -> None:
+def add_l1_subgradient(scales: Sequence[tuple[nn.Parameter, Tensor | None]], strength: float) -> None:
     """Add ``strength * sign(scale)`` to the gradients, in place; the sign of 0 is 0.
 
     Args:
-        scales: the weights of batch norms, each of shape ``(channels,)``, with 1 for every channel that is pulled and 0
+        scales: the weights of batch norms, each of shape ``(channels,)``, with 1 for every penalised channel and 0
             for the others, or None where all are. One without a gradient is left alone.
         strength: in the unit of the gradients.
 

@@ -1,4 +1,4 @@
-"""What has become of the batch-norm scales, epoch by epoch, and what a cut would make of them now."""
+"""Monitor of the batch-norm scales: their sizes, epoch by epoch, and what a cut would make of them now."""
 
 from fractions import Fraction
 
@@ -15,10 +15,10 @@ from pruning_lit.sparsity.limits import emptied
 
 
 class ScaleMonitor(Callback):
-    """Logs, at the end of every epoch, whether sparsity training is strong enough for the cut to come.
+    """Log, at the end of every epoch, whether sparsity training is strong enough for the cut to come.
 
-    ``scales/l1`` is the sum of the absolute scales that can be pruned, ``scales/penalty`` what the pull of the phase
-    adds to the loss, ``scales/below_1e-2`` and ``scales/below_1e-3`` the shares that are smaller than these parts of
+    ``scales/l1`` is the sum of the absolute scales that can be pruned, ``scales/penalty`` what the phase adds
+    to the loss, ``scales/below_1e-2`` and ``scales/below_1e-3`` the shares that are smaller than these parts of
     the largest one, ``scales/threshold`` the largest score that would go, ``scales/emptied`` the number of groups that
     would lose all their channels. TensorBoard gets a histogram of the absolute scales, too.
 
@@ -74,6 +74,8 @@ def summary(scales: Tensor) -> dict[str, float]:
 
 
 def penalty(module: LightningModule) -> float:
-    """``pull * sum of |scale|`` over what the phase pulls towards zero; 0 where it pulls nothing."""
-    pulled = [scale.detach().abs() * (1 if flags is None else flags) for scale, flags in getattr(module, "scales", [])]
-    return float(getattr(module, "pull", 0.0)) * sum(float(scale.sum()) for scale in pulled)
+    """``l1_strength * sum of |scale|`` over what the phase penalises; 0 where that is nothing."""
+    penalised = [
+        scale.detach().abs() * (1 if flags is None else flags) for scale, flags in getattr(module, "scales", [])
+    ]
+    return float(getattr(module, "l1_strength", 0.0)) * sum(float(scale.sum()) for scale in penalised)

@@ -1,4 +1,4 @@
-"""How a network with compactors becomes an ordinary, narrower one that computes the same."""
+"""Conversion of a network with compactors into an ordinary, narrower one that computes the same."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -19,50 +19,52 @@ from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, Kept
 from pruning_lit.channels.tracing.views import layer_of
 from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, constant_inputs
 
-Norms = Literal["fold", "keep", "fold_all"]
+FoldNorms = Literal["compacted", "none", "all"]
+FORMER: dict[str, FoldNorms] = {"fold": "compacted", "keep": "none", "fold_all": "all"}  # in checkpoints
 
 
-def require_norms(norms: str) -> None:
-    """ValueError for a word that says nothing about norms."""
-    if norms not in get_args(Norms):
-        raise ValueError(f"norms must be one of {list(get_args(Norms))}, got {norms!r}")
+def require_fold_norms(fold_norms: str) -> None:
+    """ValueError for a word that says nothing about batch norms."""
+    if fold_norms not in get_args(FoldNorms):
+        raise ValueError(f"fold_norms must be one of {list(get_args(FoldNorms))}, got {fold_norms!r}")
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a network with compactors becomes an ordinary one: convolution, norm and compactor a single, narrower layer.
+    """Fold compactors away: convolution, batch norm and compactor become a single, narrower layer.
 
     Args:
         placements: where the compactors are.
         kept: the positions that stay, by group of the network without compactors.
-        norms: what becomes of the batch norms in front of compactors. ``fold``: part of their convolutions, which get
-            biases. ``keep``: they stay, and carry what would be the biases, so that the network has the layers that it
-            had. ``fold_all``: as ``fold``, and so does every other one that alone reads a convolution.
+        fold_norms: ``compacted``: batch norms in front of compactors become part of their convolutions, which get
+            biases. ``none``: they stay, and carry what would be the biases, so that the network has the layers that it
+            had. ``all``: also every other one that alone reads a convolution is folded.
 
     Raises:
-        ValueError: another word for ``norms``.
+        ValueError: another word for ``fold_norms``.
 
     Source: Ding et al. 2021 (ResRep), section 3.2.
     """
 
     placements: Sequence[Placement]
     kept: Kept
-    norms: Norms = "fold"
+    fold_norms: FoldNorms = "compacted"
 
     def __post_init__(self) -> None:
-        require_norms(self.norms)
+        require_fold_norms(self.fold_norms)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as plain data, for a checkpoint."""
         kept = {name: list(positions) for name, positions in self.kept.items()}
         placements = [placement.state_dict() for placement in self.placements]
-        return {"placements": placements, "kept": kept, "norms": self.norms}
+        return {"placements": placements, "kept": kept, "fold_norms": self.fold_norms}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Conversion":
         """The conversion back from ``state_dict``."""
         placements = state["placements"] if "placements" in state else state["seats"]  # as checkpoints once called them
-        return cls([Placement.from_state(each) for each in placements], state["kept"], state["norms"])
+        fold_norms = state["fold_norms"] if "fold_norms" in state else FORMER[state["norms"]]
+        return cls([Placement.from_state(each) for each in placements], state["kept"], fold_norms)
 
     def convert(self, net: nn.Module, example: Tensor) -> Kept:
         """Fold the compactors of ``net`` into its layers, and remove the channels that are not kept, in place.
@@ -84,7 +86,7 @@ class Conversion:
             for layer, site in zip(placement.layers, placement.behind, strict=True):
                 gone[f"{layer}.weight"] = rows.tolist()
                 self._fold(net, layer, site, matrix, rows)
-        if self.norms == "fold_all":
+        if self.fold_norms == "all":
             for layer, site in own_norms(net, example).items():
                 if is_foldable(net.get_submodule(layer)):
                     self._fold(net, layer, site, None, torch.empty(0, dtype=torch.int64))
@@ -102,14 +104,14 @@ class Conversion:
         )
         with torch.no_grad():
             conv.weight.copy_(kernel)
-            if norm is not None and self.norms == "keep":
+            if norm is not None and self.fold_norms == "none":
                 _pass_through(norm, bias)
                 bias = torch.zeros_like(bias)
             elif conv.bias is None:
                 conv.bias = nn.Parameter(conv.weight.new_empty(len(bias)))
             if conv.bias is not None:
                 conv.bias.copy_(bias)
-        if norm is not None and self.norms != "keep":
+        if norm is not None and self.fold_norms != "none":
             fold(net, site)
 
 

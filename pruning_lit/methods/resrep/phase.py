@@ -1,9 +1,9 @@
-"""ResRep's training: compactors whose rows are pulled towards zero, some of which feel nothing else."""
+"""ResRep's training: a group lasso on the rows of compactors, some of which learn nothing else."""
 
 import logging
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from pruning_lit.callbacks.optimizer_state import has_averages
 from pruning_lit.channels import ChannelGraph, Compactor, Placement, compactors, insert_compactors, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.methods.resrep.criterion import CompactorNorm
-from pruning_lit.methods.resrep.pace import Forecast, Pace, Run, fit, forecast
+from pruning_lit.methods.resrep.pace import LrProfile, MaskingPace, broken_rule, fit
 from pruning_lit.methods.resrep.row_masks import RowMasks
 from pruning_lit.methods.resrep.section import CompactorSection
 from pruning_lit.phases.epoch_steps import EpochSteps
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 
 
 class GradientReset(GradientEditing):
-    """Trains a network with compactors, whose masked rows forget while all else remembers.
+    """Train a network with compactors, whose masked rows forget while all else remembers.
 
     Every row of every compactor is pulled towards zero with a constant force; of the rows that are masked the gradient
     of the task is deleted, so that they die. Both happen once per optimizer step, see ``GradientEditing``. Which rows
     are masked is decided by the callback ``RowMasks``, which also folds the compactors away in the end.
 
     Args:
-        pull: length of the pull on every row, the paper's lambda.
+        lasso_strength: length of the pull on every row, the paper's lambda.
         criterion, sparsity: how long rows are, and how many channels are to stay.
         compactor_momentum: of the compactors; they have no weight decay.
-        fit_to: ``epochs``: choose pull, start, interval and granularity so that rows have the time to die in the epochs
-            there are, and tell them; None: take them as they are.
+        auto_pace: choose lasso strength, start, interval and granularity so that rows have the time to die in the
+            epochs there are, and log them.
         training: see ``Training``; one of the callbacks is a ``RowMasks``.
 
     Source: Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting", section 3.
@@ -47,28 +47,31 @@ class GradientReset(GradientEditing):
     def __init__(
         self,
         *,
-        pull: float,
+        lasso_strength: float,
         criterion: Criterion,
         sparsity: Sparsity,
         compactor_momentum: float = 0.99,
-        fit_to: Literal["epochs"] | None = None,
+        auto_pace: bool = False,
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        if not isinstance(pull, int | float) or not 0 < pull < float("inf"):
-            raise ValueError(f"pull is the length of the pull on every row, a number above 0, got {pull!r}")
+        if not isinstance(lasso_strength, int | float) or not 0 < lasso_strength < float("inf"):
+            raise ValueError(
+                f"lasso_strength is the length of the pull on every row, a number above 0, got {lasso_strength!r}"
+            )
         if not 0 <= compactor_momentum < 1:
             raise ValueError(f"compactor_momentum must be at least 0 and below 1, got {compactor_momentum!r}")
-        if fit_to not in (None, "epochs"):
-            raise ValueError(f"fit_to must be 'epochs' or null, got {fit_to!r}")
+        if not isinstance(auto_pace, bool):  # "no" would be true
+            raise ValueError(f"auto_pace is true or false, got {auto_pace!r}")
         if not isinstance(criterion, CompactorNorm):
             name = type(criterion).__name__
             raise ValueError(f"rows are forgotten by their lengths: choose criterion=compactor_norm, not {name}")
         if self.init == "scratch":
             raise ValueError("init=scratch would throw the compactors' rows away; train from scratch in phase `train`")
-        self.pull, self.compactor_momentum, self.fit_to = pull, compactor_momentum, fit_to
+        self.lasso_strength, self.compactor_momentum, self.auto_pace = lasso_strength, compactor_momentum, auto_pace
         self.criterion, self.sparsity = criterion, sparsity.bind(criterion)
         self.masks = self.only_callback(RowMasks)
+        self.pace: MaskingPace | None = None
         self.placements: list[Placement] = []
         self.there: list[Compactor] = []
         self.informed: set[str] = set()
@@ -79,7 +82,7 @@ class GradientReset(GradientEditing):
         graph = self.criterion.protect(net, graph)
         self.sparsity.check(graph)
         if steps is not None:
-            self._settle_pace(name, graph, steps)
+            self.pace = self._settle_pace(name, graph, steps)
 
     def require_optimizer(self, name: str) -> None:
         """Also ValueError for another one than SGD."""
@@ -112,49 +115,43 @@ class GradientReset(GradientEditing):
         super().on_fit_start()
         if has_averages(self.trainer):
             raise ValueError("averaged weights do not follow compactors; take the averaging callback out of this phase")
-        self._settle_pace("gradient_reset", self.graph, self._epoch_steps())
+        trainer = self.trainer
+        data, limit = trainer.datamodule, trainer.limit_train_batches  # type: ignore[attr-defined]
+        steps = EpochSteps.of(data, trainer.world_size, limit, trainer.accumulate_grad_batches)
+        self.pace = self._settle_pace("gradient_reset", self.graph, steps)
         if self.trainer.is_global_zero:
             rows = sum(len(rows) for placement in self.placements for rows in placement.rows.values())
             log.info("%d compactors with %d rows of channels that can be pruned", len(self.placements), rows)
 
-    def _epoch_steps(self) -> EpochSteps:
-        trainer = self.trainer
-        data, limit = trainer.datamodule, trainer.limit_train_batches  # type: ignore[attr-defined]
-        return EpochSteps.of(data, trainer.world_size, limit, trainer.accumulate_grad_batches)
-
-    def _settle_pace(self, name: str, graph: ChannelGraph, epoch: EpochSteps) -> None:
-        """Fit the pace to the steps there are, if so asked, and hold it against what rows need to die."""
-        num_rows = self._rows_to_go(graph)
-        rate = float(self.build_optimizer().defaults["lr"])
-        run = Run.of(
-            lambda step: rate * self.schedule.factor(step, epoch.steps, self.epochs),
+    def _settle_pace(self, name: str, graph: ChannelGraph, epoch: EpochSteps) -> MaskingPace:
+        """The pace that is asked for, or that fits the steps there are, held against what rows need to die."""
+        num_rows, masks = self._rows_to_go(graph), self.masks
+        lr = float(self.build_optimizer().defaults["lr"])
+        profile = LrProfile.of(
+            lambda step: lr * self.schedule.factor(step, epoch.steps, self.epochs),
             epoch.steps * self.epochs,
             self.compactor_momentum,
-            self.masks.threshold,
+            masks.threshold,
         )
-        self.masks.start_step = int(Fraction(self.masks.start) * epoch.exact)
-        pace = Pace(self.pull, self.masks.start_step, self.masks.interval, self.masks.granularity)
-        if self.fit_to == "epochs":
-            try:
-                pace = fit(num_rows, run, pace)
-            except ValueError as error:
-                raise ValueError(f"{name}.epochs={self.epochs}: {error}") from error
-            self.pull, self.masks.start_step = pace.pull, pace.start
-            self.masks.interval, self.masks.granularity = pace.interval, pace.granularity
-            self._inform(f"fitted to {self.epochs} epochs: {pace.overrides(epoch.exact, name)} (start in epochs)")
-        self._tell(name, forecast(pace, num_rows, run), num_rows)
+        start = int(Fraction(masks.start) * epoch.exact)
+        pace = MaskingPace(self.lasso_strength, start, masks.interval, masks.granularity)
+        try:
+            if self.auto_pace:
+                pace = fit(num_rows, profile, pace)
+                self._inform(f"fitted to {self.epochs} epochs: {pace.overrides(epoch.exact, name)} (start in epochs)")
+            pace.require_end(num_rows, profile.num_steps)
+        except ValueError as error:
+            raise ValueError(f"{name}.epochs={self.epochs}: {error}") from error
+        end = pace.masking_ends(num_rows)
+        self._inform(f"about {num_rows} rows are to go, all of them masked by step {end} of {profile.num_steps}")
+        if (rule := broken_rule(pace, num_rows, profile)) is not None:
+            self._inform(f"{name}: rows may not die, and stay: {rule}", logging.WARNING)
+        return pace
 
-    def _tell(self, name: str, expected: Forecast, num_rows: int) -> None:
-        if expected.refusals:
-            raise ValueError(f"{name}: {expected.refusals[0]} (method.fit_to=epochs chooses a pace that fits)")
-        self._inform(f"about {num_rows} rows are to go: {expected}")
-        for warning in expected.warnings:
-            log.warning("%s: %s", name, warning)
-
-    def _inform(self, text: str) -> None:
+    def _inform(self, text: str, level: int = logging.INFO) -> None:
         """Log, once."""
         if text not in self.informed:
-            log.info("%s", text)
+            log.log(level, "%s", text)
         self.informed.add(text)
 
     def _rows_to_go(self, graph: ChannelGraph) -> int:
@@ -172,7 +169,8 @@ class GradientReset(GradientEditing):
 
     def edit_gradients(self, loss_scale: float) -> None:
         """Pull all rows, and let the masked ones feel nothing else."""
-        reset_gradients(self.there, self.pull * loss_scale)
+        assert self.pace is not None
+        reset_gradients(self.there, self.pace.lasso_strength * loss_scale)
 
 
 @torch.no_grad()
@@ -196,4 +194,4 @@ def reset_gradients(there: Iterable[Compactor], strength: float) -> None:
         scaled = weight / torch.where(largest > 0, largest, 1.0)
         lengths = torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(1.0)
         gradient.masked_fill_(compactor.mask.view(-1, 1) == 0, 0.0)  # not a product: zero times infinity is no number
-        gradient.add_(scaled / lengths * compactor.pulled.view(-1, 1), alpha=strength)
+        gradient.add_(scaled / lengths * compactor.regularised.view(-1, 1), alpha=strength)

@@ -24,7 +24,7 @@ EXACT = """\
 Only dead rows were removed, so the conversion is exact, up to rounding and to what so short rows still did: the smaller
 network computes what the large one did."""
 INEXACT = """\
-Masked rows that were still alive were removed with the dead ones (`force_masked`), so the conversion was not exact;
+Masked rows that were still alive were removed with the dead ones (`remove_masked`), so the conversion was not exact;
 what it changed is said below."""
 PICTURE = "rows that are not masked, and MACs that would be left, in the course of training"
 COUNTS = {  # of rows, in the table, by heading
@@ -228,7 +228,7 @@ def _advice(found: Compaction) -> str:
     if alive and not found.forced:
         lines.append(
             f"{_number(alive)} could not be removed although masked, since that would have changed what the network "
-            "computes: train longer so that they die, or set `force_masked` to remove them all the same."
+            "computes: train longer so that they die, or set `remove_masked` to remove them all the same."
         )
     if found.met_at is None:
         lines.append(

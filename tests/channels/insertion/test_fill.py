@@ -242,7 +242,7 @@ def test_a_scatter_that_a_layer_of_the_architecture_applies_itself_is_left_alone
 def test_norms_folded_into_their_convolutions_are_filled_there(name, tmp_path):
     net, pictures, graph, shortcuts = inserted(name)
     narrow(net, graph, {group: random_kept(graph, seed=0)[group] for group in shortcuts})
-    Conversion([], {}, "fold_all").convert(net, pictures[:1])
+    Conversion([], {}, "all").convert(net, pictures[:1])
     expected = net(pictures)
     assert remove_scatters(net, pictures[:1]) == SITES.get(name, ["shortcut.1"])
     assert not [key for key in net.state_dict() if ".scatter." in key]

@@ -54,7 +54,7 @@ def test_row_j_of_its_matrix_makes_channel_j(dims):
 def test_masks_take_no_part_in_the_forward_pass():
     compactor, x = Compactor(5), torch.randn(2, 5, 4, 4)
     compactor.mask.zero_()
-    compactor.pulled.zero_()
+    compactor.regularised.zero_()
     assert torch.equal(compactor(x), x)
 
 
@@ -65,7 +65,7 @@ def test_its_lengths_are_those_of_its_rows_in_double():
     assert compactor.norms().tolist() == pytest.approx([5.0, 2e-5], rel=1e-2)  # half precision is coarse there
 
 
-def test_the_list_of_what_is_pulled_is_not_saved():
+def test_the_list_of_what_is_regularised_is_not_saved():
     assert sorted(Compactor(3).state_dict()) == ["mask", "weight"]
 
 
@@ -155,12 +155,12 @@ def test_compactors_are_found_each_once_by_their_first_site(net, placements):
     assert compactors(Compactor(3)).keys() == {""}
 
 
-def test_only_rows_of_channels_that_may_go_are_pulled(net):
+def test_only_rows_of_channels_that_may_go_are_regularised(net):
     placements = [Placement(("conv1",), ("bn1",), 16, {"some": [1, 2], "others": [5]})]
     compactor = insert_compactors(net, placements)["bn1"]
-    assert compactor.pulled.nonzero().flatten().tolist() == [1, 2, 5]
+    assert compactor.regularised.nonzero().flatten().tolist() == [1, 2, 5]
     insert_compactors(net, [Placement(("conv1",), ("bn1",), 16, {"some": [7]})])
-    assert compactor.pulled.nonzero().flatten().tolist() == [7]
+    assert compactor.regularised.nonzero().flatten().tolist() == [7]
 
 
 def test_placements_are_plain_data_and_back(placements):

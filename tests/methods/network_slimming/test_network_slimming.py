@@ -23,7 +23,7 @@ SLIM = (
     "trainer.log_every_n_steps=1",
     "dataset.batch_size=16",
     "train.epochs=2",
-    "sparsify.pull=0.01",
+    "sparsify.l1_strength=0.01",
     "latency.repeats=2",
 )
 

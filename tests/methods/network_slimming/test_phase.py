@@ -1,4 +1,4 @@
-"""The pull on the scales: its place in the step, against the release and by arithmetic."""
+"""The penalty on the scales: its place in the step, against the release and by arithmetic."""
 
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from pruning_lit.criteria import BatchNormScale, Magnitude
 from pruning_lit.methods.network_slimming import SparsityTraining
-from pruning_lit.methods.network_slimming.phase import pull_scales
+from pruning_lit.methods.network_slimming.phase import add_l1_subgradient
 from pruning_lit.models import cifar_resnet, preresnet
 from pruning_lit.phases import Constant, Training
 from pruning_lit.phases.sync_batch_norm import SyncBatchNorm
@@ -20,7 +20,7 @@ from pruning_lit.sparsity import Global
 from pruning_lit.tasks import Classification
 from tests.models.slimming_golden import Golden
 
-PULL, RATE = 0.01, 0.1
+STRENGTH, RATE = 0.01, 0.1
 
 
 class Batches(pl.LightningDataModule):
@@ -55,14 +55,14 @@ def batches(count: int, seed: int = 0) -> Batches:
     )
 
 
-def phase(net: nn.Module, pull: float | None, num_classes: int = 4, optimizer=None, **options) -> Training:
+def phase(net: nn.Module, strength: float | None, num_classes: int = 4, optimizer=None, **options) -> Training:
     optimizer = optimizer or partial(torch.optim.SGD, lr=RATE)
     common = {"net": net, "task": Classification(num_classes), "epochs": 1, "optimizer": optimizer}
     common |= {"schedule": Constant()}
-    if pull is None:
+    if strength is None:
         return Training(**common)
     options = {"criterion": BatchNormScale(), "sparsity": Global(0.4, rule="slimming")} | options
-    return SparsityTraining(pull=pull, **options, **common)
+    return SparsityTraining(l1_strength=strength, **options, **common)
 
 
 def fit(module: Training, data: Batches, **options) -> None:
@@ -81,8 +81,10 @@ def started(seed: int = 0) -> Net:
     return net
 
 
-@pytest.mark.parametrize(("variant", "pull", "parts"), [("nosr", None, 1), ("sr", PULL, 1), ("sr_accum2", PULL, 2)])
-def test_three_steps_give_the_scales_of_the_release(variant, pull, parts):
+@pytest.mark.parametrize(
+    ("variant", "strength", "parts"), [("nosr", None, 1), ("sr", STRENGTH, 1), ("sr_accum2", STRENGTH, 2)]
+)
+def test_three_steps_give_the_scales_of_the_release(variant, strength, parts):
     golden = Golden("sparsity_steps")
     net, meta = golden.build(), golden.meta
     names = dict(
@@ -97,7 +99,7 @@ def test_three_steps_give_the_scales_of_the_release(variant, pull, parts):
         [(x, y) for t in range(3) for x, y in zip(pictures[t].chunk(parts), targets[t].chunk(parts), strict=True)]
     )
     optimizer = partial(torch.optim.SGD, lr=meta["lr"], momentum=meta["momentum"], weight_decay=meta["weight_decay"])
-    module = phase(net, meta["s"] if pull else None, 10, optimizer)
+    module = phase(net, meta["s"] if strength else None, 10, optimizer)
     found: list[dict[str, Tensor]] = []
 
     class Watch(pl.Callback):
@@ -130,24 +132,24 @@ def _translated(key: str, layers: dict[str, str]) -> str:
 def difference(module_options: dict | None = None, num_batches: int = 1, **options) -> dict[str, Tensor]:
     """What the penalty changes in the scales of one epoch."""
     ends = []
-    for pull in (None, PULL):
+    for strength in (None, STRENGTH):
         net = started()
-        fit(phase(net, pull, **(module_options or {}) if pull else {}), batches(num_batches), **options)
+        fit(phase(net, strength, **(module_options or {}) if strength else {}), batches(num_batches), **options)
         ends.append(net)
-    plain, pulled = ends
+    plain, penalised = ends
     return {
-        name: pulled.get_submodule(name).weight - plain.get_submodule(name).weight for name in ("bn1", "bn2", "out")
+        name: penalised.get_submodule(name).weight - plain.get_submodule(name).weight for name in ("bn1", "bn2", "out")
     }
 
 
-STEP = -RATE * PULL * torch.tensor([1.0, -1.0, 0.0, 1.0])  # the sign of 0 is 0
+STEP = -RATE * STRENGTH * torch.tensor([1.0, -1.0, 0.0, 1.0])  # the sign of 0 is 0
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"gradient_clip_val": 1e-4},  # a pull that was clipped would be invisible
+        {"gradient_clip_val": 1e-4},  # a penalty that was clipped would be invisible
         {"gradient_clip_val": 1e-4, "gradient_clip_algorithm": "value"},
         {"accumulate_grad_batches": 3, "num_batches": 3},
         {"precision": "bf16-mixed"},
@@ -168,13 +170,15 @@ def test_scales_of_channels_that_cannot_go_are_left_alone_unless_asked():
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_loss_scaler_does_not_scale_the_pull(fused):
-    """Fused optimizers take the scale off within their step, others before the pull is added."""
+    """Fused optimizers take the scale off within their step, others before the penalty is added."""
     ends = []
-    for pull in (None, PULL):
+    for strength in (None, STRENGTH):
         net = started()
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
         plugin = MixedPrecision("16-mixed", "cpu", scaler)
-        fit(phase(net, pull, optimizer=partial(torch.optim.SGD, lr=RATE, fused=fused)), batches(1), plugins=[plugin])
+        fit(
+            phase(net, strength, optimizer=partial(torch.optim.SGD, lr=RATE, fused=fused)), batches(1), plugins=[plugin]
+        )
         ends.append(net)
     torch.testing.assert_close(ends[1].bn1.weight - ends[0].bn1.weight, STEP, rtol=1e-2, atol=1e-6)
 
@@ -182,32 +186,32 @@ def test_a_loss_scaler_does_not_scale_the_pull(fused):
 def test_a_frozen_scale_and_one_without_gradient_are_left_alone():
     learning, frozen = nn.Parameter(torch.tensor([1.0, -2.0])), nn.Parameter(torch.ones(2), requires_grad=False)
     learning.grad = torch.zeros(2)
-    pull_scales([(learning, None), (frozen, None)], 0.5)
+    add_l1_subgradient([(learning, None), (frozen, None)], 0.5)
     assert learning.grad.tolist() == [0.5, -0.5]
     assert frozen.grad is None
 
 
-def test_only_the_flagged_entries_are_pulled():
+def test_only_the_flagged_entries_are_penalised():
     scale = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
     scale.grad = torch.zeros(3)
-    pull_scales([(scale, torch.tensor([1.0, 1.0, 0.0]))], 0.5)
+    add_l1_subgradient([(scale, torch.tensor([1.0, 1.0, 0.0]))], 0.5)
     assert scale.grad.tolist() == [0.5, -0.5, 0.0]
 
 
-def test_synchronised_norms_are_pulled_like_plain_ones():
+def test_synchronised_norms_are_penalised_like_plain_ones():
     net = started()
     SyncBatchNorm().apply(net)
     synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(started())
     example = torch.zeros(1, 3, 8, 8)
     expected = {"bn1.weight", "bn2.weight"}
-    assert phase(started(), PULL).penalised_entries(example).keys() == expected
-    assert phase(net, PULL).penalised_entries(example).keys() == expected
-    assert phase(synchronised, PULL).penalised_entries(example).keys() == expected
+    assert phase(started(), STRENGTH).penalised_entries(example).keys() == expected
+    assert phase(net, STRENGTH).penalised_entries(example).keys() == expected
+    assert phase(synchronised, STRENGTH).penalised_entries(example).keys() == expected
 
 
 def test_the_penalised_set_of_a_preactivation_network_is_every_norm():
     net = preresnet(11)
-    entries = phase(net, PULL, 10).penalised_entries(torch.zeros(1, 3, 32, 32))
+    entries = phase(net, STRENGTH, 10).penalised_entries(torch.zeros(1, 3, 32, 32))
     assert entries.keys() == {f"{n}.weight" for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
     assert all(flags.all() for flags in entries.values())
 
@@ -217,33 +221,35 @@ def test_the_penalised_set_follows_criterion_and_sparsity():
     resnet = cifar_resnet(14)
     example = torch.zeros(1, 3, 32, 32)
     streams = {"layer1.0.bn2.weight", "layer1.1.bn2.weight"}
-    assert not streams & phase(resnet, PULL, 10).penalised_entries(example).keys()
-    assert streams <= phase(resnet, PULL, 10, criterion=BatchNormScale(tied="group")).penalised_entries(example).keys()
-    assert streams <= phase(resnet, PULL, 10, criterion=Magnitude()).penalised_entries(example).keys()
+    assert not streams & phase(resnet, STRENGTH, 10).penalised_entries(example).keys()
+    assert (
+        streams <= phase(resnet, STRENGTH, 10, criterion=BatchNormScale(tied="group")).penalised_entries(example).keys()
+    )
+    assert streams <= phase(resnet, STRENGTH, 10, criterion=Magnitude()).penalised_entries(example).keys()
 
 
 def test_the_logged_loss_is_without_the_penalty():
     losses = []
-    for pull in (None, 100.0):
-        module = phase(started(), pull)
+    for strength in (None, 100.0):
+        module = phase(started(), strength)
         fit(module, batches(1))
         losses.append(float(module.trainer.callback_metrics["train/loss"]))
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("pull", [-1.0, float("nan"), float("inf"), "strong"])
-def test_a_pull_that_is_none_is_refused(pull):
-    with pytest.raises(ValueError, match="pull is the strength of a penalty, a number of at least 0"):
-        phase(started(), pull)
+@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf"), "strong"])
+def test_a_strength_that_is_none_is_refused(strength):
+    with pytest.raises(ValueError, match="l1_strength is that of a penalty, a number of at least 0"):
+        phase(started(), strength)
 
 
 def test_a_network_without_batch_norm_is_refused():
-    with pytest.raises(ValueError, match="no batch norm with a scale, so there is nothing to pull"):
-        phase(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 4)), PULL)
+    with pytest.raises(ValueError, match="no batch norm with a scale, so there is nothing to penalise"):
+        phase(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 4)), STRENGTH)
 
 
 def test_coarse_scales_are_warned_of(caplog):
-    fit(phase(started(), PULL), batches(1), plugins=[HalfPrecision("bf16-true")])
+    fit(phase(started(), STRENGTH), batches(1), plugins=[HalfPrecision("bf16-true")])
     assert "SparsityTraining changes parameters in small steps, which bf16-true rounds" in caplog.text
 
 
@@ -260,11 +266,11 @@ class AtTheEnd(pl.Callback):
 @pytest.mark.timeout(120)
 def test_on_two_processes_the_pull_is_neither_doubled_nor_halved(tmp_path):
     ends = {}
-    for pull in (None, PULL):
-        folder = tmp_path / str(pull)
+    for strength in (None, STRENGTH):
+        folder = tmp_path / str(strength)
         folder.mkdir()
-        fit(phase(started(), pull), batches(1), strategy="ddp_fork", devices=2, callbacks=[AtTheEnd(folder)])
-        ends[pull] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+        fit(phase(started(), strength), batches(1), strategy="ddp_fork", devices=2, callbacks=[AtTheEnd(folder)])
+        ends[strength] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert torch.equal(*ends[None])
-    assert torch.equal(*ends[PULL])
-    torch.testing.assert_close(ends[PULL][0] - ends[None][0], STEP, rtol=1e-3, atol=1e-7)
+    assert torch.equal(*ends[STRENGTH])
+    torch.testing.assert_close(ends[STRENGTH][0] - ends[None][0], STEP, rtol=1e-3, atol=1e-7)

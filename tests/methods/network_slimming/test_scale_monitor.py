@@ -89,8 +89,8 @@ def reference(rate: float) -> ScaleMonitor:
 
 def test_the_figures_are_those_by_hand():
     net = tiny()
-    pulled = [(net[1].weight, None), (net[4].weight, torch.tensor([1.0, 0.0, 1.0]))]
-    figures = logged(reference(0.3), Still(net, pull=0.1, scales=pulled))
+    penalised = [(net[1].weight, None), (net[4].weight, torch.tensor([1.0, 0.0, 1.0]))]
+    figures = logged(reference(0.3), Still(net, l1_strength=0.1, scales=penalised))
     # in order: 0.0005, 0.0008, 0.001, 0.002, 0.25, 0.5, 1; position trunc(7 * 0.3) = 2 is the threshold
     assert figures == pytest.approx(
         {
@@ -108,7 +108,7 @@ def test_a_threshold_below_the_best_of_every_layer_empties_none():
     figures = logged(reference(0.2), Still(tiny()))
     assert figures["threshold"] == pytest.approx(0.0008)
     assert figures["emptied"] == 0
-    assert figures["penalty"] == 0  # a phase without a pull
+    assert figures["penalty"] == 0  # a phase without a penalty
 
 
 def test_scales_that_cannot_be_pruned_are_not_counted():

@@ -29,7 +29,7 @@ from pruning_lit.channels import (
 )
 from pruning_lit.channels.insertion.norm_inputs import own_norms
 from pruning_lit.channels.modules.bn_folding import FoldedBatchNorm, fuse_conv_bn_compactor
-from pruning_lit.methods.resrep.conversion import Conversion, Norms
+from pruning_lit.methods.resrep.conversion import Conversion, FoldNorms
 from pruning_lit.methods.resrep.placement import Policy
 from pruning_lit.models import cifar_densenet, cifar_resnet, mobilenet_v1, preresnet, torchvision_model, vgg_bn
 from tests.channels.chance import randomise
@@ -44,13 +44,13 @@ from tests.methods.resrep.resrep_golden import (
     with_statistics,
 )
 
-POLICIES, NORMS = get_args(Policy), get_args(Norms)
+POLICIES, NORMS = get_args(Policy), get_args(FoldNorms)
 TENSORS = {"rtol": 0, "atol": 2e-6}
 LOGITS = {"rtol": 0, "atol": 1e-5}
 
 
 def converted(
-    net: nn.Module, placements: Collection[Placement], kept: Mapping[str, list[int]], norms: Norms, picture: Tensor
+    net: nn.Module, placements: Collection[Placement], kept: Mapping[str, list[int]], norms: FoldNorms, picture: Tensor
 ) -> nn.Module:
     """A converted copy."""
     net = copy.deepcopy(net)
@@ -58,7 +58,9 @@ def converted(
     return net
 
 
-def require_exact(net: nn.Module, policy: Policy, norms: Norms, seed: int = 0, pictures: Tensor | None = None) -> None:
+def require_exact(
+    net: nn.Module, policy: Policy, norms: FoldNorms, seed: int = 0, pictures: Tensor | None = None
+) -> None:
     """Half of the rows of all compactors die: in float64 nothing changes, and the MACs are as foretold."""
     pictures = (torch.randn(2, 3, 6, 6) if pictures is None else pictures).double()
     net = randomise(net).double()
@@ -106,7 +108,7 @@ def test_with_compactors_it_computes_what_the_release_computed(golden):
 def test_the_converted_network_has_the_tensors_and_logits_of_the_release(golden):
     placements = golden_placements(golden)
     net = golden.with_compactors(placements)
-    Conversion(placements, kept_by_length(net, placements), "fold_all").convert(net, golden.pictures[:1])
+    Conversion(placements, kept_by_length(net, placements), "all").convert(net, golden.pictures[:1])
     state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(".folded")}
     assert state.keys() == golden.after.keys()
     for name, tensor in state.items():
@@ -156,7 +158,7 @@ def test_what_depthwise_layers_make_of_removed_channels_is_in_the_bias_of_the_ne
     removed = sorted({*range(6)} - {*kept["conv1.conv"]})
     assert constants[removed].max() > 0.1  # there is something to compensate
     pointwise = fuse_conv_bn_compactor(net.pw1.conv, net.pw1.bn, net.pw1.bn.compactor.weight).kernel.flatten(1).float()
-    narrow = converted(net, placements, kept, "keep", golden.pictures[:1])
+    narrow = converted(net, placements, kept, "none", golden.pictures[:1])
     added = pointwise[kept["pw1.conv"]][:, removed] @ constants[removed]
     torch.testing.assert_close(narrow.pw1.conv.bias.detach(), added)
     logits = narrow.double()(golden.pictures.double())
@@ -234,7 +236,7 @@ def fresh() -> nn.Module:
 
 def test_kept_norms_leave_the_network_the_layers_that_it_had(resnet20):
     net, wide, placements, kept = resnet20
-    narrow = converted(wide, placements, kept, "keep", PICTURE)
+    narrow = converted(wide, placements, kept, "none", PICTURE)
     assert list(narrow.state_dict()) == list(net.state_dict())
     assert cost(trace(narrow, PICTURE)) == cost(trace(net, PICTURE), kept)
 
@@ -242,14 +244,14 @@ def test_kept_norms_leave_the_network_the_layers_that_it_had(resnet20):
 def test_folded_norms_are_those_in_front_of_compactors(resnet20):
     net, wide, _, _ = resnet20
     placements = placements_of(net, PICTURE)  # internal_only
-    narrow = converted(wide, placements, {}, "fold", PICTURE)
+    narrow = converted(wide, placements, {}, "compacted", PICTURE)
     gone = {name for name, module in narrow.named_modules() if isinstance(module, FoldedBatchNorm)}
     assert gone == {site for placement in placements for site in placement.behind}
 
 
 def test_no_norm_behind_a_convolution_is_left_where_all_are_folded(resnet20):
     _, wide, placements, kept = resnet20
-    narrow = converted(wide, placements, kept, "fold_all", PICTURE)
+    narrow = converted(wide, placements, kept, "all", PICTURE)
     assert own_norms(narrow, PICTURE) == {}
     assert not any(isinstance(module, nn.BatchNorm2d) for module in narrow.modules())
     assert all(module.bias is not None for module in narrow.modules() if isinstance(module, nn.Conv2d))
@@ -258,7 +260,7 @@ def test_no_norm_behind_a_convolution_is_left_where_all_are_folded(resnet20):
 def test_a_group_that_is_not_named_stays_whole(resnet20):
     net, wide, placements, kept = resnet20
     (name,) = placements[0].rows
-    narrow = converted(wide, placements, {name: kept[name]}, "fold", PICTURE)
+    narrow = converted(wide, placements, {name: kept[name]}, "compacted", PICTURE)
     assert verify(narrow, wide, PICTURES) <= 1e-5
     assert cost(trace(narrow, PICTURE)).macs == cost(trace(net, PICTURE), {name: kept[name]}).macs
 
@@ -271,7 +273,7 @@ def test_living_rows_that_are_not_kept_are_missing_afterwards(resnet20):
         compactor = insert_compactors(dead, [placement])[placement.behind[0]]
         gone = [row for name, rows in placement.rows.items() for at, row in enumerate(rows) if at not in kept[name]]
         compactor.weight.data[gone] = 0
-    narrow = converted(wide, placements, kept, "fold", PICTURE)
+    narrow = converted(wide, placements, kept, "compacted", PICTURE)
     assert verify(narrow, wide, PICTURES) > 1e-2
     assert verify(narrow, dead, PICTURES) <= 1e-5
 
@@ -296,25 +298,25 @@ def test_a_converted_network_trains(resnet20):
 
 def test_a_network_in_training_mode_stays_in_it(resnet20):
     _, wide, placements, kept = resnet20
-    narrow = converted(copy.deepcopy(wide).train(), placements, kept, "fold", PICTURE)
+    narrow = converted(copy.deepcopy(wide).train(), placements, kept, "compacted", PICTURE)
     assert all(module.training for module in narrow.modules())
     assert verify(narrow, wide, PICTURES) <= 1e-5
 
 
 def test_a_conversion_is_plain_data_and_back(resnet20, tmp_path):
     _, wide, placements, kept = resnet20
-    torch.save(Conversion(placements, kept, "keep").state_dict(), tmp_path / "conversion.pt")
+    torch.save(Conversion(placements, kept, "none").state_dict(), tmp_path / "conversion.pt")
     conversion = Conversion.from_state(torch.load(tmp_path / "conversion.pt", weights_only=True))
-    assert conversion.norms == "keep"
+    assert conversion.fold_norms == "none"
     narrow = copy.deepcopy(wide)
     conversion.convert(narrow, PICTURE)
-    expected = converted(wide, placements, kept, "keep", PICTURE).state_dict()
+    expected = converted(wide, placements, kept, "none", PICTURE).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in narrow.state_dict().items())
 
 
 def test_another_word_for_norms_is_refused(resnet20):
     _, _, placements, kept = resnet20
-    with pytest.raises(ValueError, match=r"norms must be one of \['fold', 'keep', 'fold_all'\], got 'merge'"):
+    with pytest.raises(ValueError, match=r"fold_norms must be one of \['compacted', 'none', 'all'\], got 'merge'"):
         Conversion(placements, kept, "merge")
 
 
@@ -407,7 +409,7 @@ def test_biases_that_took_up_constants_come_back_from_a_file(tmp_path):
     net, picture = with_statistics(mobilenet_v1(10)), torch.randn(1, 3, 64, 64)
     placements = placements_of(net, picture)
     wide, kept = half_dead(net, placements)
-    narrow = converted(wide, placements, kept, "keep", picture)
+    narrow = converted(wide, placements, kept, "none", picture)
     assert any(module.bias is not None for module in narrow.modules() if isinstance(module, nn.Conv2d))
     arch = {"_target_": "pruning_lit.models.mobilenet_v1", "num_classes": 10}
     save(narrow, tmp_path / "net.safetensors", arch)
@@ -424,7 +426,7 @@ def test_a_network_with_compactors_comes_back_from_its_file_alone(resnet20, whic
 
 def test_a_file_in_which_a_norm_is_missing_without_the_mark_is_refused(resnet20, tmp_path):
     _, wide, placements, kept = resnet20
-    save(converted(wide, placements, kept, "fold", PICTURE), tmp_path / "net.safetensors", RESNET20)
+    save(converted(wide, placements, kept, "compacted", PICTURE), tmp_path / "net.safetensors", RESNET20)
     with safe_open(tmp_path / "net.safetensors", framework="pt") as file:
         header, names = file.metadata(), list(file.keys())
         tensors = {name: file.get_tensor(name) for name in names if name != "layer1.0.bn1.folded"}
@@ -447,8 +449,8 @@ def test_adopted_compactors_of_a_stream_can_be_converted(resnet20):
     other = fresh()
     adopt(other, wide.state_dict())
     other.load_state_dict(wide.state_dict())
-    expected = converted(wide, placements, kept, "fold", PICTURE)
-    assert torch.equal(converted(other, placements, kept, "fold", PICTURE)(PICTURES), expected(PICTURES))
+    expected = converted(wide, placements, kept, "compacted", PICTURE)
+    assert torch.equal(converted(other, placements, kept, "compacted", PICTURE)(PICTURES), expected(PICTURES))
 
 
 @pytest.mark.parametrize("norms", NORMS)
@@ -471,7 +473,7 @@ def test_a_network_with_compactors_adopts_its_own_state(resnet20):
 
 def test_a_network_inside_a_larger_module_adopts_both(resnet20):
     _, wide, placements, kept = resnet20
-    for net in (wide, converted(wide, placements, kept, "fold", PICTURE)):
+    for net in (wide, converted(wide, placements, kept, "compacted", PICTURE)):
         holder = nn.ModuleDict({"net": fresh()})
         adopt_on_load(holder["net"])
         holder.load_state_dict({f"net.{name}": tensor for name, tensor in net.state_dict().items()})
@@ -527,7 +529,7 @@ def test_without_its_norms_and_with_all_channels_it_has_the_counts_of_the_releas
     wide = copy.deepcopy(net)
     insert_compactors(wide, placements)
     picture = torch.randn(1, 3, min(side, 64), min(side, 64))
-    narrow = converted(wide, placements, {}, "fold_all", picture)
+    narrow = converted(wide, placements, {}, "all", picture)
     assert counted(narrow, side) == Cost(counted(net, side).macs, params)
     assert verify(narrow, net, picture) <= 1e-5
 
@@ -544,12 +546,12 @@ def test_a_converted_resnet56_has_the_counts_of_its_widths(entry, resnet56):
         convs += [f"layer{stage}.0.shortcut.conv"] if stage > 1 else []
         convs += [f"layer{stage}.{block}.conv{number}" for block in range(9) for number in (1, 2)]
     widths = dict(zip(convs, entry["widths"], strict=True))
-    narrow = pruned_to(widths, net, placements, "keep", PICTURE)
+    narrow = pruned_to(widths, net, placements, "none", PICTURE)
     assert counted(narrow, 32) == Cost(entry["macs"], entry["params_with_bn"])
     assert {name: narrow.get_submodule(name).out_channels for name in convs} == widths
 
 
-@pytest.mark.parametrize(("norms", "params"), [("keep", 16_557_403), ("fold_all", 16_534_085)])
+@pytest.mark.parametrize(("norms", "params"), [("none", 16_557_403), ("all", 16_534_085)])
 def test_resnet50_pruned_to_the_widths_of_the_log_has_its_counts(norms, params, resnet50):
     net, placements = resnet50
     (entry,) = (each for each in RECORDED["resnet50"] if "released" in each["tag"])
@@ -564,7 +566,7 @@ def test_resnet50_pruned_to_the_widths_of_the_log_has_its_counts(norms, params, 
 
 
 def pruned_to(
-    widths: Mapping[str, int], net: nn.Module, placements: list[Placement], norms: Norms, picture: Tensor
+    widths: Mapping[str, int], net: nn.Module, placements: list[Placement], norms: FoldNorms, picture: Tensor
 ) -> nn.Module:
     """Converted, and verified, with so many living rows in every compactor."""
     wide, kept = half_dead(net, placements, widths)
@@ -601,5 +603,7 @@ def test_a_conversion_that_an_earlier_layout_wrote_is_read():
     rows = {"conv": [0, 1, 2, 3]}
     seat = {"layers": ["conv"], "sites": ["norm"], "width": 4, "rows": rows}
     former = {"seats": [seat], "kept": {"conv": [1]}, "norms": "fold"}
-    assert Conversion.from_state(former) == Conversion([Placement(["conv"], ["norm"], 4, rows)], {"conv": [1]}, "fold")
+    assert Conversion.from_state(former) == Conversion(
+        [Placement(["conv"], ["norm"], 4, rows)], {"conv": [1]}, "compacted"
+    )
     assert Conversion.from_state(former).state_dict() == Conversion([placement], {"conv": [1]}).state_dict()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pruning_lit.channels import ChannelGraph, compactors, insert_compactors, trace, verify
 from pruning_lit.criteria import Scoring
 from pruning_lit.methods.resrep import CompactorNorm
-from pruning_lit.methods.resrep.conversion import Conversion, Norms
+from pruning_lit.methods.resrep.conversion import Conversion, FoldNorms
 from pruning_lit.methods.resrep.placement import Policy
 from pruning_lit.models import cifar_densenet, cifar_resnet, mobilenet_v1, torchvision_model, vgg_bn
 from tests.channels import constructions
@@ -242,7 +242,7 @@ def test_rows_of_channels_that_have_to_stay_are_in_no_group_and_not_pulled():
     )
     assert (placement.width, [*placement.rows.values()]) == (8, [[3, 4, 5, 6, 7]])
     compactor = insert_compactors(net, [placement])["norm"]
-    assert compactor.pulled.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert compactor.regularised.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
 def test_looking_for_placements_changes_neither_the_network_nor_chance(resnet):
@@ -306,7 +306,7 @@ def test_whatever_people_build_is_converted_exactly_where_it_gets_compactors(con
     if not placements:
         pytest.skip("it gets none")
     wide, kept = half_dead(net, placements)
-    for norms in get_args(Norms):
+    for norms in get_args(FoldNorms):
         narrow = copy.deepcopy(wide)
         Conversion(placements, kept, norms).convert(narrow, pictures[:1])
         assert verify(narrow, wide, pictures) < 1e-9

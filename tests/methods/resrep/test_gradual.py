@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruning_lit.channels import cost_of_widths
-from pruning_lit.methods.resrep.gradual import allowance, gradual, updated
+from pruning_lit.methods.resrep.gradual import masked_for_budget, next_masked
 from pruning_lit.sparsity import DenseCost, Global, Layerwise, Macs, Uniform
 from tests.places import VECTORS
 from tests.sparsity.listed import CONSTANT, Counts, walk
@@ -58,7 +58,7 @@ def test_updates_are_the_recorded_ones(case):
     ):
         parts = torch.from_numpy(metrics).split(sizes)
         scores = {group.name: part for group, part in zip(graph.groups, parts, strict=True)}
-        listed = updated(sparsity, graph, scores, dense, listed, granularity)
+        listed = next_masked(sparsity, graph, scores, dense, listed, granularity)
         found = [int(row not in listed[group.name]) for group in graph.groups for row in range(group.size)]
         assert found == masks.tolist()
         assert cost_of_widths(graph, widths_without(graph, listed)).macs == flops
@@ -90,7 +90,7 @@ def updates(draw):
 def test_an_update_is_the_walk_through_all_rows(update):
     counts, scores, listed, target, granularity, min_channels = update
     graph = counts.graph()
-    found = updated(
+    found = next_masked(
         macs(target, min_channels),
         graph,
         {str(layer): torch.tensor(values, dtype=torch.float64) for layer, values in scores.items()},
@@ -122,10 +122,10 @@ def test_a_list_that_grows_ends_with_what_the_plan_would_take(sparsity):
     scores, dense = noise(graph), DenseCost.of(graph)
     plan = sparsity.plan(graph, scores)
     gone = {name: sorted(set(range(graph[name].size)) - set(stay)) for name, stay in plan.kept.items()}
-    assert gradual(sparsity, graph, scores, dense) == gone  # no two scores of a group are equal
+    assert masked_for_budget(sparsity, graph, scores, dense) == gone  # no two scores of a group are equal
     total, listed = sum(map(len, gone.values())), {}
     for update in range(1, total + 2):
-        before, listed = listed, updated(sparsity, graph, scores, dense, listed, granularity=3)
+        before, listed = listed, next_masked(sparsity, graph, scores, dense, listed, granularity=3)
         assert sum(map(len, listed.values())) == min(3 * update, total)
         assert all(set(rows) <= set(listed[name]) for name, rows in before.items())
     assert listed == gone
@@ -138,40 +138,34 @@ def test_a_list_holds_the_smallest_scores_of_all_that_are_to_go():
     scores = {"0": [5, 1, 2, 9], "1": [3, 30, 0, 10], "2": [100, 200]}
     scores = {name: torch.tensor(each, dtype=torch.float64) for name, each in scores.items()}
     dense = DenseCost.of(graph)
-    assert gradual(Uniform(0.5), graph, scores, dense, 2) == {"0": [1], "1": [2], "2": []}
-    assert gradual(Uniform(0.5), graph, scores, dense, 4) == {"0": [1, 2], "1": [0, 2], "2": []}
-    assert gradual(Uniform(0.5), graph, scores, dense) == {"0": [1, 2], "1": [0, 2], "2": [0]}
-    assert gradual(Uniform(0.5), graph, scores, dense, 0) == {"0": [], "1": [], "2": []}
+    assert masked_for_budget(Uniform(0.5), graph, scores, dense, 2) == {"0": [1], "1": [2], "2": []}
+    assert masked_for_budget(Uniform(0.5), graph, scores, dense, 4) == {"0": [1, 2], "1": [0, 2], "2": []}
+    assert masked_for_budget(Uniform(0.5), graph, scores, dense) == {"0": [1, 2], "1": [0, 2], "2": [0]}
+    assert masked_for_budget(Uniform(0.5), graph, scores, dense, 0) == {"0": [], "1": [], "2": []}
 
 
 def test_of_equal_scores_the_first_group_and_the_lowest_position_come_first():
     graph = plain(4, 4, 2)
     ties = {group.name: torch.ones(group.size, dtype=torch.float64) for group in graph.groups}
-    assert gradual(Uniform(0.5), graph, ties, DenseCost.of(graph), 3) == {"0": [0, 1], "1": [0], "2": []}
+    assert masked_for_budget(Uniform(0.5), graph, ties, DenseCost.of(graph), 3) == {"0": [0, 1], "1": [0], "2": []}
 
 
 def test_a_channel_leaves_the_list_when_others_have_become_smaller():
     graph, sparsity = plain(4, 4, 2), Uniform(0.5)
     dense = DenseCost.of(graph)
     scores = {"0": torch.tensor([1.0, 2, 8, 9]), "1": torch.tensor([3.0, 4, 8, 9]), "2": torch.tensor([8.0, 9])}
-    listed = updated(sparsity, graph, scores, dense, {}, 1)
+    listed = next_masked(sparsity, graph, scores, dense, {}, 1)
     assert listed == {"0": [0], "1": [], "2": []}
     scores["0"][0] = 8.5
     scores["0"][2] = 0.5
-    assert updated(sparsity, graph, scores, dense, listed, 1) == {"0": [1, 2], "1": [], "2": []}
-
-
-def test_the_limit_falls_once_the_budget_is_met():
-    assert allowance(0, 4, met=False) == 4
-    assert allowance(3242, 4, met=False) == 3246
-    assert allowance(3242, 4, met=True) is None
+    assert next_masked(sparsity, graph, scores, dense, listed, 1) == {"0": [1, 2], "1": [], "2": []}
 
 
 def test_floors_are_passed_over_without_using_up_the_list():
     graph = plain(4, 16, 2)
     scores = {"0": torch.zeros(4), "1": torch.arange(1.0, 17), "2": torch.tensor([90.0, 91])}
     sparsity = Macs(0.6, "global", normalise=False)
-    assert gradual(sparsity, graph, scores, DenseCost.of(graph), 5) == {"0": [0, 1, 2], "1": [0, 1], "2": []}
+    assert masked_for_budget(sparsity, graph, scores, DenseCost.of(graph), 5) == {"0": [0, 1, 2], "1": [0, 1], "2": []}
 
 
 def test_where_emptied_groups_are_an_error_the_update_refuses_as_the_plan_does():
@@ -179,7 +173,7 @@ def test_where_emptied_groups_are_an_error_the_update_refuses_as_the_plan_does()
     scores = {"0": torch.zeros(4), "1": torch.arange(1.0, 17), "2": torch.tensor([90.0, 91])}
     sparsity = Macs(0.6, "global", normalise=False, on_empty="error")
     with pytest.raises(ValueError, match=r"all channels of '0' would go, and sparsity.on_empty=error forbids that"):
-        gradual(sparsity, graph, scores, DenseCost.of(graph), 5)
+        masked_for_budget(sparsity, graph, scores, DenseCost.of(graph), 5)
 
 
 @pytest.mark.parametrize(
@@ -195,12 +189,12 @@ def test_scores_that_cannot_be_put_in_order_are_refused(first, told):
     scores = noise(graph)
     del scores["0"]
     with pytest.raises(ValueError, match=told):
-        gradual(Uniform(0.5), graph, scores if first is None else scores | {"0": first}, DenseCost.of(graph))
+        masked_for_budget(Uniform(0.5), graph, scores if first is None else scores | {"0": first}, DenseCost.of(graph))
 
 
 def test_every_group_of_the_population_has_an_entry_and_no_other():
     graph = traced("resnet_8")
     sparsity = Macs(0.3, "global", exclude=["layer1.*"])
-    listed = gradual(sparsity, graph, noise(graph), DenseCost.of(graph), 1)
+    listed = masked_for_budget(sparsity, graph, noise(graph), DenseCost.of(graph), 1)
     assert listed.keys() == {group.name for group in sparsity.prunable_groups(graph)}
     assert sum(map(len, listed.values())) == 1

@@ -22,6 +22,7 @@ from pruning_lit.command_line.configs import CONF
 from pruning_lit.criteria import Magnitude
 from pruning_lit.data import Digits
 from pruning_lit.methods.resrep import CompactorNorm, GradientReset, RowMasks
+from pruning_lit.methods.resrep.pace import MaskingPace
 from pruning_lit.methods.resrep.phase import reset_gradients
 from pruning_lit.methods.resrep.rows import masked, row_norms, write_masks
 from pruning_lit.phases import Constant, Cosine
@@ -82,7 +83,7 @@ def test_what_the_task_says_to_a_masked_row_is_deleted_even_where_it_is_no_numbe
 
 def test_rows_of_channels_that_have_to_stay_are_left_alone():
     made = compactor(torch.eye(3), torch.full((3, 3), 2.0))
-    made.pulled[1] = 0
+    made.regularised[1] = 0
     reset_gradients([made], 0.5)
     assert made.weight.grad[1].tolist() == [2.0, 2.0, 2.0]
     assert made.weight.grad.diagonal().tolist() == [2.5, 2.0, 2.5]
@@ -141,7 +142,7 @@ class Net(nn.Module):
 @pytest.fixture
 def any_pace(monkeypatch):
     """Let runs begin that are too short for rows to die; here a few steps are looked at."""
-    monkeypatch.setattr(GradientReset, "_tell", lambda *_: None)
+    monkeypatch.setattr(MaskingPace, "require_end", lambda *_: None)
 
 
 def random_batches(count: int, size: int = 8, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
@@ -159,7 +160,7 @@ def phase(net: nn.Module, pull: float = PULL, masks: RowMasks | None = None, **o
     common = {"task": Classification(4), "epochs": 1, "schedule": Constant(), "compactor_momentum": 0.0}
     common |= {"optimizer": partial(torch.optim.SGD, lr=RATE), "criterion": CompactorNorm(), "sparsity": Macs(0.5)}
     callbacks = {"masks": masks or RowMasks(start=1e6)}
-    return GradientReset(net=net, pull=pull, callbacks=callbacks, **(common | options))
+    return GradientReset(net=net, lasso_strength=pull, callbacks=callbacks, **(common | options))
 
 
 def fit(module: GradientReset, data: pl.LightningDataModule, num_steps: int = -1, **options) -> pl.Trainer:
@@ -333,13 +334,13 @@ def test_eight_steps_of_the_recipe_are_those_of_the_release():
     golden = dict(np.load(GOLDEN / "train_steps.npz"))
     with initialize_config_dir(str(CONF), version_base="1.3"):
         recipe = compose("config", overrides=["method=resrep", "sparsity=macs_50", "name=any"]).gradient_reset
-    recipe.pull, recipe.epochs, recipe.callbacks.masks.start = float(golden["lasso_strength"]), 1, 1000
+    recipe.lasso_strength, recipe.epochs, recipe.callbacks.masks.start = float(golden["lasso_strength"]), 1, 1000
     states = {
         step: dict(ours(k.partition("/")[2], v) for k, v in golden.items() if k.startswith(f"step{step}/"))
         for step in golden["recorded_steps"].tolist()
     }
     net = recorded_network(states[0]).double()
-    module = instantiate(recipe, _partial_=True)(net=net, num_classes=net.fc.out_features)
+    module = instantiate(recipe, _partial_=True)(net=net, task=Classification(net.fc.out_features))
     pictures, targets = (torch.from_numpy(golden[name]) for name in "xy")
     data = Batches([(pictures[t % 8], targets[t % 8]) for t in range(int(golden["t_max"]))])  # only eight are looked at
     module.insert_compactors(data.example.double())
@@ -371,8 +372,8 @@ def test_masks_are_updated_at_the_steps_of_the_release(name):
         optimizer=partial(torch.optim.SGD, lr=0.01),
     )  # fmt: skip
     module.check("gradient_reset", net, trace(net, torch.zeros(1, 3, 16, 16)), steps)
-    assert (steps.steps, module.masks.start_step) == (expected["iters_per_epoch"], expected["before_mask_iters"])
-    updates = [step for step in range(steps.steps * module.epochs) if module.masks.is_due(step)]
+    assert (steps.steps, module.pace.start) == (expected["iters_per_epoch"], expected["before_mask_iters"])
+    updates = [step for step in range(steps.steps * module.epochs) if module.pace.is_update(step)]
     assert updates[:5] == expected["first_mask_updates"]
     assert (updates[-1], len(updates)) == (expected["last_mask_update"], expected["num_mask_updates"])
 
@@ -403,7 +404,7 @@ def on_digits() -> GradientReset:
     """Eight epochs of 23 steps, in which rows have time to die."""
     masks = RowMasks(start=0, interval=3, granularity=1, threshold=THRESHOLD)
     return phase(
-        started(num_classes=10), 0.025, masks, num_classes=10, epochs=8, compactor_momentum=0.9,
+        started(num_classes=10), 0.025, masks, task=Classification(10), epochs=8, compactor_momentum=0.9,
         schedule=Cosine(per="step"), optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
     )  # fmt: skip
 
@@ -458,7 +459,7 @@ def test_a_resumed_phase_ends_in_the_same_weights_masks_and_history(trained, dig
 
 @pytest.mark.parametrize("pull", [0, -1.0, float("nan"), float("inf"), "strong"])
 def test_a_pull_that_is_none_is_refused(pull):
-    with pytest.raises(ValueError, match="pull is the length of the pull on every row, a number above 0"):
+    with pytest.raises(ValueError, match="lasso_strength is the length of the pull on every row, a number above 0"):
         phase(started(), pull)
 
 
@@ -466,7 +467,7 @@ def test_a_pull_that_is_none_is_refused(pull):
     ("options", "told"),
     [
         ({"compactor_momentum": 1.0}, "compactor_momentum must be at least 0 and below 1, got 1.0"),
-        ({"fit_to": "steps"}, "fit_to must be 'epochs' or null, got 'steps'"),
+        ({"auto_pace": "epochs"}, "auto_pace is true or false, got 'epochs'"),
         ({"criterion": Magnitude()}, "choose criterion=compactor_norm, not Magnitude"),
         ({"init": "scratch"}, "train from scratch in phase `train`"),
     ],
@@ -477,7 +478,7 @@ def test_settings_that_cannot_work_are_refused_by_name(options, told):
 
 
 def test_a_phase_without_masks_is_refused():
-    common = {"task": Classification(4), "epochs": 1, "schedule": Constant(), "pull": PULL}
+    common = {"task": Classification(4), "epochs": 1, "schedule": Constant(), "lasso_strength": PULL}
     with pytest.raises(ValueError, match=r"needs one callback pruning_lit\.methods\.resrep\.RowMasks, got 0"):
         GradientReset(
             net=started(), optimizer=torch.optim.SGD, criterion=CompactorNorm(), sparsity=Macs(0.5), **common
@@ -491,5 +492,8 @@ def test_averaged_weights_are_refused():
 
 
 def test_a_run_too_short_for_rows_to_die_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match=r"gradient_reset: .*\(method.fit_to=epochs chooses a pace that fits\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"gradient_reset.epochs=1: .* the target is not met: .*\(method.auto_pace=true chooses a pace",
+    ):
         fit(phase(started()), Batches(random_batches(3)), 3)

@@ -41,7 +41,7 @@ RESREP = (
     *TINY_RESREP,
     *RESNET,
     "trainer.limit_train_batches=60",
-    "gradient_reset.pull=0.04",
+    "gradient_reset.lasso_strength=0.04",
     "gradient_reset.compactor_momentum=0.9",
     "gradient_reset.callbacks.masks.interval=3",
 )
@@ -50,7 +50,7 @@ SHORT = (
     *TINY_RESREP,
     "trainer.limit_train_batches=30",
     "phases=[gradient_reset]",
-    "gradient_reset.pull=0.2",
+    "gradient_reset.lasso_strength=0.2",
     "gradient_reset.compactor_momentum=0.8",
     "gradient_reset.callbacks.masks.interval=2",
 )
@@ -177,7 +177,7 @@ def test_two_processes_have_the_masks_and_weights_of_one(tmp_path, monkeypatch, 
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     gentle = (
         "gradient_reset.optimizer.lr=0.02",
-        "gradient_reset.pull=0.8",
+        "gradient_reset.lasso_strength=0.8",
         "gradient_reset.callbacks.masks.granularity=1",
     )
     same = (*SHORT, "arch._target_=small_net_for_tests.net", "allow_targets=[small_net_for_tests]", *gentle, *options)
@@ -206,7 +206,7 @@ def done(cli, folder: Path, *overrides: str) -> dict:
 
 
 def test_the_channels_of_streams_go_under_coupled_compactors_and_batch_norms_can_stay(cli, tmp_path):
-    report = done(cli, tmp_path, "criterion.policy=coupled", "gradient_reset.callbacks.masks.norms=keep")
+    report = done(cli, tmp_path, "criterion.policy=coupled", "gradient_reset.callbacks.masks.fold_norms=none")
     groups = report["sections"]["compaction"][0]["groups"]
     streams = {group["group"]: group for group in groups if len(group["layers"]) > 1}
     assert {name: len(group["layers"]) for name, group in streams.items()} == {"layer2.0.conv2": 2, "layer3.0.conv2": 2}
@@ -220,23 +220,26 @@ def test_the_channels_of_streams_go_under_coupled_compactors_and_batch_norms_can
 def test_batch_norms_stay_or_go_and_the_network_computes_the_same(finished):
     state = checkpoint(finished, "2-gradient_reset")
     pictures, logits, counts = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), {}, {}
-    for norms in ("keep", "fold", "fold_all"):
-        state["callbacks"]["RowMasks"]["conversion"]["norms"] = norms
+    for norms in ("none", "compacted", "all"):
+        state["callbacks"]["RowMasks"]["conversion"]["fold_norms"] = norms
         net = cifar_resnet(8, shortcut="option_b").eval()
         adopt_on_load(net)
         load_network(net, state, Path("last.ckpt"), torch.zeros(1, 3, 32, 32), [RowMasks])
         logits[norms] = net(pictures)
         counts[norms] = sum(isinstance(each, nn.BatchNorm2d) for each in net.modules())
-    assert counts == {"keep": 9, "fold": 5, "fold_all": 0}
-    for norms in ("fold", "fold_all"):
-        torch.testing.assert_close(logits[norms], logits["keep"], rtol=1e-4, atol=1e-4)
+    assert counts == {"none": 9, "compacted": 5, "all": 0}
+    for norms in ("compacted", "all"):
+        torch.testing.assert_close(logits[norms], logits["none"], rtol=1e-4, atol=1e-4)
 
 
 def test_masked_rows_that_live_stay_unless_forced_and_the_report_tells_the_price(cli, tmp_path):
-    slow = ("gradient_reset.pull=0.06", "gradient_reset.compactor_momentum=0.9")  # as the run is warned beforehand
+    slow = (
+        "gradient_reset.lasso_strength=0.06",
+        "gradient_reset.compactor_momentum=0.9",
+    )  # as the run is warned beforehand
     alive = (*slow, "gradient_reset.callbacks.masks.threshold=0.0005")
     kept, forced = (
-        done(cli, tmp_path / force, *alive, f"gradient_reset.callbacks.masks.force_masked={force}")
+        done(cli, tmp_path / force, *alive, f"gradient_reset.callbacks.masks.remove_masked={force}")
         for force in ("false", "true")
     )
     assert total(kept, "masked_alive") == total(forced, "masked_alive") > 0
@@ -250,10 +253,10 @@ def test_masked_rows_that_live_stay_unless_forced_and_the_report_tells_the_price
 
 @pytest.mark.slow
 def test_a_pace_fitted_to_the_epochs_lets_all_masked_rows_die(tmp_path):
-    paced = ("pull", "callbacks.masks.interval", "callbacks.masks.granularity", "callbacks.masks.start")
+    paced = ("lasso_strength", "callbacks.masks.interval", "callbacks.masks.granularity", "callbacks.masks.start")
     published = [word for word in RESREP if not word.startswith(tuple(f"gradient_reset.{key}" for key in paced))]
-    printed = run_command(*published, "method.fit_to=epochs", f"hydra.run.dir={tmp_path}")
-    assert "fitted to 2 epochs: gradient_reset.pull=" in printed
+    printed = run_command(*published, "method.auto_pace=true", f"hydra.run.dir={tmp_path}")
+    assert "fitted to 2 epochs: gradient_reset.lasso_strength=" in printed
     report = read_report(tmp_path)
     assert total(report, "masked_alive") == 0
     assert report["reduction"]["macs"] >= 0.5
@@ -291,16 +294,19 @@ def refused(cli, tmp_path: Path, *overrides: str) -> str:
             "gradient_reset.optimizer must be torch.optim.SGD: a pull of constant length kills rows there, but RMSprop",
         ),
         (["sparsity.reduction=0.999"], "sparsity.reduction=0.999 cannot be met"),
-        (["gradient_reset.pull=1e-4"], "(method.fit_to=epochs chooses a pace that fits)"),
         (
-            ["method.fit_to=epochs", "gradient_reset.pull=1e-4"],
-            "gradient_reset.epochs=2: 60 optimizer steps are too few for rows to be forgotten, about ",
+            ["gradient_reset.callbacks.masks.start=5"],
+            "the target is not met: shorten the interval, raise the granularity or train longer (method.auto_pace=true",
         ),
-        (["method.fit_to=steps"], "fit_to must be 'epochs' or null, got 'steps'"),
-        (["gradient_reset.pull=-1"], "pull is the length of the pull on every row, a number above 0, got -1"),
         (
-            ["gradient_reset.callbacks.masks.norms=drop"],
-            "norms must be one of ['fold', 'keep', 'fold_all'], got 'drop'",
+            ["method.auto_pace=true", "gradient_reset.lasso_strength=1e-4"],
+            "gradient_reset.epochs=2: no pace lets rows die in 60 optimizer steps with a learning rate that ends at ",
+        ),
+        (["method.auto_pace=epochs"], "auto_pace must be true or false, got 'epochs'"),
+        (["gradient_reset.lasso_strength=-1"], "lasso_strength is the length of the pull on every row, a number abo"),
+        (
+            ["gradient_reset.callbacks.masks.fold_norms=drop"],
+            "fold_norms must be one of ['compacted', 'none', 'all'], got 'drop'",
         ),
         (["gradient_reset.callbacks.masks.interval=0"], "interval must be a whole number of at least 1, got 0"),
         (["criterion.policy=all"], "criterion.policy must be one of ['internal_only', 'coupled'], got 'all'"),

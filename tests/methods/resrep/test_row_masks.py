@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from pruning_lit.callbacks import BestCheckpoint
 from pruning_lit.channels import compactors, cost, insert_compactors, trace
 from pruning_lit.methods.resrep import CompactorNorm, RowMasks
-from pruning_lit.methods.resrep.outcome import DeadRows
-from pruning_lit.methods.resrep.rows import Forgetting, Standing, masked, write_masks
+from pruning_lit.methods.resrep.outcome import RowOutcome
+from pruning_lit.methods.resrep.pace import MaskingPace
+from pruning_lit.methods.resrep.rows import HasCompactors, MaskingProgress, masked, write_masks
 from pruning_lit.sparsity import Macs
 from pruning_lit.tasks import Classification, Primary
 
@@ -36,7 +37,7 @@ class Net(nn.Module):
 
 def forgetting(
     lengths: dict[str, list[float]], listed: dict[str, list[int]] | None = None, reduction: float = 0.5, **limits
-) -> Forgetting:
+) -> HasCompactors:
     """A phase whose compactors have rows of these lengths, some of them masked."""
     torch.manual_seed(0)
     net, criterion, sparsity = Net().eval(), CompactorNorm(), Macs(reduction, **limits).bind(CompactorNorm())
@@ -49,7 +50,7 @@ def forgetting(
         placements=placements,
         criterion=criterion,
         sparsity=sparsity,
-        pull=1e-4,
+        pace=MaskingPace(1e-4, 0, 200, 4),
         task=Classification(4),
     )
     set_lengths(module, lengths)
@@ -57,20 +58,20 @@ def forgetting(
     return module
 
 
-def set_lengths(module: Forgetting, lengths: dict[str, list[float]]) -> None:
+def set_lengths(module: HasCompactors, lengths: dict[str, list[float]]) -> None:
     for placement in module.placements:
         (name,) = placement.rows
         compactors(module.net)[placement.behind[0]].weight.data = torch.diag(torch.tensor(lengths[name]))
 
 
-def update(masks: RowMasks, module: Forgetting, step: int = 0) -> dict[str, list[int]]:
+def update(masks: RowMasks, module: HasCompactors, step: int = 0) -> dict[str, list[int]]:
     trainer = SimpleNamespace(global_step=step, loggers=[], is_global_zero=True, world_size=1)
-    masks.update(trainer, module)  # type: ignore[arg-type]
+    masks.update(trainer, module, masks.granularity)  # type: ignore[arg-type]
     return masked(module)
 
 
-def kept(module: Forgetting, force_masked: bool = False) -> dict[str, list[int]]:
-    return DeadRows(module, 1e-5, force_masked).kept
+def kept(module: HasCompactors, remove_masked: bool = False) -> dict[str, list[int]]:
+    return RowOutcome(module, 1e-5, remove_masked).kept
 
 
 # While it is trained
@@ -92,7 +93,7 @@ def test_the_list_grows_by_the_shortest_rows_of_all_layers_until_the_budget_is_m
     met = update(masks, module, 600)
     left = {name: 6 - len(rows) for name, rows in met.items()}
     target = 0.5 * cost(module.graph).macs
-    assert Standing.of(module, {"conv1": torch.ones(6), "conv2": torch.ones(6)}, 1e-5).macs_by_mask <= target
+    assert MaskingProgress.of(module, {"conv1": torch.ones(6), "conv2": torch.ones(6)}, 1e-5).macs_by_mask <= target
     assert update(masks, module, 800) == met
     assert masks.history["steps"] == [200, 400, 600, 800]
     assert masks.history["masked"] == [2, 4, 12 - sum(left.values()), 12 - sum(left.values())]
@@ -119,9 +120,7 @@ def test_rows_that_a_floor_holds_take_no_place_on_the_list():
 
 @pytest.mark.parametrize(("step", "due"), [(0, False), (10, False), (29, False), (30, True), (31, False), (50, True)])
 def test_updates_come_every_so_many_steps_behind_the_start(step, due):
-    masks = RowMasks(interval=20)
-    masks.start_step = 10
-    assert masks.is_due(step) == due
+    assert MaskingPace(1e-4, 10, 20, 4).is_update(step) == due
 
 
 # In the end
@@ -130,7 +129,7 @@ def test_updates_come_every_so_many_steps_behind_the_start(step, due):
 def test_what_goes_is_decided_by_length_and_not_by_masks():
     module = forgetting(WHOLE | {"conv1": [0.0, 9e-6, 1.0000001e-5, 1.0, 1e-7, 1.0]}, {"conv1": [0, 3]})
     assert kept(module) == {"conv1": [2, 3, 5], "conv2": [0, 1, 2, 3, 4, 5]}
-    assert kept(module, force_masked=True) == {"conv1": [2, 5], "conv2": [0, 1, 2, 3, 4, 5]}
+    assert kept(module, remove_masked=True) == {"conv1": [2, 5], "conv2": [0, 1, 2, 3, 4, 5]}
 
 
 def test_of_a_layer_whose_rows_are_all_dead_the_longest_stays():
@@ -140,7 +139,7 @@ def test_of_a_layer_whose_rows_are_all_dead_the_longest_stays():
 
 def test_where_all_rows_are_masked_and_forced_out_the_longest_stays():
     module = forgetting(WHOLE | {"conv1": [0.1, 0.5, 0.2, 0.3, 0.4, 0.0]}, {"conv1": [0, 1, 2, 3, 4, 5]})
-    assert kept(module, force_masked=True)["conv1"] == [1]
+    assert kept(module, remove_masked=True)["conv1"] == [1]
 
 
 def test_floors_keep_the_longest_of_the_dead():
@@ -161,9 +160,9 @@ def test_multiples_keep_dead_rows_and_never_cost_a_living_one(dead, expected):
     assert kept(forgetting(WHOLE | {"conv1": lengths}, round_to=4))["conv1"] == expected
 
 
-def test_the_fate_of_every_row_is_told():
+def test_what_becomes_of_every_row_is_recorded():
     module = forgetting(WHOLE | {"conv1": [0.0, 0.5, 0.0, 1.0, 1.0, 1.0]}, {"conv1": [0, 1]})
-    first, second = DeadRows(module, 1e-5, False).fates
+    first, second = RowOutcome(module, 1e-5, False).rows
     assert first == {
         "group": "conv1", "layers": ["conv1"], "rows": 6, "masked": 2, "dead": 2,
         "masked_alive": 1, "unmasked_dead": 1, "kept": 4,
@@ -180,7 +179,7 @@ def test_the_fate_of_every_row_is_told():
     ],
 )
 def test_a_budget_that_is_not_met_is_told_with_the_reason(conv1, conv2, listed, told):
-    notes = DeadRows(forgetting({"conv1": conv1, "conv2": conv2}, listed), 1e-5, False).notes()
+    notes = RowOutcome(forgetting({"conv1": conv1, "conv2": conv2}, listed), 1e-5, False).notes()
     assert notes[0].startswith("Of 12 channels that can be pruned ")
     assert len(notes) == 1 + (told is not None)
     if told is not None:

@@ -218,7 +218,7 @@ def test_the_section_has_the_numbers_of_the_record():
         "All 10,000 test pictures have the same predicted class before and after the conversion, so the metrics are "
         "the same to the last picture. The outputs differ by at most 3e-07 of the largest.",
         "1 row could not be removed although masked",
-        "train longer so that they die, or set `force_masked`",
+        "train longer so that they die, or set `remove_masked`",
     ]:
         assert expected in text
     assert "not exact" not in text
@@ -242,7 +242,7 @@ def test_where_all_masked_rows_died_there_is_no_advice():
     rows = with_rows({"dead": 3, "masked_alive": 0, "kept": 5}, {})
     text = section(rows=rows)
     assert "Of 24 rows 8 were masked and 9 removed; 0 were masked but still alive;" in text
-    for never in ("force_masked", "train longer", "had to stay"):
+    for never in ("remove_masked", "train longer", "had to stay"):
         assert never not in text
 
 
@@ -268,7 +268,7 @@ def test_a_forced_conversion_is_not_called_exact():
     assert "the conversion is exact" not in text
     assert "1 was masked but still alive, and removed nevertheless" in text
     assert "40 of 10,000 test pictures have other predicted classes after the conversion than before. " in text
-    assert "set `force_masked`" not in text
+    assert "set `remove_masked`" not in text
 
 
 def test_a_forced_conversion_that_found_nothing_alive_is_exact():
