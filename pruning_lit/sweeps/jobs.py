@@ -16,11 +16,11 @@ from pruning_lit.sweeps.failure import noted_failure
 from pruning_lit.sweeps.finished import finished_with
 
 CHOICES = ("arch", "dataset", "method", "criterion", "sparsity")
-FIGURES = ("accuracy", "macs", "params", "latency_ms", "throughput")
+FIGURES = ("primary", "macs", "params", "latency_ms", "throughput")  # primary: the metric that stands for the task
 REDUCTIONS = ("macs", "params", "latency")
 COLUMNS = (
     *("job", "status", "error", "experiment", "seed", *CHOICES, "settings"),
-    *("accuracy_after_cut", "accuracy_change", *(f"{each}_reduction" for each in REDUCTIONS)),
+    *("metric", "primary_after_cut", "primary_change", *(f"{each}_reduction" for each in REDUCTIONS)),
     *(column for each in FIGURES for column in (f"{each}_before", each)),
 )
 FINISHED, FAILED = "finished", "failed"
@@ -34,9 +34,10 @@ def collect(folders: Iterable[str | Path] | str | Path) -> list[Row]:
 
     A job is a folder with a ``report.json``, or with Hydra's ``.hydra``: without a report it failed (``error`` says
     why) or has not finished, and its row carries no figures. Keys are :data:`COLUMNS`, those of the dense network end
-    in ``_before``; what is unknown is ``None``. ``settings`` are the job's overrides other than its seed and choices,
-    quoted as in a shell, so that jobs which differ in a number are not taken for two seeds of the same. One more key,
-    ``widths``, holds the number of channels before and after by group, in the order of the network.
+    in ``_before``; what is unknown is ``None``. ``metric`` is the ``Primary`` of the task, ``primary`` its value.
+    ``settings`` are the job's overrides other than its seed and choices, quoted as in a shell, so that jobs which
+    differ in a number are not taken for two seeds of the same. One more key, ``widths``, holds the number of channels
+    before and after by group, in the order of the network.
 
     Raises:
         FileNotFoundError: one of the folders does not exist.
@@ -54,6 +55,15 @@ def collect(folders: Iterable[str | Path] | str | Path) -> list[Row]:
             )
         rows |= runs
     return list(rows.values())
+
+
+def named_columns(rows: Iterable[Row]) -> dict[str, str]:
+    """The columns with their headings: those of the primary metric by its name, where all jobs have the same."""
+    metrics = {row["metric"].name for row in rows if row["metric"]}
+    if len(metrics) != 1:
+        return {column: column for column in COLUMNS}
+    (name,) = metrics
+    return {column: column.replace("primary", name) for column in COLUMNS if column != "metric"}
 
 
 def settings_of(row: Row) -> list[str]:
@@ -150,11 +160,12 @@ def _outcome(report: Report) -> Row:
         "experiment": report.experiment,
         "seed": report.seed,
         **{group: report.choices[group] for group in CHOICES if group in report.choices},
-        "accuracy_after_cut": report.value(report.metrics_after_cut),
-        "accuracy_change": difference(report.value(report.before.metrics), report.value(report.after.metrics)),
+        "metric": report.primary,
+        "primary_after_cut": report.value(report.metrics_after_cut),
+        "primary_change": difference(report.value(report.before.metrics), report.value(report.after.metrics)),
         **{f"{each}_reduction": report.reduction[each] for each in REDUCTIONS},
-        "accuracy_before": report.value(report.before.metrics),
-        "accuracy": report.value(report.after.metrics),
+        "primary_before": report.value(report.before.metrics),
+        "primary": report.value(report.after.metrics),
         **{f"{each}_before": getattr(report.before, each) for each in FIGURES[1:]},
         **{each: getattr(report.after, each) for each in FIGURES[1:]},
         "widths": {group.name: (group.size, group.kept) for group in report.groups},

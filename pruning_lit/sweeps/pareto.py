@@ -1,4 +1,4 @@
-"""The picture of a sweep: accuracy against what is left of MACs, parameters and latency, a line per method."""
+"""The picture of a sweep: primary metric against the MACs, parameters and latency that are left."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from pruning_lit.reports.plots import without_frame
 from pruning_lit.reports.wording import wrapped
 from pruning_lit.sweeps.labels import Label, by_place
 from pruning_lit.sweeps.spread import Combination, dense_spread
+from pruning_lit.tasks import Primary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 DENSE = "#7F7F7F"
@@ -29,18 +30,18 @@ Styles = dict[str, dict[str, Any]]  # name of a line to how it is drawn
 
 
 def pareto_figure(combinations: Sequence[Combination]) -> Figure:
-    """Accuracy against MACs, parameters and measured latency, in per cent: a row of panels per network and data set.
+    """The primary metric against MACs, parameters and measured latency: a row of panels per network and data set.
 
     A point is the mean over seeds, its bars the sample standard deviations, the pale points the single seeds; the line
     of a method goes from its lightest cut to its deepest. The dashed line, with a square at 100 %, is the dense
     network, in a band of its standard deviation.
 
     Raises:
-        ValueError: no combination has an accuracy.
+        ValueError: no combination has both.
     """
-    drawn = [each for each in combinations if each.spread("accuracy") and each.spread("macs_reduction")]
+    drawn = [each for each in combinations if each.spread("primary") and each.spread("macs_reduction")]
     if not drawn:
-        raise ValueError("a picture of accuracy against MACs needs a finished job with both, got none")
+        raise ValueError("a picture of a metric against MACs needs a finished job with both, got none")
     places = by_place(drawn)
     styles = _styles([label for members in places.values() for label, _ in members])
     names = [wrapped(name, LONGEST_NAME) for name in ("dense", *styles)]
@@ -54,10 +55,25 @@ def pareto_figure(combinations: Sequence[Combination]) -> Figure:
             axes.set_xlabel(text)
             axes.grid(alpha=0.25)
             without_frame(axes)
-        row[0].set_ylabel("accuracy, %")
+        row[0].set_ylabel(axis_title(members[0][1].primary))
         row[0].set_title(place, loc="left", fontweight="bold")
     _name_lines(figure, columns)
     return figure
+
+
+def axis_title(primary: Primary) -> str:
+    """Name of the metric in words, with its unit, and with its direction where lower is better."""
+    name = primary.name.replace("_", " ")
+    return ", ".join([name, *["%"] * primary.percent, *["lower is better"] * (not primary.higher_is_better)])
+
+
+def titles(combinations: Sequence[Combination]) -> str:
+    """Names of all primary metrics."""
+    return " or ".join(dict.fromkeys(each.primary.name.replace("_", " ") for each in combinations))
+
+
+def _scale(combination: Combination) -> float:
+    return 100 if combination.primary.percent else 1
 
 
 def _styles(labels: Sequence[Label]) -> Styles:
@@ -84,10 +100,11 @@ def _legend_size(names: Sequence[str]) -> tuple[int, float]:
 
 
 def _draw_dense(axes: Axes, members: Members) -> None:
-    dense = dense_spread((combination for _, combination in members), "accuracy_before")
+    dense = dense_spread((combination for _, combination in members), "primary_before")
     if dense is None:
         return
-    mean, deviation = 100 * dense.mean, 100 * (dense.deviation or 0)
+    scale = _scale(members[0][1])
+    mean, deviation = scale * dense.mean, scale * (dense.deviation or 0)
     axes.axhspan(mean - deviation, mean + deviation, color=DENSE, alpha=0.15, linewidth=0, zorder=0)
     axes.axhline(mean, color=DENSE, linestyle="--", linewidth=1, zorder=0)
     axes.plot(100, mean, color=DENSE, linestyle="--", linewidth=1, marker="s", label="dense")
@@ -103,9 +120,9 @@ def _draw_lines(axes: Axes, members: Members, cost: str, styles: Styles) -> None
         for each in line:
             _draw_seeds(axes, each, cost, styles[name]["color"])
         points = sorted((_point(each, cost) for each in line), key=lambda point: point[0])
-        _, costs, accuracies, wide, high = zip(*points, strict=True)
+        _, costs, values, wide, high = zip(*points, strict=True)
         axes.errorbar(
-            costs, accuracies, high, wide, **styles[name], markersize=6.5, markeredgecolor="white", markeredgewidth=0.7,
+            costs, values, high, wide, **styles[name], markersize=6.5, markeredgecolor="white", markeredgewidth=0.7,
             linewidth=1.4, elinewidth=1, capsize=2.5, label=wrapped(name, LONGEST_NAME),
         )  # fmt: skip
     if not lines:
@@ -113,20 +130,22 @@ def _draw_lines(axes: Axes, members: Members, cost: str, styles: Styles) -> None
 
 
 def _draw_seeds(axes: Axes, combination: Combination, cost: str, colour: str) -> None:
-    known = [row for row in combination.rows if row["accuracy"] is not None and row[cost] is not None]
+    known = [row for row in combination.rows if row["primary"] is not None and row[cost] is not None]
     if len(known) > 1:
-        left, accuracies = zip(*((100 * (1 - row[cost]), 100 * row["accuracy"]) for row in known), strict=True)
-        axes.scatter(left, accuracies, color=colour, alpha=0.3, s=12, linewidths=0)
+        scale = _scale(combination)
+        left, values = zip(*((100 * (1 - row[cost]), scale * row["primary"]) for row in known), strict=True)
+        axes.scatter(left, values, color=colour, alpha=0.3, s=12, linewidths=0)
 
 
 def _point(combination: Combination, cost: str) -> tuple[float, ...]:
-    """MACs gone, then in per cent: the cost that is left, the accuracy, and the deviations of the two."""
-    depth, gone, accuracy = (combination.spread(column) for column in ("macs_reduction", cost, "accuracy"))
+    """MACs gone, then in per cent: the cost that is left, the primary metric, and the deviations of the two."""
+    depth, gone, value = (combination.spread(column) for column in ("macs_reduction", cost, "primary"))
     assert depth is not None
     assert gone is not None
-    assert accuracy is not None
-    deviations = [100 * (each.deviation or 0) for each in (gone, accuracy)]
-    return depth.mean, 100 * (1 - gone.mean), 100 * accuracy.mean, *deviations
+    assert value is not None
+    scale = _scale(combination)
+    deviations = 100 * (gone.deviation or 0), scale * (value.deviation or 0)
+    return depth.mean, 100 * (1 - gone.mean), scale * value.mean, *deviations
 
 
 def _name_lines(figure: Figure, columns: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from pruning_lit.sweeps.jobs import CHOICES, FINISHED, Row, settings_of
+from pruning_lit.tasks import Primary
 
 BUDGETS = tuple(f"sparsity.{each}" for each in ("reduction", "rate", "rates", "threshold"))
 TELLS_NOTHING = ("name", "logger", "callbacks", "checkpoint", "latency", "shared", "allow_targets")  # of the result
@@ -35,8 +36,13 @@ class Combination:
 
     @property
     def place(self) -> tuple[str, str]:
-        """Network and data set; accuracies of two places do not compare."""
+        """Network and data set; metrics of two places do not compare."""
         return self.key["arch"], self.key["dataset"]
+
+    @property
+    def primary(self) -> Primary:
+        """The metric that stands for the task."""
+        return self.rows[0]["metric"]
 
     @property
     def method(self) -> str:

@@ -9,11 +9,12 @@ from pruning_lit.reports.wording import UNKNOWN, amount, markdown_table
 from pruning_lit.sweeps.jobs import FINISHED, Row
 from pruning_lit.sweeps.labels import Label, by_place, labels
 from pruning_lit.sweeps.spread import Combination, Spread, apart, dense_spread
+from pruning_lit.tasks import Primary
 
 EXPLANATION = """\
-Mean ± sample standard deviation over the seeds. *Dense* and *pruned* are accuracies; *change* is pruned minus dense,
-taken seed by seed. Removed shares are of the dense network; latencies were measured in each job on its own machine,
-dense and pruned network in turns, and their ratio is taken job by job."""
+Mean ± sample standard deviation over the seeds. *Dense* and *pruned* are the metric that is named with the dense
+network; *change* is pruned minus dense, taken seed by seed. Removed shares are of the dense network; latencies were
+measured in each job on its own machine, dense and pruned network in turns, and their ratio is taken job by job."""
 
 COUNTS = ("macs", "params")
 Shown = tuple[Label, Combination]
@@ -22,6 +23,10 @@ Column = Callable[[Label, Combination], str]
 
 def _percent(name: str) -> Column:
     return lambda _, combination: _in_percent(combination.spread(name))
+
+
+def _metric(name: str) -> Column:
+    return lambda _, combination: _value(combination.spread(name), combination.primary)
 
 
 def _quantity(name: str) -> Column:
@@ -33,11 +38,11 @@ NAMES: dict[str, Column] = {
     "sparsity": lambda label, _: label.sparsity,
     "settings": lambda label, _: label.settings or UNKNOWN,  # left out where there are none
 }
-GAINS: dict[str, Column] = {
+GAINS: dict[str, Column] = {  # {%} and {points}: units of the metric
     "seeds": lambda _, combination: f"{len(set(combination.seeds))} ({', '.join(map(str, combination.seeds))})",
-    "dense, %": _percent("accuracy_before"),
-    "pruned, %": _percent("accuracy"),
-    "change, points": _percent("accuracy_change"),
+    "dense{%}": _metric("primary_before"),
+    "pruned{%}": _metric("primary"),
+    "change{points}": _metric("primary_change"),
     "MACs removed, %": _percent("macs_reduction"),
     "parameters removed, %": _percent("params_reduction"),
     "latency removed, %": _percent("latency_reduction"),
@@ -50,7 +55,7 @@ SIZES: dict[str, Column] = {
     "pictures/s": _quantity("throughput"),
     "dense pictures/s": _quantity("throughput_before"),
 }
-ON_CONSOLE = ("pruned, %", "change, points", "MACs removed, %")
+ON_CONSOLE = ("pruned{%}", "change{points}", "MACs removed, %")
 
 
 def markdown(rows: Sequence[Row], combinations: Sequence[Combination], pictures: Mapping[str, str]) -> str:
@@ -112,10 +117,12 @@ def _amount(spread: Spread | None, counted: bool) -> str:
 def _dense(members: Sequence[Shown]) -> str:
     """The dense network in one sentence."""
     combinations = [combination for _, combination in members]
-    accuracy, macs, params, latency = (
-        dense_spread(combinations, f"{each}_before") for each in ("accuracy", *COUNTS, "latency_ms")
+    metric, macs, params, latency = (
+        dense_spread(combinations, f"{each}_before") for each in ("primary", *COUNTS, "latency_ms")
     )
-    facts = [f"accuracy {_in_percent(accuracy)} %"] if accuracy else []
+    primary = combinations[0].primary
+    unit = " %" if primary.percent else ""
+    facts = [f"{primary.name.replace('_', ' ')} {_value(metric, primary)}{unit}"] if metric else []
     facts += [f"{_amount(macs, counted=True)} MACs", f"{_amount(params, counted=True)} parameters"]
     facts += [f"latency {_amount(latency, counted=False)} ms"] if latency else []
     return f"The dense network: {', '.join(facts)}."
@@ -128,10 +135,23 @@ def _table(members: Sequence[Shown], columns: Mapping[str, Column]) -> str:
 
 def _named(members: Sequence[Shown], columns: Mapping[str, Column]) -> dict[str, Column]:
     """The columns behind those that name a combination."""
-    named = {**NAMES, **columns}
+    percent = members[0][1].primary.percent
+    units = {"{%}": ", %", "{points}": ", points"} if percent else {"{%}": "", "{points}": ""}
+    named = dict(NAMES)
+    for heading, column in columns.items():
+        for mark, unit in units.items():
+            heading = heading.replace(mark, unit)
+        named[heading] = column
     if not any(label.settings for label, _ in members):
         del named["settings"]
     return named
+
+
+def _value(spread: Spread | None, primary: Primary) -> str:
+    """A metric in its unit, which stands in the heading."""
+    if primary.percent or spread is None:
+        return _in_percent(spread)
+    return f"{spread.mean:.4g}" + ("" if spread.deviation is None else f" ± {spread.deviation:.2g}")
 
 
 def _in_percent(spread: Spread | None) -> str:

@@ -16,8 +16,8 @@ from pruning_lit.reports.document import WIDTHS_NAME
 from pruning_lit.reports.plots import save
 from pruning_lit.reports.record import JSON_NAME
 from pruning_lit.sweeps.failure import noted_failure
-from pruning_lit.sweeps.jobs import COLUMNS, Row, collect
-from pruning_lit.sweeps.pareto import pareto_figure
+from pruning_lit.sweeps.jobs import Row, collect, named_columns
+from pruning_lit.sweeps.pareto import pareto_figure, titles
 from pruning_lit.sweeps.side_by_side import comparable, side_by_side_figure
 from pruning_lit.sweeps.spread import Combination, combine
 from pruning_lit.sweeps.summary import console_tables, markdown, without_figures
@@ -61,9 +61,11 @@ def write_rows(rows: Sequence[Row], out: Path) -> Path:
         raise ValueError(f"{str(out)!r} is the folder of a run, and keeps its own pictures: name another folder, out=…")
     combinations = combine(rows)
     with replacing(out / "summary.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer, columns = csv.writer(file), named_columns(rows)
+        writer.writerow(columns.values())
+        for row in rows:
+            known = row | {"metric": row["metric"] and row["metric"].name}
+            writer.writerow([known[column] for column in columns])
     write_text(out / "summary.md", markdown(rows, combinations, _pictures(combinations, out)))
     return out / "summary.md"
 
@@ -114,9 +116,9 @@ def _sweep_folder(config: DictConfig) -> Path:
 def _pictures(combinations: Sequence[Combination], out: Path) -> dict[str, str]:
     """Draw what can be drawn; what each file shows."""
     shown = {}
-    if any(each.spread("accuracy") and each.spread("macs_reduction") for each in combinations):
+    if any(each.spread("primary") and each.spread("macs_reduction") for each in combinations):
         save(pareto_figure(combinations), out / PARETO_NAME)
-        shown[PARETO_NAME] = "accuracy against the MACs, parameters and latency that are left"
+        shown[PARETO_NAME] = f"{titles(combinations)} against the MACs, parameters and latency that are left"
     if comparable(combinations):
         save(side_by_side_figure(combinations), out / WIDTHS_NAME)
         shown[WIDTHS_NAME] = "share of the channels that are left, by group"

@@ -16,16 +16,21 @@ from pruning_lit.sweeps.failure import forget_failure, note_failure
 from pruning_lit.sweeps.pareto import COLOURS, pareto_figure
 from pruning_lit.sweeps.side_by_side import comparable, side_by_side_figure
 from pruning_lit.sweeps.spread import Spread, combine, spread
+from pruning_lit.tasks import Primary
+
+ACCURACY = Primary("accuracy")
 
 
 def job(
     folder, seed, accuracy, *, macs=50, params=600, latency=3.0, before=0.9, widths=None, command="", overrides=None,
-    **choices,
+    primary=ACCURACY, **choices,
 ):  # fmt: skip
     choices = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half", "criterion": "chip"} | choices
-    figures = Figures(1000, 100, {"accuracy": before}, 4.0), Figures(params, macs, {"accuracy": accuracy}, latency)
+    before, after = ({primary.name: value} for value in (before, accuracy))
+    figures = Figures(1000, 100, before, 4.0), Figures(params, macs, after, latency)
     groups = [GroupRecord(name, *sizes) for name, sizes in (widths or {}).items()]
-    write_report(Report("e", seed, *figures, groups=groups, command=command, choices=choices), folder)
+    report = Report("e", seed, *figures, primary=primary, groups=groups, command=command, choices=choices)
+    write_report(report, folder)
     if overrides is not None:
         hydra(folder, seed, choices, overrides)
 
@@ -62,17 +67,17 @@ def test_a_seed_that_was_run_twice_is_one_sample(tmp_path):
     job(tmp_path / "0", seed=1, accuracy=0.8)
     job(tmp_path / "1", seed=1, accuracy=0.8)
     (once,) = combine(collect(tmp_path))
-    assert once.spread("accuracy") == Spread(0.8, None, 1)
+    assert once.spread("primary") == Spread(0.8, None, 1)
     job(tmp_path / "2", seed=2, accuracy=0.6)
     (combination,) = combine(collect(tmp_path))
-    assert combination.spread("accuracy") == Spread(pytest.approx(0.7), pytest.approx(0.02**0.5), 2)
+    assert combination.spread("primary") == Spread(pytest.approx(0.7), pytest.approx(0.02**0.5), 2)
 
 
 def test_differences_are_taken_seed_by_seed(tmp_path):
     job(tmp_path / "0", seed=0, before=0.8, accuracy=0.7)
     job(tmp_path / "1", seed=1, before=0.9, accuracy=0.8)
     (combination,) = combine(collect(tmp_path))
-    assert combination.spread("accuracy_change") == Spread(pytest.approx(-0.1), pytest.approx(0, abs=1e-9), 2)
+    assert combination.spread("primary_change") == Spread(pytest.approx(-0.1), pytest.approx(0, abs=1e-9), 2)
 
 
 def test_the_csv_has_one_line_per_job_in_the_order_of_their_numbers(tmp_path):
@@ -170,6 +175,37 @@ def test_the_table_tells_sizes_latencies_and_the_dense_network(tmp_path):
     assert "The dense network: accuracy 90.00 ± 0.00 %, 100 MACs, 1,000 parameters, latency 4.00 ms." in text
     # by hand: deviations of two values are their difference over the root of 2
     assert "| chip | half | 51.0 ± 1.4 | 600 | 2.50 ± 0.71 | 4.00 | - | - |" in text
+
+
+def test_tables_and_pictures_are_in_the_unit_of_the_metric_of_the_task(tmp_path):
+    distance = Primary("chamfer_distance", higher_is_better=False, percent=False)
+    for seed, value in enumerate((2.5, 3.5)):
+        job(tmp_path / str(seed), seed, value, before=2.0, primary=distance)
+    text = write_summary(tmp_path).read_text()
+    assert "The dense network: chamfer distance 2 ± 0, 100 MACs" in text
+    assert "| seeds | dense | pruned | change | MACs removed, % |" in text
+    assert "| 2 (0, 1) | 2 ± 0 | 3 ± 0.71 | 1 ± 0.71 | 50.00 ± 0.00 |" in text
+    row, *_ = list(csv.DictReader((tmp_path / "summary.csv").open()))
+    assert (row["chamfer_distance_before"], row["chamfer_distance"], row["chamfer_distance_change"]) == (
+        "2.0",
+        "2.5",
+        "0.5",
+    )
+    figure = pareto_figure(combine(collect(tmp_path)))
+    assert figure.axes[0].get_ylabel() == "chamfer distance, lower is better"
+    assert panels_of(figure)[0]["chip"] == [pytest.approx([50, 3])]
+
+
+def test_jobs_of_several_tasks_keep_their_metrics_apart(tmp_path):
+    job(tmp_path / "0", 0, 0.5)
+    job(tmp_path / "1", 0, 0.4, primary=Primary("mean_iou"), dataset="segmented")
+    text = write_summary(tmp_path).read_text()
+    assert "accuracy 90.00 %" in text
+    assert "mean iou 90.00 %" in text
+    rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
+    assert [(row["metric"], row["primary"]) for row in rows] == [("accuracy", "0.5"), ("mean_iou", "0.4")]
+    labels = [axes.get_ylabel() for axes in pareto_figure(combine(collect(tmp_path))).axes]
+    assert sorted(filter(None, labels)) == ["accuracy, %", "mean iou, %"]
 
 
 def panels_of(figure):
