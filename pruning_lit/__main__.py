@@ -35,7 +35,7 @@ def _run(config: DictConfig, folder: Path) -> None:
 
 
 def _demo_or_resumed(words: list[str]) -> list[str]:
-    """What is typed, with the words that ``resume=`` stands for; the demo where nothing is."""
+    """Overrides as typed, ``resume=`` replaced by what it stands for; those of the demo where nothing is typed."""
     if not words:
         print(f"Nothing was asked for: this is the demo, {DEMO} (--help tells what there is).", flush=True)
         return [DEMO]

@@ -14,7 +14,7 @@ from torch import nn
 from pruning_lit.channels import Cost, cost, trace
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
-from pruning_lit.command_line.setting_types import require_kinds
+from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.data import DataModule, Pictures
 from pruning_lit.measure.forward_pass import ForwardPass, forward_passes
 from pruning_lit.measure.machine import hardware, versions
@@ -45,7 +45,7 @@ def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
     device, stopwatch = chosen_device(config.accelerator), instantiate(config.latency)
     stored = [open_stored(path) for path in paths]
     dataset = chosen_dataset(config, stored)
-    require_kinds(OmegaConf.create({"dataset": dataset}))  # the run's own is not in the config
+    require_types(OmegaConf.create({"dataset": dataset}))  # the run's own is not in the config
     data = open_data(OmegaConf.create({"dataset": dataset}))
     task = build_task(OmegaConf.create(chosen_task(config, stored)), data)
     nets = [network(each, data, task, config.get("arch"), path) for path, each in zip(paths, stored, strict=True)]
@@ -73,7 +73,7 @@ def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
 
 
 def chosen_device(accelerator: Any) -> torch.device:
-    """Where to measure; ValueError for what there is not."""
+    """Device to measure on; ValueError where there is none."""
     if accelerator not in ("auto", "cpu", "gpu"):
         raise ValueError(f"accelerator is auto, cpu or gpu, got {accelerator!r}")
     if accelerator == "gpu" and not torch.cuda.is_available():
@@ -82,7 +82,7 @@ def chosen_device(accelerator: Any) -> torch.device:
 
 
 def chosen_dataset(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
-    """The config of the pictures: the user's, or that of the first run there is, with what the user changes in it."""
+    """Config of the data set: the user's, or that of the first run there is, with what the user changes in it."""
     given = OmegaConf.to_container(config.get("dataset") or OmegaConf.create(), resolve=True)
     assert isinstance(given, dict)
     if "_target_" in given:
@@ -96,14 +96,14 @@ def chosen_dataset(config: DictConfig, stored: Sequence[Stored]) -> dict[str, An
 
 
 def chosen_task(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
-    """The config of the task: the user's or that of the data set chosen, else that of the first run there is."""
+    """Config of the task: the user's or that of the data set chosen, else that of the first run there is."""
     if config.get("task"):
         return {str(key): value for key, value in config.task.items()}
     return next((task for each in stored if (task := each.task())), {"_target_": "pruning_lit.tasks.Classification"})
 
 
 def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | None, path: str) -> nn.Module:
-    """The network of ``path``, on the CPU; ValueError where it is not one for these pictures."""
+    """Network of ``path``, on the CPU; ValueError where it is not one for these pictures."""
     stored.trained_on.require_alike(data, path)
     builder = arch if needs_builder(stored.arch) else None
     net = stored.network(builder, data.example, data.num_classes).float()  # as inputs and clocks expect
@@ -114,7 +114,7 @@ def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | Non
 def normalisations(
     paths: Sequence[str], trained_on: Sequence[TrainingInputs], data: DataModule, by: Any
 ) -> tuple[list[Normalisation | None], list[str]]:
-    """How the pictures are normalised for each network, and notes on what a user may not have expected."""
+    """Normalisation of the pictures for each network, and notes on what a user may not have expected."""
     if by not in ("stored", "dataset"):
         raise ValueError(f"normalisation is stored or dataset, got {by!r}")
     if not isinstance(data, Pictures):  # nobody but the data set knows how it normalises
@@ -131,7 +131,7 @@ def normalisations(
 def measured(
     net: nn.Module, data: DataModule, task: Task, way: Normalisation | None, device: torch.device
 ) -> dict[str, float]:
-    """The metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards."""
+    """Metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards."""
     if isinstance(data, Pictures) and way is not None:
         data.mean, data.std = way
     found = evaluate(net.to(device), data, task)
@@ -147,13 +147,13 @@ def _evaluated(
 
 
 def described(data: DataModule) -> str:
-    """What the networks have looked at."""
+    """Description of the test part."""
     size = "×".join(map(str, data.shape))
     return f"{len(data.parts.test):,} test pictures of {data.title}, {size}, {data.num_classes} classes"
 
 
 def show(evaluation: Evaluation, folder: Path) -> None:
-    """Print table, what it means, and notes."""
+    """Print the table, what it means, and notes."""
     console = open_console()
     console.print(evaluation_table(evaluation))
     for line in (*explanation(evaluation), *(f"Note: {note}" for note in evaluation.notes)):
@@ -162,7 +162,7 @@ def show(evaluation: Evaluation, folder: Path) -> None:
 
 
 def in_hydras_words(words: list[str]) -> list[str]:
-    """What the command's own shorthands mean as overrides.
+    """Turn the command's own shorthands into overrides.
 
     ``path=a,b`` is one evaluation of two networks, no sweep over them; ``dataset.root=…`` without ``dataset=…`` changes
     what is not known yet, the data set of the run.

@@ -15,7 +15,7 @@ from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import replacing
-from pruning_lit.system.one_line import described
+from pruning_lit.system.one_line import in_one_line
 
 CIFAR = (3, 32, 32)
 BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
@@ -85,21 +85,21 @@ def _require_shape(shape: Any) -> None:
 
 
 def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
-    """The operations of the network, for a batch of any size."""
+    """Trace the operations of the network, for a batch of any size."""
     try:
         example = torch.zeros(2, *shape)
         with torch.no_grad():
             output = net(example)
     except Exception as error:  # whatever somebody's forward raises
         raise ValueError(
-            f"the network does not take inputs of shape {list(shape)}: {described(error)}; give input_shape=[…]"
+            f"the network does not take inputs of shape {list(shape)}: {in_one_line(error)}; give input_shape=[…]"
         ) from error
     if not isinstance(output, Tensor):
         raise ValueError(f"the network answers with a {type(output).__name__}; only single tensors can be exported")
     try:
         program = torch.export.export(net, (example,), dynamic_shapes=({0: Dim("batch")},))
     except Exception as error:  # whatever the tracer came upon in somebody's forward
-        raise ValueError(f"torch.export cannot follow the network: {described(error)}") from error
+        raise ValueError(f"torch.export cannot follow the network: {in_one_line(error)}") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program
@@ -150,7 +150,7 @@ def run(config: DictConfig, folder: Path) -> None:
 
 
 def in_hydras_words(words: list[str]) -> list[str]:
-    """``path=a`` and ``format=onnx,pt2`` as lists."""
+    """Turn ``path=a`` and ``format=onnx,pt2`` into lists."""
     return [as_list(as_list(word), "format") for word in words]
 
 

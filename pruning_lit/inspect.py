@@ -94,20 +94,20 @@ def run(config: DictConfig, folder: Path) -> None:
 
 
 def exploration(config: DictConfig) -> DictConfig | None:
-    """The recipe of a phase that explores channels, where the method has one."""
+    """Recipe of a phase that explores channels, where the method has one."""
     recipes = (config.get(name) for name in config.phases)
     return next((each for each in recipes if each is not None and each._target_.endswith(".Exploration")), None)
 
 
 def groups_named() -> set[str]:
-    """The keys that the command line sets itself, without the defaults; an experiment names its data and sparsity."""
+    """Keys that the command line sets itself, without the defaults; an experiment names its data and sparsity."""
     hydra = HydraConfig.get()
     named = {re.split(r"[.=@]", word.lstrip("+~/"))[0] for word in hydra.overrides.task}
     return named | ({"dataset", "sparsity"} if hydra.runtime.choices.get("experiment") else set())
 
 
 def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: ChannelGraph) -> tuple[Plan, str]:
-    """What the sparsity would do, and what scores it went by; ValueError where it cannot be met."""
+    """Plan of the sparsity, and the scores it went by in words; ValueError where it cannot be met."""
     criterion: Criterion = instantiate(config.criterion)
     sparsity = sparsity.bind(criterion)
     sparsity.check(graph)

@@ -1,4 +1,4 @@
-"""Which experiment a checkpoint belongs to."""
+"""Settings in a checkpoint, by which it belongs to one experiment."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ class CheckpointSettings(Callback):
         self.settings = settings
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the settings."""
+        """Add the settings to a checkpoint."""
         checkpoint[KEY] = self.settings
 
 
 def require_same_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Any) -> None:
-    """ValueError, naming the first settings that differ, if the checkpoint was written by a different experiment.
+    """Refuse a checkpoint of another experiment: ValueError that names the first settings that differ.
 
     What only the checkpoint has, group by group, belongs to later phases, and is not compared; nor what earlier
     versions have written there that decides nothing.

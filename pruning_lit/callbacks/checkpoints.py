@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.system.deaths import is_dead_worker
-from pruning_lit.system.disk import why
+from pruning_lit.system.disk import reason
 from pruning_lit.tasks import Primary
 
 LAST = "last.ckpt"
@@ -116,4 +116,4 @@ def previous(path: Path) -> Path:
 def unwritable(path: Path, error: Exception) -> OSError:
     """That a checkpoint cannot be written, in one sentence; while its draft is still there."""
     before = "; the one before it is still there" if path.is_file() else ""
-    return OSError(f"the checkpoint {str(path)!r} cannot be written: {why(path.parent, error)}{before}")
+    return OSError(f"the checkpoint {str(path)!r} cannot be written: {reason(path.parent, error)}{before}")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pruning_lit.channels.modules.attached import KINDS
 from pruning_lit.channels.surgery.widths import adopt
 from pruning_lit.system.atomic import replacing
-from pruning_lit.system.disk import why
+from pruning_lit.system.disk import reason
 from pruning_lit.system.plain_data import refuse_code
 from pruning_lit.system.trusted import trusted_builder
 
@@ -38,7 +38,7 @@ def save(model: nn.Module, path: str | Path, arch: Mapping[str, Any] | None = No
         try:
             save_file(_unshared(model), draft, metadata={"pruning_lit": json.dumps(header)})
         except SafetensorError as error:  # a full disk, too
-            raise OSError(f"the network {str(path)!r} cannot be written: {why(draft.parent, error)}") from error
+            raise OSError(f"the network {str(path)!r} cannot be written: {reason(draft.parent, error)}") from error
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:

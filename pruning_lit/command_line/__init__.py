@@ -1,1 +1,1 @@
-"""From what is typed to a checked config, and from what goes wrong to one sentence."""
+"""Command line to checked config, and errors to one sentence."""

@@ -1,4 +1,4 @@
-"""What the commands share: configs by Hydra, the current folder importable, errors told in one sentence."""
+"""One way of reading a command line for all commands: configs by Hydra, errors told in one sentence."""
 
 import logging
 import os
@@ -16,15 +16,15 @@ from omegaconf import DictConfig
 from pruning_lit.command_line.configs import CONF
 from pruning_lit.command_line.custom_network import import_from_current_folder, with_own_code
 from pruning_lit.command_line.errors import ending_in_a_sentence, sentence
-from pruning_lit.command_line.outputs import telling_of_outputs
+from pruning_lit.command_line.outputs import naming_outputs
 from pruning_lit.command_line.ranks import in_one_folder
 from pruning_lit.command_line.renamed import require_present_names, require_present_settings
 from pruning_lit.command_line.resume import MULTIRUN
-from pruning_lit.command_line.setting_types import require_kinds
+from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.system.disk import quiet_threads
-from pruning_lit.system.one_line import described
+from pruning_lit.system.one_line import in_one_line
 from pruning_lit.system.preemption import Preempted, leaving_on_signal, passing_on
-from pruning_lit.system.resume_hint import way_on
+from pruning_lit.system.resume_hint import how_to_resume
 
 log = logging.getLogger("pruning_lit")
 
@@ -53,7 +53,7 @@ def command(
             with leaving_on_signal():
                 require_present_settings(config)
                 require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
-                require_kinds(config)
+                require_types(config)
                 work(config, folder)
             if is_run:
                 forget_failure(folder)
@@ -66,11 +66,11 @@ def command(
             if getattr(error, "by_itself", False):  # a process of this run that has told it all
                 sys.exit(1)
             if is_run:
-                note_failure(folder, told or described(error))
+                note_failure(folder, told or in_one_line(error))
             if told is None:
                 raise
             log.debug("where it was raised", exc_info=True)
-            log.error(told + way_on(error, folder, _going_on(allowing)))
+            log.error(told + how_to_resume(error, folder, _going_on(allowing)))
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 sys.exit(1)  # in a sweep the other jobs go on; its summary tells, in the end, that this one has failed
 
@@ -83,7 +83,7 @@ def command(
             sys.argv[1:] = in_one_folder(
                 options_first(with_own_code(rewrite(sys.argv[1:]), config_name in ("config", "inspect")))
             )
-            with quiet_threads(), telling_of_outputs(work), passing_on():
+            with quiet_threads(), naming_outputs(work), passing_on():
                 job()
             sys.stdout.flush()
     except Preempted:
@@ -93,7 +93,7 @@ def command(
 
 
 def options_first(words: list[str]) -> list[str]:
-    """The command line with ``-m`` in front of all settings, where Hydra looks for it.
+    """Put ``-m`` in front of all settings, where Hydra looks for it.
 
     Raises:
         ValueError: there is an option that Hydra does not have.
@@ -111,12 +111,12 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _going_on(allowing: Sequence[str]) -> str:
-    """The command that continues; what is allowed has to be typed every time."""
+    """Command that continues a run; permissions have to be typed every time."""
     return " ".join(["python -m pruning_lit", f"resume={_begun_in()}", *allowing])
 
 
 def _begun_in() -> Path:
-    """The folder of the run, or of the sweep that it belongs to."""
+    """Folder of the run, or of the sweep that it belongs to."""
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         return Path(hydra.runtime.cwd) / hydra.sweep.dir

@@ -1,4 +1,4 @@
-"""What Hydra cannot make of a command line, in one sentence of our own."""
+"""Errors of Hydra's composition, in one sentence each."""
 
 import re
 from difflib import get_close_matches
@@ -12,8 +12,8 @@ LAUNCHERS = 'pip install "pruning_lit[sweeps]"'
 TYPES = {"NoneType": "null", "int": "a number", "float": "a number", "bool": "true or false", "dict": "a mapping"}
 
 
-def of_the_command_line(error: BaseException) -> str | None:
-    """The sentence, for errors of reading the words and of composing the configs that they name; None for others."""
+def composition_error(error: BaseException) -> str | None:
+    """Sentence for an error of reading overrides or composing configs; None for other errors."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         if error.missing_cfg_file.startswith("hydra/launcher/"):
             name = error.missing_cfg_file.removeprefix("hydra/launcher/")
@@ -48,7 +48,7 @@ def of_the_command_line(error: BaseException) -> str | None:
 
 
 def _listed(names: list[str], missed: str) -> str:
-    """All choices of a group; of many in folders those in the folder that was named, or the folders."""
+    """List the choices of a group; of many in folders those in the folder that was named, or the folders."""
     folders = [name.rpartition("/")[0] for name in names]
     within = [name for name, folder in zip(names, folders, strict=True) if folder and missed.startswith(folder)]
     tops = [f"{folder}/…" if folder else name for name, folder in zip(names, folders, strict=True)]
@@ -56,7 +56,7 @@ def _listed(names: list[str], missed: str) -> str:
 
 
 def _unknown(key: str, cause: BaseException | None) -> str:
-    """That there is no such setting, and those that it might be."""
+    """Sentence for an unknown setting, with those that it might be."""
     parent, missed = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", None) or key)
     names = [str(each) for each in parent or {} if each not in ("_target_", "hydra")]
     above, _, last = missed.rpartition(".")
@@ -64,6 +64,6 @@ def _unknown(key: str, cause: BaseException | None) -> str:
 
 
 def perhaps(name: str, names: list[str], above: str = "") -> str:
-    """Which of ``names``, below ``above``, may have been meant; else which there are."""
+    """Names that may have been meant, below ``above``; all of them where none is close."""
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     return f"perhaps {' or '.join(above + each for each in close)}" if close else f"there are {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Where the configs are, and their composition outside of a command."""
+"""Folder of the configs, and their composition outside of a command."""
 
 from pathlib import Path
 
@@ -17,6 +17,6 @@ def choices(group: str) -> list[str]:
 
 
 def compose(*overrides: str) -> DictConfig:
-    """The config of a run, composed in Python as the command line would: ``compose("experiment=demo", "seed=2")``."""
+    """Compose the config of a run in Python: ``compose("experiment=demo", "seed=2")``."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose("config", list(overrides), return_hydra_config=True)

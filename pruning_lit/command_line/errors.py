@@ -1,4 +1,4 @@
-"""From an exception to the one sentence that a user needs."""
+"""Exceptions told in one sentence."""
 
 import re
 import sys
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from pruning_lit.command_line.composition import of_the_command_line
-from pruning_lit.system.deaths import LostProcess, of_a_process
+from pruning_lit.command_line.composition import composition_error
+from pruning_lit.system.deaths import LostProcess, process_error
 
 
 def sentence(error: BaseException) -> str | None:
-    """What a user can mend, in one sentence; None for what only we can have broken (that deserves its traceback)."""
+    """Sentence for an error that a user can mend; None for others, which deserve their traceback."""
     if isinstance(error, InstantiationException):
         if found := re.match(r"Error locating target '([^']*)'", str(error)):
             return f"{found[1]} cannot be imported; expected the dotted name of a class or a function{_where(error)}"
@@ -22,18 +22,18 @@ def sentence(error: BaseException) -> str | None:
         return sentence(error.__cause__) if error.__cause__ else _one_line(error)
     if isinstance(error, MissingMandatoryValue):
         return f"a value has to be given: {_short(str(error.full_key))}=…"
-    if told := of_the_command_line(error):
+    if told := composition_error(error):
         return told
     if isinstance(error, BrokenPipeError):  # nobody listens any more: no error of the user's
         return None
     if isinstance(error, ValueError | OSError | OmegaConfBaseException | HydraException | LostProcess):
         return _one_line(error)
-    return of_a_process(error)
+    return process_error(error)
 
 
 @contextmanager
 def ending_in_a_sentence() -> Iterator[None]:
-    """The command ends with exit code 1 and the sentence on what a user can mend; all else is raised on."""
+    """End the command with a sentence and exit code 1 on errors that a user can mend; raise the others on."""
     try:
         yield
     except Exception as error:
@@ -44,7 +44,7 @@ def ending_in_a_sentence() -> Iterator[None]:
 
 
 def _short(key: str) -> str:
-    """The name under which a user sets a value: criterion and sparsity are only referred to by the pruning callback."""
+    """Key under which a user sets a value: criterion and sparsity are only referred to by the pruning callback."""
     return re.sub(r"^.*\.(?=(criterion|sparsity)\.)", "", key)
 
 

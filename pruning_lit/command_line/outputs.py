@@ -1,4 +1,4 @@
-"""Hydra makes the folder for outputs, and writes the configuration into it, before the work begins."""
+"""Errors of the folder for outputs, which Hydra makes before the work begins."""
 
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,8 +9,8 @@ from hydra.errors import HydraException  # one of them, on a config that is miss
 
 
 @contextmanager
-def telling_of_outputs(work: Callable[..., Any]) -> Iterator[None]:
-    """Meanwhile an error of the disk that did not come out of ``work`` says that it was the folder for outputs.
+def naming_outputs(work: Callable[..., Any]) -> Iterator[None]:
+    """Name the folder for outputs in errors of the disk that did not come out of ``work``.
 
     Raises:
         OSError: in one sentence.

@@ -6,7 +6,7 @@ from omegaconf import ListConfig
 
 
 def as_list(word: str, key: str = "path") -> str:
-    """``path=a,b`` as one list instead of a sweep, its parts quoted: paths hold signs that Hydra takes for its own."""
+    """Turn ``path=a,b`` into one list instead of a sweep, quoted, for paths hold signs that mean something to Hydra."""
     name, _, value = word.partition("=")
     if name != key or value[:1] in ("[", "'", '"'):
         return word
@@ -15,7 +15,7 @@ def as_list(word: str, key: str = "path") -> str:
 
 
 def named_paths(path: Any, expected: str) -> list[str]:
-    """One path or several, as text; ValueError, which says what is ``expected``, where there is none."""
+    """Paths of a config as text; ValueError, which says what is ``expected``, where there is none."""
     paths = [str(each) for each in path] if isinstance(path, ListConfig) else [str(path)]
     if not paths or not all(paths):
         raise ValueError(f"path= names {expected}, or several: path=first,second")

@@ -1,4 +1,4 @@
-"""Processes that a launcher (torchrun, srun) has started all run the command: in one folder, and with one voice."""
+"""One folder and one log for processes that a launcher (torchrun, srun) has started."""
 
 import os
 import re
@@ -10,7 +10,7 @@ PLACED = re.compile(r"\+*hydra\.(run|sweep)\.dir=|resume=")
 
 
 def in_one_folder(arguments: list[str], environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The command of this process; all but the first leave Hydra's files to the first, and have a log of their own.
+    """Overrides of this process; all but the first leave Hydra's files to the first, and have a log of their own.
 
     Args:
         arguments: as typed, for all processes the same.

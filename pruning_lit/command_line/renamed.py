@@ -62,7 +62,7 @@ TARGETS: dict[str, str] = {
 
 
 def require_present_names(words: Iterable[str]) -> None:
-    """ValueError for the first override with a former name, with the present one to type instead."""
+    """Refuse overrides with a former name: ValueError with the present one."""
     for word in words:
         if several := _split_word(word):
             raise ValueError(f"{word} has another name now: {' '.join(several)}")
@@ -74,7 +74,7 @@ def require_present_names(words: Iterable[str]) -> None:
 
 
 def require_present_settings(config: DictConfig) -> None:
-    """ValueError for the first setting of a composed config with a former name: a file of one's own may have it."""
+    """Refuse a composed config with a former name, from a file of one's own: ValueError with the present one."""
     for path, value in _leaves(OmegaConf.to_container(config, resolve=False)):
         key, now = ".".join(path), _renamed(path)
         told = f"{key}={_typed(value)}" if isinstance(value, str) else key
@@ -89,7 +89,7 @@ def require_present_settings(config: DictConfig) -> None:
 
 
 def present_word(word: str) -> str | None:
-    """An override under its present names; None where it only sets to what is always done now."""
+    """Override under its present names; None where it only sets to what is always done now."""
     path = _path(word)
     if not path:  # an option, such as -m
         return word
@@ -107,12 +107,12 @@ def present_word(word: str) -> str | None:
 
 
 def present_words(words: Iterable[str]) -> list[str]:
-    """The overrides of a former run under their present names."""
+    """Overrides of a former run under their present names."""
     return [now for word in words for each in _split_word(word) or [word] if (now := present_word(each)) is not None]
 
 
 def present_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """The resolved settings of a former run, plain nested data, under their present names."""
+    """Resolved settings of a former run, plain nested data, under their present names."""
     tree: dict[str, Any] = {}
     flat = {path: value for leaf in _leaves(settings) for path, value in _split(*leaf)}
     for path, value in flat.items():
@@ -143,7 +143,7 @@ def _split_word(word: str) -> list[str]:
 
 
 def _path(word: str) -> Path:
-    """The key of an override, without signs, in parts."""
+    """Parts of an override's key, without signs."""
     return () if word.startswith("-") else tuple(word.lstrip("+~").partition("=")[0].split("."))
 
 

@@ -1,4 +1,4 @@
-"""``resume=<folder>``: the command that began a run, or a sweep, once more, in the same folder."""
+"""Resume: the overrides that a run or a sweep was begun with, once more, in the same folder."""
 
 import re
 from collections.abc import Sequence
@@ -73,10 +73,10 @@ def with_resume(arguments: list[str]) -> list[str]:
 
 
 class SweepBegun(Callback):
-    """Keeps what a sweep was begun with; Hydra's own ``multirun.yaml`` has what it was last continued with."""
+    """Keep the overrides that a sweep was begun with; ``multirun.yaml`` has those it was last continued with."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write it down, once."""
+        """Write the overrides down, once."""
         folder = Path(config.hydra.sweep.dir)
         if not (folder / BEGUN).exists():
             overrides = {"hydra": {"overrides": config.hydra.overrides}}
@@ -85,7 +85,7 @@ class SweepBegun(Callback):
 
 
 def _harmless(saved: Sequence[str], typed: Sequence[str], folder: Path) -> list[str]:
-    """The saved overrides, without permissions and what is typed again; ValueError for others that could run code."""
+    """Saved overrides, without permissions and what is typed again; ValueError for others that could run code."""
     words = [word for word in saved if not ALLOWING.match(word) and word not in typed]
     refused = [word for word in words if not _is_harmless(word)]
     if refused:
@@ -110,13 +110,13 @@ def _is_harmless(word: str) -> bool:
 
 
 def _begun_with(sweep: Path) -> list[str]:
-    """The overrides of a sweep, but where it is and that it is one."""
+    """Overrides of a sweep, but where it is and that it is one."""
     task, hydra = (_listed(sweep, f"hydra.overrides.{each}") for each in ("task", "hydra"))
     return [*task, *(word for word in hydra if not re.match(r"\+*hydra\.(sweep\.dir|mode)=", word))]
 
 
 def _listed(path: Path, key: str | None = None) -> list[str]:
-    """A list of overrides in a file, or under a key of it; as typed, for ``${…}`` is for Hydra."""
+    """Overrides listed in a file, or under a key of it; as typed, for ``${…}`` is for Hydra."""
     try:
         saved = OmegaConf.load(path)
         listed = OmegaConf.to_container(saved if key is None else OmegaConf.select(saved, key), resolve=False)
@@ -127,6 +127,6 @@ def _listed(path: Path, key: str | None = None) -> list[str]:
 
 
 def quoted(folder: Path) -> str:
-    """The folder as the value of an override: quoted where its name has signs that mean something there."""
+    """Folder as the value of an override, quoted where its name has signs that mean something there."""
     text = str(folder)
     return text if re.fullmatch(r"[\w./:+%@~-]+", text) else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

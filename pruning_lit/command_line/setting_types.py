@@ -1,4 +1,4 @@
-"""Settings of the wrong kind, a word where a number belongs, or that nobody takes, are refused before all else."""
+"""Types of settings, held against the constructors that take them before anything is read."""
 
 import inspect
 import math
@@ -51,8 +51,8 @@ VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 PLAIN = str | int | float | bool | Sequence
 
 
-def require_kinds(config: DictConfig) -> None:
-    """Hold every setting against the annotation of the parameter that it is for.
+def require_types(config: DictConfig) -> None:
+    """Hold every setting against the annotation of its parameter.
 
     Args:
         config: composed; what has no value yet is not looked at.
@@ -68,15 +68,15 @@ def require_kinds(config: DictConfig) -> None:
         raise ValueError(wrong[0])
 
 
-def fits(value: Any, kind: Any) -> bool:
-    """Whether a plain value can be meant for a parameter with the annotation ``kind``; undecided means yes.
+def matches(value: Any, kind: Any) -> bool:
+    """True if a plain value can be meant for a parameter with the annotation ``kind``; undecided means yes.
 
     Whole numbers are numbers, true and false are not. Of literals only the kind is compared: constructors know better
     how to name them.
     """
     origin, parts = get_origin(kind) or kind, get_args(kind)
     if origin in (Union, UnionType):
-        return any(fits(value, part) for part in parts)
+        return any(matches(value, part) for part in parts)
     if origin is Literal:
         return any(type(value) is type(part) for part in parts)
     if origin in (NoneType, None):
@@ -88,17 +88,19 @@ def fits(value: Any, kind: Any) -> bool:
     if not isinstance(origin, type):
         return True
     if issubclass(origin, Sequence | set):
-        return isinstance(value, list) and all(fits(each, parts[0]) for each in value if parts)
+        return isinstance(value, list) and all(matches(each, parts[0]) for each in value if parts)
     if issubclass(origin, Mapping):
-        return isinstance(value, dict) and all(each is None or fits(each, parts[1]) for each in value.values() if parts)
+        return isinstance(value, dict) and all(
+            each is None or matches(each, parts[1]) for each in value.values() if parts
+        )
     return origin is object or (value is not None and not isinstance(value, PLAIN))  # what is built comes as a mapping
 
 
-def in_words(kind: Any) -> str:
-    """What a parameter takes, such as ``a whole number or null``."""
+def describe(kind: Any) -> str:
+    """Describe an annotation in words, such as ``a whole number or null``."""
     origin, parts = get_origin(kind) or kind, get_args(kind)
     if origin in (Union, UnionType):
-        words = list(dict.fromkeys(in_words(part) for part in parts))
+        words = list(dict.fromkeys(describe(part) for part in parts))
         plain = [word for word in words if word != BUILT and (word != WORDS[int] or WORDS[float] not in words)]
         plain = plain if set(plain) - {WORDS[NoneType]} else words
         return " or ".join(sorted(plain, key=lambda word: ", each" in word))  # lists last: null is none of their parts
@@ -107,14 +109,14 @@ def in_words(kind: Any) -> str:
     if origin in WORDS:
         return WORDS[origin]
     if isinstance(origin, type) and issubclass(origin, Sequence | set):
-        return f"a list, each {in_words(parts[0])}" if parts else "a list"
+        return f"a list, each {describe(parts[0])}" if parts else "a list"
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"a mapping {{name: value}}, each value {in_words(parts[1])}" if parts else "a mapping {name: value}"
+        return f"a mapping {{name: value}}, each value {describe(parts[1])}" if parts else "a mapping {name: value}"
     return BUILT
 
 
 def _below(node: DictConfig, above: str) -> Iterator[tuple[bool, str]]:
-    """The misfits of a node and of all that it holds itself."""
+    """Misfits of a node and of all that it holds itself."""
     kinds, all_of_them = _parameters(str(node.get("_target_", "")))
     unknown = [str(key) for key in node if str(key) not in kinds and not str(key).startswith("_")]
     for key in unknown if all_of_them else []:
@@ -126,7 +128,7 @@ def _below(node: DictConfig, above: str) -> Iterator[tuple[bool, str]]:
 
 
 def _misfits(node: DictConfig, above: str, kinds: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
-    """Of each setting that is of another kind, whether it is copied from elsewhere, and the sentence."""
+    """Settings of another type: each with a sentence, and true where it is copied from elsewhere."""
     for key, kind in kinds.items():
         if key not in node or OmegaConf.is_missing(node, key):
             continue
@@ -135,20 +137,20 @@ def _misfits(node: DictConfig, above: str, kinds: Mapping[str, Any]) -> Iterator
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         except OmegaConfBaseException:  # told where it is used
             continue
-        if not fits(value, kind):
+        if not matches(value, kind):
             yield OmegaConf.is_interpolation(node, key), _told(f"{above}{key}", value, kind)
 
 
 def _told(name: str, value: Any, kind: Any) -> str:
-    """The sentence; of a mapping only the entry that does not fit."""
+    """Sentence on a misfit; of a mapping only on the entry that does not fit."""
     if get_origin(kind) in (dict, Mapping) and isinstance(value, dict) and (parts := get_args(kind)):
-        key = next(key for key, each in value.items() if each is not None and not fits(each, parts[1]))
+        key = next(key for key, each in value.items() if each is not None and not matches(each, parts[1]))
         return _told(f"{name}.{key}", value[key], parts[1])
-    return f"{name} must be {in_words(kind)}, got {_as_typed(value)}"
+    return f"{name} must be {describe(kind)}, got {_as_typed(value)}"
 
 
 def _parameters(target: str) -> tuple[dict[str, Any], bool]:
-    """Name and annotation of a constructor's parameters, as far as they are known; and whether these are all."""
+    """Annotations of a constructor's parameters by name, as far as they are known, and true where these are all."""
     if not target.startswith(PACKAGES):
         return {}, False
     named: dict[str, Any] = {}
@@ -169,7 +171,7 @@ def _parameters(target: str) -> tuple[dict[str, Any], bool]:
 
 
 def _inits(constructor: type) -> list[Any]:
-    """The ``__init__`` of a class, and those that it hands further keywords to, up the line."""
+    """``__init__`` of a class, and those that it hands further keywords to, up the line."""
     return [vars(each)["__init__"] for each in constructor.__mro__ if "__init__" in vars(each)]
 
 

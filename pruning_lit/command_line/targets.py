@@ -1,4 +1,4 @@
-"""What a config may call: every ``_target_`` is looked at before anything is imported or built.
+"""Permission of targets: every ``_target_`` of a config is looked at before anything is imported or built.
 
 A config comes from many hands (experiments, folders of runs, pasted commands), so it may only name what cannot do harm;
 code of one's own is allowed by name, on the command line: ``allow_targets=[mynet]``.
@@ -59,7 +59,7 @@ MAY = "pruning_lit, torch.nn, torch.optim, torchvision.models, timm.create_model
 
 
 def require_allowed(config: DictConfig, allowed: Sequence[str] = ()) -> None:
-    """Refuse a config that names a class or function which it may not.
+    """Refuse a config that names a class or function it may not call.
 
     Args:
         config: composed; interpolations are followed, and what is missing is left to whom it is missed by.
@@ -85,7 +85,7 @@ def require_allowed(config: DictConfig, allowed: Sequence[str] = ()) -> None:
 
 
 def names_allowed(value: Any) -> list[str]:
-    """The value of ``allow_targets`` as a list; ValueError unless these are dotted names."""
+    """Value of ``allow_targets`` as a list; ValueError unless these are dotted names."""
     names = list(value) if isinstance(value, list | tuple | ListConfig) else [value] if value is not None else []
     for name in names:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
@@ -94,23 +94,23 @@ def names_allowed(value: Any) -> list[str]:
 
 
 def typed(words: Iterable[str]) -> list[str]:
-    """The words of a command line that allow targets; only these count, whatever files say."""
+    """Overrides that allow targets; only typed ones count, whatever files say."""
     return [word for word in words if TYPED.match(word)]
 
 
 def permission(target: str) -> str:
-    """`` allow_targets=[mynet]``, to be added to a command that names this target; empty where none is needed."""
+    """Permission to add to a command that names this target, `` allow_targets=[mynet]``; empty where none is needed."""
     return "" if trusted(target, NAMES, WRITTEN_IN) else f" {KEY}=[{_to_allow(target)}]"
 
 
 def _to_allow(target: str) -> str:
-    """The user's own package; the whole name where that would allow half of Python."""
+    """Name to allow for a target: the user's own package, or the whole name where that would allow half of Python."""
     root = target.partition(".")[0]
     return target if root in NOT_ONES_OWN or root in sys.stdlib_module_names else root
 
 
 def _targets(node: Container, at: str = "") -> Iterator[tuple[str, str]]:
-    """Key and value of every ``_target_``, however deep."""
+    """Keys and values of every ``_target_``, however deep."""
     for key in range(len(node)) if isinstance(node, ListConfig) else node:
         place = f"{at}.{key}" if at else str(key)
         try:

@@ -1,4 +1,4 @@
-"""The trainer's settings that would be refused late, in words of others, or not at all."""
+"""Trainer settings that would be refused late, in words of others, or not at all."""
 
 import os
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ SAID_ELSEWHERE = {
 def require_trainer(
     trainer: DictConfig, every_n_steps: Any = None, environment: Mapping[str, str] = os.environ
 ) -> None:
-    """Refuse, before the data are read, what no training can go by.
+    """Refuse trainer settings, before the data are read, that no training can go by.
 
     Args:
         trainer: the group ``trainer``, of the right kinds.

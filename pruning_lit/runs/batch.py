@@ -1,4 +1,4 @@
-"""How many pictures an optimizer step sees, and in how many processes."""
+"""Batch of an optimizer step, and the processes that share it."""
 
 from typing import TypedDict
 
@@ -13,7 +13,7 @@ class Batch(TypedDict):
 
 
 def in_words(batch: Batch) -> str:
-    """One number where there is one process and one batch, else how it comes about."""
+    """Size of a batch in words, with its factors where there are several processes or batches."""
     if batch["pictures"] == batch["per_process"]:
         return str(batch["pictures"])
     factors = [f"{batch['per_process']} in each of {batch['processes']} processes"] * (batch["processes"] > 1)

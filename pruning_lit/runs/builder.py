@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from pruning_lit.system.one_line import described
+from pruning_lit.system.one_line import in_one_line
 from pruning_lit.system.trusted import trusted_builder
 
 
@@ -49,7 +49,7 @@ def build(arch: DictConfig, num_classes: int | None) -> nn.Module:
         if not own_call(settings) and not isinstance(cause, TypeError):  # those tell themselves what does not fit
             raise
         taken = _signature(_constructor(str(settings["_target_"])))
-        raise ValueError(f"arch: {_call(settings)} cannot be built{taken}: {described(cause)}") from error
+        raise ValueError(f"arch: {_call(settings)} cannot be built{taken}: {in_one_line(cause)}") from error
     if not isinstance(net, nn.Module):
         raise ValueError(f"arch._target_={arch._target_} makes a {type(net).__name__}, expected a torch.nn.Module")
     return net
@@ -73,7 +73,7 @@ def _constructor(target: str) -> Any:
             constructor = getattr(resolve_name(package), name, constructor)
     except Exception as error:  # whatever the user's module raises while it is imported
         raise ValueError(
-            f"arch._target_={target} cannot be imported: {described(error)}; "
+            f"arch._target_={target} cannot be imported: {in_one_line(error)}; "
             "expected the dotted name of a constructor, its module in the current folder or installed"
         ) from error
     if isinstance(constructor, ModuleType):

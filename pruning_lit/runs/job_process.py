@@ -20,7 +20,7 @@ from pruning_lit.system.preemption import Preempted
 
 
 def starts_processes_by_its_command(config: DictConfig) -> bool:
-    """Whether the trainer of this config would run the command again for every further process."""
+    """True if the trainer of this config would run the command again for every further process."""
     from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
     strategy = instantiate(config.trainer, _partial_=True)(logger=False, enable_checkpointing=False).strategy

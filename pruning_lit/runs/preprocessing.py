@@ -1,4 +1,4 @@
-"""The pictures a network was trained on, as far as its file tells, and whether others can take their place."""
+"""Training pictures of a network, as far as its file tells, against those of a data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Normalisation = tuple[Tensor, Tensor]  # mean and standard deviation of each cha
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a network knows of its training pictures; None: nothing.
+    """Facts of a network's training pictures; None: not known.
 
     Args:
         mean, std: by which they were normalised, of each channel on the scale 0 … 1.
@@ -31,12 +31,12 @@ class TrainingInputs:
 
     @classmethod
     def of_header(cls, header: dict[str, Any]) -> Self:
-        """From the ``pictures`` in the header of a network file; keys it does not know are ignored."""
+        """Read the ``pictures`` in the header of a network file; unknown keys are ignored."""
         pictures = header.get("pictures") or {}
         return cls(**{key: pictures.get(key) for key in ("mean", "std", "shape", "classes")})
 
     def require_alike(self, data: DataModule, path: str) -> None:
-        """ValueError where the network of ``path`` was made for pictures of another size or for other classes."""
+        """Refuse pictures of another size or other classes than the network of ``path`` was made for: ValueError."""
         if self.shape is not None and tuple(self.shape) != tuple(data.shape):
             raise ValueError(
                 f"{path!r} was trained on pictures of {_size(self.shape)}, those of the data set are "
@@ -50,7 +50,7 @@ class TrainingInputs:
             )
 
     def note_on_names(self, data: DataModule, path: str) -> str | None:
-        """A sentence where as many classes have other names: which output means which class is then anybody's guess."""
+        """Note on classes of other names, where there are as many: which output means which is then anybody's guess."""
         if self.classes is None or data.classes is None or list(self.classes) == data.classes:
             return None
         return (
@@ -59,7 +59,7 @@ class TrainingInputs:
         )
 
     def normalisation(self, data: Pictures, path: str) -> tuple[Normalisation, str | None]:
-        """How pictures are normalised for the network: as in its training, or as ``data`` does where that is not known.
+        """Normalisation of the network's training, or that of ``data`` where it is not known.
 
         Returns:
             Also a sentence, unless it is the same.
@@ -87,7 +87,7 @@ class TrainingInputs:
 
 
 def _vector(values: Sequence[float]) -> Tensor:
-    """Of any length, 0 for what are no numbers."""
+    """Vector of any length; empty for what are no numbers."""
     try:
         return torch.tensor(list(values), dtype=torch.float32)
     except (TypeError, ValueError):
@@ -103,7 +103,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _listed(classes: Sequence[str] | None, most: int = 3) -> str:
-    """`` (cat, dog, …)``, or nothing."""
+    """Names of classes in brackets, `` (cat, dog, …)``, or nothing."""
     if not classes:
         return ""
     return f" ({', '.join([*map(str, classes[:most]), *['…'] * (len(classes) > most)])})"

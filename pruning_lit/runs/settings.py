@@ -1,4 +1,4 @@
-"""Which settings decide what a run, or one of its phases, leads to."""
+"""Settings that decide the result of a run, or of one of its phases."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are
 
 
 def result_settings(config: DictConfig) -> dict[str, Any]:
-    """The settings of an experiment that decide its result, as plain nested data."""
+    """Settings of an experiment that decide its result, as plain nested data."""
     settings = {key: value for key, value in plain_data(config).items() if key not in NOT_PART_OF_THE_RESULT}
     task = settings.pop("task")
     for key, value in settings.items():
@@ -34,7 +34,7 @@ def result_settings(config: DictConfig) -> dict[str, Any]:
 
 
 def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
-    """Those of them that decide what the last of these phases leads to: jobs in which they are equal can share it.
+    """Settings that decide the result of the last of these phases: jobs in which they are equal can share it.
 
     Args:
         config: of the experiment.
@@ -47,25 +47,25 @@ def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def exact_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
-    """The same, and what ought not to matter but might to the last bit: devices, precision, callbacks."""
+    """Settings of the phase, and what might matter to the last bit: devices, precision, callbacks."""
     settings = plain_data(config)
     return phase_settings(config, keys) | {key: settings.get(key) for key in ("trainer", "callbacks", "on_nonfinite")}
 
 
 def is_recipe(value: Any) -> bool:
-    """Whether a part of the config describes a phase."""
+    """True if a part of the config describes a phase."""
     return isinstance(value, dict) and {"_target_", "epochs"} <= value.keys()
 
 
 def phase_task(task: Any, recipe: Any) -> DictConfig:
-    """The settings of the task in one phase: those of the run, and what the recipe changes in them."""
+    """Settings of the task in one phase: those of the run, and what the recipe changes in them."""
     own = recipe.get("task") or {}
     changed = {key: value for key, value in own.items() if value is not None and key not in ("_target_", "_partial_")}
     return OmegaConf.create({**task, **changed})
 
 
 def plain_data(config: DictConfig) -> dict[str, Any]:
-    """The whole config, resolved."""
+    """Whole config, resolved, as plain data."""
     settings = OmegaConf.to_container(config, resolve=True)
     assert isinstance(settings, dict)
     return {str(key): value for key, value in settings.items()}

@@ -1,4 +1,4 @@
-"""Phases that several runs have in common are trained by one of them; the others take over what it left."""
+"""Phases that several runs have in common, trained by one of them and taken over by the others."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ NETWORKS = ("best.ckpt", "last.ckpt")
 
 
 def shared_root(config: DictConfig) -> Path | None:
-    """Folder of what is shared: the one that is named, else the sweep's; None: this process shares nothing.
+    """Folder of shared phases: the one that is named, else the sweep's; None: this process shares nothing.
 
     Where there are several processes already (a launcher's, or Lightning's own from the second phase on) all would
     have to come to the same decision, and hardly could.
@@ -40,7 +40,7 @@ def shared_root(config: DictConfig) -> Path | None:
 
 
 class SharedPhase:
-    """Where a finished phase is kept for all runs that would train the same one.
+    """A finished phase, kept for all runs that would train the same one.
 
     Args:
         root: folder of what is shared, ``<sweep>/shared`` in a sweep.
@@ -54,7 +54,7 @@ class SharedPhase:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Meanwhile no other process trains it; where one does, wait for its end. The system frees what a kill held."""
+        """Reserve the phase against other processes, or wait for the end of the one that trains it."""
         self.place.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.place.with_name(f"{self.place.name}.lock"))
         try:

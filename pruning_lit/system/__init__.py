@@ -1,1 +1,1 @@
-"""What a run lives among: disks that fill up, signals, other processes."""
+"""Files, signals, processes, and trust in what others have written."""

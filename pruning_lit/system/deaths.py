@@ -1,4 +1,4 @@
-"""What one of several processes has died of, as another one hears of it."""
+"""Deaths of processes, as another one hears of them."""
 
 import builtins
 
@@ -6,7 +6,7 @@ NOT_DETERMINISTIC = "does not have a deterministic implementation"  # torch's wo
 
 
 class LostProcess(Exception):
-    """A process of the run has died; which, in one sentence.
+    """Death of a process of the run, in one sentence.
 
     Args:
         told: the sentence.
@@ -19,18 +19,18 @@ class LostProcess(Exception):
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether a process could not reach another one any more, as when that one has died."""
+    """True if a process could not reach another one any more, as when that one has died."""
     kind, text = _raised(error)
     return kind.startswith("Dist") or (kind == "RuntimeError" and ("gloo" in text or "closed by peer" in text))
 
 
 def is_dead_worker(error: BaseException) -> bool:
-    """Whether a process that prepares data has died; torch raises it from a signal, in the middle of anything."""
+    """True if a process that prepares data has died; torch raises it from a signal, in the middle of anything."""
     return _raised(error)[1].startswith("DataLoader worker (pid")
 
 
 def from_outside(error: BaseException) -> bool:
-    """Whether the run has failed for a disk, data, or a process, so that it can go on as it is once that is mended."""
+    """True if the run has failed for a disk, data, or a process, and can go on as it is once that is mended."""
     kind, _ = _raised(error)
     return (
         issubclass(getattr(builtins, kind, type(error)), OSError | LostProcess)
@@ -40,8 +40,8 @@ def from_outside(error: BaseException) -> bool:
     )
 
 
-def of_a_process(error: BaseException) -> str | None:
-    """What one of several processes, or a worker of the data, has died of."""
+def process_error(error: BaseException) -> str | None:
+    """Sentence on the death of a process or of a data worker; None for other errors."""
     kind, text = _raised(error)
     if kind == "MisconfigurationException":  # of Lightning: the trainer's settings
         return f"trainer: {' '.join(text.split())}"

@@ -1,4 +1,4 @@
-"""What a disk refuses, told with the file that it refused."""
+"""Errors of a disk, told with the file that it refused."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ LITTLE = 2**16  # bytes: with less a disk counts as full
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Meanwhile an error of the disk that does not say where it happened says ``path``.
+    """Name ``path`` in errors of the disk that do not say where they happened.
 
     Writing into an open file tells no name.
     """
@@ -26,7 +26,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def require_room(folder: Path) -> None:
-    """OSError, in one sentence, where not even a few pages can be written."""
+    """Require room for a few pages: OSError, in one sentence, where they cannot be written."""
     probe = folder / f".room.{os.getpid()}"
     try:
         probe.write_bytes(bytes(LITTLE))
@@ -37,8 +37,8 @@ def require_room(folder: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-def why(folder: Path, error: Exception) -> str:
-    """Why a library could not write: many hide a full disk behind an error of their own.
+def reason(folder: Path, error: Exception) -> str:
+    """Reason why a library could not write: many hide a full disk behind an error of their own.
 
     Args:
         folder: where it wrote; what it has written so far is still there.
@@ -52,7 +52,7 @@ def why(folder: Path, error: Exception) -> str:
 
 @contextmanager
 def quiet_threads() -> Iterator[None]:
-    """Meanwhile a thread that ends on a full disk prints no traceback: those who wait for it tell."""
+    """Silence threads that end on a full disk: those who wait for them tell."""
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:

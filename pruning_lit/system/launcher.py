@@ -1,4 +1,4 @@
-"""What torchrun or srun tells the processes that it starts."""
+"""Rank and number of processes, as torchrun or srun tells them."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))  # torchrun, 
 
 
 def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Which process this is, and of how many that a launcher has started.
+    """Rank of this process, and number of those that a launcher has started.
 
     Those that Lightning starts itself have been told their folder, and do not count here.
     """

@@ -1,4 +1,4 @@
-"""What somebody's own code has raised, for people to read."""
+"""Errors of a user's own code, in one line."""
 
 import sysconfig
 import traceback
@@ -7,8 +7,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 
 
-def described(error: BaseException) -> str:
-    """What somebody's own code has raised, in words: message, type where the message says little, and the line.
+def in_one_line(error: BaseException) -> str:
+    """Error of a user's own code in one line: message, type where the message says little, and the place.
 
     Args:
         error: the exception; lines of installed packages and of this one are not told.

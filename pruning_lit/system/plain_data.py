@@ -21,11 +21,11 @@ NAME = re.compile(r"\w+(\.\w+)+")
 
 
 class WantsToRunCode(ValueError):
-    """A file that would run code if it were read as it wants to be; nothing of it was run."""
+    """Refusal of a file that would run code; nothing of it was run."""
 
 
 def read_plain(path: str | Path, instead: str) -> Any:
-    """What is in a file written by ``torch.save``, on the CPU.
+    """Read a file written by ``torch.save`` as plain data, on the CPU.
 
     Args:
         path: the file.
@@ -47,7 +47,7 @@ def read_plain(path: str | Path, instead: str) -> Any:
 
 
 def refuse_code(path: str | Path, instead: str) -> None:
-    """WantsToRunCode, if a file that could not be read holds code; told in one sentence that ends with ``instead``."""
+    """Raise WantsToRunCode if a file that could not be read holds code; the sentence ends with ``instead``."""
     if found := code_in(path):
         raise WantsToRunCode(
             f"{str(path)!r} wants to run code when it is read: it holds {found}, and only plain data are loaded; "
@@ -56,7 +56,7 @@ def refuse_code(path: str | Path, instead: str) -> None:
 
 
 def code_in(path: str | Path) -> str | None:
-    """What would be called by a careless reader of the file, in words; None: it holds nothing of the kind.
+    """Code in a file, in words: the first thing a careless reader would call; None: there is none.
 
     The file is taken apart without being executed.
     """
@@ -75,7 +75,7 @@ def code_in(path: str | Path) -> str | None:
 
 
 def _in_pickles(file: IO[bytes]) -> str | None:
-    """The first name that is not plain, in one pickle or in several behind each other, in words."""
+    """First name that is not plain in one pickle or in several behind each other, in words."""
     for _ in range(MOST):
         names, whole = _names(file)
         if foreign := [name for name in names if NAME.fullmatch(name) and not PLAIN.fullmatch(name)]:
@@ -86,7 +86,7 @@ def _in_pickles(file: IO[bytes]) -> str | None:
 
 
 def _names(file: IO[bytes]) -> tuple[list[str], bool]:
-    """The dotted names that a pickle imports, and whether it could be read to its end."""
+    """Dotted names that a pickle imports, and true if it could be read to its end."""
     names: list[str] = []
     texts: list[str] = ["?", "?"]  # that were put on the stack
     memo: dict[Any, str | None] = {}

@@ -1,4 +1,4 @@
-"""A machine that wants its processors back says so by a signal; here the signal becomes an exception."""
+"""Preemption: the signal of a machine that wants its processors back becomes an exception."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class Preempted(Exception):
-    """The run was asked to leave. What it has done is saved; continued, it ends as if nothing had happened."""
+    """Request to leave. What the run has done is saved; continued, it ends as if nothing had happened."""
 
 
 @contextmanager
 def leaving_on_signal() -> Iterator[None]:
-    """Meanwhile a signal ends what is going on with ``Preempted``, at once."""
+    """Raise ``Preempted`` on a signal, at once."""
 
     def leave(signum: int, frame: FrameType | None) -> None:
         raise Preempted
@@ -30,7 +30,7 @@ def leaving_on_signal() -> Iterator[None]:
 
 @contextmanager
 def passing_on() -> Iterator[None]:
-    """Meanwhile a signal goes on to the processes that this one has started, for a launcher's jobs run in them.
+    """Pass signals on to the processes that this one has started, for a launcher's jobs run in them.
 
     Where there are none it ends what is going on with ``Preempted``.
     """
@@ -47,7 +47,7 @@ def passing_on() -> Iterator[None]:
 
 
 def _started() -> list[int]:
-    """The processes that this one has started and that are still there, as far as the system tells."""
+    """Processes that this one has started and that are still there, as far as the system tells."""
     with suppress(OSError):
         return [int(each) for each in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
     return []
@@ -55,7 +55,7 @@ def _started() -> list[int]:
 
 @contextmanager
 def listening(handler: Handler) -> Iterator[None]:
-    """Meanwhile the signals go to ``handler``; only Python's main thread can listen."""
+    """Send the signals to ``handler`` for a while; only Python's main thread can listen."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     listen(handler)
     try:
@@ -67,7 +67,7 @@ def listening(handler: Handler) -> Iterator[None]:
 
 
 def listen(handler: Handler) -> None:
-    """From now on the signals go to ``handler``."""
+    """Send the signals to ``handler`` from now on."""
     for number in SIGNALS:
         if _in_main_thread():
             signal.signal(number, handler)

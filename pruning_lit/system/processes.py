@@ -1,4 +1,4 @@
-"""The processes of one run end together: where one dies, the others say so and end, too.
+"""Common end of the processes of one run: where one dies, the others say so and end, too.
 
 This is for processes that Lightning starts as commands of their own (``strategy: ddp``). Lightning itself looks after
 them every five seconds, and then kills all without a word.
@@ -30,7 +30,7 @@ _started: list[subprocess.Popen] = []  # by this process, in the first phase of 
 
 @contextmanager
 def ending_together(launcher: Any, tell: Callable[[LostProcess], None]) -> Iterator[None]:
-    """Meanwhile see to it that no process stays behind when another one dies.
+    """Let no process stay behind when another one dies.
 
     Args:
         launcher: of Lightning's strategy.
@@ -65,7 +65,7 @@ def ending_together(launcher: Any, tell: Callable[[LostProcess], None]) -> Itera
 
 
 class _Watch(threading.Thread):
-    """Looks at the other processes, and ends this one where it does not notice by itself that they are gone."""
+    """Watch over the other processes; ends this one where it does not notice by itself that they are gone."""
 
     def __init__(self, launcher: Any, tell: Callable[[LostProcess], None]) -> None:
         super().__init__(daemon=True, name="process-watch")
@@ -88,7 +88,7 @@ class _Watch(threading.Thread):
         self.join()
 
     def take_over(self) -> None:
-        """From Lightning's observer, which ends with a list that is empty."""
+        """Take the processes over from Lightning's observer, which ends with a list that is empty."""
         if not any(thread.name == OBSERVER for thread in threading.enumerate()):
             return
         observed = getattr(self.launcher, "procs", None)
@@ -99,7 +99,7 @@ class _Watch(threading.Thread):
 
 
 def _loss(error: Exception) -> LostProcess | None:
-    """The death of another process that an error comes from; None where the error is this one's own."""
+    """Death of another process that an error comes from; None where the error is this one's own."""
     if not is_lost_connection(error):
         return None
     if _started:
@@ -112,7 +112,7 @@ def _loss(error: Exception) -> LostProcess | None:
 
 
 def _dead_ones() -> LostProcess | None:
-    """What the processes started by this one have died of."""
+    """Deaths of the processes that this one has started, in one sentence."""
     killed = [process for process in _started if (process.poll() or 0) < 0]
     if killed:
         name = signal.Signals(-killed[0].returncode).name
@@ -124,7 +124,7 @@ def _dead_ones() -> LostProcess | None:
 
 
 def _is_alone() -> bool:
-    """Whether the main process, which has started this one, is gone."""
+    """True if the main process, which has started this one, is gone."""
     return os.environ[MAIN] not in (str(os.getpid()), str(os.getppid()))
 
 

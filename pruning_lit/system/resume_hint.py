@@ -1,12 +1,12 @@
-"""How to go on with a run that something outside of it has ended."""
+"""Hint for a run that something outside of it has ended: the command that goes on."""
 
 from pathlib import Path
 
 from pruning_lit.system.deaths import from_outside
 
 
-def way_on(error: BaseException, folder: Path, command: str) -> str:
-    """The end of the sentence on an error; empty where the run itself has to change, or nothing was to be saved yet.
+def how_to_resume(error: BaseException, folder: Path, command: str) -> str:
+    """End of the sentence on an error; empty where the run itself has to change, or nothing was to be saved yet.
 
     Args:
         error: what has ended the run.

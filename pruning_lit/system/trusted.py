@@ -1,4 +1,4 @@
-"""Which classes and functions may be called because somebody's file or config names them."""
+"""Trust in classes and functions that somebody's file or config names."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ BUILDERS_WRITTEN_IN = ("pruning_lit.models", "torchvision.models", "timm.models"
 
 
 def within(name: str, names: Iterable[str]) -> bool:
-    """Whether a dotted name is one of ``names`` or lies in one, part by part: ``mynet.Net`` does not lie in ``my``."""
+    """True if a dotted name is one of ``names`` or lies in one, part by part: ``mynet.Net`` does not lie in ``my``."""
     return any(f"{name}.".startswith(f"{each}.") for each in names)
 
 
 def trusted(target: str, names: Iterable[str], packages: Iterable[str]) -> Callable[..., Any] | None:
-    """The class or function of that name, or None; nothing outside ``names`` is imported to find out.
+    """Class or function of that name, or None; nothing outside ``names`` is imported to find out.
 
     Args:
         target: dotted name, as written in a file or a config.
@@ -39,5 +39,5 @@ def trusted(target: str, names: Iterable[str], packages: Iterable[str]) -> Calla
 
 
 def trusted_builder(target: str) -> Callable[..., Any] | None:
-    """What builds networks and may be called because a file names it, or None."""
+    """Builder of networks that may be called because a file names it, or None."""
     return trusted(target, BUILDERS, BUILDERS_WRITTEN_IN)

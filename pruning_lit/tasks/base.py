@@ -13,7 +13,7 @@ from torchmetrics import MetricCollection
 
 from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.data.base import first_tensor
-from pruning_lit.system.one_line import described
+from pruning_lit.system.one_line import in_one_line
 
 Batch = Any  # (inputs, targets), each a tensor, or a tuple, list or dict of tensors
 
@@ -159,4 +159,4 @@ def forward_once(net: nn.Module, example: Any) -> Any:
             return forward(net, example)
     except Exception as error:  # whatever somebody's forward raises
         shape = tuple(first_tensor(example).shape[1:])
-        raise ValueError(f"the network does not take pictures of shape {shape}: {described(error)}") from error
+        raise ValueError(f"the network does not take pictures of shape {shape}: {in_one_line(error)}") from error

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from pruning_lit.command_line.setting_types import fits, in_words, require_kinds
+from pruning_lit.command_line.setting_types import describe, matches, require_types
 
 DIGITS = {"_target_": "pruning_lit.data.Digits", "batch_size": 64, "mean": [0.3] * 3, "std": [0.3] * 3}
 
@@ -36,7 +36,7 @@ DIGITS = {"_target_": "pruning_lit.data.Digits", "batch_size": 64, "mean": [0.3]
     ],
 )
 def test_what_can_be_meant_fits(value, kind):
-    assert fits(value, kind)
+    assert matches(value, kind)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_can_be_meant_fits(value, kind):
     ],
 )
 def test_what_cannot_be_meant_does_not(value, kind):
-    assert not fits(value, kind)
+    assert not matches(value, kind)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_cannot_be_meant_does_not(value, kind):
     ],
 )
 def test_kinds_are_told_in_words(kind, words):
-    assert in_words(kind) == words
+    assert describe(kind) == words
 
 
 @pytest.mark.parametrize(
@@ -94,19 +94,19 @@ def test_kinds_are_told_in_words(kind, words):
 )
 def test_a_setting_is_refused_by_the_name_that_sets_it(change, told):
     with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
-        require_kinds(OmegaConf.create({"seed": 1, "dataset": DIGITS, **change}))
+        require_types(OmegaConf.create({"seed": 1, "dataset": DIGITS, **change}))
 
 
 def test_the_source_of_what_is_copied_is_named():
     config = {"dataset": {**DIGITS, "seed": "${train.epochs}"}, "train": {"_target_": "pruning_lit.phases.Training"}}
     config["train"]["epochs"] = "many"
     with pytest.raises(ValueError, match=r"train\.epochs must be a whole number, got 'many'"):
-        require_kinds(OmegaConf.create(config))
+        require_types(OmegaConf.create(config))
 
 
 def test_code_of_others_is_not_imported():
-    require_kinds(OmegaConf.create({"arch": {"_target_": "nowhere.to.be.Found", "depth": "deep"}, "dataset": DIGITS}))
+    require_types(OmegaConf.create({"arch": {"_target_": "nowhere.to.be.Found", "depth": "deep"}, "dataset": DIGITS}))
 
 
 def test_what_has_no_value_yet_is_not_looked_at():
-    require_kinds(OmegaConf.create({"dataset": {**DIGITS, "batch_size": "???", "seed": "${nothing}"}}))
+    require_types(OmegaConf.create({"dataset": {**DIGITS, "batch_size": "???", "seed": "${nothing}"}}))

@@ -6,7 +6,7 @@ from torch.multiprocessing import ProcessRaisedException
 from pruning_lit.command_line.errors import sentence
 from pruning_lit.data.decode import UnreadablePicture
 from pruning_lit.system.deaths import from_outside
-from pruning_lit.system.resume_hint import way_on
+from pruning_lit.system.resume_hint import how_to_resume
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "worker.py", line 1, in <module>\n'
 WORKER = "DataLoader worker (pid 7) is killed by signal: Killed. "
@@ -46,9 +46,9 @@ def test_what_lies_outside_of_the_run_is_told_with_the_way_on(error, told, tmp_p
     assert text.startswith(told)
     assert "\n" not in text
     assert "Traceback" not in text
-    assert way_on(error, tmp_path, "resume=x") == ""  # nothing was trained
+    assert how_to_resume(error, tmp_path, "resume=x") == ""  # nothing was trained
     (tmp_path / "phases").mkdir()
-    assert way_on(error, tmp_path, "resume=x").endswith("; once that is mended, go on with: resume=x")
+    assert how_to_resume(error, tmp_path, "resume=x").endswith("; once that is mended, go on with: resume=x")
 
 
 @pytest.mark.parametrize(
