@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
@@ -16,9 +16,7 @@ from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_sel
 from pruning_lit.command_line.command import command
 from pruning_lit.criteria import Criterion, Magnitude, NeedsData, NeedsTraining, Scoring
 from pruning_lit.data.expected import expected_input
-from pruning_lit.methods.chex.budgets import ExplorationBudget
-from pruning_lit.methods.chex.phase import explored
-from pruning_lit.models import load_weights
+from pruning_lit.phases import Training
 from pruning_lit.reports.console import open_console
 from pruning_lit.reports.groups import (
     CONVENTION,
@@ -32,7 +30,8 @@ from pruning_lit.reports.groups import (
 from pruning_lit.reports.plots import save, widths_figure
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.experiment import require_seed
-from pruning_lit.sparsity import Plan, Sparsity, Uniform
+from pruning_lit.runs.stored import fill
+from pruning_lit.sparsity import Plan, Sparsity
 from pruning_lit.tasks.base import forward_once
 
 
@@ -48,22 +47,23 @@ def run(config: DictConfig, folder: Path) -> None:
     pictures = expected_input(config, "dataset" in named)
     net = build(config.arch, pictures.num_classes)
     weights = config.weights if "weights" in named else None  # those of an experiment might have to be downloaded
-    if weights is not None:
-        load_weights(net, weights)
     example = torch.zeros(1, *pictures.shape)
     forward_once(net, example)
     if config.channel_selection:
         insert_selections(net, example)
     if config.channel_scatter:
         insert_scatters(net, example)
+    if weights is not None:
+        fill(net, weights, example)
     graph = trace(net, example)
     sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
     if sparsity is not None or named & {"criterion", "method"}:
         graph = graph.protect(instantiate(config.criterion).unsupported(net, graph))
-    plan, scored_by, refused = None, "", None
-    if recipe := exploration(config):
-        graph = explored(net, graph, instantiate(config.criterion), recipe.streams, not isinstance(sparsity, Uniform))
-        sparsity = ExplorationBudget(sparsity).uniform() if sparsity is not None else None
+    plan, scored_by, refused, notes = None, "", None, []
+    for recipe in filter(None, (config.get(name) for name in config.phases)):
+        kind: type[Training] = get_class(recipe._target_)
+        graph, sparsity, more = kind.preview(net, graph, instantiate(config.criterion), sparsity, recipe)
+        notes += more
     if sparsity is not None:
         try:
             plan, scored_by = make_plan(config, sparsity, net, graph)
@@ -85,18 +85,11 @@ def run(config: DictConfig, folder: Path) -> None:
     if plan is not None:
         console.print(prediction_table(plan.dense, plan.cost))
         source = f"of {weights}" if weights is not None else "fresh; weights=<file> takes trained ones"
-        even = ["All layers lose the same share here; which lose more is found out in training."] if recipe else []
-        for line in (f"Scores: {scored_by}. Weights: {source}.", *even, *plan.notes):
+        for line in (f"Scores: {scored_by}. Weights: {source}.", *notes, *plan.notes):
             console.print(line)
     console.print(f"widths: {folder / 'widths.png'}", soft_wrap=True)
     if refused is not None:
         raise refused
-
-
-def exploration(config: DictConfig) -> DictConfig | None:
-    """Recipe of a phase that explores channels, where the method has one."""
-    recipes = (config.get(name) for name in config.phases)
-    return next((each for each in recipes if each is not None and each._target_.endswith(".Exploration")), None)
 
 
 def groups_named() -> set[str]:

@@ -156,7 +156,7 @@ class ScheduledPruning(Pruning):
     @staticmethod
     def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:
         """Remove what an execution by masks has only masked."""
-        finish_execution(net, state["execution"], example)
+        finish_execution(net, state.get("execution", {}), example)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the schedule needs to go on, and the report to tell."""

@@ -14,12 +14,14 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks import Pruning
 from pruning_lit.channels import ChannelGraph
+from pruning_lit.criteria import Criterion
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.parameter_groups import ParameterGroups
 from pruning_lit.phases.schedules import Schedule
 from pruning_lit.reports.redundancy import RedundancySection
 from pruning_lit.reports.scores import ScoresSection
 from pruning_lit.reports.section import Section
+from pruning_lit.sparsity import Sparsity
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import Batch, forward, total
 
@@ -102,6 +104,29 @@ class Training(LightningModule):
         for callback in self.callbacks.values():
             if isinstance(callback, Pruning):
                 callback.check(net, graph, self.epochs)
+
+    @classmethod
+    def preview(
+        cls,
+        net: nn.Module,
+        graph: ChannelGraph,
+        criterion: Criterion,
+        sparsity: Sparsity | None,
+        recipe: Mapping[str, Any],
+    ) -> tuple[ChannelGraph, Sparsity | None, list[str]]:
+        """Predict what such a phase prunes, as far as that is known before any training.
+
+        Args:
+            net: the dense network.
+            graph: of it, in which what the criterion does not support is protected.
+            criterion: of the experiment.
+            sparsity: its budget, where one is asked for.
+            recipe: settings of the phase.
+
+        Returns:
+            The graph in which all is protected that the phase leaves whole, the budget to predict by, and notes.
+        """
+        return graph, sparsity, []
 
     def only_callback(self, kind: type[Kind]) -> Kind:
         """The one callback of that kind without which the phase is none; ValueError where there is not just one."""

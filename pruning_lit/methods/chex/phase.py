@@ -69,6 +69,22 @@ class Exploration(Training):
         if self.stages.execution == "narrow":
             require_channelwise(net, explored)
 
+    @classmethod
+    def preview(
+        cls,
+        net: nn.Module,
+        graph: ChannelGraph,
+        criterion: Criterion,
+        sparsity: Sparsity | None,
+        recipe: Mapping[str, Any],
+    ) -> tuple[ChannelGraph, Sparsity | None, list[str]]:
+        """Also protect what is not explored; a budget is met by the same share of every group."""
+        budget = None if sparsity is None else ExplorationBudget(sparsity)
+        by_scales = budget is None or budget.allocation == "gamma"
+        graph = explored(net, graph, criterion, recipe["streams"], by_scales)
+        notes = ["All layers lose the same share here; which lose more is found out in training."]
+        return graph, None if budget is None else budget.uniform(), notes
+
     def explored(self, net: nn.Module, graph: ChannelGraph) -> ChannelGraph:
         """The graph in which all is protected that is not explored."""
         return explored(net, graph, self.criterion, self.streams, self.budget.allocation == "gamma")

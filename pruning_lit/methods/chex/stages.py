@@ -294,7 +294,7 @@ class ExplorationStages(Pruning):
     @staticmethod
     def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:
         """Remove what an exploration by masks has left dormant."""
-        finish_execution(net, state["execution"], example)
+        finish_execution(net, state.get("execution", {}), example)
 
     def state_dict(self) -> dict[str, Any]:
         """All that exploration needs to go on, and the report to tell."""

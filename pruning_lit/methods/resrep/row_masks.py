@@ -148,8 +148,8 @@ class RowMasks(Pruning):
     @staticmethod
     def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:
         """Fold the compactors away, without the rows that go."""
-        if state["conversion"]:
-            Conversion.from_state(state["conversion"]).convert(net, example)
+        if conversion := state.get("conversion"):
+            Conversion.from_state(conversion).convert(net, example)
 
     def state_dict(self) -> dict[str, Any]:
         """Records for the report, and the conversion that makes the network an ordinary one."""
