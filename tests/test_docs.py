@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from pruning_lit.command_line.renamed import require_present_names
 from tests.places import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -31,3 +32,9 @@ def test_every_file_that_the_architecture_names_is_there():
 
 def test_the_readme_is_read_in_two_minutes():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 700
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_settings_are_told_under_their_present_names(page):
+    settings = re.findall(r"(?<![\w.])[a-z_]+(?:[.@][\w.]+)?=[^\s`]+|`[a-z_]+(?:\.[a-z_]+)+`", page.read_text("utf-8"))
+    require_present_names(word.strip("`'") for word in settings)
