@@ -102,7 +102,7 @@ def record_cut(
 
 
 class Pruning(Callback):
-    """Makes the network smaller within, or at the end of, a phase, and records what it did.
+    """Make the network smaller within, or at the end of, a phase, and record the cuts.
 
     Attributes:
         cuts: for the report, one record per cut; a part of the callback's state.
@@ -123,7 +123,7 @@ class Pruning(Callback):
     @property
     @abstractmethod
     def finished(self) -> bool:
-        """Whether the network has its final width."""
+        """True once the network has its final width."""
 
     def check(self, net: nn.Module, graph: ChannelGraph, num_epochs: int) -> None:
         """ValueError, before any training, for what cannot work; some leave that to their phase."""

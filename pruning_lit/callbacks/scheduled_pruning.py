@@ -28,7 +28,7 @@ LARGEST_ERROR = 1e-2  # well above the rounding of half-precision hardware, well
 
 
 class Prunable(Protocol):
-    """What a phase has to offer so that its network can be cut on the way."""
+    """Phase whose network can be cut on the way."""
 
     net: nn.Module
     task: Task
@@ -70,7 +70,7 @@ class ScheduledPruning(Pruning):
 
     @property
     def finished(self) -> bool:
-        """Whether the network has its final width."""
+        """True once all cuts are made."""
         return len(self.cuts) == len(self.epochs)
 
     def check(self, net: nn.Module, graph: ChannelGraph, num_epochs: int) -> None:
@@ -90,7 +90,7 @@ class ScheduledPruning(Pruning):
         self.execution.resume(module.net, trainer.datamodule.example.to(next(module.net.parameters())))  # type: ignore[attr-defined]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """What is masked stays zero."""
+        """Zero the gradients of masked channels."""
         self.execution.zero_masked_gradients(cast(Prunable, pl_module).net)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -195,7 +195,7 @@ def num_norm_channels(net: nn.Module) -> int:
 
 
 def share_notes(plan: Plan, norms_before: int, norms_after: int) -> list[str]:
-    """How many channels have gone, in both units of the literature: those that can be pruned, and the batch norms'."""
+    """Shares of channels removed, in both units of the literature: those that can be pruned, and the batch norms'."""
     sizes, kept = sum(plan.sizes.values()), sum(plan.widths.values())
     notes = [f"Of {sizes:,} channels that can be pruned {sizes - kept:,} went ({100 * (1 - kept / sizes):.2f} %)."]
     if norms_before:

@@ -1,8 +1,9 @@
-"""Where tables are printed: as wide as a terminal, and whole where the output goes into a file or a pipe."""
+"""Console for tables: as wide as a terminal, and unwrapped where the output goes into a file or a pipe."""
 
 import io
 import re
 import sys
+from collections.abc import Sequence
 from typing import IO, cast
 
 from rich.console import Console
@@ -34,3 +35,25 @@ class _Unpadded(io.TextIOBase):
     def flush(self) -> None:
         """Hand on what was written."""
         sys.stdout.flush()
+
+
+def column_widths(rows: Sequence[Sequence[str]], total: int) -> list[int | None]:
+    """Widths of the columns that leave every word whole.
+
+    Each column gets its longest word; what is left over is shared out in proportion to what the columns could use.
+
+    Args:
+        rows: cells of text, the headings included, all rows of the same length.
+        total: characters for all columns together.
+
+    Returns:
+        One width per column, or None for each where nothing has to be wrapped, or where the words do not fit.
+    """
+    columns = list(zip(*rows, strict=True))
+    longest = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    wished = [max(map(len, column)) for column in columns]
+    left = total - sum(longest)
+    missing = sum(wished) - sum(longest)
+    if left < 0 or missing <= left:
+        return [None] * len(columns)
+    return [least + (most - least) * left // missing for least, most in zip(longest, wished, strict=True)]

@@ -9,7 +9,7 @@ from pruning_lit.reports.record import GroupRecord
 
 
 def group_records(graph: ChannelGraph, cuts: Sequence[CutRecord]) -> list[GroupRecord]:
-    """What became of every group of the dense network over all cuts, in its own numbering.
+    """Records of every group of the dense network over all cuts, in its own numbering.
 
     Why a group stays whole is said by the first cut, which knows what was excluded; without cuts, by the graph.
 
@@ -27,7 +27,7 @@ def group_records(graph: ChannelGraph, cuts: Sequence[CutRecord]) -> list[GroupR
 
 
 def notes_on(cuts: Sequence[CutRecord]) -> list[str]:
-    """What a reader has to know of the cuts, in sentences; where there are several, each says which one it is about."""
+    """Notes on the cuts, in sentences; where there are several, each says which one it is about."""
     if len(cuts) == 1:
         return list(cuts[0].notes)
     return [f"Cut {number} of {len(cuts)}: {note}" for number, cut in enumerate(cuts, 1) for note in cut.notes]

@@ -112,7 +112,7 @@ def _with_quartiles(timing: Timing) -> str:
 
 
 def _measured(report: Report) -> str:
-    """How often and where; slow networks make fewer passes of large batches."""
+    """Number of passes and machine; slow networks make fewer passes of large batches."""
     last = report.latency[-1]
     passes = " and ".join(dict.fromkeys(str(each.repeats) for each in report.latency))
     threads = f"{last.threads} PyTorch thread{'s' * (last.threads != 1)}"

@@ -7,8 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Cost, cost, cost_of_widths
-from pruning_lit.reports.columns import column_widths
-from pruning_lit.reports.console import UNBOUNDED
+from pruning_lit.reports.console import UNBOUNDED, column_widths
 from pruning_lit.reports.record import GroupRecord
 from pruning_lit.reports.wording import amount, change, percent
 
@@ -23,7 +22,7 @@ FRAME = 2 + 3 * 2  # blanks at the edges of such a table of four columns, and be
 
 @dataclass(frozen=True)
 class GroupCost:
-    """What removing channels of one group saves in the otherwise whole network.
+    """Savings by removing channels of one group from the otherwise whole network.
 
     Attributes:
         macs, params: with one channel.
@@ -69,7 +68,7 @@ def cost_table(graph: ChannelGraph, widths: Mapping[str, int] | None = None) -> 
 
 
 def leave_together(graph: ChannelGraph) -> bool:
-    """Whether in some group several output channels of a layer can only leave together."""
+    """Return true where in some group several output channels of a layer can only leave together."""
     return any(group.multiplicity > 1 for group in graph.groups)
 
 
@@ -111,7 +110,7 @@ def prediction_table(dense: Cost, pruned: Cost) -> Table:
 def planned_groups(
     graph: ChannelGraph, kept: Mapping[str, list[int]], reasons: Mapping[str, str | None] | None = None
 ) -> list[GroupRecord]:
-    """What will become of every group, for the picture of the widths; ``reasons`` as for ``layers_table``."""
+    """Records of every group after a planned cut, to be drawn; ``reasons`` as for ``layers_table``."""
     whole = {group.name: group.protected for group in graph.groups} if reasons is None else reasons
     return [
         group_record(group, kept.get(group.name, list(range(group.size))), whole.get(group.name))
@@ -120,7 +119,7 @@ def planned_groups(
 
 
 def group_record(group: ChannelGroup, positions: list[int], protected: str | None) -> GroupRecord:
-    """What becomes of a group of which ``positions`` stay, counted in output channels of the layer it is named after.
+    """Record of a group of which ``positions`` stay, counted in output channels of the layer it is named after.
 
     Args:
         group: before any cut.

@@ -22,7 +22,7 @@ LONGEST_NAME = 36  # letters of a layer's name
 
 @dataclass(frozen=True)
 class HeatMap:
-    """What there is to draw.
+    """Shares of channels to draw, by layer and moment.
 
     Attributes:
         names: of the layers, from top to bottom.

@@ -1,4 +1,4 @@
-"""What a run reports, as plain data that is written to and read from JSON."""
+"""Report of a run as plain data, written to and read from JSON."""
 
 import json
 import math
@@ -40,7 +40,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class GroupRecord:
-    """What became of one group of channels.
+    """One group of channels, before and after all cuts.
 
     Args:
         name: the layer that makes the channels.
@@ -92,7 +92,7 @@ class Best(TypedDict):
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did and what came of it.
+    """Report of a run: networks before and after, groups, phases, and all that repeats it.
 
     Args:
         experiment: name of the run.

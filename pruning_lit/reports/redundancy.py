@@ -155,7 +155,7 @@ class RedundancySection:
         return "\n\n".join(["## Why channels went", WHY, "\n".join(markdown_table(header, rows)), *image])
 
     def figure(self) -> Figure:
-        """How alike the channels of every layer are, one panel per layer, channels of one component side by side.
+        """Similarities of the channels of every layer, one panel per layer, channels of one component side by side.
 
         Frames are around the components, in the order in which they shrank; the strip at the left says which channels
         stayed. Matrices of more than 256 channels are drawn as means over blocks.

@@ -1,4 +1,4 @@
-"""How numbers are written for people: percentages, points, counts, spreads."""
+"""Numbers written for people: percentages, points, metrics, counts."""
 
 from textwrap import wrap
 

@@ -61,8 +61,7 @@ def run(config: DictConfig, folder: Path) -> None:
     if _rank() == 0:
         remarks = fill_shortcuts(net, data) if config.remove_scatters else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)
-        kinds = [kind for module in phases.values() for kind in module.sections]
-        write_results(config, folder, dense, net, data, task, outcomes, stopwatch, kinds, remarks)
+        write_results(config, folder, dense, net, data, task, outcomes, stopwatch, remarks)
 
 
 def note_on_launcher(processes: int, nodes: int) -> list[str]:
@@ -82,7 +81,7 @@ def require_seed(value: Any) -> None:
 
 
 def _rank() -> int:
-    """Of this process; Lightning reads it from the environment, and launchers set it."""
+    """Rank of this process; Lightning reads it from the environment, and launchers set it."""
     return getattr(rank_zero_only, "rank", 0)
 
 

@@ -30,6 +30,7 @@ from pruning_lit.callbacks.pruning import CutRecord, Pruning
 from pruning_lit.data import DataModule
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
+from pruning_lit.reports.section import Section
 from pruning_lit.runs.batch import Batch, in_words
 from pruning_lit.runs.settings import exact_settings, phase_settings
 from pruning_lit.runs.shared_phases import SharedPhase, shared_root
@@ -45,12 +46,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PhaseOutcome:
-    """What a finished phase left in its folder.
+    """Outcome of a finished phase, as it lies in its folder.
 
     Attributes:
         name, epochs: of the phase.
         seconds: training time, over all sittings.
         last: the checkpoint of the last epoch.
+        sections: of the report, which the phase names.
         prunings: classes of the callbacks that prune in it.
         cuts: what they recorded, cut by cut.
         best: the best checkpoint and its primary metric on the validation part, where there is one.
@@ -62,6 +64,7 @@ class PhaseOutcome:
     epochs: int
     seconds: float
     last: Path
+    sections: tuple[type[Section], ...] = ()
     prunings: tuple[type[Pruning], ...] = ()
     cuts: list[CutRecord] = field(default_factory=list)
     best: tuple[Path, float] | None = None
@@ -212,6 +215,7 @@ class PhaseRunner:
             epochs=module.epochs,
             seconds=float(states["Timer"]["time_elapsed"]["train"]),
             last=self.last,
+            sections=module.sections,
             prunings=prunings,
             cuts=[CutRecord.of_state(each) for each in cuts],
             best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
@@ -221,17 +225,17 @@ class PhaseRunner:
 
 
 def batch_of(trainer: pl.Trainer, data: DataModule) -> Batch:
-    """What a trainer makes of the batch size of the data, which is that of one process; the learning rate stays."""
+    """Batch of an optimizer step over all processes; the data have that of one, and the learning rate stays."""
     each, processes, accumulated = data.batch_size, trainer.world_size, trainer.accumulate_grad_batches
     pictures = each * processes * accumulated
     return Batch(pictures=pictures, per_process=each, processes=processes, accumulated=accumulated)
 
 
 def on_gpu(accelerator: str) -> bool:
-    """Whether Lightning's ``accelerator`` means a GPU on this machine."""
+    """Return true where Lightning's ``accelerator`` means a GPU on this machine."""
     return accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
 
 
 def layer_sync(accelerator: str) -> LayerSync:
-    """What lets batch norms see the pictures of all processes, for Lightning's ``accelerator``."""
+    """Plugin by which batch norms see the batches of all processes, for Lightning's ``accelerator``."""
     return GpuSyncBatchNorm() if on_gpu(accelerator) else SyncBatchNorm()

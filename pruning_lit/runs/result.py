@@ -1,4 +1,4 @@
-"""What a run leaves behind: the network in a file, and the report."""
+"""Results of a run: the network in a file, the report, and the pictures."""
 
 import copy
 import logging
@@ -27,7 +27,7 @@ from pruning_lit.reports.plots import figure_to_image, widths_figure
 from pruning_lit.reports.plots import save as save_figure
 from pruning_lit.reports.published_counts import params_with_whole_norms
 from pruning_lit.reports.record import Best, Figures, Metrics, PhaseRecord, Report
-from pruning_lit.reports.section import Section, sections_of
+from pruning_lit.reports.section import sections_of
 from pruning_lit.runs.batch import in_words
 from pruning_lit.runs.builder import constructor_call, own_call
 from pruning_lit.runs.composed import choices, overrides
@@ -49,13 +49,12 @@ def write_results(
     task: Task,
     outcomes: list[PhaseOutcome],
     stopwatch: Stopwatch,
-    kinds: Sequence[type[Section]] = (),
     remarks: Sequence[str] = (),
 ) -> Report:
     """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and the pictures, and print the table.
 
     The metrics are those of the last epoch, on the test part, and so for every phase; the best epoch, where one could
-    be chosen, stands beside it. ``kinds`` of sections are those that the phases name, ``remarks`` further notes.
+    be chosen, stands beside it. ``remarks`` are further notes.
     """
     graph, narrowed = trace(dense, data.example), trace(net, data.example)
     device = torch.device("cuda" if on_gpu(config.trainer.accelerator) else "cpu")
@@ -64,7 +63,8 @@ def write_results(
     metrics = finite(evaluate(net, data, task))
     ends = (_network_at(each.last, each, dense, data) for each in outcomes[:-1])
     by_phase = [*(finite(evaluate(each, data, task)) for each in ends), metrics]
-    groups, sections = group_records(graph, cuts), sections_of(kinds, cuts)
+    groups = group_records(graph, cuts)
+    sections = sections_of([kind for outcome in outcomes for kind in outcome.sections], cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
     arch = constructor_call(config.arch, data.num_classes)
@@ -202,7 +202,7 @@ def _choices(config: DictConfig) -> dict[str, str]:
 
 
 def _overrides() -> dict[str, str]:
-    """What the command line set, by key, so that jobs of a sweep can be told apart."""
+    """Overrides of the command line, by key, so that jobs of a sweep can be told apart."""
     words = (word.lstrip("+").partition("=") for word in overrides() if not word.startswith("~"))
     return {key: value for key, _, value in words}
 

@@ -211,7 +211,7 @@ def fill(net: nn.Module, source: str, example: Any) -> None:
 
 
 def open_stored(path: str) -> NetworkFile | PhaseCheckpoint:
-    """What the user has named: a checkpoint by its ending, else a network file or the folder of a run."""
+    """Open what the user has named: a checkpoint by its ending, else a network file or the folder of a run."""
     return PhaseCheckpoint(Path(path)) if path.endswith(".ckpt") else NetworkFile(Path(path))
 
 
@@ -264,7 +264,7 @@ def user_built(stated: Mapping[str, Any], given: Mapping[str, Any] | None, file:
 
 
 def needs_builder(arch: Arch) -> bool:
-    """Whether only a user can say how the network is built: the file does not, or may not."""
+    """Return true where only a user can say how the network is built: the file does not, or may not."""
     return "_target_" not in arch or bool(own_call(dict(arch)))
 
 
@@ -301,7 +301,7 @@ def trusted_task(config: Any, file: Path) -> dict[str, Any]:
 
 
 def _trained_on(dataset: dict[str, Any]) -> TrainingInputs:
-    """What a config tells of its pictures without reading any."""
+    """Inputs of the training as far as the config of a data set tells, without reading any."""
     shape, num_classes = always(str(dataset.get("_target_")))
     mean, size = dataset.get("mean"), dataset.get("size") or dataset.get("image_size")
     if shape is None and size and mean:

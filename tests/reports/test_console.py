@@ -2,7 +2,7 @@
 
 import pytest
 
-from pruning_lit.reports.columns import column_widths
+from pruning_lit.reports.console import column_widths
 
 ROWS = [["name", "who writes it"], ["abcdefgh", "one two three"], ["x", "a-long-word b"]]
 

@@ -100,7 +100,7 @@ class Exploration:
 
     @property
     def survival(self) -> float | None:
-        """Of all that came back, the share that was kept for its own sake at the stage after; None: nothing did."""
+        """Share of regrown channels that were kept for their own sake at the stage after; None: nothing was regrown."""
         pairs = [(before["num_grown"], stage["survived"]) for before, stage in pairwise(self.stages)]
         known = [(grown, share) for grown, share in pairs if share is not None]
         return sum(grown * share for grown, share in known) / sum(grown for grown, _ in known) if known else None
@@ -132,17 +132,17 @@ class Exploration:
 
     @property
     def num_grown(self) -> int:
-        """How often a channel came back."""
+        """Number of times that a channel was regrown."""
         return sum(stage["num_grown"] for stage in self.stages[1:])
 
     @property
     def num_woken(self) -> int:
-        """How often a channel came back that had been dormant."""
+        """Number of times that a channel was regrown that had been pruned."""
         return sum(self.woken)
 
     @property
     def num_pruned(self) -> int:
-        """How often a channel fell dormant."""
+        """Number of times that a channel was pruned."""
         return sum(stage["num_pruned"] for stage in self.stages[1:])
 
     @property
@@ -261,7 +261,7 @@ def _moment(found: Exploration, at: int) -> str:
 
 
 def _traffic(found: Exploration) -> str:
-    """Who came and went; a channel counts at every stage anew."""
+    """Sentences on channels that were regrown and pruned; one counts at every stage anew."""
     if not found.num_grown:
         return f"Nothing came back; channels fell dormant {found.num_pruned:,} times."
     text = (
@@ -282,7 +282,7 @@ def _network(found: Exploration) -> str:
 
 
 def _settings(found: Exploration) -> str:
-    """How it was done, where that is known."""
+    """Sentence on execution and regrow init, where they are known."""
     if found.execution is None or found.regrow_init is None:
         return ""
     done, back = (
@@ -293,7 +293,7 @@ def _settings(found: Exploration) -> str:
 
 
 def _training(found: Exploration) -> str:
-    """What was computed, where it is known for all epochs; else as far as it is."""
+    """Sentence on the MACs of training, of all epochs where they are known; else as far as they are."""
     whole, part = found.share_of_training, found.share_to_last_stage
     counted = "counted by the channels that were active, without the stages themselves"
     if found.execution == "mask":

@@ -1,4 +1,4 @@
-"""What is known of a stage of channel exploration, for the report, the log and TensorBoard."""
+"""Record of a stage of channel exploration, for the report, the log and TensorBoard."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

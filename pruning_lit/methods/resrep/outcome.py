@@ -78,7 +78,7 @@ class RowOutcome:
         return sum(row[key] for row in self.rows)
 
     def record(self, conversion: Conversion, data: Any, epoch: int, history: Mapping[str, Any]) -> CutRecord:
-        """What a cut leaves for the report, found by converting a copy of the network.
+        """Record of the cut, found by converting a copy of the network.
 
         Args:
             conversion: with what is kept.

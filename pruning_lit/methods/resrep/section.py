@@ -90,7 +90,7 @@ class Compaction:
 
     @property
     def is_exact(self) -> bool:
-        """Whether only dead rows were removed."""
+        """True where only dead rows were removed."""
         return not self.forced or self.total("masked_alive") == 0
 
     def total(self, kind: str) -> int:
@@ -192,7 +192,7 @@ def _norms(found: Compaction) -> str:
 
 
 def _target(found: Compaction) -> str:
-    """What was to be left, when the list had come so far, and what is left now."""
+    """Sentence on the target, when the masked rows met it, and the MACs that are left."""
     share = percent(found.target_macs / found.dense_macs, 1)
     text = f"The target was at most {amount(int(found.target_macs))} MACs ({share} of the dense network's); "
     if found.met_at is not None:
@@ -222,7 +222,7 @@ def _difference(found: Compaction) -> str:
 
 
 def _advice(found: Compaction) -> str:
-    """What to do where the list did not take its course, and what had to stay in spite of it."""
+    """Advice where masking fell short of the target, and rows that stay in spite of it."""
     lines = []
     alive, rows, kept, dead = (found.total(key) for key in ("masked_alive", "rows", "kept", "dead"))
     if alive and not found.forced:
