@@ -317,11 +317,6 @@ def first_inputs(data: DataModule, part: Part) -> Any:
     """Inputs of a batch of the first example of a part."""
     nothing_drawn = torch.empty(0, 1, dtype=torch.int64)
     inputs, _ = data.ready(next(iter(part.batches([(torch.zeros(1, dtype=torch.int64), nothing_drawn)]))))
-    if not isinstance(inputs, Tensor | tuple | list | dict):
-        raise ValueError(
-            f"inputs are of type {type(inputs).__name__}, expected tensors: give the data set a transform such as "
-            "torchvision.transforms.ToTensor()"
-        )
     return apply_to_collection(inputs, Tensor, lambda each: each[:1])
 
 

@@ -100,7 +100,7 @@ def open_data(config: DictConfig) -> DataModule:
     if not isinstance(data, DataModule):
         if not isinstance(data, LightningDataModule):
             raise ValueError(
-                f"dataset._target_={config.dataset._target_} makes a {type(data).__name__}, expected a "
+                f"dataset._target_={config.dataset._target_} makes a {type(data).__name__}, not a "
                 "LightningDataModule; data sets of torch's come by dataset=datasets"
             )
         data = CustomData(data, config.get("seed", 0))
