@@ -4,8 +4,7 @@ from pruning_lit.criteria.base import Calibration, Criterion, NeedsData, NeedsTr
 from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold
 from pruning_lit.criteria.channel_independence import ChannelIndependence, channel_independence
 from pruning_lit.criteria.column_subset import ColumnSubset
-from pruning_lit.criteria.magnitude import Magnitude
-from pruning_lit.criteria.noise import Random
+from pruning_lit.criteria.magnitude import Magnitude, Random
 from pruning_lit.criteria.redundancy_graph.criterion import RedundancyGraph, RedundancyScores
 from pruning_lit.criteria.spatial_information import SpatialInformation
 from pruning_lit.criteria.taylor import Taylor

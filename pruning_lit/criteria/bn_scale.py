@@ -107,10 +107,11 @@ class BatchNormScale(Criterion):
             )
         reasons = {}
         for group in graph.prunable:
-            scales = scales_of(group, names)
-            if not scales:
+            num_scales = len(scales_of(group, names))
+            depthwise = set(group.writers) & set(group.readers)  # they hand each channel on
+            if not num_scales:
                 reasons[group.name] = "no batch norm scales its channels"
-            elif self.tied == "leave" and _is_stream(graph, group, len(scales)):
+            elif self.tied == "leave" and (is_padded(graph, group) or num_scales - len(depthwise) > 1):
                 reasons[group.name] = (
                     "several batch norms make its channels; criterion.tied=mean or =group judges by all"
                 )
@@ -130,23 +131,15 @@ class BatchNormScale(Criterion):
             for piece in pieces:
                 total += parameters[piece.parameter].detach().cpu().double().abs()[piece.positions].sum(1)
             scores[group.name] = total / len(pieces) if self.tied == "mean" else total
-        self._require_trained(parameters, scoring.groups, names)
-        return scores
-
-    def _require_trained(
-        self, parameters: dict[str, nn.Parameter], groups: list[ChannelGroup], names: Iterable[str]
-    ) -> None:
-        pieces = [piece for group in groups for piece in scales_of(group, names)]
-        values = [parameters[piece.parameter].detach().cpu()[piece.positions].flatten() for piece in pieces]
-        together = torch.cat([torch.empty(0), *(value.float() for value in values)])
+        values = [
+            parameters[piece.parameter].detach().cpu()[piece.positions].flatten().float()
+            for group in scoring.groups
+            for piece in scales_of(group, names)
+        ]
+        together = torch.cat([torch.empty(0), *values])
         if len(together) > 1 and bool((together == together[0]).all()):
             raise ValueError(
                 f"all {len(together)} batch-norm scales are {float(together[0]):g}, as in a network that was never "
                 "trained; train it with the penalty first (phases=[sparsify,finetune]) or name its weights (weights=…)"
             )
-
-
-def _is_stream(graph: ChannelGraph, group: ChannelGroup, num_scales: int) -> bool:
-    """Whether additions join the channels: those of several layers, or those of a layer and of a padded shortcut."""
-    depthwise = set(group.writers) & set(group.readers)  # they hand each channel on
-    return is_padded(graph, group) or num_scales - len(depthwise) > 1
+        return scores

@@ -1,4 +1,4 @@
-"""The size of a channel's weights."""
+"""Baselines: the size of a channel's weights, and random scores, which every criterion has to beat."""
 
 import torch
 from torch import Tensor
@@ -47,3 +47,21 @@ class Magnitude(Criterion):
                 total += filter_powers(weights[piece.tensor], self.power, piece.dim).cpu()[piece.positions].sum(1)
             scores[group.name] = total.pow(1 / self.power)
         return scores
+
+
+class Random(Criterion):
+    """Uniform noise.
+
+    Args:
+        seed: the same seed gives the same scores, on every rank and machine.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
+        """See ``Criterion``; neither weights nor data are looked at."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return {
+            group.name: torch.rand(group.size, dtype=torch.float64, generator=generator) for group in scoring.groups
+        }

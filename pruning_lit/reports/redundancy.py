@@ -51,7 +51,7 @@ class DecidedLayer:
 
     Attributes:
         name: of the group.
-        decider: the layer whose maps were compared.
+        reference_layer: the layer whose maps were compared.
         similarity: of every pair of channels, shape ``(C, C)``, symmetric, 1 on the diagonal.
         threshold: from which similarity on two channels were neighbours.
         rounds: of the decomposition, in order; each has ``components``, lists of positions, and ``kept``, of each
@@ -61,12 +61,17 @@ class DecidedLayer:
     """
 
     name: str
-    decider: str
+    reference_layer: str
     similarity: Tensor
     threshold: float
     rounds: Sequence[Mapping[str, Any]]
     kept: Sequence[int]
     pixels: int = 0
+
+    @classmethod
+    def of(cls, name: str, kept: Sequence[int], evidence: Mapping[str, Any]) -> Self:
+        """From the evidence in a record of a cut; the reference layer was called decider."""
+        return cls(name, kept=kept, **{{"decider": "reference_layer"}.get(key, key): evidence[key] for key in evidence})
 
     @property
     def alone(self) -> int:
@@ -107,7 +112,7 @@ class DecidedLayer:
         """Numbers for the report: of so many ``filters``, those ``alone``, in no component, those ``kept``."""
         return {
             "group": self.name,
-            "decider": self.decider,
+            "reference_layer": self.reference_layer,
             "threshold": self.threshold,
             "pixels": self.pixels,
             "filters": len(self.similarity),
@@ -134,7 +139,7 @@ class RedundancySection:
         """The groups that redundancy graphs decided on in the last cut that was made so."""
         for cut in reversed(cuts):
             if evidence := cut.details.get(cls.name):
-                return cls([DecidedLayer(name, kept=cut.kept[name], **known) for name, known in evidence.items()])
+                return cls([DecidedLayer.of(name, cut.kept[name], known) for name, known in evidence.items()])
         return None
 
     def data(self) -> list[dict[str, Any]]:
@@ -144,10 +149,10 @@ class RedundancySection:
     def markdown(self, picture: str | None) -> str:
         """A table; groups are named where one is not called as the layer that decides for it."""
         decided = self.data()
-        named = any(each["group"] != each["decider"] for each in decided)
+        named = any(each["group"] != each["reference_layer"] for each in decided)
         header = ["layer that decides", *["group"] * named, "threshold", *COUNTS]
         rows = [
-            [f"`{each['decider']}`", *[f"`{each['group']}`"] * named, f"{each['threshold']:.4g}"]
+            [f"`{each['reference_layer']}`", *[f"`{each['group']}`"] * named, f"{each['threshold']:.4g}"]
             + [str(each[key]) for key in COUNTS.values()]
             for each in decided
         ]

@@ -190,7 +190,7 @@ def blind(layers: Mapping[str, Redundancy]) -> list[str]:
 def _evidence(layer: Redundancy, threshold: float, rounds: list[Round]) -> dict[str, Any]:
     """Plain data; the precision of the matrix is that of a picture."""
     return {
-        "decider": layer.decider,
+        "reference_layer": layer.reference_layer,
         "similarity": layer.similarity.to(torch.float16),
         "threshold": threshold,
         "rounds": [each._asdict() for each in rounds],

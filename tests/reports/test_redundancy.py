@@ -49,7 +49,7 @@ def redundant(sizes, threshold=0.72, floors=()):
         norms = torch.rand(size, generator=torch.Generator().manual_seed(seed))
         rounds = decomposition(alike, norms, threshold)
         told = {"similarity": alike.half(), "threshold": threshold, "rounds": [each._asdict() for each in rounds]}
-        evidence[name] = {"decider": name, "pixels": 64, **told}
+        evidence[name] = {"reference_layer": name, "pixels": 64, **told}
         kept[name] = list(range(size)) if name in floors else survivors(size, rounds)
     return cut(kept, redundancy=evidence)
 
@@ -166,7 +166,7 @@ def test_the_numbers_are_in_the_json_and_are_read_from_it(layers):
     report = example(sections={"redundancy": RedundancySection([*layers, BY_HAND]).data()})
     assert json.loads(report.to_json())["sections"]["redundancy"][-1] == {
         "group": "stage",
-        "decider": "stage.conv",
+        "reference_layer": "stage.conv",
         "threshold": 0.7,
         "pixels": 64,
         "filters": 10,

@@ -16,7 +16,7 @@ from pruning_lit.criteria.gather import sums
 from pruning_lit.criteria.magnitude import filter_powers
 from pruning_lit.criteria.redundancy_graph.decomposition import removal_thresholds, shares
 from pruning_lit.criteria.redundancy_graph.hashes import agreements
-from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, decider
+from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, reference_uses
 
 log = logging.getLogger(__name__)
 BatchNormMode = Literal["eval", "train"]
@@ -27,14 +27,14 @@ class Redundancy:
     """What is known of the filters of one group.
 
     Attributes:
-        decider: the layer whose maps and weights these are.
+        reference_layer: the layer whose maps and weights these are.
         similarity: shape ``(size, size)``, float64, on the CPU.
         norms: L1 norms of the filters, shape ``(size,)``, float64.
         num_bits: that were compared, over all pictures.
         places: pixels of a map; all filters are alike where it is 1.
     """
 
-    decider: str
+    reference_layer: str
     similarity: Tensor
     norms: Tensor
     num_bits: int
@@ -77,7 +77,7 @@ class RedundancyGraph(Criterion):
     Both prefer large L1 norms.
 
     In each group one layer decides, by its own maps, before normalisation and activation, and by its own weights; see
-    ``decider``. Groups without a two-dimensional convolution stay whole.
+    ``reference_uses``. Groups without a two-dimensional convolution stay whole.
 
     Args:
         num_images: pictures looked at over all ranks; fewer where the data set has fewer.
@@ -87,7 +87,7 @@ class RedundancyGraph(Criterion):
             then sent through as one batch, on every rank; the network's own do not change, and dropout is off.
         batch_size: pictures per forward pass, with ``bn_mode="eval"``. One by one their maps, and so the bits, are the
             same to the last digit however many processes share the pictures.
-        deciders: name of a group to the layer that decides there.
+        reference_layers: name of a group to the layer that decides there.
         min_pixels: groups whose maps have fewer pixels stay whole; maps of one pixel have a single bit that all filters
             share, so that of all of them one stays.
 
@@ -102,7 +102,7 @@ class RedundancyGraph(Criterion):
         seed: int = 0,
         bn_mode: BatchNormMode = "eval",
         batch_size: int = 1,
-        deciders: Mapping[str, str] | None = None,
+        reference_layers: Mapping[str, str] | None = None,
         min_pixels: int = 1,
     ) -> None:
         for name, value in (("num_images", num_images), ("batch_size", batch_size), ("min_pixels", min_pixels)):
@@ -110,24 +110,26 @@ class RedundancyGraph(Criterion):
                 raise ValueError(f"criterion.{name} is a whole number of at least 1, got {value!r}")
         if bn_mode not in get_args(BatchNormMode):
             raise ValueError(f"criterion.bn_mode is one of {list(get_args(BatchNormMode))}, got {bn_mode!r}")
-        if not isinstance(deciders, Mapping | None):
+        if not isinstance(reference_layers, Mapping | None):
             raise ValueError(
-                "criterion.deciders maps names of groups to layers, such as {layer1.0.conv2: layer1.1.conv2}, got "
-                f"{deciders!r}"
+                "criterion.reference_layers maps names of groups to layers, such as {layer1.0.conv2: layer1.1.conv2}, "
+                f"got {reference_layers!r}"
             )
         self.num_images, self.batch_size, self.min_pixels = num_images, batch_size, min_pixels
         self.augment, self.seed, self.bn_mode = augment, seed, bn_mode
-        self.deciders = {str(group): str(layer) for group, layer in (deciders or {}).items()}
+        self.reference_layers = {str(group): str(layer) for group, layer in (reference_layers or {}).items()}
 
     def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
-        """Groups that no convolution decides on, or with too small maps; ValueError for deciders that cannot be."""
-        for name in self.deciders:
+        """Groups without a reference layer, or with too small maps; ValueError for a layer that cannot be one."""
+        for name in self.reference_layers:
             if name not in [group.name for group in graph.prunable]:
                 able = [group.name for group in graph.prunable]
-                raise ValueError(f"criterion.deciders: {name!r} is no group that can be pruned; these are {able}")
+                raise ValueError(
+                    f"criterion.reference_layers: {name!r} is no group that can be pruned; these are {able}"
+                )
         reasons = {}
         for group in graph.prunable:
-            uses = decider(graph, group, self.deciders)
+            uses = reference_uses(graph, group, self.reference_layers)
             if not uses:
                 reasons[group.name] = NO_CONVOLUTION if group.producers else SELECTED
             elif uses[0].places < self.min_pixels:
@@ -146,7 +148,7 @@ class RedundancyGraph(Criterion):
 
     def scores(self, scoring: Scoring) -> RedundancyScores:
         """See ``Criterion``."""
-        uses = {group.name: decider(scoring.graph, group, self.deciders) for group in scoring.groups}
+        uses = {group.name: reference_uses(scoring.graph, group, self.reference_layers) for group in scoring.groups}
         outputs = {
             producer.output.operation: producer.output.channels for producers in uses.values() for producer in producers
         }
@@ -181,7 +183,7 @@ def _redundancy(
         total = totals[producer.output.operation].cpu()
         for together in producer.output.positions.unbind(1):
             agreeing += total[together][:, together]
-    decider = uses[0]
-    piece = next(piece for piece in group.slices if piece.tensor == decider.weight and piece.role == "writes")
-    norms = filter_powers(parameters[decider.weight], 1, piece.dim).cpu()[piece.positions].sum(1)
-    return Redundancy(decider.layer, shares(agreeing), norms, int(agreeing[0, 0]), decider.places)
+    reference = uses[0]
+    piece = next(piece for piece in group.slices if piece.tensor == reference.weight and piece.role == "writes")
+    norms = filter_powers(parameters[reference.weight], 1, piece.dim).cpu()[piece.positions].sum(1)
+    return Redundancy(reference.layer, shares(agreeing), norms, int(agreeing[0, 0]), reference.places)

@@ -1,4 +1,4 @@
-"""Which one of the layers that make the channels of a group decides for all of them."""
+"""The reference layer of a group: the one, of all that make its channels, whose maps and weights decide."""
 
 from collections.abc import Mapping
 
@@ -16,8 +16,8 @@ def candidates(graph: ChannelGraph, group: ChannelGroup) -> list[Producer]:
     return [producer for producer in dense_producers(group) if len(graph.shapes[producer.weight]) == 4]
 
 
-def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) -> list[Producer]:
-    """All uses of the layer that decides for a group; none where no convolution could.
+def reference_uses(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) -> list[Producer]:
+    """All uses of a group's reference layer, which decides for all that make its channels; none without convolution.
 
     In a residual stream that is the layer that writes the skip operand of its first addition: the projection, or the
     layer that opened the stream. Of all that write into the stream it has the fewest layers between itself and the
@@ -40,7 +40,7 @@ def decider(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str, str]) 
         if not chosen:
             able = ", ".join(repr(name) for name in dict.fromkeys(producer.layer for producer in producers)) or "none"
             raise ValueError(
-                f"criterion.deciders: layer {names[group.name]!r} does not decide on group {group.name!r}; its "
+                f"criterion.reference_layers: layer {names[group.name]!r} does not decide on group {group.name!r}; its "
                 f"channels are made by {able}"
             )
         return chosen

@@ -37,8 +37,8 @@ def judged(net: nn.Module, pictures: Tensor, criterion: RedundancyGraph):
     return graph, criterion.scores(Scoring(net, graph, list(graph.prunable), Given(pictures)))
 
 
-def kept_by_decider(scores: RedundancyScores, threshold: float) -> dict[str, list[int]]:
-    return {each.decider: decompose(each.similarity, each.norms, threshold) for each in scores.layers.values()}
+def kept_by_reference_layer(scores: RedundancyScores, threshold: float) -> dict[str, list[int]]:
+    return {each.reference_layer: decompose(each.similarity, each.norms, threshold) for each in scores.layers.values()}
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -47,12 +47,14 @@ def test_kept_sets_are_those_of_the_original_code(name, mode):
     arrays, net = golden(name), NETWORKS[name]()
     _, scores = judged(net, torch.from_numpy(arrays["x"]).double(), RedundancyGraph(bn_mode=mode, batch_size=3))
     ours = LAYER_NAMES[name]
-    assert {each.decider for each in scores.layers.values()} == {ours[layer] for layer in arrays["decider_layers"]}
+    assert {each.reference_layer for each in scores.layers.values()} == {
+        ours[layer] for layer in arrays["decider_layers"]
+    }
     for layer in arrays["decider_layers"] if mode == "train" else ():
-        (found,) = [each for each in scores.layers.values() if each.decider == ours[layer]]
+        (found,) = [each for each in scores.layers.values() if each.reference_layer == ours[layer]]
         np.testing.assert_array_equal(found.similarity.numpy(), arrays[f"similarity/{layer}"])
     for threshold, expected in json.loads(str(arrays["kept_json"]))[PUBLISHED_MODES[mode]].items():
-        found = kept_by_decider(scores, float(threshold))
+        found = kept_by_reference_layer(scores, float(threshold))
         assert found == {ours[layer]: expected[layer] for layer in arrays["decider_layers"]}, threshold
 
 
@@ -158,13 +160,13 @@ def test_maps_of_one_pixel_keep_one_filter_and_the_plan_says_so(caplog):
     assert any("`second` look equal, since their maps have one pixel" in note for note in plan.notes)
 
 
-def test_a_decider_can_be_named():
+def test_a_reference_layer_can_be_named():
     net = cifar_resnet(14, stem="tied")
     pictures = torch.randn(3, 3, 32, 32)
     _, by_rule = judged(net, pictures, RedundancyGraph())
-    _, named = judged(net, pictures, RedundancyGraph(deciders={"layer2.0.conv2": "layer2.1.conv2"}))
-    assert by_rule.layers["layer2.0.conv2"].decider == "layer2.0.conv2"
-    assert named.layers["layer2.0.conv2"].decider == "layer2.1.conv2"
+    _, named = judged(net, pictures, RedundancyGraph(reference_layers={"layer2.0.conv2": "layer2.1.conv2"}))
+    assert by_rule.layers["layer2.0.conv2"].reference_layer == "layer2.0.conv2"
+    assert named.layers["layer2.0.conv2"].reference_layer == "layer2.1.conv2"
     assert not torch.equal(by_rule.layers["layer2.0.conv2"].norms, named.layers["layer2.0.conv2"].norms)
 
 
@@ -174,7 +176,7 @@ def test_a_decider_can_be_named():
         ({"bn_mode": "training"}, r"criterion\.bn_mode is one of \['eval', 'train'\], got 'training'"),
         ({"num_images": 0}, "num_images is a whole number of at least 1, got 0"),
         ({"batch_size": 1.5}, r"batch_size is a whole number of at least 1, got 1\.5"),
-        ({"deciders": "conv1"}, "criterion.deciders maps names of groups to layers"),
+        ({"reference_layers": "conv1"}, "criterion.reference_layers maps names of groups to layers"),
     ],
 )
 def test_bad_settings_are_refused(settings, told):
@@ -187,11 +189,11 @@ def test_a_layer_that_does_not_decide_is_refused_with_those_that_could():
     with pytest.raises(
         ValueError, match=r"'bn1' does not decide on group 'layer2\.0\.conv2'; its channels are made by"
     ):
-        judged(net, pictures, RedundancyGraph(deciders={"layer2.0.conv2": "bn1"}))
+        judged(net, pictures, RedundancyGraph(reference_layers={"layer2.0.conv2": "bn1"}))
     with pytest.raises(
-        ValueError, match=r"criterion\.deciders: 'nobody' is no group that can be pruned; these are \['conv1'"
+        ValueError, match=r"criterion\.reference_layers: 'nobody' is no group that can be pruned; these are \['conv1'"
     ):
-        judged(net, pictures, RedundancyGraph(deciders={"nobody": "conv1"}))
+        judged(net, pictures, RedundancyGraph(reference_layers={"nobody": "conv1"}))
 
 
 def test_without_pictures_nothing_is_judged():
@@ -233,7 +235,7 @@ def test_kept_sets_of_trained_networks_on_real_pictures(mode, depth):
     load_weights(net, weights)
     _, scores = judged(net, pictures, RedundancyGraph(bn_mode=mode))
     for threshold, expected in json.loads(recorded.read_text())["models"][f"resnet{depth}"][f"bn_{mode}"].items():
-        found = kept_by_decider(scores, float(threshold))
+        found = kept_by_reference_layer(scores, float(threshold))
         assert {name: len(kept) for name, kept in found.items()} == {
             name: expected["kept_counts"][name] for name in found
         }, threshold

@@ -135,7 +135,7 @@ def test_budgets_are_met(tmp_path, sparsity):
         (["sparsity.threshold=0"], "sparsity.threshold is a similarity in (0, 1], got 0"),
         (["sparsity.threshold=1.5"], "sparsity.threshold is a similarity in (0, 1], got 1.5"),
         (["sparsity.thresholds={layer9.*: 0.8}"], "'layer9.*' matches no group that is decided on"),
-        (["criterion.deciders={layer2.0.conv2: bn1}"], "layer 'bn1' does not decide on group 'layer2.0.conv2'"),
+        (["criterion.reference_layers={layer2.0.conv2: bn1}"], "layer 'bn1' does not decide on group 'layer2.0.conv2'"),
         (["criterion.num_images=0"], "criterion.num_images is a whole number of at least 1, got 0"),
         (["criterion=magnitude"], "criterion=redundancy_graph, which Magnitude does not know"),
         (["criterion.bn_mode=test"], "criterion.bn_mode is one of ['eval', 'train'], got 'test'"),
