@@ -244,4 +244,4 @@ def test_a_run_from_the_command_line_cuts_by_taylor_scores(tmp_path, execution):
     assert report["after"]["macs"] < report["before"]["macs"]
     state = torch.load(tmp_path / execution / "phases" / "2-finetune" / "last.ckpt", weights_only=True)
     (cut,) = state["callbacks"]["ScheduledPruning"]["cuts"]
-    assert all(bool((scores > 0).any()) for scores in cut["scores"].values())
+    assert all(bool((scores > 0).any()) for scores in cut["details"]["scores"]["scores"].values())
