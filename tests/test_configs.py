@@ -205,7 +205,7 @@ def test_an_experiment_of_resrep_has_time_to_forget_and_masks_rows_when_the_rele
     check({"gradient_reset": module}, net, TEN_CLASSES, steps)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     assert (steps.steps, steps.steps * module.epochs) == (schedule.iters_per_epoch, schedule.total_iters)
-    assert module.masks.start_step == schedule.before_mask_iters
+    assert module.pace.start == schedule.before_mask_iters
     assert module.masks.interval == schedule.mask_interval
     first, *_, last = (step for step in range(schedule.total_iters) if module.masks.is_due(step))
     assert (first, last) == (schedule.first_mask_updates[0], schedule.last_mask_update)

@@ -57,7 +57,7 @@ class Execution(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue."""
+        """Continue from ``state_dict``."""
 
 
 class Narrowing(Execution):
@@ -76,11 +76,11 @@ class Narrowing(Execution):
         return net, error
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the widths are those of the network."""
+        """Empty: the widths are those of the network."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to continue."""
+        """Continue from an empty state."""
 
 
 def narrow_and_verify(net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor) -> tuple[Moves, float]:

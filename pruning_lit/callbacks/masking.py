@@ -53,7 +53,7 @@ class Masking(Execution):
     def cut(
         self, trainer: Trainer, net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor
     ) -> tuple[nn.Module, float]:
-        """See ``Execution``."""
+        """Write zeros into ``net``, and into the optimizer state that belongs to them."""
         if not self.cuts:
             self.sources = {name: source.cpu().clone() for name, source in _sources(net).items()}
         self.cuts.append({name: list(positions) for name, positions in kept.items()})
@@ -85,7 +85,7 @@ class Masking(Execution):
             self.masks = self.remove(copy.deepcopy(net), example)
 
     def state_dict(self) -> dict[str, Any]:
-        """What stays, and the wiring."""
+        """Kept positions of every cut, and the wiring."""
         return {"cuts": self.cuts, "sources": self.sources}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def migrate_averages(callbacks: Iterable[Callback], moves: Moves) -> None:
 
 
 def has_averages(trainer: Trainer) -> bool:
-    """Whether a callback keeps averaged weights."""
+    """True where a callback keeps averaged weights."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return any(isinstance(callback, WeightAveraging | StochasticWeightAveraging) for callback in callbacks)
 
@@ -101,14 +101,14 @@ def carry_average(average: nn.Module, moves: Moves) -> None:
 
 
 def _carried(move: Move, value: Any) -> Any:
-    """What becomes of one entry of a parameter's state: numbers and counts of steps stay."""
+    """One entry of a parameter's state behind the move; numbers and counts of steps stay."""
     if isinstance(value, Tensor) and value.shape == move.old.shape:
         return _formatted(move.gather(value), value)
     return value
 
 
 def _formatted(carried: Tensor, before: Tensor) -> Tensor:
-    """In the memory format it had before."""
+    """The tensor in the memory format it had before."""
     if before.ndim == 4 and before.is_contiguous(memory_format=torch.channels_last):
         return carried.contiguous(memory_format=torch.channels_last)
     return carried

@@ -84,9 +84,11 @@ class Criterion(ABC):
     Attributes:
         comparable: whether the scores of different groups are in one unit, so that the smallest of the whole network
             are known as they are. Else a budget takes the same share of every group, unless told otherwise.
+        by_width: whether scores depend on how many channels stay, which ``scores`` can only assume.
     """
 
     comparable = False
+    by_width = False
 
     def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """The groups of ``net`` that this criterion leaves whole, each with the reason in words."""

@@ -149,6 +149,8 @@ class ColumnSubset(Criterion):
     layers are an extension.
     """
 
+    by_width = True
+
     def __init__(self, share: float = 0.5) -> None:
         if not 0 < share < 1:
             raise ValueError(f"criterion.share is the share of the channels that stay, between 0 and 1, got {share}")

@@ -104,9 +104,9 @@ def regrow_share(epoch: int, init_regrow: float, last_stage: int, decay: Decay =
 
 @dataclass(frozen=True)
 class ChannelBudgets:
-    """How many channels each group starts with; how many stay at a stage, and how many come back on top of them.
+    """Numbers of channels of each group: at the start, those that stay at a stage, and those that come back.
 
-    The latter two go by one batch-norm scale per channel, 0 for a dormant one; in a tied group by the mean of the
+    The latter two go by one batch-norm scale per channel, 0 for a pruned one; in a tied group by the mean of the
     absolute scales, see ``BatchNormScale`` with ``tied="mean"``.
 
     Attributes:
@@ -229,7 +229,7 @@ class ExplorationBudget:
             )
 
     def asked(self, graph: ChannelGraph) -> dict[str, float | int | None]:
-        """For the report: a share ``sparsity`` of the channels, or all but ``target_macs``."""
+        """Request, for the report: a share ``sparsity`` of the channels, or all but ``target_macs``."""
         if self.macs is None:
             return {"sparsity": self.amount, "target_macs": None}
         dense = DenseCost.of(graph).counted(self.macs.macs_convention)

@@ -34,7 +34,7 @@ class Stage:
 
     @property
     def active(self) -> dict[str, list[int]]:
-        """By group, the channels that the network has until the next stage."""
+        """Channels that the network has until the next stage, by group."""
         return {name: sorted([*kept, *self.regrown.get(name, ())]) for name, kept in self.kept.items()}
 
 
@@ -166,7 +166,7 @@ class StageDecider:
 
 
 def mean_scales(net: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:
-    """By group, the mean of the absolute batch-norm scales of each channel, float32, on the CPU.
+    """Mean of the absolute batch-norm scales of each channel, by group, float32, on the CPU.
 
     A group without any, where budgets are the same for every group, has ones.
     """

@@ -19,7 +19,7 @@ from pruning_lit.callbacks.optimizer_state import (
 )
 from pruning_lit.callbacks.pruning import CutRecord, Pruning, pictures_to_verify, record_cut, test_metrics
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, trace
-from pruning_lit.criteria import ColumnSubset, Criterion, Scoring
+from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.methods.chex.budgets import (
     ChannelBudgets,
     Decay,
@@ -136,7 +136,7 @@ class ExplorationStages(Pruning):
 
     @property
     def finished(self) -> bool:
-        """Whether the last stage is over."""
+        """True behind the last stage."""
         return bool(self.cuts)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -179,7 +179,7 @@ class ExplorationStages(Pruning):
         self.spent["dense_macs"] += self.dense_macs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What training has cost so far, and the figures of the latest stage, in every epoch."""
+        """Log the cost of training so far, and the figures of the latest stage, in every epoch."""
         if self.cuts:
             self.cuts[-1].details["exploration"]["share_of_training"] = self.share_of_training
         figures = stage_figures(self.stages[-1], self.dense_macs) | {"training_macs": self.share_of_training}
@@ -209,7 +209,7 @@ class ExplorationStages(Pruning):
         schedule = self.schedule(module.removed)
         masked = self.pruned.restore(trainer, module.net, self.regrow_init.values(self.pruned, module.fresh_values))
         data, scores = trainer.datamodule, None  # type: ignore[attr-defined]
-        if not isinstance(module.criterion, ColumnSubset):
+        if not module.criterion.by_width:
             scores = module.criterion.scores(Scoring(masked, module.graph, module.groups, data, module.task))
         stage = self._decider(module).decide(
             module.groups,
@@ -321,7 +321,7 @@ class ExplorationStages(Pruning):
 
 
 def notes_on_widths(module: Exploring, stage: Stage) -> list[str]:
-    """How many channels are left of those that were explored, and why more than were asked for."""
+    """Notes on the number of channels that are left, and why more than were asked for."""
     total = sum(group.size * group.multiplicity for group in module.groups)
     stay = sum(len(stage.active[group.name]) * group.multiplicity for group in module.groups)
     notes = [f"Of {total:,} channels that were explored {stay:,} stay ({100 * stay / total:.2f} %)."]

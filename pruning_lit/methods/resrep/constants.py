@@ -1,4 +1,4 @@
-"""What readers find in the place of a channel that has become zero where it was made.
+"""Constant inputs: what readers find in the place of a channel that has become zero where it was made.
 
 Not always zeros: a batch norm, a depthwise convolution or a sigmoid on the way turns zero into another number. As long
 as that is one number, whatever the picture and the pixel, a bias of the reader can take its place.
@@ -21,7 +21,7 @@ ROUNDING = 1e-9  # of a float64 value: what different kernels make of the same n
 
 @dataclass(frozen=True)
 class ConstantInput:
-    """What one reader gets from channels that are zero where they were made.
+    """Input of one reader from channels that are zero where they were made.
 
     Attributes:
         positions: along the input of the reader's weight, shape ``(count,)``.
@@ -33,19 +33,19 @@ class ConstantInput:
     high: Tensor
 
     def at(self, positions: Tensor) -> "ConstantInput":
-        """What it says about some of its positions."""
+        """The part of the input at some of its positions."""
         places = {position: place for place, position in enumerate(self.positions.tolist())}
         index = torch.tensor([places[position] for position in positions.tolist()], dtype=torch.int64)
         return ConstantInput(positions, self.low[index], self.high[index])
 
     @property
     def is_constant(self) -> Tensor:
-        """For which positions it is one number, one boolean each."""
+        """True for each position where it is one number."""
         return self.high - self.low <= ROUNDING * (1 + self.high.abs())
 
     @property
     def is_zero(self) -> Tensor:
-        """For which positions it is nothing."""
+        """True for each position where it is nothing."""
         return torch.maximum(self.high.abs(), self.low.abs()) <= ROUNDING
 
 
@@ -84,7 +84,7 @@ def constant_inputs(
 
 
 def can_absorb(reader: nn.Module | None) -> bool:
-    """Whether a bias of the reader can do what a constant input did: not where zeros are padded around the input."""
+    """True where a bias of the reader can do what a constant input did: not where zeros are padded around it."""
     if _is_linear(reader):
         return True
     if not isinstance(reader, _ConvNd) or isinstance(reader, _ConvTransposeNd):
@@ -103,7 +103,7 @@ def _is_linear(module: nn.Module | None) -> bool:
 
 
 def _read(graph: ChannelGraph, gone: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """By the name of a weight that reads channels that are gone, their positions."""
+    """Positions of channels that are gone, by the name of the weight that reads them."""
     read: dict[str, list[Tensor]] = {}
     for name, positions in gone.items():
         for piece in graph[name].slices:

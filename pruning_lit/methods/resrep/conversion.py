@@ -140,13 +140,13 @@ def _pass_through(norm: nn.Module, bias: Tensor) -> None:
 
 
 def is_foldable(layer: nn.Module) -> bool:
-    """Whether a batch norm can become part of this layer: a convolution with a kernel that is stored, not computed."""
+    """True for a layer that a batch norm can become part of: a convolution with a stored, not computed kernel."""
     dense = isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd)
     return dense and isinstance(layer._parameters.get("weight"), nn.Parameter)
 
 
 def _with(spared: Mapping[str, list[int]], placement: Placement, name: str, kept: Kept) -> list[int]:
-    """What is kept of a group of that name, together with what is spared."""
+    """Kept positions of the group of that name, together with the spared ones."""
     rows = placement.rows[name]
     more = {at for at, row in enumerate(rows) if row in spared.get(f"{placement.layers[0]}.weight", ())}
     return sorted({*kept.get(name, range(len(rows)))} | more)
@@ -177,7 +177,7 @@ def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> d
 
 
 def _stuck(net: nn.Module, group: ChannelGroup, positions: Tensor, seen: Mapping[str, ConstantInput]) -> Tensor:
-    """Which of these channels a reader cannot do without, one boolean each."""
+    """True for each of these channels that a reader cannot do without."""
     stuck = torch.zeros(len(positions), dtype=torch.bool)
     for piece in group.slices:
         if piece.role == "reads":
@@ -193,7 +193,7 @@ def _read(group: ChannelGroup, positions: Tensor) -> list[tuple[str, Tensor]]:
 
 
 def _made_by(graph: ChannelGraph, channels: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """By the name of a weight, the rows that make these channels."""
+    """Rows that make these channels, by the name of the weight."""
     rows: dict[str, list[int]] = {}
     for name, positions in channels.items():
         for piece in graph[name].slices:
@@ -203,7 +203,7 @@ def _made_by(graph: ChannelGraph, channels: Mapping[str, Tensor]) -> dict[str, l
 
 
 def _lost(graph: ChannelGraph, gone: Mapping[str, list[int]]) -> dict[str, Tensor]:
-    """By group the positions of the channels of which a weight makes one in these rows."""
+    """Positions of the channels of which a weight makes one in these rows, by group."""
     lost = {}
     for group in graph.groups:
         flags = torch.zeros(group.size, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""How long the rows of ResRep's compactors are."""
+"""Importance of a channel in ResRep: the norm of its compactor's row."""
 
 from typing import get_args
 
@@ -40,7 +40,7 @@ class CompactorNorm(Criterion):
         )
 
     def placements(self, net: nn.Module, graph: ChannelGraph, groups: list[ChannelGroup]) -> list[Placement]:
-        """Where compactors go, and which of their rows belong to these groups.
+        """Placements of the compactors, and the rows of each that belong to these groups.
 
         Args:
             net: the network without compactors.
@@ -56,7 +56,7 @@ class CompactorNorm(Criterion):
         return placements
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
-        """See ``Criterion``; the data are not looked at. ``net`` has compactors, ``graph`` is from before they came."""
+        """Norms of the rows; ``net`` has compactors, ``graph`` is from before they came."""
         if not compactors(scoring.view):
             raise NeedsTraining(
                 "criterion=compactor_norm has no scores yet: the rows of compactors differ only once method=resrep has "

@@ -43,7 +43,7 @@ class MaskingPace:
     granularity: int
 
     def is_update(self, step: int) -> bool:
-        """Whether masks are updated when so many optimizer steps have been done."""
+        """True where masks are updated when so many optimizer steps have been done."""
         return step > self.start and (step - self.start) % self.interval == 0
 
     def masking_ends(self, num_rows: int) -> int:

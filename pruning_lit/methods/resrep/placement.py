@@ -1,4 +1,4 @@
-"""Where ResRep's compactors go: behind which layers, which groups of channels they can prune, and why not others."""
+"""Placement of ResRep's compactors: the layers in front of them, and the groups of channels they can prune or not."""
 
 import copy
 from collections import Counter
@@ -160,7 +160,7 @@ class PlacementPlan:
 
 
 def _rows(graph: ChannelGraph) -> dict[str, list[Row]]:
-    """By the name of a weight, the channel that each of its outputs is; None for what no group has."""
+    """Channel of each output of a weight, by its name; None for what no group has."""
     rows: dict[str, list[Row]] = {}
     for group in graph.groups:
         for producer in group.producers:

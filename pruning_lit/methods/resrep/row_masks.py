@@ -73,7 +73,7 @@ class RowMasks(Pruning):
 
     @property
     def finished(self) -> bool:
-        """Whether it is decided which rows go."""
+        """True where it is decided which rows go."""
         return bool(self.cuts)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:

@@ -225,7 +225,7 @@ def test_what_goes_is_decided_once_and_changes_nothing():
 
 
 def test_the_state_is_plain_data_and_comes_back(tmp_path):
-    masks = concluded(norms="keep")
+    masks = concluded(fold_norms="none")
     torch.save(masks.state_dict(), tmp_path / "state.pt")
     again = RowMasks()
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
@@ -258,8 +258,8 @@ def test_an_epoch_is_not_the_best_before_it_is_decided_what_goes(tmp_path, monke
         ({"start": -1}, "start is the number of epochs before masks, at least 0, got -1"),
         ({"interval": 0}, "interval must be a whole number of at least 1, got 0"),
         ({"granularity": 1.5}, "granularity must be a whole number of at least 1, got 1.5"),
-        ({"threshold": 0.0}, "threshold is a length between 0 and the 1 that rows start with, got 0.0"),
-        ({"norms": "drop"}, "norms must be one of"),
+        ({"threshold": 0.0}, "threshold is a norm between 0 and the 1 that rows start with, got 0.0"),
+        ({"fold_norms": "drop"}, "fold_norms must be one of"),
     ],
 )
 def test_a_setting_outside_its_range_is_refused_by_name(settings, told):
