@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from pruning_lit.command_line.configs import choices
 from pruning_lit.command_line.renamed import require_present_names
 from tests.places import ROOT
 
@@ -38,3 +39,15 @@ def test_the_readme_is_read_in_two_minutes():
 def test_settings_are_told_under_their_present_names(page):
     settings = re.findall(r"(?<![\w.])[a-z_]+(?:[.@][\w.]+)?=[^\s`]+|`[a-z_]+(?:\.[a-z_]+)+`", page.read_text("utf-8"))
     require_present_names(word.strip("`'") for word in settings)
+
+
+@pytest.mark.parametrize("group", ["task", "dataset", "method", "criterion", "sparsity", "trainer"])
+def test_the_page_of_the_commands_has_every_choice(group):
+    (item,) = re.findall(rf"^- `{group}`(?:[^\n]|\n  )+", (ROOT / "docs" / "commands.md").read_text("utf-8"), re.M)
+    written = set(re.findall(r"`(\w+)`", re.sub(r"`(\w+_)(\d+(?:/\d+)+)`", _each, item)))
+    assert set(choices(group)) <= written
+
+
+def _each(found: re.Match) -> str:
+    """``macs_30/50`` as ``macs_30`` and ``macs_50``."""
+    return " ".join(f"`{found[1]}{number}`" for number in found[2].split("/"))
