@@ -147,7 +147,7 @@ def _along_the_way(report: Report) -> str:
             f"- Best epoch at the final width{how * known}: epoch {best['epoch']}, "
             f"{validation * known}test {metric(primary, report.value(best['metrics']))} (`{best['path']}`)."
         )
-    return f"{primary.name.capitalize()} on the way:\n\n" + "\n".join(lines) if lines else ""
+    return f"On the way ({primary.name}):\n\n" + "\n".join(lines) if lines else ""
 
 
 def _widths(report: Report, pictured: bool) -> str:
