@@ -52,9 +52,10 @@ def run(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
     ways, notes = normalisations(paths, [each.trained_on for each in stored], data, config.normalisation)
     if config.get("arch") and not any(needs_builder(each.arch) for each in stored):
         notes.append("arch was not used: every file names a builder that it may.")
-    costs = [cost(trace(net, data.example)) for net in nets]  # told before any measuring if it cannot be done
+    views = [task.view(net) for net in nets]
+    costs = [cost(trace(view, data.example)) for view in views]  # told before any measuring if it cannot be done
     metrics = [measured(net, data, task, way, device) for net, way in zip(nets, ways, strict=True)]
-    passes = forward_passes(nets, data.example, stopwatch, device)
+    passes = forward_passes(views, data.example, stopwatch, device)
     evaluation = Evaluation(
         name=config.name,
         primary=task.primary,

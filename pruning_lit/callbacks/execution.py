@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pytorch_lightning import Trainer
@@ -21,12 +22,26 @@ def by_execution(execution: str, *, narrow: Kind, mask: Kind) -> Kind:
     return kinds[execution]
 
 
+View = Callable[[nn.Module], nn.Module]
+
+
+def whole(net: nn.Module) -> nn.Module:
+    """The view of most networks: ``net`` itself."""
+    return net
+
+
 class Execution(ABC):
     """Carry out cuts of a network in training, one after the other."""
 
     @abstractmethod
-    def network_to_score(self, net: nn.Module, example: Tensor) -> nn.Module:
-        """The network with only those channels that are still there, to score and to decide by."""
+    def network_to_score(self, net: nn.Module, example: Tensor, view: View = whole) -> nn.Module:
+        """The network with only those channels that are still there, to score and to decide by.
+
+        Args:
+            net: the network.
+            example: inputs of its view.
+            view: the part of a network that cuts are of.
+        """
 
     @abstractmethod
     def cut(
@@ -63,7 +78,7 @@ class Execution(ABC):
 class Narrowing(Execution):
     """Smaller layers at once; optimizers and averages follow."""
 
-    def network_to_score(self, net: nn.Module, example: Tensor) -> nn.Module:
+    def network_to_score(self, net: nn.Module, example: Tensor, view: View = whole) -> nn.Module:
         """``net`` itself."""
         return net
 

@@ -9,7 +9,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pruning_lit.callbacks.execution import Execution
+from pruning_lit.callbacks.execution import Execution, View, whole
 from pruning_lit.channels import ChannelGraph, ChannelRelabel, ChannelSelect, Kept, narrow, trace, verify
 from pruning_lit.channels.surgery.cut import NOT_MASKED, Removal
 
@@ -27,10 +27,10 @@ class Masking(Execution):
         self.sources: dict[str, Tensor] = {}
         self.masks: dict[str, Tensor] = {}  # by name of a tensor: 1 where it stays, 0 where it is zero
 
-    def network_to_score(self, net: nn.Module, example: Tensor) -> nn.Module:
+    def network_to_score(self, net: nn.Module, example: Tensor, view: View = whole) -> nn.Module:
         """A narrowed copy of ``net``."""
         copied = copy.deepcopy(net)
-        self.remove(copied, example)
+        self.remove(view(copied), example)
         return copied
 
     def remove(self, net: nn.Module, example: Tensor) -> dict[str, Tensor]:

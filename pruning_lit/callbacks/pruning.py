@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pytorch_lightning import Callback, Trainer
-from torch import Tensor, nn
+from torch import nn
 
 from pruning_lit.channels import ChannelGraph, Cost, Kept, RemovedPositions, removed_positions
 from pruning_lit.sparsity.limits import Limits
@@ -136,7 +136,7 @@ def test_metrics(trainer: Trainer, module: Any) -> dict[str, float] | None:
     return evaluate(module.net, trainer.datamodule, module.task)  # type: ignore[attr-defined]
 
 
-def pictures_to_verify(data: Any) -> Tensor:
-    """A few training pictures of a data module, the same on all ranks."""
-    ((pictures, _),) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
-    return pictures
+def inputs_to_verify(data: Any) -> Any:
+    """The inputs of a few training examples of a data module, the same on all ranks."""
+    ((inputs, _),) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
+    return inputs

@@ -16,11 +16,12 @@ from torch.optim import Optimizer
 from pruning_lit.callbacks.execution import Narrowing, by_execution
 from pruning_lit.callbacks.masking import Masking, finish_execution
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp, require_same_on_all_ranks
-from pruning_lit.callbacks.pruning import CutRecord, Pruning, pictures_to_verify, record_cut, test_metrics
+from pruning_lit.callbacks.pruning import CutRecord, Pruning, inputs_to_verify, record_cut, test_metrics
 from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.sparsity import DenseCost, Plan, Scores, Sparsity
 from pruning_lit.tasks import Task
+from pruning_lit.tasks.base import like
 
 log = logging.getLogger(__name__)
 HARDLY_APART = 0.9  # the smallest score over the largest; those of a trained network are decades apart
@@ -86,12 +87,13 @@ class ScheduledPruning(Pruning):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out what is masked, where a checkpoint was written behind a cut."""
-        module = cast(Prunable, pl_module)
-        self.execution.resume(module.net, trainer.datamodule.example.to(next(module.net.parameters())))  # type: ignore[attr-defined]
+        module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
+        self.execution.resume(module.task.view(module.net), like(data.example, next(module.net.parameters())))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Zero the gradients of masked channels."""
-        self.execution.zero_masked_gradients(cast(Prunable, pl_module).net)
+        module = cast(Prunable, pl_module)
+        self.execution.zero_masked_gradients(module.task.view(module.net))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut if this epoch is scheduled and has not been cut already (a resumed epoch starts twice)."""
@@ -106,13 +108,13 @@ class ScheduledPruning(Pruning):
     def cut(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut the network, and let optimizer, memory format and the distributed wrapper follow."""
         module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
-        net = module.net
-        example = data.example.to(next(net.parameters()))  # its device and its precision
+        net, view = module.net, module.task.view
+        example = like(data.example, next(net.parameters()))
         broadcast_buffers(net)  # the scores of all ranks belong to one network
-        judged = self.execution.network_to_score(net, example)
-        graph = self.criterion.protect(judged, trace(judged, example))
+        judged = self.execution.network_to_score(net, example, view)
+        graph = self.criterion.protect(view(judged), trace(view(judged), example))
         self.dense = self.dense or DenseCost.of(graph)
-        norm_channels = num_norm_channels(judged)
+        norm_channels = num_norm_channels(view(judged))
         before = test_metrics(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
         scoring = Scoring(judged, graph, self.sparsity.prunable_groups(graph), data, module.task)
@@ -126,8 +128,8 @@ class ScheduledPruning(Pruning):
                 log.info(
                     "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line
                 )
-        pictures = pictures_to_verify(data).to(example)
-        narrow_net, error = self.execution.cut(trainer, net, graph, plan.kept, pictures)
+        inputs = like(inputs_to_verify(data), next(net.parameters()))
+        narrow_net, error = self.execution.cut(trainer, view(net), graph, plan.kept, inputs)
         if not error <= LARGEST_ERROR:  # not a number counts as too large, too
             log.warning("the narrowed network differs from the masked one by %.1e of the largest output", error)
         if self.reset_batch_norm:

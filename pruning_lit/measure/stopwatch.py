@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pruning_lit.channels.tracing.operations import evaluating
@@ -63,7 +64,8 @@ class Stopwatch:
         return [self._compare(before, after, example, batch_size) for batch_size in self.batch_sizes]
 
     def _compare(self, before: nn.Module, after: nn.Module, example: Tensor, batch_size: int) -> Latency:
-        batch = torch.cat([example[:1]] * batch_size)  # cat, not expand: keeps channels_last
+        repeat = lambda each: torch.cat([each[:1]] * batch_size)  # noqa: E731 - cat, not expand: keeps channels_last
+        batch = apply_to_collection(example, Tensor, repeat)
         dense, pruned = seconds_in_turns([before, after], batch, self.repeats, self.warmup, self.max_seconds)
         device = hardware(_device(after))
         return Latency(batch_size, len(dense), Timing.of(dense), Timing.of(pruned), device, torch.get_num_threads())

@@ -103,7 +103,7 @@ class Training(LightningModule):
         self.schedule.check(self.epochs, name)
         for callback in self.callbacks.values():
             if isinstance(callback, Pruning):
-                callback.check(net, graph, self.epochs)
+                callback.check(self.task.view(net), graph, self.epochs)
 
     @classmethod
     def preview(

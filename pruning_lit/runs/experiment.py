@@ -124,9 +124,9 @@ def build_network(config: DictConfig, data: DataModule, task: Task) -> nn.Module
     net = fresh_network(config, data)
     task.require_fit(net, data)
     if config.channel_selection:
-        insert_selections(net, data.example)
+        insert_selections(task.view(net), data.example)
     if config.channel_scatter:
-        insert_scatters(net, data.example)
+        insert_scatters(task.view(net), data.example)
     if config.weights is not None:
         fill(net, config.weights, data.example)
         log.info("weights from %s", config.weights)
@@ -203,7 +203,8 @@ def renew(net: nn.Module, config: DictConfig, data: DataModule) -> None:
 
 def check(phases: dict[str, Training], dense: nn.Module, data: DataModule, steps: EpochSteps | None = None) -> None:
     """Refuse, before hours are spent, what cannot work."""
-    graph = trace(dense, data.example)
+    (first, *_) = phases.values()
+    graph = trace(first.task.view(dense), data.example)
     for name, module in phases.items():
         module.check(name, dense, graph, steps)
 

@@ -204,7 +204,7 @@ class PhaseRunner:
         checkpoint = read_checkpoint(self.last)
         module.net.float()  # as it is in another process, whatever the precision of the training
         prunings = tuple(type(each) for each in module.callbacks.values() if isinstance(each, Pruning))
-        load_network(module.net, checkpoint, self.last, data.example, prunings)
+        load_network(module.net, checkpoint, self.last, data.example, prunings, module.task.view)
         states = checkpoint["callbacks"]
         cuts = [each for kind in prunings for each in states.get(kind.__qualname__, {}).get("cuts", [])]
         best: dict[str, Any] = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})

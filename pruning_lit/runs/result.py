@@ -56,17 +56,18 @@ def write_results(
     The metrics are those of the last epoch, on the test part, and so for every phase; the best epoch, where one could
     be chosen, stands beside it. ``remarks`` are further notes.
     """
-    graph, narrowed = trace(dense, data.example), trace(net, data.example)
+    graph, narrowed = (trace(task.view(each), data.example) for each in (dense, net))
     device = torch.device("cuda" if on_gpu(config.trainer.accelerator) else "cpu")
     dense, net = dense.to(device), net.to(device)
     cuts = [cut for outcome in outcomes for cut in outcome.cuts]
     metrics = finite(evaluate(net, data, task))
-    ends = (_network_at(each.last, each, dense, data) for each in outcomes[:-1])
+    ends = (_network_at(each.last, each, dense, data, task) for each in outcomes[:-1])
     by_phase = [*(finite(evaluate(each, data, task)) for each in ends), metrics]
     groups = group_records(graph, cuts)
     sections = sections_of([kind for outcome in outcomes for kind in outcome.sections], cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
-    latency = stopwatch.compare(dense.to(memory_format=plain), net.to(memory_format=plain), data.example)
+    before, after = (task.view(each.to(memory_format=plain)) for each in (dense, net))
+    latency = stopwatch.compare(before, after, data.example)
     arch = constructor_call(config.arch, data.num_classes)
     report = Report(
         experiment=config.name,
@@ -184,15 +185,15 @@ def _best(dense: nn.Module, data: DataModule, task: Task, outcomes: list[PhaseOu
     return {
         "epoch": read_checkpoint(path)["epoch"],
         "validation": validation,
-        "metrics": finite(evaluate(_network_at(path, outcomes[-1], dense, data), data, task)),
+        "metrics": finite(evaluate(_network_at(path, outcomes[-1], dense, data, task), data, task)),
         "path": Path(os.path.relpath(path, folder)).as_posix(),
     }
 
 
-def _network_at(path: Path, outcome: PhaseOutcome, dense: nn.Module, data: DataModule) -> nn.Module:
+def _network_at(path: Path, outcome: PhaseOutcome, dense: nn.Module, data: DataModule, task: Task) -> nn.Module:
     """A copy of the dense network as a checkpoint of a phase has it."""
     net = copy.deepcopy(dense)
-    load_network(net, read_checkpoint(path), path, data.example, outcome.prunings)
+    load_network(net, read_checkpoint(path), path, data.example, outcome.prunings, task.view)
     return net
 
 

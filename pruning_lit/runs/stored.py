@@ -14,6 +14,7 @@ from torch import nn
 import pruning_lit.data
 import pruning_lit.tasks
 from pruning_lit.callbacks.checkpoint_settings import KEY
+from pruning_lit.callbacks.execution import View, whole
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.channels import artefact
 from pruning_lit.command_line.renamed import present_settings
@@ -141,7 +142,12 @@ class PhaseCheckpoint:
 
 
 def load_network(
-    net: nn.Module, checkpoint: dict[str, Any], file: Path, example: Any, prunings: Iterable[type[Pruning]]
+    net: nn.Module,
+    checkpoint: dict[str, Any],
+    file: Path,
+    example: Any,
+    prunings: Iterable[type[Pruning]],
+    view: View = whole,
 ) -> None:
     """Fill a network, in place, from a checkpoint of a phase, and make it final as the callbacks that pruned it do.
 
@@ -151,12 +157,13 @@ def load_network(
         file: where it was read, for errors.
         example: an input of the network.
         prunings: classes of callbacks, whose states may be in the checkpoint under their names.
+        view: the part of a network that they prune.
     """
     entries = checkpoint["state_dict"].items()
     fit_weights(net, {key.removeprefix("net."): each for key, each in entries if key.startswith("net.")}, file, True)
     for kind in prunings:
         if state := checkpoint["callbacks"].get(kind.__qualname__):  # Lightning's key
-            kind.finish(net, like(example, next(net.parameters())), state)
+            kind.finish(view(net), like(example, next(net.parameters())), state)
 
 
 def prunings_named(settings: Mapping[str, Any]) -> list[type[Pruning]]:

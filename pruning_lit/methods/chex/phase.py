@@ -17,6 +17,7 @@ from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.training import Training
 from pruning_lit.reports.section import Section
 from pruning_lit.sparsity import Sparsity
+from pruning_lit.tasks.base import like
 
 NO_SCALES = (
     "no batch norm scales its channels, so they have no share of the budget (sparsity=uniform gives all the same)"
@@ -92,8 +93,8 @@ class Exploration(Training):
     def setup(self, stage: str) -> None:
         """Find out what is explored, before a checkpoint makes the network narrower."""
         if stage == "fit" and self.stages.pruned is None:
-            example: Tensor = self.trainer.datamodule.example  # type: ignore[attr-defined]
-            self.graph = self.explored(self.net, trace(self.net, example.to(next(self.net.parameters()))))
+            example = like(self.trainer.datamodule.example, next(self.net.parameters()))  # type: ignore[attr-defined]
+            self.graph = self.explored(self.net, trace(self.view, example))
             self.groups: list[ChannelGroup] = self.sparsity.prunable_groups(self.graph)
             self.removed = self.budget.initial_share(self.graph)
             self.stages.begin(self.net, self.graph)

@@ -17,7 +17,7 @@ from pruning_lit.callbacks.optimizer_state import (
     rebuild_ddp,
     require_same_on_all_ranks,
 )
-from pruning_lit.callbacks.pruning import CutRecord, Pruning, pictures_to_verify, record_cut, test_metrics
+from pruning_lit.callbacks.pruning import CutRecord, Pruning, inputs_to_verify, record_cut, test_metrics
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, trace
 from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.methods.chex.budgets import (
@@ -264,7 +264,7 @@ class ExplorationStages(Pruning):
         if self.execution == "narrow":
             made = cost(trace(module.net, example))
             assert made == counted, f"the network that was cut has {made}, planned was {counted}"
-        error = self.pruned.difference(module.net, pictures_to_verify(data).to(example))
+        error = self.pruned.difference(module.net, inputs_to_verify(data).to(example))
         after = test_metrics(trainer, module)
         self.pruned.finalise()
         self.regrow_init.end()

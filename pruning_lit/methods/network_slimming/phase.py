@@ -11,6 +11,7 @@ from pruning_lit.criteria import Criterion
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.phases.gradient_editing import GradientEditing
 from pruning_lit.sparsity import Sparsity
+from pruning_lit.tasks.base import like
 
 
 class SparsityTraining(GradientEditing):
@@ -59,7 +60,7 @@ class SparsityTraining(GradientEditing):
 
     def find_scales(self) -> None:
         """Look for the penalised scales in the network as it is."""
-        parameters, example = dict(self.net.named_parameters()), self.trainer.datamodule.example  # type: ignore[attr-defined]
+        parameters, example = dict(self.view.named_parameters()), self.trainer.datamodule.example  # type: ignore[attr-defined]
         self.scales = [
             (parameters[name], None if bool(flags.all()) else flags.to(parameters[name]))
             for name, flags in self.penalised_entries(example).items()
@@ -71,11 +72,11 @@ class SparsityTraining(GradientEditing):
         Args:
             example: a picture, ``(1, C, H, W)``.
         """
-        names, parameters = scale_names(self.net), dict(self.net.named_parameters())
+        names, parameters = scale_names(self.view), dict(self.view.named_parameters())
         if self.penalised == "all":
             return {name: torch.ones(len(parameters[name]), dtype=torch.bool) for name in sorted(names)}
         entries: dict[str, Tensor] = {}
-        graph = self.criterion.protect(self.net, trace(self.net, example.to(next(self.net.parameters()))))
+        graph = self.criterion.protect(self.view, trace(self.view, like(example, next(self.net.parameters()))))
         for group in self.sparsity.prunable_groups(graph):
             for piece in scales_of(group, names):
                 flags = entries.setdefault(piece.parameter, torch.zeros(len(parameters[piece.parameter])).bool())

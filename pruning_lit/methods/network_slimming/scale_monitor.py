@@ -12,6 +12,7 @@ from pruning_lit.criteria import Criterion, Scoring
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
 from pruning_lit.sparsity import DenseCost, Sparsity
 from pruning_lit.sparsity.limits import emptied
+from pruning_lit.tasks.base import like
 
 
 class ScaleMonitor(Callback):
@@ -33,9 +34,10 @@ class ScaleMonitor(Callback):
         """Log; on all ranks alike, for a criterion may need them all."""
         net, data = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(net, nn.Module)
-        graph = self.criterion.protect(net, trace(net, data.example.to(next(net.parameters()))))
+        view: nn.Module = pl_module.view  # type: ignore[assignment]
+        graph = self.criterion.protect(view, trace(view, like(data.example, next(net.parameters()))))
         groups = self.sparsity.prunable_groups(graph)
-        scales = magnitudes(net, groups)
+        scales = magnitudes(view, groups)
         scoring = Scoring(net, graph, groups, data, pl_module.task)  # type: ignore[arg-type]
         figures = summary(scales) | {"penalty": penalty(pl_module)} | self.outlook(scoring)
         pl_module.log_dict({f"scales/{name}": value for name, value in figures.items()}, rank_zero_only=True)

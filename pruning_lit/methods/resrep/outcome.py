@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pruning_lit.callbacks.pruning import CutRecord, pictures_to_verify, record_cut
+from pruning_lit.callbacks.pruning import CutRecord, inputs_to_verify, record_cut
 from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, verify
 from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.methods.resrep.rows import HasCompactors, masked, row_norms
@@ -90,7 +90,7 @@ class RowOutcome:
         example = data.example.to(next(net.parameters()))
         converted = copy.deepcopy(net)
         self.keep_also(conversion.convert(converted, example))
-        error = verify(converted, net, pictures_to_verify(data).to(example))
+        error = verify(converted, net, inputs_to_verify(data).to(example))
         both = compare(net, converted, data, self.module.task)
         counted = cost_of_widths(graph, {name: len(positions) for name, positions in self.kept.items()})
         compaction = {

@@ -20,6 +20,7 @@ from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.gradient_editing import GradientEditing
 from pruning_lit.reports.section import Section
 from pruning_lit.sparsity import DenseCost, Sparsity
+from pruning_lit.tasks.base import like
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +107,9 @@ class GradientReset(GradientEditing):
         """
         if self.there:
             return
-        self.graph = self.criterion.protect(self.net, trace(self.net, example.to(next(self.net.parameters()))))
-        self.placements = self.criterion.placements(self.net, self.graph, self.sparsity.prunable_groups(self.graph))
-        self.there = list(insert_compactors(self.net, self.placements).values())
+        self.graph = self.criterion.protect(self.view, trace(self.view, like(example, next(self.net.parameters()))))
+        self.placements = self.criterion.placements(self.view, self.graph, self.sparsity.prunable_groups(self.graph))
+        self.there = list(insert_compactors(self.view, self.placements).values())
 
     def on_fit_start(self) -> None:
         """Set the pace, now that the number of steps is known for sure."""
