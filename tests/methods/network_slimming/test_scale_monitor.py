@@ -47,7 +47,7 @@ class Still(pl.LightningModule):
 
     def __init__(self, net: nn.Module, **attributes: object) -> None:
         super().__init__()
-        self.net = net
+        self.net = self.view = net
         for name, value in attributes.items():
             setattr(self, name, value)
 
