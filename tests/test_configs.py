@@ -36,6 +36,7 @@ NETWORKS |= {"resnet_50": ("resnet50", 1000, 224)}
 #: Where recipes, optimizers and schedules are chosen: within a phase.
 PLACES = {
     "recipe": "recipe@finetune",
+    "prune": "prune@finetune.callbacks.prune",
     "optimizer": "optimizer@finetune.optimizer",
     "schedule": "schedule@finetune.schedule",
 }
@@ -207,7 +208,7 @@ def test_an_experiment_of_resrep_has_time_to_forget_and_masks_rows_when_the_rele
     assert (steps.steps, steps.steps * module.epochs) == (schedule.iters_per_epoch, schedule.total_iters)
     assert module.pace.start == schedule.before_mask_iters
     assert module.masks.interval == schedule.mask_interval
-    first, *_, last = (step for step in range(schedule.total_iters) if module.masks.is_due(step))
+    first, *_, last = (step for step in range(schedule.total_iters) if module.pace.is_update(step))
     assert (first, last) == (schedule.first_mask_updates[0], schedule.last_mask_update)
     published = (
         module.lasso_strength,
