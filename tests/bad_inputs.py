@@ -475,7 +475,7 @@ CASES = [
         "a network to export that is not there": "path=nowhere",
         "an empty folder to export": "path=empty_folder",
         "a text to export": "path=text.safetensors",
-        "a checkpoint to export": "path=run/phases/1-train/last.ckpt",
+        "a checkpoint to export that is not there": "path=run/phases/1-train/first.ckpt format=pt2",
         "weights to export": "path=other.pt",
         "two networks to export": "path=run,run",
         "an unknown format": "path=run format=tflite",

@@ -83,9 +83,10 @@ def require_present_settings(config: DictConfig) -> None:
             raise ValueError(f"{told} has another name now: {' '.join(several)}")
         if _is_gone(now):
             raise ValueError(f"{key}: there is no such setting any more, leave it out")
-        if now != path or _value(now, value) != value:
-            renamed = _value(now, value)
-            end = f"={_typed(renamed)}" if renamed != value else ""
+        renamed = _value(now, value)
+        is_same = repr(renamed) == repr(value)  # NaN, too
+        if now != path or not is_same:
+            end = "" if is_same else f"={_typed(renamed)}"
             raise ValueError(f"{told if end else key} has another name now: {'.'.join(now)}{end}")
 
 

@@ -120,6 +120,10 @@ def test_a_former_name_in_a_config_of_ones_own_is_answered_too(settings, told, t
         require_present_settings(OmegaConf.create(settings))
 
 
+def test_a_number_that_is_none_has_no_other_name(tables):
+    require_present_settings(OmegaConf.create({"sparsity": {"reduction": float("nan")}}))
+
+
 def test_the_commands_answer_former_names_in_one_sentence(cli):
     old, new = next(iter(TARGETS.items()))
     code, printed = cli(f"train._target_={old}")
