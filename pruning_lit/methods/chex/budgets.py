@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGraph
+from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity import DenseCost, Global, Macs, Sparsity, Uniform
 from pruning_lit.sparsity.rates import parse_share, width_after
 from pruning_lit.sparsity.threshold import widths_above
@@ -188,8 +189,10 @@ class ExplorationBudget:
     Args:
         sparsity: ``Global``: those below one threshold on all batch-norm scales; ``Uniform``: the same share of every
             group; ``Macs``: at every stage as large a share as meets the target.
+        criterion: to which it is bound.
 
     Attributes:
+        sparsity: bound to the criterion.
         allocation: see ``ChannelBudgets``.
         macs: the sparsity, where it is a target of multiply-accumulates; else None.
         amount: what the sparsity asks for: a share of the channels, or of the multiply-accumulates.
@@ -198,12 +201,12 @@ class ExplorationBudget:
         ValueError: another sparsity, or a setting of it that exploration does not look at.
     """
 
-    def __init__(self, sparsity: Sparsity) -> None:
+    def __init__(self, sparsity: Sparsity, criterion: Criterion) -> None:
         if not isinstance(sparsity, Global | Uniform | Macs):
             name = type(sparsity).__name__
             raise ValueError(f"exploration takes sparsity=global, sparsity=uniform or sparsity=macs, not {name}")
         require_plain(sparsity)
-        self.sparsity = sparsity
+        self.sparsity = sparsity = sparsity.bind(criterion)
         self.macs = sparsity if isinstance(sparsity, Macs) else None
         self.amount = float(sparsity.reduction if isinstance(sparsity, Macs) else sparsity.rate)
         even = isinstance(sparsity, Uniform) or (isinstance(sparsity, Macs) and sparsity.asked_scope == "layer")

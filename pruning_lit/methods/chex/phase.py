@@ -45,8 +45,8 @@ class Exploration(Training):
         super().__init__(**training)
         if not isinstance(streams, bool):  # "no" would be true
             raise ValueError(f"streams is true or false, got {streams!r}")
-        self.criterion, self.sparsity, self.streams = criterion, sparsity.bind(criterion), streams
-        self.budget = ExplorationBudget(self.sparsity)
+        self.budget = ExplorationBudget(sparsity, criterion)
+        self.criterion, self.sparsity, self.streams = criterion, self.budget.sparsity, streams
         self.removed = self.budget.amount  # of a target of MACs the share is found once the network is known
         self.stages = self.only_callback(ExplorationStages)
         self.budgets = ChannelBudgets(
@@ -80,7 +80,7 @@ class Exploration(Training):
         recipe: Mapping[str, Any],
     ) -> tuple[ChannelGraph, Sparsity | None, list[str]]:
         """Also protect what is not explored; a budget is met by the same share of every group."""
-        budget = None if sparsity is None else ExplorationBudget(sparsity)
+        budget = None if sparsity is None else ExplorationBudget(sparsity, criterion)
         by_scales = budget is None or budget.allocation == "gamma"
         graph = explored(net, graph, criterion, recipe["streams"], by_scales)
         notes = ["All layers lose the same share here; which lose more is found out in training."]

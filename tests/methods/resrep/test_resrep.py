@@ -302,7 +302,7 @@ def refused(cli, tmp_path: Path, *overrides: str) -> str:
             ["method.auto_pace=true", "gradient_reset.lasso_strength=1e-4"],
             "gradient_reset.epochs=2: no pace lets rows die in 60 optimizer steps with a learning rate that ends at ",
         ),
-        (["method.auto_pace=epochs"], "auto_pace must be true or false, got 'epochs'"),
+        (["method.auto_pace=maybe"], "auto_pace must be true or false, got 'maybe'"),
         (["gradient_reset.lasso_strength=-1"], "lasso_strength is the length of the pull on every row, a number abo"),
         (
             ["gradient_reset.callbacks.masks.fold_norms=drop"],
