@@ -2,8 +2,8 @@
 
     python benchmarks/criteria_after_cut.py data/cifar10_jpeg data/pretrained/resnet56_cifar10_jpeg.pt
 
-ResNet-56, CHIP's layer rates for 48 % fewer MACs, on one test picture in five; also with batch-norm statistics taken
-anew from 1,280 training pictures ("recal"), and with only the inner layers or only the residual streams cut.
+ResNet-56, CHIP's layer rates for 48 % fewer MACs, on one test image in five; also with batch-norm statistics taken
+anew from 1,280 training images ("recal"), and with only the inner layers or only the residual streams cut.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CRITERIA: dict[str, Criterion] = {
 @torch.no_grad()
 def accuracy(net: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
     net.eval()
-    right = sum(int((net(pictures).argmax(1) == target).sum()) for pictures, target in batches)
+    right = sum(int((net(images).argmax(1) == target).sum()) for images, target in batches)
     return 100 * right / sum(len(target) for _, target in batches)
 
 
@@ -44,8 +44,8 @@ def renew_statistics(net: nn.Module, batches: list[Tensor]) -> None:
             module.reset_running_stats()
             module.momentum = None
     net.train()
-    for pictures in batches:
-        net(pictures)
+    for images in batches:
+        net(images)
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
     load_weights(net, arguments.weights)
     graph = trace(net, data.example)
     tests = [data.on_after_batch_transfer(batch, 0) for i, batch in enumerate(data.test_batches()) if i % 5 == 0]
-    calibration = [pictures for pictures, _ in data.calibration(1280, seed=5, augment=True, batch_size=128)]
+    calibration = [images for images, _ in data.calibration(1280, seed=5, augment=True, batch_size=128)]
     print("dense", accuracy(net, tests))
     groups = Layerwise(RATES["all"]).prunable_groups(graph)
     scores = {name: criterion.scores(Scoring(net, graph, groups, data)) for name, criterion in CRITERIA.items()}

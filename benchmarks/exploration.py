@@ -2,7 +2,7 @@
 
     python benchmarks/exploration.py            # CPU or, with --device cuda, the first GPU
 
-Three networks with equal weights take their steps in turns, in one process, on the same pictures: (a) the dense one,
+Three networks with equal weights take their steps in turns, in one process, on the same images: (a) the dense one,
 (b) the one in which dormant channels are zero, (c) the one in which they are not there. A step is forward pass,
 cross-entropy, backward pass, SGD, and for (b) the masks. Before each row of the table (b) and (c) have a stage: they
 wake, decide, and rest, timed apart; 70 % of the channels go in the end, and 30 % come back at first. All groups have
@@ -45,11 +45,11 @@ SPARSITY, INIT_REGROW = 0.7, 0.3
 
 @dataclass(frozen=True)
 class Case:
-    """A network, the size of its pictures and their number in a batch, and the real schedule that it stands for.
+    """A network, the size of its images and their number in a batch, and the real schedule that it stands for.
 
     Attributes:
         promise: time of the narrow training over that of the dense one, at most.
-        num_pictures: in an epoch.
+        num_images: in an epoch.
         epochs, last_stage, interval: of the schedule.
         whole: groups that are not explored.
     """
@@ -58,7 +58,7 @@ class Case:
     side: int
     batch: int
     promise: float
-    num_pictures: int
+    num_images: int
     epochs: int
     last_stage: int
     interval: int
@@ -72,7 +72,7 @@ class Case:
     @property
     def steps_per_stage(self) -> float:
         """Steps of the whole training over its stages."""
-        return self.epochs * self.num_pictures / self.batch / (self.last_stage // self.interval)
+        return self.epochs * self.num_images / self.batch / (self.last_stage // self.interval)
 
 
 CASES = {
@@ -109,7 +109,7 @@ class Trained:
         net: is copied.
         graph: of it.
         groups: those that are explored.
-        pictures, target: of every step.
+        images, target: of every step.
         kind: how dormant channels are treated; None: there are none.
     """
 
@@ -118,11 +118,11 @@ class Trained:
         net: nn.Module,
         graph: ChannelGraph,
         groups: list[ChannelGroup],
-        pictures: Tensor,
+        images: Tensor,
         target: Tensor,
         kind: type[PrunedState] | None = None,
     ) -> None:
-        self.net, self.groups, self.pictures, self.target = copy.deepcopy(net).train(), groups, pictures, target
+        self.net, self.groups, self.images, self.target = copy.deepcopy(net).train(), groups, images, target
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
         self.trainer: Any = SimpleNamespace(optimizers=[self.optimizer], callbacks=[])  # all that is asked of one
         self.decider = StageDecider(ChannelBudgets("uniform"), RegrowSampling(), Limits(), DenseCost.of(graph))
@@ -143,11 +143,11 @@ class Trained:
         """One stage; its seconds, 0 where nothing is dormant."""
         if self.pruned is None:
             return 0.0
-        start = now(self.pictures)
+        start = now(self.images)
         masked = self.pruned.restore(self.trainer, self.net)
         restored, random = dict(self.net.named_parameters()), torch.Generator().manual_seed(0)
         self._prune(self.decider.decide(self.groups, masked, restored, None, SPARSITY, share, random))
-        return now(self.pictures) - start
+        return now(self.images) - start
 
     def _prune(self, stage: Stage) -> None:
         if self.pruned is not None:
@@ -155,13 +155,13 @@ class Trained:
 
     def step(self) -> float:
         """One step; its seconds."""
-        start = now(self.pictures)
+        start = now(self.images)
         self.optimizer.zero_grad()
-        cross_entropy(self.net(self.pictures), self.target).backward()
+        cross_entropy(self.net(self.images), self.target).backward()
         if self.pruned is not None:
             self.pruned.zero_masked_gradients(self.net)
         self.optimizer.step()
-        return now(self.pictures) - start
+        return now(self.images) - start
 
 
 def in_turns(trained: Sequence[Trained], count: int) -> list[list[float]]:
@@ -174,9 +174,9 @@ def in_turns(trained: Sequence[Trained], count: int) -> list[list[float]]:
     return turns[1:]
 
 
-def now(pictures: Tensor) -> float:
+def now(images: Tensor) -> float:
     """Seconds: those of the process, since others may be at work; with a GPU those of the clock, once it is done."""
-    if not pictures.is_cuda:
+    if not images.is_cuda:
         return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()
@@ -185,14 +185,14 @@ def now(pictures: Tensor) -> float:
 def measure(name: str, case: Case, num_parts: int, num_steps: int, device: str) -> None:
     """Print the rows of a network."""
     torch.manual_seed(0)
-    pictures, target = torch.randn(case.batch, 3, case.side, case.side), torch.arange(case.batch) % 10
+    images, target = torch.randn(case.batch, 3, case.side, case.side), torch.arange(case.batch) % 10
     net = case.build()
-    insert_scatters(net, pictures[:1])
-    graph = trace(net, pictures[:1])
+    insert_scatters(net, images[:1])
+    graph = trace(net, images[:1])
     groups = [each for each in graph.prunable if each.name not in case.whole and not is_joined(graph, each)]
-    net, pictures, target = net.to(device), pictures.to(device), target.to(device)
+    net, images, target = net.to(device), images.to(device), target.to(device)
     kinds: list[type[PrunedState] | None] = [None, MaskState, NarrowState]
-    everybody = [Trained(net, graph, groups, pictures, target, kind) for kind in kinds]
+    everybody = [Trained(net, graph, groups, images, target, kind) for kind in kinds]
     for each in everybody:
         each.begin()
     rows, stages = [], []

@@ -2,7 +2,7 @@
 
     python benchmarks/gradient_reset.py            # CPU or, with --device cuda, the first GPU
 
-Three networks with equal weights take their steps in turns, in one process, on the same pictures: (a) the plain one,
+Three networks with equal weights take their steps in turns, in one process, on the same images: (a) the plain one,
 (b) with compactors and no edit of their gradients, (c) with compactors and the edit, half of all rows being masked. A
 step is forward pass, cross-entropy, backward pass, edit, and SGD. What (c) takes over (a) is held against the MACs of
 the two networks; the promise is at most 1.10 times their ratio. The last columns are (c) over (b), and the time of the
@@ -33,7 +33,7 @@ PULL = 1e-4  # as published
 
 @dataclass(frozen=True)
 class Case:
-    """A network, the size of its pictures and their number in a batch, and what gets no compactor in the release."""
+    """A network, the size of its images and their number in a batch, and what gets no compactor in the release."""
 
     build: Callable[[], nn.Module]
     side: int
@@ -61,7 +61,7 @@ def with_compactors(net: nn.Module, example: Tensor, whole: tuple[str, ...]) -> 
 
 
 def num_macs(net: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of a forward pass of one picture, counted by torch."""
+    """Multiply-accumulates of a forward pass of one image, counted by torch."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         copy.deepcopy(net).eval()(example)
@@ -81,16 +81,16 @@ def make_optimizer(net: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD([group for group in groups if group["params"]], lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
 
-def steps(net: nn.Module, pictures: Tensor, target: Tensor, edit: Callable[[], None]) -> Iterator[float]:
+def steps(net: nn.Module, images: Tensor, target: Tensor, edit: Callable[[], None]) -> Iterator[float]:
     """Train for ever; the seconds of every step."""
     optimizer = make_optimizer(net.train())
     while True:
-        start = now(pictures)
+        start = now(images)
         optimizer.zero_grad()
-        cross_entropy(net(pictures), target).backward()
+        cross_entropy(net(images), target).backward()
         edit()
         optimizer.step()
-        yield now(pictures) - start
+        yield now(images) - start
 
 
 def in_turns(kinds: Sequence[Iterator[float]], count: int) -> list[list[float]]:
@@ -102,19 +102,19 @@ def in_turns(kinds: Sequence[Iterator[float]], count: int) -> list[list[float]]:
     return turns[2:]
 
 
-def now(pictures: Tensor) -> float:
+def now(images: Tensor) -> float:
     """Seconds, once everything asked of a GPU is done."""
-    if pictures.is_cuda:
+    if images.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def edit_seconds(edit: Callable[[], None], pictures: Tensor, repeats: int = 100) -> float:
+def edit_seconds(edit: Callable[[], None], images: Tensor, repeats: int = 100) -> float:
     """Of one edit, when all compactors have gradients."""
-    start = now(pictures)
+    start = now(images)
     for _ in range(repeats):
         edit()
-    return (now(pictures) - start) / repeats
+    return (now(images) - start) / repeats
 
 
 def main() -> None:
@@ -129,15 +129,15 @@ def main() -> None:
     for name in arguments.only:
         torch.manual_seed(0)
         case = CASES[name]
-        pictures, target = torch.randn(case.batch, 3, case.side, case.side), torch.arange(case.batch) % 10
+        images, target = torch.randn(case.batch, 3, case.side, case.side), torch.arange(case.batch) % 10
         net = case.build()
-        resrep = with_compactors(net, pictures[:1], case.whole)
-        ratio = num_macs(resrep, pictures[:1]) / num_macs(net, pictures[:1])
+        resrep = with_compactors(net, images[:1], case.whole)
+        ratio = num_macs(resrep, images[:1]) / num_macs(net, images[:1])
         net, resrep = net.to(arguments.device), resrep.to(arguments.device)
-        pictures, target = pictures.to(arguments.device), target.to(arguments.device)
+        images, target = images.to(arguments.device), target.to(arguments.device)
         unedited, edit = copy.deepcopy(resrep), editing(resrep)
         kinds = [(net, lambda: None), (unedited, lambda: None), (resrep, edit)]
-        turns = in_turns([steps(each, pictures, target, between) for each, between in kinds], arguments.steps)
+        turns = in_turns([steps(each, images, target, between) for each, between in kinds], arguments.steps)
         plain, bare, edited = (statistics.median(column) for column in zip(*turns, strict=True))
         to_plain, to_bare = (statistics.median(turn[2] / turn[at] for turn in turns) for at in (0, 1))
         over = to_plain / ratio
@@ -145,7 +145,7 @@ def main() -> None:
             f"| {name} | {len(compactors(resrep))} | {case.batch} | {ratio:.4f} | {1e3 * plain:.1f} ms "
             f"| {1e3 * bare:.1f} ms | {1e3 * edited:.1f} ms | {to_plain:.3f}x | {over:.3f}x, "
             f"{'kept' if over <= PROMISE else 'NOT KEPT'} | {to_bare:.3f}x "
-            f"| {1e3 * edit_seconds(edit, pictures):.2f} ms |",
+            f"| {1e3 * edit_seconds(edit, images):.2f} ms |",
             flush=True,
         )
 

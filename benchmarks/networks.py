@@ -82,7 +82,7 @@ def _cifar() -> list[Network]:
         "pre-activation resnet164": lambda: preresnet(164),
         "CIFAR densenet40": lambda: cifar_densenet(40),
     }
-    return [Network(name, build, lambda: (_picture(32),)) for name, build in builders.items()]
+    return [Network(name, build, lambda: (_image(32),)) for name, build in builders.items()]
 
 
 def _torchvision(name: str) -> Network:
@@ -94,10 +94,10 @@ def _torchvision(name: str) -> Network:
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False  # takes a minute, and is not looked at here
     size = {"inception_v3": 299, "ssd300_vgg16": 300}.get(name, 320 if name in DETECTION else 224)
-    pictures: Callable[[], tuple[Any, ...]] = lambda: (_picture(size),)  # noqa: E731
+    images: Callable[[], tuple[Any, ...]] = lambda: (_image(size),)  # noqa: E731
     if name in DETECTION:
-        pictures = lambda: ([_picture(size)[0]],)  # noqa: E731
-    return Network(name, lambda: torchvision.models.get_model(name, **options), pictures)
+        images = lambda: ([_image(size)[0]],)  # noqa: E731
+    return Network(name, lambda: torchvision.models.get_model(name, **options), images)
 
 
 def _detection() -> list[Network]:
@@ -125,10 +125,10 @@ def _timm() -> list[Network]:
     except ImportError:
         return []
     return [
-        Network(f"timm {name}", lambda name=name: timm.create_model(name), lambda: (_picture(224),))  # type: ignore[misc]
+        Network(f"timm {name}", lambda name=name: timm.create_model(name), lambda: (_image(224),))  # type: ignore[misc]
         for name in TIMM
     ]
 
 
-def _picture(size: int) -> Tensor:
+def _image(size: int) -> Tensor:
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(1))

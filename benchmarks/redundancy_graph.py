@@ -1,8 +1,8 @@
 """Redundancy graphs: hashing for every pair of filters, as published at first, against ours, in one run.
 
-The published procedure takes every pair of filters, and for every picture hashes both maps anew (a two-dimensional
+The published procedure takes every pair of filters, and for every image hashes both maps anew (a two-dimensional
 DCT-II, its 8x8 corner of low frequencies, one bit per frequency that reaches their mean) and counts the bits that
-agree; the similarity is their share, averaged over pictures. It is written here from its description, with one
+agree; the similarity is their share, averaged over images. It is written here from its description, with one
 kindness: its graph is not decomposed. Ours is `similarity` and `decompose`, in full. Both sides run in this process on
 one thread, on synthetic smooth maps in which some filters resemble each other. Times are CPU time, so that other work
 on the machine tells less.
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from pruning_lit.criteria.redundancy_graph.decomposition import decompose, similarity
 from pruning_lit.measure.machine import hardware
 
-PICTURES = 100
+IMAGES = 100
 THRESHOLD = 0.7
 SHAPES = [(64, 32, 32), (512, 4, 4), (2048, 7, 7)]  # (C, H, W)
 
@@ -52,34 +52,34 @@ class Published(NamedTuple):
     num_pairs: int
 
     def note(self) -> str:
-        timed = f"{len(self.similarities) * PICTURES:,} of {self.num_pairs * PICTURES:,} pairs x pictures"
+        timed = f"{len(self.similarities) * IMAGES:,} of {self.num_pairs * IMAGES:,} pairs x images"
         return f"extrapolated from {timed}" if len(self.similarities) < self.num_pairs else "run in full"
 
 
 def smooth_maps(shape: Shape) -> Tensor:
-    """Random maps, shape ``(PICTURES, C, H, W)``: a prototype for every four filters, and more or less noise."""
+    """Random maps, shape ``(IMAGES, C, H, W)``: a prototype for every four filters, and more or less noise."""
     channels, height, width = shape
     generator = torch.Generator().manual_seed(0)
     prototypes = torch.randint(0, max(1, channels // 4), (channels,), generator=generator)
     noise = 2 * torch.rand(channels, 1, 1, generator=generator)
-    maps = torch.empty(PICTURES, channels, height, width)
-    for picture in maps:
+    maps = torch.empty(IMAGES, channels, height, width)
+    for image in maps:
         common = torch.randn(channels, height, width, generator=generator)[prototypes]
         rough = common + noise * torch.randn(channels, height, width, generator=generator)
-        picture.copy_(F.avg_pool2d(rough, 3, stride=1, padding=1))
+        image.copy_(F.avg_pool2d(rough, 3, stride=1, padding=1))
     return maps
 
 
-def hash_of(picture: np.ndarray) -> np.ndarray:
-    frequencies = scipy.fft.dct(scipy.fft.dct(picture, axis=0), axis=1)
+def hash_of(image: np.ndarray) -> np.ndarray:
+    frequencies = scipy.fft.dct(scipy.fft.dct(image, axis=0), axis=1)
     corner = frequencies[:8, :8]
     return corner >= corner.mean()
 
 
 def similarity_of_pair(maps: np.ndarray, one: int, other: int) -> float:
     shares = []
-    for picture in maps:
-        first, second = hash_of(picture[one]), hash_of(picture[other])
+    for image in maps:
+        first, second = hash_of(image[one]), hash_of(image[other])
         shares.append(1 - np.count_nonzero(first != second) / first.size)
     return sum(shares) / len(shares)
 
@@ -133,7 +133,7 @@ def main() -> None:
     start = time.perf_counter()
     versions = f"torch {torch.__version__}, SciPy {scipy.__version__}, Python {platform.python_version()}"
     print(f"{datetime.date.today()}, {hardware()}, one thread; {versions}")
-    print(f"\nCPU seconds per layer, {PICTURES} pictures, threshold {THRESHOLD}\n")
+    print(f"\nCPU seconds per layer, {IMAGES} images, threshold {THRESHOLD}\n")
     print("| maps | published | ours | ratio | difference | kept | published timed on |")
     print("|---|---|---|---|---|---|---|")
     for shape in SHAPES:

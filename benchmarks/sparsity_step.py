@@ -2,7 +2,7 @@
 
     python benchmarks/sparsity_step.py            # CPU or, with --accelerator gpu, the first GPU
 
-Both phases run in one process, in turns, through Lightning's Trainer, on the same pictures and with equal networks. A
+Both phases run in one process, in turns, through Lightning's Trainer, on the same images and with equal networks. A
 step is timed from one batch's start to the next one's. The last column is the time spent in the penalty alone.
 """
 
@@ -29,7 +29,7 @@ from pruning_lit.phases import Constant, Training
 from pruning_lit.sparsity import Global
 from pruning_lit.tasks import Classification
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # with the pictures in a batch
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # with the images in a batch
     "vgg16_bn_slimming": (partial(vgg_bn, 16, classifier="linear", bias=False), 64),
     "preresnet56": (partial(preresnet, 56), 64),
     "preresnet164": (partial(preresnet, 164), 32),

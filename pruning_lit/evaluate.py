@@ -1,4 +1,4 @@
-"""``python -m pruning_lit.evaluate path=…``: finished networks on any pictures, one of them or several side by side."""
+"""``python -m pruning_lit.evaluate path=…``: finished networks on any images, one of them or several side by side."""
 
 import shlex
 import sys
@@ -15,7 +15,7 @@ from pruning_lit.channels import Cost, cost, trace
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
 from pruning_lit.command_line.setting_types import require_types
-from pruning_lit.data import DataModule, Pictures
+from pruning_lit.data import DataModule, ImageData
 from pruning_lit.measure.forward_pass import ForwardPass, forward_passes
 from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.memory import COUNTED
@@ -91,9 +91,7 @@ def chosen_dataset(config: DictConfig, stored: Sequence[Stored]) -> dict[str, An
     for each in stored:
         if (dataset := each.dataset()) is not None:
             return {**dataset, **{str(key): value for key, value in given.items()}}
-    raise ValueError(
-        f"'{stored[0].file}' lies in no run's folder, so it has to be said on which pictures: add dataset=…"
-    )
+    raise ValueError(f"'{stored[0].file}' lies in no run's folder, so it has to be said on which images: add dataset=…")
 
 
 def chosen_task(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
@@ -104,7 +102,7 @@ def chosen_task(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
 
 
 def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | None, path: str) -> nn.Module:
-    """Network of ``path``, on the CPU; ValueError where it is not one for these pictures."""
+    """Network of ``path``, on the CPU; ValueError where it is not one for these images."""
     stored.trained_on.require_alike(data, path)
     builder = arch if needs_builder(stored.arch) else None
     net = stored.network(builder, data.example, data.num_classes).float()  # as inputs and clocks expect
@@ -115,10 +113,10 @@ def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | Non
 def normalisations(
     paths: Sequence[str], trained_on: Sequence[TrainingInputs], data: DataModule, by: Any
 ) -> tuple[list[Normalisation | None], list[str]]:
-    """Normalisation of the pictures for each network, and notes on what a user may not have expected."""
+    """Normalisation of the images for each network, and notes on what a user may not have expected."""
     if by not in ("stored", "dataset"):
         raise ValueError(f"normalisation is stored or dataset, got {by!r}")
-    if not isinstance(data, Pictures):  # nobody but the data set knows how it normalises
+    if not isinstance(data, ImageData):  # nobody but the data set knows how it normalises
         return [None for _ in paths], []
     own, notes = (data.mean, data.std), []
     ways: list[Normalisation | None] = []
@@ -133,7 +131,7 @@ def measured(
     net: nn.Module, data: DataModule, task: Task, way: Normalisation | None, device: torch.device
 ) -> dict[str, float]:
     """Metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards."""
-    if isinstance(data, Pictures) and way is not None:
+    if isinstance(data, ImageData) and way is not None:
         data.mean, data.std = way
     found = evaluate(net.to(device), data, task)
     net.cpu()
@@ -150,7 +148,7 @@ def _evaluated(
 def described(data: DataModule) -> str:
     """Description of the test part."""
     size = "×".join(map(str, data.shape))
-    return f"{len(data.parts.test):,} test pictures of {data.title}, {size}, {data.num_classes} classes"
+    return f"{len(data.parts.test):,} test images of {data.title}, {size}, {data.num_classes} classes"
 
 
 def show(evaluation: Evaluation, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """``python -m pruning_lit.inspect``: look before you prune. Config -> network -> channel groups -> what a cut would do.
 
-Nothing is trained and no pictures are read. The command line is that of a run, so that ``.inspect`` can be put into it.
+Nothing is trained and no images are read. The command line is that of a run, so that ``.inspect`` can be put into it.
 """
 
 import re
@@ -44,10 +44,10 @@ def run(config: DictConfig, folder: Path) -> None:
     require_seed(config.seed)
     named = groups_named()
     torch.manual_seed(config.seed)
-    pictures = expected_input(config, "dataset" in named)
-    net = build(config.arch, pictures.num_classes)
+    images = expected_input(config, "dataset" in named)
+    net = build(config.arch, images.num_classes)
     weights = config.weights if "weights" in named else None  # those of an experiment might have to be downloaded
-    example = torch.zeros(1, *pictures.shape)
+    example = torch.zeros(1, *images.shape)
     forward_once(net, example)
     if config.channel_selection:
         insert_selections(net, example)
@@ -73,9 +73,9 @@ def run(config: DictConfig, folder: Path) -> None:
     save(widths_figure(planned_groups(graph, plan.kept if plan else {}, reasons)), folder / "widths.png")
 
     console, counted = open_console(), cost(graph)
-    shape = "×".join(map(str, pictures.shape))
+    shape = "×".join(map(str, images.shape))
     arch = HydraConfig.get().runtime.choices.get("arch") or config.arch._target_  # one's own network is no choice
-    console.print(f"{arch} for pictures of {shape} ({pictures.source})")
+    console.print(f"{arch} for images of {shape} ({images.source})")
     console.print(f"{counted.params:,} parameters, {counted.macs:,} MACs, {len(graph.groups)} groups of channels")
     console.print(cost_table(graph, plan.widths if plan else None))
     console.print(CONVENTION)
@@ -113,11 +113,11 @@ def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: Cha
             sparsity = sparsity.bind(Magnitude())
         except ValueError:
             raise ValueError(
-                "what this sparsity keeps depends on pictures, which are not looked at here; choose one that goes by "
+                "what this sparsity keeps depends on images, which are not looked at here; choose one that goes by "
                 "scores, such as sparsity=macs_50, or run the first cut: phases=[finetune] finetune.epochs=1"
             ) from None
         scores = Magnitude().scores(scoring)
-        told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs pictures"
+        told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs images"
     except NeedsTraining:
         scores = Magnitude().scores(scoring)
         sparsity = sparsity.bind(Magnitude())

@@ -122,17 +122,17 @@ def make_files(folder: Path, call: Callable[..., int]) -> None:
     torch.save([1, 2, 3], folder / "list.pt")
     torch.save({"epoch": 3}, folder / "numbers.pt")
     torch.save(print, folder / "code.pt")
-    _pictures(folder / "pictures")
-    _pictures(folder / "one_class", classes=("cat",))
-    _pictures(folder / "tiny_pictures", size=2)
-    _pictures(folder / "other_classes")
+    _images(folder / "pictures")
+    _images(folder / "one_class", classes=("cat",))
+    _images(folder / "tiny_images", size=2)
+    _images(folder / "other_classes")
     (folder / "other_classes" / "test" / "dog").rename(folder / "other_classes" / "test" / "horse")
-    _pictures(folder / "no_test")
+    _images(folder / "no_test")
     (folder / "no_test" / "test").rename(folder / "no_test" / "later")
-    _pictures(folder / "mixed_sizes")
+    _images(folder / "mixed_sizes")
     Image.new("RGB", (40, 32)).save(folder / "mixed_sizes" / "train" / "cat" / "wide.png")
-    (folder / "no_pictures" / "train" / "cat").mkdir(parents=True)
-    (folder / "no_pictures" / "test" / "cat").mkdir(parents=True)
+    (folder / "no_images" / "train" / "cat").mkdir(parents=True)
+    (folder / "no_images" / "test" / "cat").mkdir(parents=True)
     (folder / "archives").mkdir()
     (folder / "archives" / "cifar-10-python.tar.gz").write_text("no archive\n")
     small = [*shlex.split(SMALL), "method=magnitude"]
@@ -142,8 +142,8 @@ def make_files(folder: Path, call: Callable[..., int]) -> None:
     (folder / "no_run" / "notes.txt").write_text("nothing of ours\n")
 
 
-def _pictures(root: Path, classes: tuple[str, ...] = ("cat", "dog"), size: int = 32) -> None:
-    """A folder of pictures: four of each class, to train and to test with."""
+def _images(root: Path, classes: tuple[str, ...] = ("cat", "dog"), size: int = 32) -> None:
+    """A folder of images: four of each class, to train and to test with."""
     for part in ("train", "test"):
         for label in classes:
             (root / part / label).mkdir(parents=True)
@@ -196,7 +196,7 @@ CASES = [
         "checkpoints every 0 steps": "checkpoint.every_n_steps=0",
         "checkpoints often": "checkpoint.every_n_steps=often",
         "latency null": "latency=null",
-        "latency of no pictures": "latency.batch_size=0",
+        "latency of no images": "latency.batch_size=0",
         "latency of an empty list": "latency.batch_size=[]",
         "latency without repeats": "latency.repeats=0",
         "latency with half a repeat": "latency.repeats=2.5",
@@ -208,7 +208,7 @@ CASES = [
         "a folder as weights": "weights=empty_folder",
         "an empty file as weights": "weights=empty.pt",
         "a text as weights": "weights=text.pt",
-        "a picture as weights": "weights=pictures/train/cat/0.png",
+        "an image as weights": "weights=images/train/cat/0.png",
         "a list as weights": "weights=list.pt",
         "a file of weights without weights": "weights=numbers.pt",
         "weights of another network": "weights=other.pt",
@@ -229,29 +229,29 @@ CASES = [
         "a standard deviation that is no number": "dataset.std=[nan,0.3,0.3]",
         "a negative margin": "dataset.pad=-1",
         "an undecided mirror": "dataset.flip=maybe",
-        "all pictures held out": "dataset.val_fraction=1",
+        "all images held out": "dataset.val_fraction=1",
         "a negative share held out": "dataset.val_fraction=-0.1",
-        "an unknown key of the data": "dataset.root=pictures",
+        "an unknown key of the data": "dataset.root=images",
         "no root": "dataset=image_folder",
         "a root that is not there": "dataset=image_folder dataset.root=nowhere",
         "an empty folder as root": "dataset=image_folder dataset.root=empty_folder",
-        "the folder of a part as root": "dataset=image_folder dataset.root=pictures/train",
+        "the folder of a part as root": "dataset=image_folder dataset.root=images/train",
         "a number as root": "dataset=image_folder dataset.root=3",
         "no test part": "dataset=image_folder dataset.root=no_test",
-        "folders without pictures": "dataset=image_folder dataset.root=no_pictures",
+        "folders without images": "dataset=image_folder dataset.root=no_images",
         "one class only": "dataset=image_folder dataset.root=one_class",
         "other classes to test": "dataset=image_folder dataset.root=other_classes",
-        "pictures of several sizes": "dataset=image_folder dataset.root=mixed_sizes",
-        "pictures of size 0": "dataset=image_folder dataset.root=pictures dataset.size=0",
-        "pictures too small for the network": "dataset=image_folder dataset.root=tiny_pictures arch=vgg16_bn",
-        "pictures too small for a DenseNet": "dataset=image_folder dataset.root=tiny_pictures arch=densenet121",
-        "a folder as cache": "dataset=image_folder dataset.root=pictures dataset.cache=empty_folder",
-        "a text as cache": "dataset=image_folder dataset.root=pictures dataset.cache=text.safetensors",
+        "images of several sizes": "dataset=image_folder dataset.root=mixed_sizes",
+        "images of size 0": "dataset=image_folder dataset.root=images dataset.size=0",
+        "images too small for the network": "dataset=image_folder dataset.root=tiny_images arch=vgg16_bn",
+        "images too small for a DenseNet": "dataset=image_folder dataset.root=tiny_images arch=densenet121",
+        "a folder as cache": "dataset=image_folder dataset.root=images dataset.cache=empty_folder",
+        "a text as cache": "dataset=image_folder dataset.root=images dataset.cache=text.safetensors",
         "ImageNet that is not there": "dataset=imagenet dataset.root=nowhere",
-        "a window of 0 pixels": "dataset=imagenet dataset.root=pictures dataset.image_size=0",
-        "a window larger than the picture": "dataset=imagenet dataset.root=pictures dataset.resize_size=100",
-        "shares in the wrong order": "dataset=imagenet dataset.root=pictures dataset.scale=[1,0.5]",
-        "-1 workers": "dataset=imagenet dataset.root=pictures dataset.num_workers=-1",
+        "a window of 0 pixels": "dataset=imagenet dataset.root=images dataset.image_size=0",
+        "a window larger than the image": "dataset=imagenet dataset.root=images dataset.resize_size=100",
+        "shares in the wrong order": "dataset=imagenet dataset.root=images dataset.scale=[1,0.5]",
+        "-1 workers": "dataset=imagenet dataset.root=images dataset.num_workers=-1",
         "CIFAR-10 that is not there": "dataset=cifar10 dataset.root=empty_folder",
         "a text as archive of CIFAR-10": "dataset=cifar10 dataset.root=archives",
     }),
@@ -275,7 +275,7 @@ CASES = [
         "an argument that it does not take": "allow_targets=[mynet] arch._target_=mynet.Net arch.width=-3",
         "a network with two outputs": "allow_targets=[mynet] arch._target_=mynet.Two",
         "a network for 7 classes": "allow_targets=[mynet] arch._target_=mynet.Fixed",
-        "a network for grey pictures": "allow_targets=[mynet] arch._target_=mynet.Grey",
+        "a network for grey images": "allow_targets=[mynet] arch._target_=mynet.Grey",
         "a network whose forward fails": "allow_targets=[mynet] arch._target_=mynet.Broken",
         "a network in which nothing can be pruned": "allow_targets=[mynet] arch._target_=mynet.linear",
         "a network without batch norms for Network Slimming":
@@ -285,17 +285,17 @@ CASES = [
         "a third power": "criterion=magnitude criterion.power=3",
         "a new key that the criterion does not have": "criterion=magnitude +criterion.norm=2",
         "noise by a word": "method=random criterion.seed=abc",
-        "CHIP with no pictures": "criterion.num_images=0",
-        "CHIP with all pictures, as a word": "criterion.num_images=all",
-        "CHIP with half a picture": "criterion.num_images=0.5",
+        "CHIP with no images": "criterion.num_images=0",
+        "CHIP with all images, as a word": "criterion.num_images=all",
+        "CHIP with half an image": "criterion.num_images=0.5",
         "CHIP with batches of 0": "criterion.batch_size=0",
         "CHIP with an unknown way to add": "criterion.combine=mean",
         "CHIP with rounding by a word": "criterion.decimals=few",
-        "calibration pictures as a word": "+calibration_images=many",
+        "calibration images as a word": "+calibration_images=many",
         "a share of 0 singular vectors": "criterion=column_subset criterion.share=0",
         "more singular vectors than channels": "criterion=column_subset criterion.share=1.5",
-        "spatial information of no pictures": "criterion=spatial_information criterion.num_images=0",
-        "redundancy graph of no pictures": "method=redundancy_graph criterion.num_images=0",
+        "spatial information of no images": "criterion=spatial_information criterion.num_images=0",
+        "redundancy graph of no images": "method=redundancy_graph criterion.num_images=0",
         "redundancy graph with an unknown mode of batch norms": "method=redundancy_graph criterion.bn_mode=frozen",
         "redundancy graph of no pixels": "method=redundancy_graph criterion.min_pixels=0",
         "redundancy graph of more pixels than there are": "method=redundancy_graph criterion.min_pixels=9999",
@@ -354,7 +354,7 @@ CASES = [
         "an unknown option of the trainer": "+trainer.epochs=3",
         "epochs of the trainer": "+trainer.max_epochs=3",
         "a log every -1 steps": "trainer.log_every_n_steps=-1",
-        "more processes than pictures": "trainer=ddp_fork dataset=image_folder dataset.root=pictures trainer.devices=9",
+        "more processes than images": "trainer=ddp_fork dataset=image_folder dataset.root=images trainer.devices=9",
         "no trainer": "trainer=null",
     }),
     *_cases("Phases", RUN, {
@@ -454,8 +454,8 @@ CASES = [
         "networks that there are not": "arch.depth=21,22",
     }),
     *_cases("Looking before pruning", INSPECT, {
-        "pictures of 2 x 2 pixels": "arch=vgg16_bn input_shape=[3,2,2]",
-        "pictures of one number": "input_shape=[3]",
+        "images of 2 x 2 pixels": "arch=vgg16_bn input_shape=[3,2,2]",
+        "images of one number": "input_shape=[3]",
         "a shape in words": "input_shape=[3,large,large]",
         "a shape as a word": "input_shape=large",
         "a shape of 0 pixels": "input_shape=[3,0,32]",
@@ -500,12 +500,12 @@ CASES = [
         "a comma too many": "path=run,",
         "an unknown device": "path=run accelerator=abacus",
         "an unknown normalisation": "path=run normalisation=mine",
-        "other classes to evaluate": "path=run dataset=image_folder dataset.root=pictures",
+        "other classes to evaluate": "path=run dataset=image_folder dataset.root=images",
         "a data set to evaluate that is not there": "path=run dataset=cifar10 dataset.root=empty_folder",
         "a batch of 0 to evaluate": "path=run dataset.batch_size=0",
         "a batch to evaluate as a word": "path=run dataset.batch_size=many",
         "an unknown key of the data to evaluate": "path=run dataset.colour=red",
-        "latency of no pictures to evaluate": "path=run latency.batch_size=0",
+        "latency of no images to evaluate": "path=run latency.batch_size=0",
         "no latency to evaluate": "path=run latency=null",
         "an unknown key to evaluate": "path=run device=cpu",
     }),

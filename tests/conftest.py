@@ -33,7 +33,7 @@ TINY = (
 )
 
 
-#: Real networks, pictures and vectors that are not a part of the repository; the variable names their folder `data`.
+#: Real networks, images and vectors that are not a part of the repository; the variable names their folder `data`.
 SHARED = Path(os.environ.get("PRUNING_LIT_DATA", ROOT.parent / "shared" / "data")).parent
 
 

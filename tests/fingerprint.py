@@ -41,7 +41,7 @@ FORMER_FIGURES = {
 #: Parts of a report that are compared, and keys within them that are not.
 SECTIONS = ("before", "after", "reduction", "metrics_after_cut", "cut_error", "best", "groups", "phases", "sections")
 NOT_COMPARED = frozenset({"seconds", "latency", "latency_ms", "throughput"})
-CLOSE = 1e-6  # relative; means over pictures are rounded, weights are not
+CLOSE = 1e-6  # relative; means over images are rounded, weights are not
 
 QUICK = (
     "dataset=digits debug=quick callbacks=quiet seed=1 trainer.enable_progress_bar=false trainer.accelerator=cpu "

@@ -12,7 +12,7 @@ from tests.conftest import TINY
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """A small image folder: two classes, train and test."""
     for part in ("train", "test"):
         for label in ("cat", "dog"):
@@ -73,9 +73,9 @@ def test_an_empty_data_folder(cli, tmp_path):
     assert str(tmp_path / "empty") in told
 
 
-def test_a_corrupt_picture_is_named(cli, tmp_path, pictures):
-    (pictures / "train" / "cat" / "2.png").write_bytes(b"no picture")
-    told = refused(cli, tmp_path, "dataset=image_folder", f"dataset.root={pictures}")
+def test_a_corrupt_image_is_named(cli, tmp_path, images):
+    (images / "train" / "cat" / "2.png").write_bytes(b"no image")
+    told = refused(cli, tmp_path, "dataset=image_folder", f"dataset.root={images}")
     assert "train/cat/2.png" in told
 
 

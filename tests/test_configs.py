@@ -28,9 +28,9 @@ from tests.places import CONF, VECTORS
 TABLES = json.loads((VECTORS / "chip" / "tables.json").read_text())
 #: Steps and rates of the runs published with ResRep, recorded from its release.
 SCHEDULES = json.loads((VECTORS / "resrep" / "schedule.json").read_text())
-#: Pictures of ten classes, as far as a network is concerned.
+#: Images of ten classes, as far as a network is concerned.
 TEN_CLASSES = SimpleNamespace(num_classes=10, example=torch.zeros(1, 3, 32, 32))
-#: The tables' names of networks: those here, and the pictures they are counted on.
+#: The tables' names of networks: those here, and the images they are counted on.
 NETWORKS = {"resnet_56": ("resnet56", 10, 32), "resnet_110": ("resnet110", 10, 32), "vgg_16_bn": ("vgg16_bn", 10, 32)}
 NETWORKS |= {"resnet_50": ("resnet50", 1000, 224)}
 #: Where recipes, optimizers and schedules are chosen: within a phase.
@@ -179,13 +179,13 @@ RESREP = {"resrep/resnet56_cifar10_53": "src56", "resrep/resnet50_imagenet_54": 
 
 
 def released(name: str) -> tuple[SimpleNamespace, EpochSteps]:
-    """What the release's schedule of an experiment is, and the length of an epoch of its pictures."""
+    """What the release's schedule of an experiment is, and the length of an epoch of its images."""
     schedule = SimpleNamespace(**SCHEDULES[RESREP[name]])
     config = composed(f"experiment={name}")
-    pictures = SimpleNamespace(
+    images = SimpleNamespace(
         batch_size=config.dataset.batch_size, num_training=schedule.train_examples, drop_last=config.dataset.drop_last
     )
-    return schedule, EpochSteps.of(pictures)
+    return schedule, EpochSteps.of(images)
 
 
 def gradient_reset(name: str) -> tuple[torch.nn.Module, GradientReset]:

@@ -113,7 +113,7 @@ def test_what_does_not_fit_on_the_disk_leaves_what_was_there(disk, name, left):
 
 
 def test_a_cache_that_does_not_fit_is_done_without(disk, caplog):
-    path = disk / "pictures.safetensors"
+    path = disk / "images.safetensors"
     fill(disk, 2**19)
     write_cache(path, "digest", {"train": torch.zeros(BIG)})
     assert f"the cache '{path}' cannot be written" in caplog.text

@@ -1,4 +1,4 @@
-"""Pictures that cannot be read in the middle of training, and processes that die there."""
+"""Images that cannot be read in the middle of training, and processes that die there."""
 
 import os
 import re
@@ -24,7 +24,7 @@ MINUTE = 60
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
+def images(tmp_path_factory) -> Path:
     """48 JPEG files in two classes, and as many to test with."""
     root, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for folder in (root / part / name for part in ("train", "val") for name in ("cats", "dogs")):
@@ -36,7 +36,7 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def damaged(pictures):
+def damaged(images):
     """Cut off the end of a file when called; it is mended when called again, and at the end."""
     whole: dict[Path, bytes] = {}
 
@@ -52,14 +52,14 @@ def damaged(pictures):
         cut_or_mend(path)
 
 
-def from_disk(pictures: Path) -> tuple[str, ...]:
-    return (*TINY, "dataset=imagenet", f"dataset.root={pictures}", "dataset.image_size=16", *ONE_BY_ONE)
+def from_disk(images: Path) -> tuple[str, ...]:
+    return (*TINY, "dataset=imagenet", f"dataset.root={images}", "dataset.image_size=16", *ONE_BY_ONE)
 
 
 @pytest.fixture(scope="module")
-def finished(pictures, tmp_path_factory) -> Path:
+def finished(images, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("from_disk") / "run"
-    run_command(*from_disk(pictures), "dataset.num_workers=0", f"hydra.run.dir={folder}")
+    run_command(*from_disk(images), "dataset.num_workers=0", f"hydra.run.dir={folder}")
     return folder
 
 
@@ -77,38 +77,38 @@ def children(process: subprocess.Popen) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
-# Pictures
+# ImageData
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_workers", "left"), [(0, 400), (1, 400), (1, 0)])
-def test_a_picture_that_is_damaged_while_it_is_trained_on_is_named(
-    pictures, damaged, finished, tmp_path, num_workers, left
+def test_a_image_that_is_damaged_while_it_is_trained_on_is_named(
+    images, damaged, finished, tmp_path, num_workers, left
 ):
-    folder, picture = tmp_path / "run", pictures / "train" / "dogs" / "07.jpg"
-    process = start(*from_disk(pictures), f"dataset.num_workers={num_workers}", f"hydra.run.dir={folder}")
+    folder, image = tmp_path / "run", images / "train" / "dogs" / "07.jpg"
+    process = start(*from_disk(images), f"dataset.num_workers={num_workers}", f"hydra.run.dir={folder}")
     wait_for(process, folder / "phases" / "1-train" / "last.ckpt")
-    damaged(picture, left)
-    assert_told(process, f"'{picture}' is not a readable picture .*: replace or remove it.* resume={folder}\n")
-    damaged(picture)
+    damaged(image, left)
+    assert_told(process, f"'{image}' is not a readable image .*: replace or remove it.* resume={folder}\n")
+    damaged(image)
     run_command(f"resume={folder}")
     assert_same_end(folder, finished)
 
 
 @pytest.mark.slow
-def test_pictures_in_memory_are_missed_only_when_the_run_is_continued(pictures, damaged, tmp_path):
-    folder, picture = tmp_path / "run", pictures / "train" / "dogs" / "07.jpg"
-    in_memory = (*TINY, "dataset=image_folder", f"dataset.root={pictures}", "dataset.pad=2", *ONE_BY_ONE)
+def test_images_in_memory_are_missed_only_when_the_run_is_continued(images, damaged, tmp_path):
+    folder, image = tmp_path / "run", images / "train" / "dogs" / "07.jpg"
+    in_memory = (*TINY, "dataset=image_folder", f"dataset.root={images}", "dataset.pad=2", *ONE_BY_ONE)
     process = start(*in_memory, f"hydra.run.dir={folder}")
     wait_for(process, folder / "phases" / "1-train" / "last.ckpt")
-    damaged(picture)
+    damaged(image)
     wait_for(process, folder / "phases" / "2-finetune" / "last.ckpt")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=MINUTE)
     assert process.returncode == 0
-    sentence = f"'{picture}' is not a readable picture .*: replace or remove it.* resume={folder}\n"
+    sentence = f"'{image}' is not a readable image .*: replace or remove it.* resume={folder}\n"
     assert_told(start(f"resume={folder}"), sentence)
-    damaged(picture)
+    damaged(image)
     run_command(f"resume={folder}")
     run_command(*in_memory, f"hydra.run.dir={tmp_path / 'whole'}")
     assert_same_end(folder, tmp_path / "whole")
@@ -118,13 +118,13 @@ def test_pictures_in_memory_are_missed_only_when_the_run_is_continued(pictures, 
 
 
 @pytest.mark.slow
-def test_where_a_worker_of_the_data_dies_the_run_ends_and_nothing_is_lost(pictures, finished, tmp_path):
+def test_where_a_worker_of_the_data_dies_the_run_ends_and_nothing_is_lost(images, finished, tmp_path):
     folder = tmp_path / "run"
-    process = start(*from_disk(pictures), "dataset.num_workers=1", f"hydra.run.dir={folder}")
+    process = start(*from_disk(images), "dataset.num_workers=1", f"hydra.run.dir={folder}")
     wait_for(process, folder / "phases" / "1-train" / "last.ckpt")
     [worker] = children(process)
     os.kill(worker, signal.SIGKILL)
-    assert_told(process, rf"a process that prepares pictures has died.* resume={folder}\n")
+    assert_told(process, rf"a process that prepares images has died.* resume={folder}\n")
     run_command(f"resume={folder}")
     assert_same_end(folder, finished)
 
@@ -158,13 +158,13 @@ def test_where_one_of_two_commands_dies_the_other_ends_and_nothing_is_lost(finis
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [TWO, POPEN])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_picture_that_only_one_process_reads_ends_all_of_them(pictures, damaged, tmp_path, launcher, rank):
+def test_a_image_that_only_one_process_reads_ends_all_of_them(images, damaged, tmp_path, launcher, rank):
     first = next(iter(EpochBatches(48, 4, seed=1, stream=1, rank=rank, world_size=2).batches(0)))[0]
-    files = sorted((pictures / "train").glob("*/*.jpg"))
+    files = sorted((images / "train").glob("*/*.jpg"))
     damaged(files[first[0]])
-    settings = (*from_disk(pictures), *launcher, "dataset.batch_size=4", "dataset.num_workers=1")
+    settings = (*from_disk(images), *launcher, "dataset.batch_size=4", "dataset.num_workers=1")
     process = start(*settings, f"hydra.run.dir={tmp_path / 'run'}")
-    assert_told(process, f"'{files[first[0]]}' is not a readable picture")
+    assert_told(process, f"'{files[first[0]]}' is not a readable image")
 
 
 def test_a_process_that_hangs_when_another_has_died_is_ended_with_a_sentence(tmp_path):

@@ -52,8 +52,8 @@ def test_the_report_says_what_the_network_in_the_file_is(finished):
 def test_the_file_holds_the_weights_of_the_last_epoch(finished):
     checkpoint = torch.load(finished / "phases/2-finetune/last.ckpt", weights_only=True)
     weights = load_file(finished / "pruned/model.safetensors")
-    pictures = read(finished / "pruned/model.safetensors")[0]["pictures"]
-    assert (pictures["shape"], len(pictures["classes"]), len(pictures["mean"])) == ([3, 32, 32], 10, 3)
+    images = read(finished / "pruned/model.safetensors")[0]["pictures"]
+    assert (images["shape"], len(images["classes"]), len(images["mean"])) == ([3, 32, 32], 10, 3)
     assert checkpoint["epoch"] == 1
     for name, tensor in weights.items():
         assert torch.equal(tensor, checkpoint["state_dict"][f"net.{name}"]), name

@@ -12,7 +12,7 @@ from tests.places import ROOT
 TABLE = ROOT / "tests" / "errors.md"
 MODULES = {"pruning_lit": "pruning_lit.__main__", "pruning_lit.report": "pruning_lit.report"}
 MOST_SECONDS = 20.0
-SLOW = ("more processes than pictures",)  # nine are begun
+SLOW = ("more processes than images",)  # nine are begun
 
 
 def marked(case: BadInput):

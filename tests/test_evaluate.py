@@ -1,4 +1,4 @@
-"""``python -m pruning_lit.evaluate``: what a run has measured, on any pictures, of one network or several."""
+"""``python -m pruning_lit.evaluate``: what a run has measured, on any images, of one network or several."""
 
 import json
 import shlex
@@ -57,8 +57,8 @@ def evaluate(monkeypatch, capfd, tmp_path):
     return call
 
 
-def pictures(folder: Path, classes: int, size: int = 32) -> Path:
-    """An image folder with two pictures of every class in each part."""
+def images(folder: Path, classes: int, size: int = 32) -> Path:
+    """An image folder with two images of every class in each part."""
     for part in ("train", "test"):
         for label in range(classes):
             place = folder / part / f"class{label}"
@@ -98,7 +98,7 @@ def test_the_checkpoint_of_the_training_has_the_figures_of_the_dense_network(eva
     }
 
 
-def test_loss_and_top_5_are_those_of_all_test_pictures_at_once(evaluate, finished):
+def test_loss_and_top_5_are_those_of_all_test_images_at_once(evaluate, finished):
     _, _, found = evaluate(f"path={finished}", "dataset.batch_size=50")  # the last batch has 9
     data = Digits(batch_size=359, **NORMALISED)
     data.setup()
@@ -137,20 +137,20 @@ def test_what_was_measured_is_written_with_all_that_repeats_it(evaluate, finishe
     assert found["command"] in text
     assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert found["dataset"]["_target_"] == "pruning_lit.data.Digits"
-    assert "359 test pictures of Digits, 3×32×32, 10 classes" in text
+    assert "359 test images of Digits, 3×32×32, 10 classes" in text
     assert found["hardware"] in text
 
 
 def test_fewer_than_six_classes_have_no_top_5(evaluate, tmp_path):
     file = network(tmp_path / "net.safetensors", 3)
-    root = pictures(tmp_path / "pictures", 3)
+    root = images(tmp_path / "pictures", 3)
     code, printed, found = evaluate(f"path={file}", "dataset=image_folder", f"dataset.root={root}")
     assert code == 0, printed
     assert found["networks"][0]["metrics"].keys() == {"accuracy", "loss"}
     assert "top5" not in printed
 
 
-# Pictures
+# ImageData
 
 
 def test_stored_normalisation_wins_and_that_is_told(evaluate, finished):
@@ -178,18 +178,18 @@ def test_without_a_data_set_that_of_the_run_can_be_changed(evaluate, finished):
     assert found["dataset"]["_target_"] == "pruning_lit.data.Digits"
 
 
-def test_what_a_file_does_not_say_of_its_pictures_is_told(evaluate, tmp_path):
+def test_what_a_file_does_not_say_of_its_images_is_told(evaluate, tmp_path):
     file = network(tmp_path / "net.safetensors")
     code, printed, found = evaluate(f"path={file}", "dataset=digits")
     assert code == 0, printed
     assert found["notes"] == [
-        f"{str(file)!r} does not say how its pictures were normalised: it was done by dataset.mean and dataset.std."
+        f"{str(file)!r} does not say how its images were normalised: it was done by dataset.mean and dataset.std."
     ]
 
 
 def test_classes_of_other_names_are_told(evaluate, tmp_path):
     names = {"classes": [f"digit {number}" for number in range(10)]}
-    file = network(tmp_path / "net.safetensors", pictures={**NORMALISED, **names})
+    file = network(tmp_path / "net.safetensors", images={**NORMALISED, **names})
     code, printed, found = evaluate(f"path={file}", "dataset=digits")
     assert code == 0, printed
     assert (
@@ -202,11 +202,11 @@ def test_classes_of_other_names_are_told(evaluate, tmp_path):
     ("classes", "size", "expected"),
     [
         (3, 32, "tells 10 classes apart"),
-        (10, 24, "was trained on pictures of 3×32×32, those of the data set are 3×24×24"),
+        (10, 24, "was trained on images of 3×32×32, those of the data set are 3×24×24"),
     ],
 )
-def test_pictures_of_other_classes_or_sizes_are_refused(evaluate, finished, tmp_path, named, classes, size, expected):
-    root = pictures(tmp_path / "pictures", classes, size)
+def test_images_of_other_classes_or_sizes_are_refused(evaluate, finished, tmp_path, named, classes, size, expected):
+    root = images(tmp_path / "pictures", classes, size)
     refused(evaluate(f"path={finished / named}", "dataset=image_folder", f"dataset.root={root}"), expected)
 
 
@@ -239,7 +239,7 @@ def refused(answer: tuple[int, str, dict], expected: str) -> None:
         (["path=junk.ckpt"], "the checkpoint 'junk.ckpt' is damaged"),
         (["path=short.ckpt"], "the checkpoint 'short.ckpt' is damaged"),
         (["path=other.ckpt"], "'other.ckpt' was not written by a phase of a run"),
-        (["path=net.safetensors"], "'net.safetensors' lies in no run's folder, so it has to be said on which pictures"),
+        (["path=net.safetensors"], "'net.safetensors' lies in no run's folder, so it has to be said on which images"),
         (["path=net.safetensors", "dataset=nothing"], "there is no dataset called 'nothing'"),
         (["path=net.safetensors", "dataset=image_folder"], "a value has to be given: dataset.root=…"),
         (["path=net.safetensors", "dataset=digits", "dataset.batsh_size=3"], "dataset.batsh_size"),
@@ -264,7 +264,7 @@ def test_what_is_wrong_is_told_in_one_sentence(evaluate, finished, words, expect
     Path("short.ckpt").write_bytes((finished / "phases" / "1-train" / "last.ckpt").read_bytes()[:3000])
     torch.save({"state_dict": {}}, "other.ckpt")
     network(Path("net.safetensors"))
-    network(Path("crooked.safetensors"), pictures={"mean": "three", "std": [1, 1, 0]})
+    network(Path("crooked.safetensors"), images={"mean": "three", "std": [1, 1, 0]})
     refused(evaluate(*words), expected)
 
 
@@ -290,7 +290,7 @@ def own(evaluate, monkeypatch) -> Path:
     scope: dict = {}
     exec(dedent(OWN), scope)
     arch = {"_target_": "own_for_evaluate.Net", "width": 8, "num_classes": 10}
-    save(scope["Net"](8), "own.safetensors", arch, pictures=NORMALISED)
+    save(scope["Net"](8), "own.safetensors", arch, images=NORMALISED)
     return Path("own.safetensors")
 
 
@@ -308,7 +308,7 @@ def test_a_network_of_ones_own_is_built_only_by_the_builder_that_the_user_names(
 
 
 def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
-    trusted = network(tmp_path / "net.safetensors", pictures=NORMALISED)
+    trusted = network(tmp_path / "net.safetensors", images=NORMALISED)
     builder = ("arch._target_=own_for_evaluate.Net", "arch.width=8", "allow_targets=[own_for_evaluate]")
     code, printed, found = evaluate(f"path={own},{trusted}", "dataset=digits", *builder)
     assert (code, found["notes"]) == (0, []), printed
@@ -317,14 +317,14 @@ def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
 
 
 def test_the_config_of_a_run_executes_nothing(evaluate, finished, tmp_path):
-    file = network(tmp_path / "run" / "pruned" / "model.safetensors", pictures=NORMALISED)
+    file = network(tmp_path / "run" / "pruned" / "model.safetensors", images=NORMALISED)
     config = tmp_path / "run" / ".hydra" / "config.yaml"
     config.parent.mkdir()
     call = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "executed")]}
     for dataset in (call, {"_target_": "pruning_lit.data.Digits", **NORMALISED, "batch_size": call}):
         OmegaConf.save(OmegaConf.create({"dataset": dataset}), config)
         refused(
-            evaluate(f"path={tmp_path / 'run'}"), f"wants its pictures to be read by {dataset['_target_']}, and no file"
+            evaluate(f"path={tmp_path / 'run'}"), f"wants its images to be read by {dataset['_target_']}, and no file"
         )
     config.write_text("dataset: {")
     refused(evaluate(f"path={tmp_path / 'run'}"), "config.yaml' cannot be read (ParserError): add dataset=…")

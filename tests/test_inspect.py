@@ -62,8 +62,8 @@ def test_groups_are_shown_with_their_layers_costs_and_reasons(look, tmp_path):
         assert " ".join(wires) in lines
     assert "Predicted" not in printed
     assert "\x1b" not in printed
-    (picture,) = tmp_path.glob("outputs/inspect/*/widths.png")
-    assert f"widths: {picture}" in printed
+    (image,) = tmp_path.glob("outputs/inspect/*/widths.png")
+    assert f"widths: {image}" in printed
 
 
 def test_with_a_sparsity_the_prediction_is_what_the_cut_will_give(look):
@@ -98,12 +98,12 @@ def test_an_exploration_is_predicted_with_what_it_leaves_whole_and_all_layers_al
     assert after == halved if sparsity == "channels_50" else after <= cost(graph).macs / 2
 
 
-def test_a_criterion_that_needs_pictures_is_replaced_and_that_is_said(look):
+def test_a_criterion_that_needs_images_is_replaced_and_that_is_said(look):
     code, printed = look("experiment=chip/resnet56_cifar10_47")
     assert code == 0
     assert "485,413" in printed  # the counts that the experiment's file announces
     assert "65,168,128" in printed
-    assert "Scores: magnitude (sum of absolute weights), since ChannelIndependence needs pictures" in printed
+    assert "Scores: magnitude (sum of absolute weights), since ChannelIndependence needs images" in printed
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_what_cannot_be_met_is_told_after_the_tables_that_help_to_mend_it(look, 
 
 
 def test_the_title_names_the_network_as_it_was_typed(look, tmp_path):
-    assert "\nresnet8 for pictures of" in "\n" + look("arch=resnet8")[1]
+    assert "\nresnet8 for images of" in "\n" + look("arch=resnet8")[1]
     (tmp_path / "mine.py").write_text("from pruning_lit.models.cifar_resnet import cifar_resnet as Net\n")
     assert (
-        "\nmine.Net for pictures of"
+        "\nmine.Net for images of"
         in "\n" + look("arch._target_=mine.Net", "allow_targets=[mine]", "arch.depth=8", "input_shape=[3,32,32]")[1]
     )
 
@@ -181,10 +181,10 @@ def test_what_is_known_of_a_data_set_is_what_it_has():
         (["arch=resnet9"], "there is no arch called 'resnet9'"),
         (["arch._target_=nowhere.Net", "allow_targets=[nowhere]"], "arch._target_=nowhere.Net cannot be imported"),
         (["input_shape=32"], "input_shape must be null or a list, each a whole number, got 32"),
-        (["input_shape=[1,32,32]"], "does not take pictures of shape (1, 32, 32)"),
+        (["input_shape=[1,32,32]"], "does not take images of shape (1, 32, 32)"),
         (["dataset=image_folder"], "give it as input_shape=[3,H,W]"),
         (["sparsity=uniform", "sparsity.rate=2"], "lies outside [0, 1)"),
-        (["criterion=redundancy_graph", "sparsity=similarity"], "what this sparsity keeps depends on pictures"),
+        (["criterion=redundancy_graph", "sparsity=similarity"], "what this sparsity keeps depends on images"),
         (["sparsity=similarity"], "goes by the similarities of criterion=redundancy_graph"),
         (
             ["arch=densenet40", "criterion=redundancy_graph", "sparsity=macs_50"],

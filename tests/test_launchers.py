@@ -62,7 +62,7 @@ def test_in_a_sweep_of_several_processes_each_job_is_run_once(tmp_path):
         f"hydra.sweep.dir={folder}",
     )  # fmt: skip
     assert statuses(folder) == [("magnitude", "finished"), ("random", "finished")]
-    assert printed.count("pictures per step: 16 (8 in each of 2 processes)") == 3  # two fine-tunings, one dense phase
+    assert printed.count("images per step: 16 (8 in each of 2 processes)") == 3  # two fine-tunings, one dense phase
     assert len(re.findall(r"taken over from 0", printed)) == 1
     logs = [path.name for path in (folder / "1").glob("*.log")]
     assert sorted(logs) == ["run.log", "train_ddp_process_1.log"]

@@ -250,7 +250,7 @@ def test_the_config_beside_a_network_cannot_become_code(monkeypatch, capfd):
     text = f"dataset: {{_target_: pruning_lit.data.Digits, batch_size: {hidden}}}\n"
     (file.parent.parent / ".hydra" / "config.yaml").write_text(text)
     told = told_by(evaluate, monkeypatch, capfd, "path=run")
-    assert "model.safetensors' describes its pictures by interpolations, not by values: add dataset=…" in told
+    assert "model.safetensors' describes its images by interpolations, not by values: add dataset=…" in told
 
 
 @pytest.fixture(scope="module")

@@ -182,7 +182,7 @@ def refused(cli, *words: str) -> str:
 )
 def test_whatever_forward_raises_is_told_in_one_sentence(broken, answer, told):
     net = build(OmegaConf.create({"_target_": broken, "answer": answer}), 10)
-    with pytest.raises(ValueError, match=re.escape("does not take pictures of shape (3, 32, 32): ")) as error:
+    with pytest.raises(ValueError, match=re.escape("does not take images of shape (3, 32, 32): ")) as error:
         forward_once(net, torch.zeros(1, 3, 32, 32))
     assert str(error.value).endswith(told)
     assert "\n" not in str(error.value)
@@ -191,11 +191,11 @@ def test_whatever_forward_raises_is_told_in_one_sentence(broken, answer, told):
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ("a KeyError", "does not take pictures of shape (3, 32, 32): KeyError: 'missing'"),
+        ("a KeyError", "does not take images of shape (3, 32, 32): KeyError: 'missing'"),
         ("a tuple", "the network returns a tuple; classification needs one tensor of shape (N, 10)"),
         ("None", "the network returns None; classification needs one tensor of shape (N, 10)"),
         ("a dict", "the network returns a dict; classification needs one tensor of shape (N, 10)"),
-        ("a map", "shape (1, 10, 1, 1) for 1 picture(s); classification needs shape (1, 10)"),
+        ("a map", "shape (1, 10, 1, 1) for 1 image(s); classification needs shape (1, 10)"),
     ],
 )
 def test_a_network_that_does_not_classify_is_refused_before_any_training(cli, broken, answer, told):

@@ -45,7 +45,7 @@ class Execution(ABC):
 
     @abstractmethod
     def cut(
-        self, trainer: Trainer, net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor
+        self, trainer: Trainer, net: nn.Module, graph: ChannelGraph, kept: Kept, images: Tensor
     ) -> tuple[nn.Module, float]:
         """Cut.
 
@@ -54,7 +54,7 @@ class Execution(ABC):
             net: the network in training.
             graph: of ``network_to_score(net)``, and in its numbering ``kept``.
             kept: what stays.
-            pictures: ``(N, C, H, W)``, on which the cut is verified.
+            images: ``(N, C, H, W)``, on which the cut is verified.
 
         Returns:
             The narrowed network, which may be ``net`` itself, and how far it is from the masked one, see ``verify``.
@@ -83,10 +83,10 @@ class Narrowing(Execution):
         return net
 
     def cut(
-        self, trainer: Trainer, net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor
+        self, trainer: Trainer, net: nn.Module, graph: ChannelGraph, kept: Kept, images: Tensor
     ) -> tuple[nn.Module, float]:
         """Narrow ``net``; optimizers and averages follow."""
-        moves, error = narrow_and_verify(net, graph, kept, pictures)
+        moves, error = narrow_and_verify(net, graph, kept, images)
         migrate(trainer, moves)
         return net, error
 
@@ -98,9 +98,9 @@ class Narrowing(Execution):
         """Continue from an empty state."""
 
 
-def narrow_and_verify(net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor) -> tuple[Moves, float]:
-    """Narrow ``net``, and compare it with what it would be masked, on ``pictures`` of shape ``(N, C, H, W)``."""
+def narrow_and_verify(net: nn.Module, graph: ChannelGraph, kept: Kept, images: Tensor) -> tuple[Moves, float]:
+    """Narrow ``net``, and compare it with what it would be masked, on ``images`` of shape ``(N, C, H, W)``."""
     masked = copy.deepcopy(net)
     mask(masked, graph, kept)
     moves = narrow(net, graph, kept)
-    return moves, verify(net, masked, pictures)
+    return moves, verify(net, masked, images)

@@ -51,17 +51,17 @@ class Masking(Execution):
         return flags
 
     def cut(
-        self, trainer: Trainer, net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor
+        self, trainer: Trainer, net: nn.Module, graph: ChannelGraph, kept: Kept, images: Tensor
     ) -> tuple[nn.Module, float]:
         """Write zeros into ``net``, and into the optimizer state that belongs to them."""
         if not self.cuts:
             self.sources = {name: source.cpu().clone() for name, source in _sources(net).items()}
         self.cuts.append({name: list(positions) for name, positions in kept.items()})
         narrowed = copy.deepcopy(net)
-        self.masks = self.remove(narrowed, pictures[:1])
+        self.masks = self.remove(narrowed, images[:1])
         self._mask(net, narrowed)
         zero_optimizer_state(trainer.optimizers, net, self.masks)
-        return narrowed, verify(narrowed, net, pictures)
+        return narrowed, verify(narrowed, net, images)
 
     def _mask(self, net: nn.Module, narrowed: nn.Module) -> None:
         """Write the zeros; of a relabelling the entries to which nothing is handed on any more."""

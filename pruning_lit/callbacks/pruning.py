@@ -12,7 +12,7 @@ from pruning_lit.channels import ChannelGraph, Cost, Kept, RemovedPositions, rem
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.tasks import evaluate
 
-NUM_VERIFIED = 8  # pictures on which every cut is verified
+NUM_VERIFIED = 8  # images on which every cut is verified
 #: Keys of a cut in checkpoints of earlier versions, to the sections that read what was there.
 FORMER_DETAILS = {"evidence": "redundancy", "compaction": "compaction", "exploration": "exploration"}
 FORMER_METRIC = "accuracy"  # the only one that earlier versions recorded

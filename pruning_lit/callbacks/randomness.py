@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class StatelessRandomness(Callback):
-    """Seed torch's generators anew before every training step (dropout and the like; pictures have their own seeds).
+    """Seed torch's generators anew before every training step (dropout and the like; images have their own seeds).
 
     Args:
         seed: of the run.

@@ -16,6 +16,7 @@ Path = tuple[str, ...]  # of a setting: the parts of its key
 #: Config keys, or their last parts: ``sparsity.rate`` is also that of ``finetune.callbacks.prune.sparsity``.
 KEYS: dict[str, str] = {
     "criterion.deciders": "criterion.reference_layers",
+    "parameters.decay_shifts": "parameters.decay_norm_biases",
     "sparsity.convention": "sparsity.macs_convention",
     "fit_to": "auto_pace",
     "gradient_reset.pull": "gradient_reset.lasso_strength",

@@ -19,7 +19,7 @@ SAID_ELSEWHERE = {
     "plugins": "the run has its own, which write the checkpoints",
     "default_root_dir": "hydra.run.dir=… says where a run goes",
     "use_distributed_sampler": "the data are shared among processes by the data module",
-    "limit_val_batches": "all validation pictures are looked at, for the best epoch is chosen by them",
+    "limit_val_batches": "all validation images are looked at, for the best epoch is chosen by them",
 }
 
 

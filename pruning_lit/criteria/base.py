@@ -64,16 +64,16 @@ class Scoring:
     ) -> Iterator[Batch]:
         """Seeded calibration batches: this rank's share, or, not ``shared``, all of them on every rank.
 
-        A data set with fewer than ``num_images`` training pictures gives all it has, with a warning.
+        A data set with fewer than ``num_images`` training images gives all it has, with a warning.
 
         Raises:
             NeedsData: there are no data.
         """
         if self.data is None:
-            raise NeedsData("these scores depend on pictures, and there are none to look at")
+            raise NeedsData("these scores depend on images, and there are none to look at")
         available = min(num_images, self.data.num_training)
         if available < num_images:
-            log.warning("the scores look at all %d training pictures, not at %d", available, num_images)
+            log.warning("the scores look at all %d training images, not at %d", available, num_images)
         rank, world_size = rank_and_world_size() if shared else (0, 1)
         return self.data.calibration(available, seed, augment, rank, world_size, batch_size)
 

@@ -198,15 +198,15 @@ def integrate_block(spectrum: Spectrum, low: Tensor, high: Tensor, step: float) 
 
 
 class ChannelIndependence(Criterion):
-    """CHIP: mean channel independence of a layer's feature map over seeded training pictures.
+    """CHIP: mean channel independence of a layer's feature map over seeded training images.
 
     A tied group has one map per block output. Removing a channel of the stream blanks a row in every one of them, and
     their scores are added, as the method already adds single-channel changes for a joint one; ``combine: normalised``
     divides each map's scores by their sum first, so that large maps do not dominate.
 
     Args:
-        num_images: pictures looked at over all ranks; fewer where the data set has fewer.
-        batch_size: pictures per forward pass.
+        num_images: images looked at over all ranks; fewer where the data set has fewer.
+        batch_size: images per forward pass.
         augment: crop and mirror them as in training, as published.
         seed: of their choice and augmentation.
         combine: ``sum`` or ``normalised``, for groups with several maps.

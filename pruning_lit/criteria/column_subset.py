@@ -1,7 +1,7 @@
 """Column subset selection: the filters that best span all filters of a layer, and what they leave of the others.
 
 The filters of a layer, flattened, are the columns of a matrix X. A filter weighs as much as it takes part in the
-leading right singular vectors of X, as many of them as filters are to stay. No picture is looked at.
+leading right singular vectors of X, as many of them as filters are to stay. No image is looked at.
 
 Source: Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression" (arXiv 2203.15794), with norms that are
 not squared and the sum of absolute weights for short filters, as released.

@@ -1,4 +1,4 @@
-"""One pass over some pictures, in which every feature map is scored as it appears; no map is stored."""
+"""One pass over some images, in which every feature map is scored as it appears; no map is stored."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -16,21 +16,21 @@ Measure = Callable[[int, Tensor], Tensor]  # number of an operation and its resu
 def mean_scores(
     net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Batch], score: Score
 ) -> dict[int, Tensor]:
-    """Mean over pictures of the scores of every map by which a group is judged.
+    """Mean over images of the scores of every map by which a group is judged.
 
     Args:
         net: the network that the groups were traced in; put in eval mode for the pass.
         groups: their feature maps are scored; a map shared by several is scored once.
-        batches: of this rank, pictures ``(N, C, H, W)`` and targets; under distributed training sums and counts are
+        batches: of this rank, images ``(N, C, H, W)`` and targets; under distributed training sums and counts are
             added over all ranks.
-        score: maps to one score per picture and channel.
+        score: maps to one score per image and channel.
 
     Returns:
-        Tap number to float64 means, shape ``(channels of the map,)``, on the CPU; equal however the pictures are split.
+        Tap number to float64 means, shape ``(channels of the map,)``, on the CPU; equal however the images are split.
     """
 
     def summed(maps: Tensor) -> Tensor:
-        """The last entry counts the pictures."""
+        """The last entry counts the images."""
         scores = score(maps if maps.ndim == 4 else maps[..., None, None])
         return torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
 
@@ -48,26 +48,26 @@ def sums(
     measure: Measure,
     shared: bool = True,
 ) -> dict[int, Tensor]:
-    """What is measured on chosen maps, added over all pictures and all ranks.
+    """What is measured on chosen maps, added over all images and all ranks.
 
     Args:
         net: put in eval mode for the pass.
         shapes: number of an operation, see ``observe``, to the shape of what is measured on its result.
         batches: as for ``mean_scores``.
         measure: operation and its result to a tensor of that shape.
-        shared: whether the ranks have shares of the pictures; else each has them all, and nothing is added up.
+        shared: whether the ranks have shares of the images; else each has them all, and nothing is added up.
 
     Returns:
         Operation to float64 sums, on the device of the network, equal on all ranks.
 
     Raises:
-        ValueError: there are no pictures.
+        ValueError: there are no images.
     """
     weights = next(net.parameters())  # device and precision
     totals = {
         index: torch.zeros(shape, dtype=torch.float64, device=weights.device) for index, shape in sorted(shapes.items())
     }
-    num_pictures = torch.zeros((), dtype=torch.int64, device=weights.device)
+    num_images = torch.zeros((), dtype=torch.int64, device=weights.device)
 
     def listener(index: int) -> Callable[[Tensor], None]:
         def add(maps: Tensor) -> None:
@@ -79,9 +79,9 @@ def sums(
     for inputs, _ in batches:
         arguments = like(inputs, weights)
         observe(net, arguments if isinstance(arguments, tuple) else (arguments,), listeners)
-        num_pictures += len(first_tensor(inputs))
+        num_images += len(first_tensor(inputs))
     if shared:
-        add_over_ranks([num_pictures, *totals.values()])
-    if not num_pictures:
-        raise ValueError("the criterion saw no picture: the calibration set is empty")
+        add_over_ranks([num_images, *totals.values()])
+    if not num_images:
+        raise ValueError("the criterion saw no image: the calibration set is empty")
     return totals

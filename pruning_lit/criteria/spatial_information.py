@@ -24,8 +24,8 @@ def spatial_information(maps: Tensor) -> Tensor:
         maps: output of a convolution, before normalisation and activation, shape ``(N, C, H, W)``, any floating dtype.
 
     Returns:
-        One score per picture and channel, shape ``(N, C)``, float64, in the unit of the maps; larger means more worth
-        keeping. The population form: divided by the number of pixels. See ``gather.mean_scores`` for many pictures;
+        One score per image and channel, shape ``(N, C)``, float64, in the unit of the maps; larger means more worth
+        keeping. The population form: divided by the number of pixels. See ``gather.mean_scores`` for many images;
         the release adds up the means of 100 batches instead, a multiple of that where they are of one size.
 
     Raises:
@@ -44,7 +44,7 @@ def spatial_information(maps: Tensor) -> Tensor:
 
 
 class SpatialInformation(Criterion):
-    """Mean spatial information of the maps that make a channel, over seeded training pictures.
+    """Mean spatial information of the maps that make a channel, over seeded training images.
 
     The maps are the outputs of convolutions, before normalisation and activation; depthwise ones, which hand on what
     they read, do not count. Where several maps make a channel their scores are added, which is an extension: those of
@@ -52,8 +52,8 @@ class SpatialInformation(Criterion):
     together. Groups without a two-dimensional convolution stay whole.
 
     Args:
-        num_images: pictures looked at over all ranks; fewer where the data set has fewer.
-        batch_size: pictures per forward pass.
+        num_images: images looked at over all ranks; fewer where the data set has fewer.
+        batch_size: images per forward pass.
         augment: crop and mirror them as in training, as the release's are.
         seed: of their choice and augmentation.
 

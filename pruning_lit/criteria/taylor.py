@@ -37,8 +37,8 @@ class Taylor(Criterion):
         form: see above.
         reduction: of the layers that make a channel, as those of a residual stream: ``sum``: their changes are added,
             then squared, as they leave together; ``mean``, ``max``, ``first``: of the squares of single layers.
-        num_images: pictures looked at over all ranks; fewer where the data set has fewer.
-        batch_size: pictures per batch, whatever the number of ranks; the squares of larger batches are smaller.
+        num_images: images looked at over all ranks; fewer where the data set has fewer.
+        batch_size: images per batch, whatever the number of ranks; the squares of larger batches are smaller.
         augment: crop and mirror them as in training.
         seed: of their choice and augmentation.
 
@@ -103,7 +103,7 @@ class Taylor(Criterion):
                 num_batches += 1
         add_over_ranks([num_batches, *totals.values()])
         if not num_batches:
-            raise ValueError("the criterion saw no picture: the calibration set is empty")
+            raise ValueError("the criterion saw no image: the calibration set is empty")
         return {name: (each / num_batches).cpu() for name, each in totals.items()}
 
     def _slices(self, group: ChannelGroup, view: nn.Module) -> list[list[ChannelSlice]]:

@@ -1,14 +1,14 @@
-"""Pictures in an order and with augmentation that depend on nothing but seed, phase and epoch."""
+"""Images in an order and with augmentation that depend on nothing but seed, phase and epoch."""
 
 from pruning_lit.data.base import DataModule
 from pruning_lit.data.cifar import Cifar10, Cifar100
 from pruning_lit.data.custom import CustomData, Datasets
 from pruning_lit.data.digit_canvases import MultiLabelDigits, SegmentedDigits
 from pruning_lit.data.digits import Digits
+from pruning_lit.data.image_data import ImageData
 from pruning_lit.data.image_folder import ImageFolder
 from pruning_lit.data.imagenet import ImageNet
-from pruning_lit.data.in_memory import PicturesInMemory
-from pruning_lit.data.pictures import Pictures
+from pruning_lit.data.in_memory import ImagesInMemory
 
 __all__ = [
     "Cifar10",
@@ -17,10 +17,10 @@ __all__ = [
     "DataModule",
     "Datasets",
     "Digits",
+    "ImageData",
     "ImageFolder",
     "ImageNet",
+    "ImagesInMemory",
     "MultiLabelDigits",
-    "Pictures",
-    "PicturesInMemory",
     "SegmentedDigits",
 ]

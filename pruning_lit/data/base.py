@@ -57,7 +57,7 @@ class DataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"dataset.batch_size is {batch_size}, but a batch has at least 1 picture")
+            raise ValueError(f"dataset.batch_size is {batch_size}, but a batch has at least 1 image")
         if not 0 <= val_fraction < 1:
             raise ValueError(f"dataset.val_fraction is {val_fraction}, but it is a share from 0 (none) to below 1")
         self.batch_size = batch_size
@@ -120,29 +120,29 @@ class DataModule(LightningDataModule):
     def require_readable(self, parts: Parts) -> None:
         """ValueError where settings and data do not fit together, or there is nothing to tell apart."""
         if parts.classes is not None and len(parts.classes) < 2:
-            raise ValueError(f"all pictures are of the class {parts.classes[0]!r}, but at least 2 are told apart")
+            raise ValueError(f"all images are of the class {parts.classes[0]!r}, but at least 2 are told apart")
 
     @property
     def parts(self) -> Parts:
-        """The parts in use, after ``setup``: the training part is without the pictures held out."""
+        """The parts in use, after ``setup``: the training part is without the images held out."""
         assert self._parts is not None, "call setup() first"
         return self._parts
 
     @property
     def num_training(self) -> int:
-        """Pictures that are trained on."""
+        """Images that are trained on."""
         return len(self.parts.train)
 
     @property
     def has_validation(self) -> bool:
-        """Whether there are pictures to choose by that are neither trained on nor reported on."""
+        """Whether there are images to choose by that are neither trained on nor reported on."""
         return self.parts.validation is not None
 
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled training batches of this rank, with draws; resumable within an epoch."""
         trainer = self.trainer
         sampler = EpochBatches(
-            num_pictures=len(self.parts.train),
+            num_images=len(self.parts.train),
             batch_size=self.batch_size,
             draw=self.draw,
             seed=self.seed,
@@ -185,28 +185,28 @@ class DataModule(LightningDataModule):
         world_size: int = 1,
         batch_size: int | None = None,
     ) -> Iterator[tuple[Any, Any]]:
-        """A seeded choice of training pictures with their targets, for scores that go by activations or gradients.
+        """A seeded choice of training images with their targets, for scores that go by activations or gradients.
 
-        Which pictures, and how each is augmented, does not depend on ranks or batches; over all ranks each comes once.
+        Which images, and how each is augmented, does not depend on ranks or batches; over all ranks each comes once.
 
         Args:
-            num_images: how many pictures over all ranks.
+            num_images: how many images over all ranks.
             seed: of the choice and the augmentation.
             augment: crop and mirror as in training.
             rank: whose share is given.
             world_size: number of processes that share.
-            batch_size: pictures per batch and process; the training's by default.
+            batch_size: images per batch and process; the training's by default.
 
         Returns:
             Batches on the CPU, ready for the network.
 
         Raises:
-            ValueError: more pictures are asked for than there are, or fewer than one.
+            ValueError: more images are asked for than there are, or fewer than one.
         """
         train = self.parts.train
         if not 1 <= num_images <= len(train):
             raise ValueError(
-                f"{num_images} calibration pictures asked for, but it takes 1 to {len(train)} (all for training)"
+                f"{num_images} calibration images asked for, but it takes 1 to {len(train)} (all for training)"
             )
         random = generator("calibration", seed)
         chosen = torch.randperm(len(train), generator=random)[:num_images]

@@ -1,4 +1,4 @@
-"""Decoded pictures kept in a file, for as long as the pictures they came from do not change."""
+"""Decoded images kept in a file, for as long as the images they came from do not change."""
 
 import logging
 from pathlib import Path
@@ -32,7 +32,7 @@ def read_cache(path: Path, digest: str) -> dict[str, Tensor] | None:
     except (SafetensorError, OSError) as error:
         log.warning("the cache '%s' cannot be read (%s) and is made anew", path, error)
         return None
-    log.info("the pictures, or dataset.size, have changed since '%s' was written: it is made anew", path)
+    log.info("the images, or dataset.size, have changed since '%s' was written: it is made anew", path)
     return None
 
 
@@ -42,7 +42,7 @@ def _require_cache(path: Path) -> None:
         begin = file.read(4096)[8:]  # behind the length of the header
     if begin and b'"digest"' not in begin:
         raise ValueError(
-            f"dataset.cache names '{path}', which is no cache of pictures and would be lost: name another file"
+            f"dataset.cache names '{path}', which is no cache of images and would be lost: name another file"
         )
 
 
@@ -58,4 +58,4 @@ def write_cache(path: Path, digest: str, tensors: dict[str, Tensor]) -> None:
         with replacing(path) as draft:
             save_file(tensors, draft, metadata={"digest": digest})
     except (SafetensorError, OSError) as error:
-        log.warning("the cache '%s' cannot be written (%s): the next run decodes the pictures again", path, error)
+        log.warning("the cache '%s' cannot be written (%s): the next run decodes the images again", path, error)

@@ -7,17 +7,17 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, extract_archive
 
-from pruning_lit.data.in_memory import MemoryPart, PicturesInMemory, whole
+from pruning_lit.data.in_memory import ImagesInMemory, MemoryPart, whole
 from pruning_lit.data.parts import Parts
 
 
-class Cifar10(PicturesInMemory):
-    """50,000 training and 10,000 test pictures of 32×32 pixels, ten classes.
+class Cifar10(ImagesInMemory):
+    """50,000 training and 10,000 test images of 32×32 pixels, ten classes.
 
     Args:
         root: folder that holds (or gets) the archive and its unpacked files.
         download: fetch the archive when it is not in ``root``.
-        **settings: see ``PicturesInMemory``.
+        **settings: see ``ImagesInMemory``.
 
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
     """
@@ -76,8 +76,8 @@ class Cifar10(PicturesInMemory):
             raise FileNotFoundError(
                 f"{found} set dataset.download=true, or put {self.source.filename} into '{self.root}'"
             ) from error
-        pictures = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-        return list(data.classes), whole(pictures, torch.tensor(data.targets, dtype=torch.int64))
+        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+        return list(data.classes), whole(images, torch.tensor(data.targets, dtype=torch.int64))
 
 
 class Cifar100(Cifar10):

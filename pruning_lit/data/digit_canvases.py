@@ -9,9 +9,9 @@ from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from pruning_lit.data.image_data import ImageData
 from pruning_lit.data.in_memory import whole
 from pruning_lit.data.parts import Parts, hold_out
-from pruning_lit.data.pictures import Pictures
 from pruning_lit.data.sampler import draw_nothing
 from pruning_lit.data.seeding import generator
 
@@ -60,7 +60,7 @@ def draw_canvases(grey: Tensor, digits: Tensor, num_images: int, seed: int) -> C
     return Canvases(images[:, None].repeat(1, 3, 1, 1), labels, masks)
 
 
-class DigitCanvases(Pictures):
+class DigitCanvases(ImageData):
     """Canvases of 32×32 pixels with one to four of scikit-learn's digits.
 
     Training and test part are made of different digits, those of ``Digits``.
@@ -68,7 +68,7 @@ class DigitCanvases(Pictures):
     Args:
         num_train, num_test: number of canvases.
         canvas_seed: of what is on them, apart from ``seed``.
-        batch_size, mean, std, val_fraction, split_seed, seed, drop_last: as for ``Pictures``.
+        batch_size, mean, std, val_fraction, split_seed, seed, drop_last: as for ``ImageData``.
 
     Attributes:
         names: of the classes, in the order of the network's outputs.

@@ -4,16 +4,16 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from pruning_lit.data.in_memory import PicturesInMemory, whole
+from pruning_lit.data.in_memory import ImagesInMemory, whole
 from pruning_lit.data.parts import Parts, hold_out
 
 
-class Digits(PicturesInMemory):
+class Digits(ImagesInMemory):
     """1,797 handwritten digits of 8×8 pixels, enlarged to 32×32 in three equal channels.
 
     One in five of each class (359 in all) is the test part, always the same; 1,438 are left for training.
 
-    Args: see ``PicturesInMemory``.
+    Args: see ``ImagesInMemory``.
 
     Source: Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository.
     """

@@ -1,4 +1,4 @@
-"""Shape of the pictures and number of classes as far as a config tells them, without reading any picture."""
+"""Shape of the images and number of classes as far as a config tells them, without reading any image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from omegaconf import DictConfig, ListConfig
 
 from pruning_lit import data
 
-#: Builders by the beginning of their names, and the pictures they are documented for.
+#: Builders by the beginning of their names, and the images they are documented for.
 NETWORKS = {"pruning_lit.models.torchvision_model": (3, 224, 224), "torchvision.models.": (3, 224, 224)}
 
 
@@ -16,7 +16,7 @@ class Input:
     """What a network is given and asked for.
 
     Attributes:
-        shape: of one picture, (C, H, W).
+        shape: of one image, (C, H, W).
         num_classes: what there is to tell apart; None: as many as the network has by default.
         source: where the shape comes from, in words.
     """
@@ -48,7 +48,7 @@ def expected_input(config: DictConfig, dataset_named: bool) -> Input:
     if config.input_shape is not None:
         shape, source = _given(config.input_shape), "input_shape"
     if shape is None:
-        raise ValueError("the size of the pictures is known only once they are read: give it as input_shape=[3,H,W]")
+        raise ValueError("the size of the images is known only once they are read: give it as input_shape=[3,H,W]")
     return Input(shape, config.num_classes or num_classes, source)
 
 

@@ -1,4 +1,4 @@
-"""Which picture files a folder of classes holds."""
+"""Which image files a folder of classes holds."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ class Listing(NamedTuple):
 
 
 def list_parts(root: Path) -> dict[str, Listing]:
-    """The picture files in ``train/<class>/…`` and in ``test/<class>/…`` or ``val/<class>/…``.
+    """The image files in ``train/<class>/…`` and in ``test/<class>/…`` or ``val/<class>/…``.
 
     Args:
         root: the folder that holds ``train``; the sorted names of its class folders are the classes.
@@ -28,19 +28,19 @@ def list_parts(root: Path) -> dict[str, Listing]:
         that one is ``test``.
 
     Raises:
-        FileNotFoundError: folders or pictures are missing.
+        FileNotFoundError: folders or images are missing.
         ValueError: the parts have different classes.
     """
     folders = {name: root / name for name in ("test", "val") if (root / name).is_dir()}
     classes = class_names(root / "train")
     if not folders:
         raise FileNotFoundError(
-            f"'{root}' has no folder 'test' or 'val' beside 'train': accuracy needs pictures not trained on"
+            f"'{root}' has no folder 'test' or 'val' beside 'train': accuracy needs images not trained on"
         )
-    listings = {"train": list_pictures(root / "train", classes)}
+    listings = {"train": list_images(root / "train", classes)}
     if len(folders) == 2:
-        listings["validation"] = list_pictures(folders["val"], classes)
-    listings["test"] = list_pictures(folders.get("test", root / "val"), classes)
+        listings["validation"] = list_images(folders["val"], classes)
+    listings["test"] = list_images(folders.get("test", root / "val"), classes)
     return listings
 
 
@@ -51,15 +51,15 @@ def class_names(folder: Path) -> list[str]:
         FileNotFoundError: the folder is missing, or has no class folders.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"the folder '{folder}' is missing: pictures are expected in '{folder}/<class>/'")
+        raise FileNotFoundError(f"the folder '{folder}' is missing: images are expected in '{folder}/<class>/'")
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
-        raise FileNotFoundError(f"the folder '{folder}' is empty: pictures are expected in '{folder}/<class>/'")
+        raise FileNotFoundError(f"the folder '{folder}' is empty: images are expected in '{folder}/<class>/'")
     return names
 
 
-def list_pictures(folder: Path, classes: Sequence[str]) -> Listing:
-    """All picture files below the class folders, in a fixed order.
+def list_images(folder: Path, classes: Sequence[str]) -> Listing:
+    """All image files below the class folders, in a fixed order.
 
     Args:
         folder: the part's folder.
@@ -67,7 +67,7 @@ def list_pictures(folder: Path, classes: Sequence[str]) -> Listing:
 
     Raises:
         ValueError: the class folders differ from ``classes``.
-        FileNotFoundError: there are no class folders, or one has no pictures.
+        FileNotFoundError: there are no class folders, or one has no images.
     """
     found = class_names(folder)
     if found != list(classes):
@@ -85,7 +85,7 @@ def list_pictures(folder: Path, classes: Sequence[str]) -> Listing:
         )
         if not paths:
             raise FileNotFoundError(
-                f"class folder '{folder / name}' has no pictures ({', '.join(IMG_EXTENSIONS)}): add some, or remove it"
+                f"class folder '{folder / name}' has no images ({', '.join(IMG_EXTENSIONS)}): add some, or remove it"
             )
         listing.paths.extend(paths)
         listing.targets.extend([target] * len(paths))

@@ -1,4 +1,4 @@
-"""Loaders that say which pictures come when; a part of the data set fetches them.
+"""Loaders that say which images come when; a part of the data set fetches them.
 
 They are no ``torch.utils.data.DataLoader``: that one draws from the global random state at the start of each epoch (so
 a resumed run's dropout would differ), and has no position that a checkpoint could hold.
@@ -16,7 +16,7 @@ class EvaluationLoader:
     """Batches of a part in order, without draws.
 
     Args:
-        part: the pictures; only those at ``part.members`` are used.
+        part: the images; only those at ``part.members`` are used.
         batches: which of them make a batch.
     """
 
@@ -40,7 +40,7 @@ class TrainingLoader:
     decided when the first batch is asked for: behind the finished batches in the checkpoint's epoch, at 0 in others.
 
     Args:
-        part: the pictures; only those at ``part.members`` are used.
+        part: the images; only those at ``part.members`` are used.
         sampler: which of them make a batch; Lightning sets the epoch by this attribute's name.
         num_finished: says how many batches of the epoch under way are trained. A batch that was handed out but not
             finished (an exception in the training step) is handed out again.
@@ -61,7 +61,7 @@ class TrainingLoader:
         yield from self.part.batches(self.sampler.batches(self._first()))
 
     def state_dict(self) -> dict[str, int]:
-        """The place within the epoch, and all that decides which pictures come next."""
+        """The place within the epoch, and all that decides which images come next."""
         # before the first batch, Lightning still counts the batches of the epoch before
         finished = self.num_finished() if self._begun == self.sampler.epoch else self._first()
         return {"epoch": self.sampler.epoch, "finished": finished, **self._order()}
@@ -70,7 +70,7 @@ class TrainingLoader:
         """Start the epoch of the checkpoint where it was left.
 
         Raises:
-            ValueError: the rest of the epoch would not be the pictures not seen yet.
+            ValueError: the rest of the epoch would not be the images not seen yet.
         """
         saved = {"drop_last": False} | state_dict  # older checkpoints know no other
         for name, here in self._order().items():
@@ -88,5 +88,6 @@ class TrainingLoader:
         return finished if epoch == self.sampler.epoch else 0
 
     def _order(self) -> dict[str, int]:
-        names = ("num_pictures", "global_batch", "seed", "stream", "drop_last")
-        return {name: getattr(self.sampler, name) for name in names}
+        names = ("global_batch", "seed", "stream", "drop_last")
+        first = {"num_pictures": self.sampler.num_images}  # the key in checkpoints of earlier versions
+        return first | {name: getattr(self.sampler, name) for name in names}

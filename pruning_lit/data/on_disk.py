@@ -1,4 +1,4 @@
-"""Pictures that stay in their files until they are asked for, decoded and augmented by worker processes."""
+"""Images that stay in their files until they are asked for, decoded and augmented by worker processes."""
 
 import os
 import time
@@ -13,20 +13,20 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from pruning_lit.data.decode import UnreadablePicture, open_picture
+from pruning_lit.data.decode import UnreadableImage, open_image
 from pruning_lit.data.parts import Batch, Part, PlannedBatch
 
 CARRIED_OUT = torch.empty(0, 1, dtype=torch.int64)  # no draws are left for the device
 
 
 class Preparation:
-    """From a picture of any size to a square of bytes.
+    """From an image of any size to a square of bytes.
 
     Args:
         size: side of the square in pixels.
         resized: for evaluation, the shorter side before the centre is cut out.
-        scale: for training, the least and the largest share of the picture's area that the random window takes.
-        flip: for training, mirror one picture in two.
+        scale: for training, the least and the largest share of the image's area that the random window takes.
+        flip: for training, mirror one image in two.
 
     Source: Szegedy et al. 2015, "Going Deeper with Convolutions", section 6 (training); Krizhevsky et al. 2012,
     "ImageNet Classification with Deep Convolutional Neural Networks", section 2 (evaluation).
@@ -39,19 +39,19 @@ class Preparation:
         )
         self._centre = v2.Compose([v2.Resize(resized), v2.CenterCrop(size), v2.PILToTensor()])
 
-    def for_training(self, picture: Image.Image, seed: int) -> Tensor:
+    def for_training(self, image: Image.Image, seed: int) -> Tensor:
         """A random window, resized and perhaps mirrored, uint8 ``(3, size, size)``; it depends on the seed alone."""
         with torch.random.fork_rng(devices=[]):  # without worker processes this is the run's own random state
             torch.default_generator.manual_seed(seed)
-            return self._window(picture)
+            return self._window(image)
 
-    def for_evaluation(self, picture: Image.Image) -> Tensor:
-        """The centre of the resized picture, uint8 ``(3, size, size)``."""
-        return self._centre(picture)
+    def for_evaluation(self, image: Image.Image) -> Tensor:
+        """The centre of the resized image, uint8 ``(3, size, size)``."""
+        return self._centre(image)
 
 
 class Order(NamedTuple):
-    """What a worker is asked for: one picture."""
+    """What a worker is asked for: one image."""
 
     path: str
     target: int
@@ -59,36 +59,36 @@ class Order(NamedTuple):
 
 
 class Decoder(Dataset):
-    """Decodes and prepares the pictures that are ordered. The worker processes hold a copy of it, and no list of files.
+    """Decodes and prepares the images that are ordered. The worker processes hold a copy of it, and no list of files.
 
     Args:
-        preparation: what becomes of a picture.
+        preparation: what becomes of an image.
     """
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation = preparation
 
     def __getitems__(self, orders: Sequence[Order]) -> tuple[Tensor, Tensor] | str:
-        """Pictures uint8 ``(B, 3, size, size)`` and targets ``(B,)``, or the sentence about a file that is no picture.
+        """Images uint8 ``(B, 3, size, size)`` and targets ``(B,)``, or the sentence about a file that is no image.
 
         The sentence is not raised here: torch would hand it over together with the worker's traceback.
         """
         try:
-            pictures = torch.stack([self._picture(order) for order in orders])
-        except UnreadablePicture as error:
+            images = torch.stack([self._image(order) for order in orders])
+        except UnreadableImage as error:
             return str(error)
-        return pictures, torch.tensor([order.target for order in orders])
+        return images, torch.tensor([order.target for order in orders])
 
-    def _picture(self, order: Order) -> Tensor:
-        picture = open_picture(order.path)
+    def _image(self, order: Order) -> Tensor:
+        image = open_image(order.path)
         if order.seed is None:
-            return self.preparation.for_evaluation(picture)
-        return self.preparation.for_training(picture, order.seed)
+            return self.preparation.for_evaluation(image)
+        return self.preparation.for_training(image, order.seed)
 
 
 @dataclass(frozen=True)
 class FilePart(Part):
-    """Some of the picture files of a data set; what is drawn for a picture is the seed of its augmentation."""
+    """Some of the image files of a data set; what is drawn for an image is the seed of its augmentation."""
 
     paths: list[Path]  # N of them
     preparation: Preparation
@@ -100,10 +100,10 @@ class FilePart(Part):
         return 3, self.preparation.size, self.preparation.size
 
     def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Batch]:
-        """Decode and prepare the pictures, some batches ahead of time.
+        """Decode and prepare the images, some batches ahead of time.
 
         Raises:
-            UnreadablePicture: a file is no readable picture.
+            UnreadableImage: a file is no readable image.
             RuntimeError: a worker has died.
         """
         loader = DataLoader(
@@ -116,7 +116,7 @@ class FilePart(Part):
         )
         for prepared in _told_by_signal(loader):
             if isinstance(prepared, str):
-                raise UnreadablePicture(prepared)
+                raise UnreadableImage(prepared)
             yield *prepared, CARRIED_OUT
 
     def _orders(self, positions: Tensor, draws: Tensor) -> list[Order]:

@@ -11,15 +11,15 @@ from torch import Tensor
 from pruning_lit.data.seeding import generator
 
 PlannedBatch = tuple[Tensor, Tensor]  # positions int64 (B,) within a part, draws int64 (B, D), or (0, D) for none
-Batch = tuple[Tensor, Tensor, Tensor]  # pictures uint8 (B, C, H, W), targets int64 (B,), draws still to be carried out
+Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (B, C, H, W), targets int64 (B,), draws still to be carried out
 
 
 @dataclass(frozen=True)
 class Part(ABC):
-    """Some pictures of a data set, wherever they lie; a held-out part is another view of the same pictures."""
+    """Some images of a data set, wherever they lie; a held-out part is another view of the same images."""
 
-    targets: Tensor  # int64 (N,), of all pictures
-    members: Tensor  # int64 (M,), the pictures that belong to this part, ascending
+    targets: Tensor  # int64 (N,), of all images
+    members: Tensor  # int64 (M,), the images that belong to this part, ascending
 
     def __len__(self) -> int:
         return len(self.members)
@@ -27,14 +27,14 @@ class Part(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of the pictures in a batch: (C, H, W)."""
+        """Of the images in a batch: (C, H, W)."""
 
     @abstractmethod
     def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Batch]:
-        """Fetch the pictures at some positions ``0 … M - 1``, batch by batch.
+        """Fetch the images at some positions ``0 … M - 1``, batch by batch.
 
         Args:
-            plan: of every batch the positions and, where it is to be augmented, what was drawn for each picture.
+            plan: of every batch the positions and, where it is to be augmented, what was drawn for each image.
         """
 
 
@@ -57,14 +57,14 @@ def hold_out(part: P, fraction: float, seed: int) -> tuple[P, P]:
 
     Args:
         part: what is split.
-        fraction: share of each class that is held out, rounded to whole pictures; every class keeps at least one.
+        fraction: share of each class that is held out, rounded to whole images; every class keeps at least one.
         seed: of the choice.
 
     Returns:
         The rest, and the part held out.
 
     Raises:
-        ValueError: no class has enough pictures to hold one out.
+        ValueError: no class has enough images to hold one out.
     """
     random = generator("hold out", seed)
     targets = part.targets[part.members]
@@ -77,7 +77,7 @@ def hold_out(part: P, fraction: float, seed: int) -> tuple[P, P]:
         chosen[members[torch.randperm(len(members), generator=random)[:num_held]]] = True
     if not chosen.any():
         raise ValueError(
-            f"a share of {fraction} of {len(part)} pictures in {len(targets.unique())} classes is less than one "
-            "picture of any class: choose a larger dataset.val_fraction, or 0 for no validation part"
+            f"a share of {fraction} of {len(part)} images in {len(targets.unique())} classes is less than one "
+            "image of any class: choose a larger dataset.val_fraction, or 0 for no validation part"
         )
     return replace(part, members=part.members[~chosen]), replace(part, members=part.members[chosen])

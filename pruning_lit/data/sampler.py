@@ -1,6 +1,6 @@
-"""Which pictures make a batch, and on which rank: plain arithmetic, the same on all ranks.
+"""Which images make a batch, and on which rank: plain arithmetic, the same on all ranks.
 
-Batches are cut globally, ``batch_size * world_size`` pictures each, and every rank takes its contiguous share of each.
+Batches are cut globally, ``batch_size * world_size`` images each, and every rank takes its contiguous share of each.
 So the k-th batches of all ranks together are the k-th batch of a single process with that global batch size.
 """
 
@@ -11,26 +11,26 @@ from torch import Generator, Tensor
 
 from pruning_lit.data.seeding import generator
 
-Draw = Callable[[int, Generator], Tensor]  # number of pictures to one row each: what happens to them in an epoch
+Draw = Callable[[int, Generator], Tensor]  # number of images to one row each: what happens to them in an epoch
 
 
-def draw_nothing(num_pictures: int, random: Generator) -> Tensor:
-    """No augmentation: shape ``(num_pictures, 0)``."""
-    return torch.empty(num_pictures, 0, dtype=torch.int64)
+def draw_nothing(num_images: int, random: Generator) -> Tensor:
+    """No augmentation: shape ``(num_images, 0)``."""
+    return torch.empty(num_images, 0, dtype=torch.int64)
 
 
 class EpochBatches:
     """Shuffled batches for training; order and draws are a function of seed, stream and epoch.
 
-    The last batch of an epoch is smaller where the pictures do not divide evenly. With several ranks it is trimmed to
-    a multiple of their number (at most ``world_size - 1`` pictures of this epoch's order are left out), for the mean of
-    the ranks' gradients is the gradient of the whole batch only when all ranks have equally many pictures. With
-    ``drop_last`` it is left out: other pictures in every epoch, as each has an order of its own.
+    The last batch of an epoch is smaller where the images do not divide evenly. With several ranks it is trimmed to
+    a multiple of their number (at most ``world_size - 1`` images of this epoch's order are left out), for the mean of
+    the ranks' gradients is the gradient of the whole batch only when all ranks have equally many images. With
+    ``drop_last`` it is left out: other images in every epoch, as each has an order of its own.
 
     Args:
-        num_pictures: pictures in the training part.
-        batch_size: pictures per step and process.
-        draw: what is drawn for every picture, once the order is.
+        num_images: images in the training part.
+        batch_size: images per step and process.
+        draw: what is drawn for every image, once the order is.
         seed: of the run.
         stream: tells the phases of a run apart, which would otherwise see the same orders.
         rank: of this process.
@@ -39,12 +39,12 @@ class EpochBatches:
         drop_last: leave a last batch out that is smaller than the others.
 
     Raises:
-        ValueError: there are fewer pictures than processes, or with ``drop_last`` than in a batch of all processes.
+        ValueError: there are fewer images than processes, or with ``drop_last`` than in a batch of all processes.
     """
 
     def __init__(
         self,
-        num_pictures: int,
+        num_images: int,
         batch_size: int,
         draw: Draw = draw_nothing,
         seed: int = 0,
@@ -54,13 +54,13 @@ class EpochBatches:
         repeat: bool = False,
         drop_last: bool = False,
     ) -> None:
-        require_enough(num_pictures, world_size)
-        self.num_pictures = num_pictures
+        require_enough(num_images, world_size)
+        self.num_images = num_images
         self.global_batch = batch_size * world_size
         self.drop_last = drop_last
-        if drop_last and num_pictures < self.global_batch:
+        if drop_last and num_images < self.global_batch:
             raise ValueError(
-                f"{num_pictures} training pictures do not fill one batch of {batch_size} x {world_size} process(es), "
+                f"{num_images} training images do not fill one batch of {batch_size} x {world_size} process(es), "
                 "and dataset.drop_last=true leaves it out: set it to false, or make dataset.batch_size smaller"
             )
         self.draw = draw
@@ -84,8 +84,8 @@ class EpochBatches:
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Positions, shape ``(B,)``, and draws, shape ``(B, D)``, of this rank's batches from number ``first`` on."""
         random = generator("training", self.seed, self.stream, 0 if self.repeat else self.epoch)
-        order = torch.randperm(self.num_pictures, generator=random)
-        draws = self.draw(self.num_pictures, random)
+        order = torch.randperm(self.num_images, generator=random)
+        draws = self.draw(self.num_images, random)
         for k in range(first, len(self)):
             begin = k * self.global_batch
             part = share(begin, min(begin + self.global_batch, self._num_used), self.rank, self.world_size)
@@ -93,42 +93,42 @@ class EpochBatches:
 
     @property
     def _num_used(self) -> int:
-        rest = self.num_pictures % self.global_batch
-        return self.num_pictures - (rest if self.drop_last else rest % self.world_size)
+        rest = self.num_images % self.global_batch
+        return self.num_images - (rest if self.drop_last else rest % self.world_size)
 
 
 class OrderedBatches:
-    """Batches in order, every picture exactly once over all ranks; for evaluation and calibration.
+    """Batches in order, every image exactly once over all ranks; for evaluation and calibration.
 
-    The ranks' shares of a batch may differ by one picture, but all ranks have equally many batches and none is empty: a
-    rest of fewer pictures than ranks joins the last batch. Count correct answers and pictures, not means of batches.
+    The ranks' shares of a batch may differ by one image, but all ranks have equally many batches and none is empty: a
+    rest of fewer images than ranks joins the last batch. Count correct answers and images, not means of batches.
 
     Args:
-        num_pictures: how many pictures.
-        batch_size: pictures per batch and process.
+        num_images: how many images.
+        batch_size: images per batch and process.
         rank: of this process.
         world_size: number of processes.
 
     Raises:
-        ValueError: there are fewer pictures than processes.
+        ValueError: there are fewer images than processes.
     """
 
-    def __init__(self, num_pictures: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        require_enough(num_pictures, world_size)
-        self.num_pictures = num_pictures
+    def __init__(self, num_images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        require_enough(num_images, world_size)
+        self.num_images = num_images
         self.global_batch = batch_size * world_size
         self.rank = rank
         self.world_size = world_size
 
     def __len__(self) -> int:
-        full, rest = divmod(self.num_pictures, self.global_batch)
+        full, rest = divmod(self.num_images, self.global_batch)
         return max(1, full + (rest >= self.world_size))
 
     def __iter__(self) -> Iterator[Tensor]:
         """Positions of each of this rank's batches, shape ``(B,)``."""
         for k in range(len(self)):
             begin = k * self.global_batch
-            end = self.num_pictures if k == len(self) - 1 else begin + self.global_batch
+            end = self.num_images if k == len(self) - 1 else begin + self.global_batch
             part = share(begin, end, self.rank, self.world_size)
             yield torch.arange(part.start, part.stop)
 
@@ -139,9 +139,9 @@ def share(begin: int, end: int, rank: int, world_size: int) -> slice:
     return slice(begin + rank * size // world_size, begin + (rank + 1) * size // world_size)
 
 
-def require_enough(num_pictures: int, world_size: int) -> None:
-    """Refuse fewer pictures than processes."""
-    if num_pictures < world_size:
+def require_enough(num_images: int, world_size: int) -> None:
+    """Refuse fewer images than processes."""
+    if num_images < world_size:
         raise ValueError(
-            f"{num_pictures} pictures cannot be shared among {world_size} processes: use fewer devices or more pictures"
+            f"{num_images} images cannot be shared among {world_size} processes: use fewer devices or more images"
         )

@@ -16,7 +16,7 @@ class ForwardPass:
     """One network and one size of batches.
 
     Args:
-        batch_size: pictures in a batch.
+        batch_size: images in a batch.
         repeats: timed passes.
         timing: wall time of a pass.
         peak_memory: most bytes in use, see ``peak_memory``.
@@ -29,7 +29,7 @@ class ForwardPass:
 
     @property
     def throughput(self) -> float:
-        """Pictures per second at the median."""
+        """Images per second at the median."""
         return 1e3 * self.batch_size / self.timing.median_ms
 
 
@@ -40,7 +40,7 @@ def forward_passes(
 
     Args:
         nets: on the CPU; afterwards they are on the device.
-        example: one picture, ``(1, C, H, W)``.
+        example: one image, ``(1, C, H, W)``.
         stopwatch: says how large batches are and how often they are timed.
         device: where to measure; nothing else may lie there.
 

@@ -32,7 +32,7 @@ class Latency:
     """Forward times before and after pruning.
 
     Args:
-        batch_size: pictures in a pass.
+        batch_size: images in a pass.
         repeats: timed passes of each network.
         before, after: the dense and the pruned network.
         device: the processor they were measured on.
@@ -52,7 +52,7 @@ class Latency:
         return self.before.median_ms / self.after.median_ms
 
     def throughput(self, timing: Timing) -> float:
-        """Pictures per second at the median of ``timing``, one of the two."""
+        """Images per second at the median of ``timing``, one of the two."""
         return 1e3 * self.batch_size / timing.median_ms
 
     @classmethod

@@ -10,7 +10,7 @@ from pruning_lit.channels.tracing.operations import OperationMode, evaluating, t
 
 #: What is counted, by type of device.
 COUNTED = {
-    "cpu": "weights, buffers, the pictures and the intermediate results alive at the same time, without what single "
+    "cpu": "weights, buffers, the images and the intermediate results alive at the same time, without what single "
     "operations need for themselves",
     "cuda": "all that PyTorch had allocated on the GPU, what single operations need for themselves included",
 }
@@ -27,7 +27,7 @@ def peak_memory(net: nn.Module, batch: Tensor) -> int:
 
     Args:
         net: on the device it is to run on.
-        batch: pictures ``(N, C, H, W)``.
+        batch: images ``(N, C, H, W)``.
     """
     device = next(net.parameters()).device
     batch = batch.to(device)

@@ -22,7 +22,7 @@ class Stopwatch:
     The passes alternate, and so does which network goes first, so that a machine whose load drifts slows both alike.
 
     Args:
-        batch_size: pictures in a pass; one number, or several to be measured one after the other.
+        batch_size: images in a pass; one number, or several to be measured one after the other.
         repeats: timed passes of each network.
         warmup: passes of each network before them that are not timed.
         max_seconds: when a batch size has taken that long, it ends with the passes made so far, at least three.
@@ -40,7 +40,7 @@ class Stopwatch:
     ) -> None:
         self.batch_sizes = list(batch_size) if isinstance(batch_size, Sequence) else [batch_size]
         if not self.batch_sizes or any(not isinstance(size, int) or size < 1 for size in self.batch_sizes):
-            raise ValueError(f"latency.batch_size is {batch_size}, but a batch has at least 1 picture")
+            raise ValueError(f"latency.batch_size is {batch_size}, but a batch has at least 1 image")
         if repeats < 1 or warmup < 0:
             raise ValueError(
                 f"latency.repeats is {repeats} and latency.warmup {warmup}, "
@@ -56,7 +56,7 @@ class Stopwatch:
         Args:
             before: the dense network; its train/eval modes are as before afterwards.
             after: the pruned network, likewise.
-            example: shape ``(N, C, H, W)``; its first picture is repeated to fill the batches.
+            example: shape ``(N, C, H, W)``; its first image is repeated to fill the batches.
 
         Returns:
             One comparison per batch size, in their order.

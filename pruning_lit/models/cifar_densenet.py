@@ -98,7 +98,7 @@ class CifarDenseNet(nn.Module):
         batch_norm_scales(self, self.norm_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify the pictures ``x``, shape ``(N, 3, H, W)``."""
+        """Classify the images ``x``, shape ``(N, 3, H, W)``."""
         x = self.trans1(self.dense1(self.conv1(x)))
         x = self.dense3(self.trans2(self.dense2(x)))
         x = F.relu(self.bn(self.select(x)))
@@ -127,7 +127,7 @@ def cifar_densenet(
             removed, and with them what all readers have of them.
 
     Returns:
-        The network with fresh weights, for pictures ``(N, 3, H, W)``.
+        The network with fresh weights, for images ``(N, 3, H, W)``.
 
     Raises:
         ValueError: the depth is not 3n + 4, or a width is below 1.

@@ -116,7 +116,7 @@ class CifarResNet(nn.Module):
         batch_norm_scales(self, self.norm_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify the pictures ``x``, shape ``(N, 3, H, W)``."""
+        """Classify the images ``x``, shape ``(N, 3, H, W)``."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
@@ -143,7 +143,7 @@ def cifar_resnet(
         norm_scale: where the scales of the batch norms start; 0.5 for sparsity training and channel exploration.
 
     Returns:
-        The network with fresh weights, for pictures ``(N, 3, H, W)``.
+        The network with fresh weights, for images ``(N, 3, H, W)``.
 
     Raises:
         ValueError: the depth is not 6n + 2, or ``stem`` or ``shortcut`` is unknown.

@@ -69,7 +69,7 @@ class MobileNetV1(nn.Module):
         kaiming_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify the pictures ``x``, shape ``(N, 3, H, W)``."""
+        """Classify the images ``x``, shape ``(N, 3, H, W)``."""
         x = self.blocks(F.relu(self.bn1(self.conv1(x))))
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
@@ -81,7 +81,7 @@ def mobilenet_v1(num_classes: int = 1000) -> MobileNetV1:
         num_classes: width of the output.
 
     Returns:
-        The network with fresh weights, for pictures ``(N, 3, H, W)``.
+        The network with fresh weights, for images ``(N, 3, H, W)``.
 
     Source: Howard et al. 2017, "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
     table 1.

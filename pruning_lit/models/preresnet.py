@@ -89,7 +89,7 @@ class PreResNet(nn.Module):
         batch_norm_scales(self, self.norm_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify the pictures ``x``, shape ``(N, 3, H, W)``."""
+        """Classify the images ``x``, shape ``(N, 3, H, W)``."""
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
         x = F.relu(self.bn(self.select(x)))
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
@@ -105,7 +105,7 @@ def preresnet(depth: int = 164, num_classes: int = 10, width: int = 16, norm_sca
         norm_scale: where the scales of the batch norms start; 0.5 for sparsity training, torch's own start is 1.
 
     Returns:
-        The network with fresh weights, for pictures ``(N, 3, H, W)``.
+        The network with fresh weights, for images ``(N, 3, H, W)``.
 
     Raises:
         ValueError: the depth is not 9n + 2, or the width is below 1.

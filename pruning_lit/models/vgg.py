@@ -64,7 +64,7 @@ class VGG(nn.Module):
             nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify the pictures ``x``, shape ``(N, 3, 32, 32)``."""
+        """Classify the images ``x``, shape ``(N, 3, 32, 32)``."""
         return self.classifier(self.pool(self.features(x)).flatten(1))
 
 
@@ -76,7 +76,7 @@ def vgg_bn(
     norm_scale: float = 1.0,
     pool: Literal["average", "max"] = "average",
 ) -> VGG:
-    """Build a VGG with batch norm for 32x32 pictures.
+    """Build a VGG with batch norm for 32x32 images.
 
     The defaults are CHIP's VGG-16-BN; Network Slimming's form has ``classifier="linear", bias=False, norm_scale=0.5``,
     ResRep's ``classifier="mlp_plain", bias=False, pool="max"``.
@@ -92,7 +92,7 @@ def vgg_bn(
         pool: what the last 2x2 pixels become: their ``average`` or their ``max``.
 
     Returns:
-        The network with fresh weights, for pictures ``(N, 3, 32, 32)``.
+        The network with fresh weights, for images ``(N, 3, 32, 32)``.
 
     Raises:
         ValueError: depth, classifier or pool are unknown.

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 
-class TrainingPictures(Protocol):
+class TrainingImages(Protocol):
     """The part of a data module that counting needs."""
 
     batch_size: int
@@ -13,7 +13,7 @@ class TrainingPictures(Protocol):
 
     @property
     def num_training(self) -> int:
-        """Pictures that are trained on."""
+        """Images that are trained on."""
         ...
 
 
@@ -22,7 +22,7 @@ class EpochSteps(NamedTuple):
 
     Attributes:
         steps: that are made.
-        exact: pictures over pictures per step, not whole where the last batch is smaller than the others.
+        exact: images over images per step, not whole where the last batch is smaller than the others.
     """
 
     steps: int
@@ -30,7 +30,7 @@ class EpochSteps(NamedTuple):
 
     @classmethod
     def of(
-        cls, data: TrainingPictures, num_processes: int = 1, limit: int | float = 1.0, accumulate: int = 1
+        cls, data: TrainingImages, num_processes: int = 1, limit: int | float = 1.0, accumulate: int = 1
     ) -> "EpochSteps":
         """Count.
 

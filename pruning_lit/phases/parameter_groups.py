@@ -25,7 +25,7 @@ class ParameterGroups:
         decay_biases: whether the optimizer's weight decay is on biases, too.
         decay_norms: whether it is on the weights of norms.
         decay_depthwise: whether it is on the kernels of depthwise convolutions.
-        decay_shifts: whether it is on the biases of norms; None: as on the other biases.
+        decay_norm_biases: whether it is on the biases of norms; None: as on the other biases.
         exempt: patterns (``*.downsample.1.*``) of parameter names; these keep the optimizer's settings, whatever their
             kind.
 
@@ -39,7 +39,7 @@ class ParameterGroups:
         decay_biases: bool = True,
         decay_norms: bool = True,
         decay_depthwise: bool = True,
-        decay_shifts: bool | None = None,
+        decay_norm_biases: bool | None = None,
         exempt: Sequence[str] = (),
     ) -> None:
         if isinstance(bias_lr, bool) or not isinstance(bias_lr, int | float) or not 0 <= bias_lr < math.inf:
@@ -48,14 +48,16 @@ class ParameterGroups:
         for name, value in switches.items():
             if not isinstance(value, bool):  # "no" would be true
                 raise ValueError(f"parameters.{name} is true or false, got {value!r}")
-        if not isinstance(decay_shifts, bool | None):
-            raise ValueError(f"parameters.decay_shifts is true, false or null (as decay_biases), got {decay_shifts!r}")
+        if not isinstance(decay_norm_biases, bool | None):
+            raise ValueError(
+                f"parameters.decay_norm_biases is true, false or null (as decay_biases), got {decay_norm_biases!r}"
+            )
         if isinstance(exempt, str):
             raise ValueError(f"parameters.exempt is a list of patterns such as ['*.downsample.1.*'], got {exempt!r}")
         self.bias_lr = float(bias_lr)
         self.exempt = [str(pattern) for pattern in exempt]
         self.decay_biases, self.decay_norms, self.decay_depthwise = decay_biases, decay_norms, decay_depthwise
-        self.decay_shifts = decay_biases if decay_shifts is None else decay_shifts
+        self.decay_norm_biases = decay_biases if decay_norm_biases is None else decay_norm_biases
 
     def split(self, net: nn.Module, apart: Iterable[nn.Parameter] = ()) -> list[dict[str, Any]]:
         """The groups of a network's parameters, those with the settings of the optimizer first.
@@ -119,7 +121,7 @@ class ParameterGroups:
         """What differs from the optimizer's settings for a module's own parameter, by its name there."""
         if _is_bias(module, name):
             scale = {} if self.bias_lr == 1 else {"lr_scale": self.bias_lr}
-            return scale | _decay(self.decay_shifts if isinstance(module, NORMS) else self.decay_biases)
+            return scale | _decay(self.decay_norm_biases if isinstance(module, NORMS) else self.decay_biases)
         if isinstance(module, NORMS):
             return _decay(self.decay_norms)
         if isinstance(module, _ConvNd) and module.groups == module.in_channels > 1:

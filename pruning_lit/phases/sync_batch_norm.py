@@ -12,7 +12,7 @@ from pruning_lit.channels import attach
 
 
 class SyncBatchNorm(LayerSync):
-    """Lets every batch norm see the pictures of all ranks, so that n processes train like one on the global batch.
+    """Lets every batch norm see the images of all ranks, so that n processes train like one on the global batch.
 
     Layers keep their objects, parameters and names; only their class changes, and is changed back afterwards.
     """

@@ -17,11 +17,11 @@ ARTEFACT = "pruned/model.safetensors"
 MEANINGS = """\
 - **{name}**: of the task, on the test part; {direction} is better; *after* is the network as the last epoch left it.
 - **parameters**: numbers the network has learned; they decide the size of its file and of its memory.
-- **MACs**: multiply-accumulates of all convolutions and linear layers for one picture; the arithmetic to be done.
+- **MACs**: multiply-accumulates of all convolutions and linear layers for one image; the arithmetic to be done.
 - **latency**: median wall time of one forward pass of a batch in eval mode, dense and pruned network in turns, after
   passes that warm up; between the quartiles in parentheses lie the middle half of the passes. (1.50×) means that the
   pruned network is 1.5 times as fast.
-- **throughput**: pictures per second at that median."""
+- **throughput**: images per second at that median."""
 
 
 def write_report(report: Report, folder: str | Path, sections: Sequence[Section] = ()) -> None:
@@ -96,7 +96,7 @@ def _comparison(report: Report) -> list[list[str]]:
         largest = max(report.latency, key=lambda each: each.batch_size)
         speeds = [largest.throughput(each) for each in (largest.before, largest.after)]
         label = f"throughput,\nbatch of {largest.batch_size}"
-        rows.append([label, *(amount(each, "pictures/s") for each in speeds), change(*speeds)])
+        rows.append([label, *(amount(each, "images/s") for each in speeds), change(*speeds)])
     return rows
 
 
@@ -199,5 +199,5 @@ def _phases(report: Report) -> str:
         pictures = phase.get("pictures_per_step") or UNKNOWN
         figures = (f"{phase['seconds']:.1f}", metric(primary, after_cut), metric(primary, last))
         rows.append([name, str(phase["epochs"]), pictures, *figures])
-    headings = ["phase", "epochs", "pictures per step", "seconds", f"{primary.name} after a cut", primary.name]
+    headings = ["phase", "epochs", "images per step", "seconds", f"{primary.name} after a cut", primary.name]
     return "\n\n" + "\n".join(markdown_table(headings, rows)) if rows else ""

@@ -28,9 +28,9 @@ class Evaluated:
     Args:
         path: as the user has named it.
         metrics: those of the task by name, and its mean ``loss``.
-        macs: multiply-accumulates for one picture.
+        macs: multiply-accumulates for one image.
         params: number of parameters.
-        mean, std: by which its pictures were normalised.
+        mean, std: by which its images were normalised.
         passes: one per batch size.
     """
 
@@ -45,7 +45,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Networks, measured on the same pictures and the same machine.
+    """Networks, measured on the same images and the same machine.
 
     Args:
         name: heading.
@@ -121,10 +121,10 @@ def explanation(evaluation: Evaluation) -> list[str]:
     threads = f"{evaluation.threads} PyTorch thread{'s' * (evaluation.threads != 1)}"
     turns = ", the networks in turns," * (len(evaluation.networks) > 1)
     return [
-        f"pictures: {evaluation.pictures}",
-        "MACs: multiply-accumulates of convolutions and linear layers for one picture",
+        f"images: {evaluation.pictures}",
+        "MACs: multiply-accumulates of convolutions and linear layers for one image",
         f"latency: median (quartiles) of {passes} passes{turns} on {evaluation.hardware} with {threads}; "
-        "throughput: pictures per second at that median",
+        "throughput: images per second at that median",
         f"peak memory of a forward pass: {evaluation.memory}",
     ]
 
@@ -173,7 +173,7 @@ def _faster(old: Timing, new: Timing) -> str:
 
 
 def _speed(pictures_per_second: float) -> str:
-    return amount(pictures_per_second, "pictures/s")
+    return amount(pictures_per_second, "images/s")
 
 
 def _megabytes(size: int) -> str:

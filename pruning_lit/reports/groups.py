@@ -14,7 +14,7 @@ from pruning_lit.reports.wording import amount, change, percent
 CONVENTION = """\
 Each: what goes with one channel of the group while everything else stays.
 At most: the share of the whole network's MACs that goes when one channel of the group is left.
-MACs: multiply-accumulates of convolutions and linear layers for one picture."""
+MACs: multiply-accumulates of convolutions and linear layers for one image."""
 TOGETHER = "At once: so many channels of the group can only leave together, and count as one in the columns beside it."
 
 FRAME = 2 + 3 * 2  # blanks at the edges of such a table of four columns, and between them

@@ -24,11 +24,11 @@ class Figures:
 
     Args:
         params: number of parameters.
-        macs: multiply-accumulates of one forward pass of one picture.
+        macs: multiply-accumulates of one forward pass of one image.
         metrics: those of the task on the test part, by name, and the mean ``loss``; None: not measured. Values that
             are not finite are None.
         latency_ms: median wall time of a forward pass of the smallest batch measured here, in milliseconds.
-        throughput: pictures per second in the largest batch measured here.
+        throughput: images per second in the largest batch measured here.
     """
 
     params: int
@@ -63,7 +63,7 @@ class PhaseRecord(TypedDict):
 
     Metrics are those on the test part, or None: ``metrics_after_cut`` right after the last cut in the phase,
     ``metrics`` as its last epoch left the network. ``taken_over_from`` names the run that has trained the phase
-    where that was another one, ``pictures_per_step`` says in words how many pictures an optimizer step saw, ``batch``
+    where that was another one, ``pictures_per_step`` says in words how many images an optimizer step saw, ``batch``
     in numbers. Reports of earlier versions do not have all of these.
     """
 

@@ -6,7 +6,7 @@ from typing import TypedDict
 class Batch(TypedDict):
     """``pictures`` per optimizer step: ``accumulated`` batches of ``per_process`` in each of so many ``processes``."""
 
-    pictures: int
+    pictures: int  # the key of earlier versions' records
     per_process: int
     processes: int
     accumulated: int

@@ -56,7 +56,7 @@ class PhaseOutcome:
         prunings: classes of the callbacks that prune in it.
         cuts: what they recorded, cut by cut.
         best: the best checkpoint and its primary metric on the validation part, where there is one.
-        batch: pictures per optimizer step, and what makes them up; None where an earlier version has trained.
+        batch: images per optimizer step, and what makes them up; None where an earlier version has trained.
         taken_over_from: the run that has trained it, where that was another one.
     """
 
@@ -142,7 +142,7 @@ class PhaseRunner:
         trainer = self._trainer(module, data, leave)
         batch = batch_of(trainer, data)
         if trainer.is_global_zero:
-            log.info("phase %s: %d epochs, pictures per step: %s", self.name, module.epochs, in_words(batch))
+            log.info("phase %s: %d epochs, images per step: %s", self.name, module.epochs, in_words(batch))
         with leave.forwarded(trainer), ending_together(trainer.strategy.launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
             if trainer.interrupted:
@@ -227,8 +227,8 @@ class PhaseRunner:
 def batch_of(trainer: pl.Trainer, data: DataModule) -> Batch:
     """Batch of an optimizer step over all processes; the data have that of one, and the learning rate stays."""
     each, processes, accumulated = data.batch_size, trainer.world_size, trainer.accumulate_grad_batches
-    pictures = each * processes * accumulated
-    return Batch(pictures=pictures, per_process=each, processes=processes, accumulated=accumulated)
+    images = each * processes * accumulated
+    return Batch(pictures=images, per_process=each, processes=processes, accumulated=accumulated)
 
 
 def on_gpu(accelerator: str) -> bool:

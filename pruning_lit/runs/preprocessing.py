@@ -1,4 +1,4 @@
-"""Training pictures of a network, as far as its file tells, against those of a data set."""
+"""Training images of a network, as far as its file tells, against those of a data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pruning_lit.data import DataModule, Pictures
+from pruning_lit.data import DataModule, ImageData
 
 Normalisation = tuple[Tensor, Tensor]  # mean and standard deviation of each channel on the scale 0 … 1, (C,)
 
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """Facts of a network's training pictures; None: not known.
+    """Facts of a network's training images; None: not known.
 
     Args:
         mean, std: by which they were normalised, of each channel on the scale 0 … 1.
-        shape: of one picture, (C, H, W).
+        shape: of one image, (C, H, W).
         classes: their names, in the order of the network's outputs.
         num_classes: how many there are, where their names are not known.
     """
@@ -31,22 +31,22 @@ class TrainingInputs:
 
     @classmethod
     def of_header(cls, header: dict[str, Any]) -> Self:
-        """Read the ``pictures`` in the header of a network file; unknown keys are ignored."""
-        pictures = header.get("pictures") or {}
-        return cls(**{key: pictures.get(key) for key in ("mean", "std", "shape", "classes")})
+        """Read the ``images`` in the header of a network file; unknown keys are ignored."""
+        images = header.get("pictures") or {}
+        return cls(**{key: images.get(key) for key in ("mean", "std", "shape", "classes")})
 
     def require_alike(self, data: DataModule, path: str) -> None:
-        """Refuse pictures of another size or other classes than the network of ``path`` was made for: ValueError."""
+        """Refuse images of another size or other classes than the network of ``path`` was made for: ValueError."""
         if self.shape is not None and tuple(self.shape) != tuple(data.shape):
             raise ValueError(
-                f"{path!r} was trained on pictures of {_size(self.shape)}, those of the data set are "
+                f"{path!r} was trained on images of {_size(self.shape)}, those of the data set are "
                 f"{_size(data.shape)}: bring them to that size, as dataset=image_folder does by dataset.size=…"
             )
         num_classes = self.num_classes if self.classes is None else len(self.classes)
         if num_classes is not None and num_classes != data.num_classes:
             raise ValueError(
                 f"{path!r} tells {num_classes} classes apart{_listed(self.classes)}, the data set has "
-                f"{data.num_classes}{_listed(data.classes)}: choose pictures of the classes it was trained on"
+                f"{data.num_classes}{_listed(data.classes)}: choose images of the classes it was trained on"
             )
 
     def note_on_names(self, data: DataModule, path: str) -> str | None:
@@ -58,30 +58,30 @@ class TrainingInputs:
             f"{_listed(data.classes)}; they are taken for each other in this order."
         )
 
-    def normalisation(self, data: Pictures, path: str) -> tuple[Normalisation, str | None]:
+    def normalisation(self, data: ImageData, path: str) -> tuple[Normalisation, str | None]:
         """Normalisation of the network's training, or that of ``data`` where it is not known.
 
         Returns:
             Also a sentence, unless it is the same.
 
         Raises:
-            ValueError: what is known is no mean and standard deviation for these pictures.
+            ValueError: what is known is no mean and standard deviation for these images.
         """
         own = data.mean, data.std
         if self.mean is None or self.std is None:
-            note = "does not say how its pictures were normalised: it was done by dataset.mean and dataset.std."
+            note = "does not say how its images were normalised: it was done by dataset.mean and dataset.std."
             return own, f"{path!r} {note}"
         stored = _vector(self.mean), _vector(self.std)
         if any(values.shape != data.mean.shape for values in stored) or not (stored[1] > 0).all():
             raise ValueError(
-                f"{path!r} says that its pictures were normalised by mean {self.mean} and std {self.std}, expected "
+                f"{path!r} says that its images were normalised by mean {self.mean} and std {self.std}, expected "
                 f"{len(data.mean)} numbers each, the latter above 0: normalisation=dataset takes those of the data set"
             )
         if all(torch.allclose(one, other) for one, other in zip(stored, own, strict=True)):
             return stored, None
         (mean, std), (own_mean, own_std) = (map(_numbers, way) for way in (stored, own))
         return stored, (
-            f"Pictures for {path!r} were normalised as in its training, by mean {mean} and std {std}, not by the data "
+            f"Images for {path!r} were normalised as in its training, by mean {mean} and std {std}, not by the data "
             f"set's {own_mean} and {own_std}; normalisation=dataset takes these."
         )
 

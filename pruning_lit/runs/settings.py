@@ -17,7 +17,7 @@ NOT_PART_OF_THE_RESULT = (
     "shared",
     "allow_targets",
 )
-HOW_PICTURES_ARE_READ = ("num_workers", "cache")  # of the data set; they are the same pictures
+HOW_IMAGES_ARE_READ = ("num_workers", "cache")  # of the data set; they are the same images
 ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are resolved in the recipe of the phase
 
 
@@ -29,8 +29,8 @@ def result_settings(config: DictConfig) -> dict[str, Any]:
         if is_recipe(value):  # as if it stood in the recipe, where it was before there were other tasks
             own = phase_task(task, value)
             settings[key] = value | {"task": {**own, "_partial_": True}}
-    pictures = {key: value for key, value in settings["dataset"].items() if key not in HOW_PICTURES_ARE_READ}
-    return settings | {"dataset": pictures}
+    images = {key: value for key, value in settings["dataset"].items() if key not in HOW_IMAGES_ARE_READ}
+    return settings | {"dataset": images}
 
 
 def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:

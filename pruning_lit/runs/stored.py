@@ -49,7 +49,7 @@ class NetworkFile:
         self.trained_on = TrainingInputs.of_header(header)
 
     def dataset(self) -> dict[str, Any] | None:
-        """Config of the pictures that the run was for; None: the file lies in no run's folder."""
+        """Config of the images that the run was for; None: the file lies in no run's folder."""
         settings = self._settings()
         if settings.get("dataset") is None:
             return None
@@ -114,7 +114,7 @@ class PhaseCheckpoint:
         self.trained_on = _trained_on(self._dataset)
 
     def dataset(self) -> dict[str, Any]:
-        """Config of the pictures that it was trained on."""
+        """Config of the images that it was trained on."""
         return trusted_dataset(self._dataset, self.file)
 
     def task(self) -> dict[str, Any] | None:
@@ -283,11 +283,11 @@ def trusted_dataset(config: Any, file: Path) -> dict[str, Any]:
     if package != pruning_lit.data.__name__ or name not in pruning_lit.data.__all__ or "_target_" in others:
         target = str(settings.get("_target_"))
         raise ValueError(
-            f"{str(file)!r} wants its pictures to be read by {target}, and no file runs code of your own by itself: "
+            f"{str(file)!r} wants its images to be read by {target}, and no file runs code of your own by itself: "
             f"add dataset=…, or dataset._target_=… with all its keys and {permission(target).strip()}"
         )
     if "${" in others:  # a file's config is resolved already; resolved once more, text can become a target
-        raise ValueError(f"{str(file)!r} describes its pictures by interpolations, not by values: add dataset=…")
+        raise ValueError(f"{str(file)!r} describes its images by interpolations, not by values: add dataset=…")
     return settings
 
 

@@ -10,7 +10,7 @@ class Layout:
     """The entries of a list of rates, each the groups that share it.
 
     Attributes:
-        stem: the groups that read the picture, or () where the network has no residual stream or the stem belongs to
+        stem: the groups that read the image, or () where the network has no residual stream or the stem belongs to
             one.
         has_stem: whether the list begins with an entry for the stem.
         streams: residual streams, in order; one entry each.

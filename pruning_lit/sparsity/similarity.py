@@ -188,7 +188,7 @@ def blind(layers: Mapping[str, Redundancy]) -> list[str]:
 
 
 def _evidence(layer: Redundancy, threshold: float, rounds: list[Round]) -> dict[str, Any]:
-    """Plain data; the precision of the matrix is that of a picture."""
+    """Plain data; the precision of the matrix is that of an image."""
     return {
         "reference_layer": layer.reference_layer,
         "similarity": layer.similarity.to(torch.float16),

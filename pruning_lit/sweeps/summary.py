@@ -52,8 +52,8 @@ SIZES: dict[str, Column] = {
     "parameters": _quantity("params"),
     "latency, ms": _quantity("latency_ms"),
     "dense latency, ms": _quantity("latency_ms_before"),
-    "pictures/s": _quantity("throughput"),
-    "dense pictures/s": _quantity("throughput_before"),
+    "images/s": _quantity("throughput"),
+    "dense images/s": _quantity("throughput_before"),
 }
 ON_CONSOLE = ("pruned{%}", "change{points}", "MACs removed, %")
 

@@ -34,7 +34,7 @@ def from_outside(error: BaseException) -> bool:
     kind, _ = _raised(error)
     return (
         issubclass(getattr(builtins, kind, type(error)), OSError | LostProcess)
-        or kind in ("UnreadablePicture", "ProcessExitedException")
+        or kind in ("UnreadableImage", "ProcessExitedException")
         or is_dead_worker(error)
         or is_lost_connection(error)
     )
@@ -48,14 +48,14 @@ def process_error(error: BaseException) -> str | None:
     if NOT_DETERMINISTIC in text:
         return f"deterministic=true: {text.partition(',')[0].strip()} on this device; leave it out, or run on the CPU"
     if is_dead_worker(error):
-        return f"a process that prepares pictures has died, for want of memory perhaps ({text.strip().rstrip('.')})"
+        return f"a process that prepares images has died, for want of memory perhaps ({text.strip().rstrip('.')})"
     if kind == "ProcessExitedException":
         return f"{' '.join(text.split())}; the others were ended"
     if kind == "UncompletedJobError":  # of submitit, whose message is the job's whole log
         return "a job of the sweep has ended without a result; its log is in .submitit, and resume=<folder> goes on"
     if is_lost_connection(error):
         return "another process of this run has died, and this one was ended: look at the messages of the others"
-    mendable = kind == "UnreadablePicture" or issubclass(getattr(builtins, kind, Exception), ValueError | OSError)
+    mendable = kind == "UnreadableImage" or issubclass(getattr(builtins, kind, Exception), ValueError | OSError)
     return text if mendable else None
 
 

@@ -20,7 +20,7 @@ Batch = Any  # (inputs, targets), each a tensor, or a tuple, list or dict of ten
 
 @dataclass(frozen=True)
 class Primary:
-    """The metric that epochs are chosen by, and that tables and pictures show.
+    """The metric that epochs are chosen by, and that tables and images show.
 
     Attributes:
         name: among the metrics of the task.
@@ -159,4 +159,4 @@ def forward_once(net: nn.Module, example: Any) -> Any:
             return forward(net, example)
     except Exception as error:  # whatever somebody's forward raises
         shape = tuple(first_tensor(example).shape[1:])
-        raise ValueError(f"the network does not take pictures of shape {shape}: {in_one_line(error)}") from error
+        raise ValueError(f"the network does not take images of shape {shape}: {in_one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Classification: one class per picture."""
+"""Classification: one class per image."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ from pruning_lit.tasks.mixup import dominant, mixup, require_alpha
 class Classification(Task):
     """Cross-entropy and accuracy.
 
-    With mixup the accuracies of training are of blended pictures, each held against the class with the largest share in
+    With mixup the accuracies of training are of blended images, each held against the class with the largest share in
     it; those of evaluation know no mixup.
 
     Args:
         num_classes: number of classes.
         label_smoothing: share of the target spread evenly over all classes while training, in [0, 1).
-        mixup: while training, alpha of the distribution Beta(alpha, alpha) of the share that pictures keep where they
+        mixup: while training, alpha of the distribution Beta(alpha, alpha) of the share that images keep where they
             are blended with others, one share for a batch; 0: no mixup.
     """
 
@@ -57,7 +57,7 @@ class Classification(Task):
         return {"cross_entropy": F.cross_entropy(outputs, targets, label_smoothing=smoothing)}
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
-        """Top-1 accuracy, and top-5 where there are more than five classes; shares of all pictures, 0…1."""
+        """Top-1 accuracy, and top-5 where there are more than five classes; shares of all images, 0…1."""
         common: dict[str, Any] = {"average": "micro", "sync_on_compute": over_ranks}
         metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(self.num_classes, **common)}
         if self.num_classes > 5:
@@ -65,27 +65,27 @@ class Classification(Task):
         return MetricCollection(metrics, prefix=prefix)
 
     def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
-        """Count a batch; blended pictures by the class with the largest share."""
+        """Count a batch; blended images by the class with the largest share."""
         metrics.update(outputs, dominant(targets))
 
     def require_outputs(self, outputs: Any, inputs: Any) -> None:
-        """ValueError where they are no logits, one for each picture and class."""
+        """ValueError where they are no logits, one for each image and class."""
         require_logits(outputs, len(first_tensor(inputs)), self.num_classes)
 
     def changed(self, before: Tensor, after: Tensor) -> int:
-        """Number of pictures whose predicted class differs."""
+        """Number of images whose predicted class differs."""
         return int((before.argmax(1) != after.argmax(1)).sum())
 
 
-def require_logits(output: Any, num_pictures: int, num_classes: int) -> None:
-    """ValueError where a network's output is not one tensor of shape ``(num_pictures, num_classes)``."""
+def require_logits(output: Any, num_images: int, num_classes: int) -> None:
+    """ValueError where a network's output is not one tensor of shape ``(num_images, num_classes)``."""
     if not isinstance(output, Tensor):
         found = "None" if output is None else f"a {type(output).__name__}"
         raise ValueError(f"the network returns {found}; classification needs one tensor of shape (N, {num_classes})")
-    if output.ndim != 2 or len(output) != num_pictures:
+    if output.ndim != 2 or len(output) != num_images:
         raise ValueError(
-            f"the network returns a tensor of shape {tuple(output.shape)} for {num_pictures} picture(s); "
-            f"classification needs shape {(num_pictures, num_classes)}"
+            f"the network returns a tensor of shape {tuple(output.shape)} for {num_images} image(s); "
+            f"classification needs shape {(num_images, num_classes)}"
         )
     if output.shape[1] != num_classes:
         raise ValueError(f"the network tells {output.shape[1]} classes apart, the data have {num_classes}")

@@ -1,4 +1,4 @@
-"""Mixup: every training picture blended with another one of its batch, and their classes with them."""
+"""Mixup: every training image blended with another one of its batch, and their classes with them."""
 
 import math
 
@@ -17,27 +17,27 @@ def require_alpha(alpha: float) -> float:
     return float(alpha)
 
 
-def mixup(pictures: Tensor, target: Tensor, num_classes: int, alpha: float) -> tuple[Tensor, Tensor]:
-    """Blend a batch with itself in another order, all pictures in the same shares.
+def mixup(images: Tensor, target: Tensor, num_classes: int, alpha: float) -> tuple[Tensor, Tensor]:
+    """Blend a batch with itself in another order, all images in the same shares.
 
     The share and the order come from torch's CPU generator, so they are the same on all kinds of devices; in a run,
     ``StatelessRandomness`` seeds it before every step by step and rank.
 
     Args:
-        pictures: shape ``(N, C, H, W)``; left as they are.
+        images: shape ``(N, C, H, W)``; left as they are.
         target: their classes, shape ``(N,)``.
         num_classes: how many there are.
         alpha: of the distribution Beta(alpha, alpha) of the share, above 0. Small: most batches are hardly blended; 1:
             all shares are equally likely; large: half and half.
 
     Returns:
-        The blended pictures, and the shares of the classes in each, shape ``(N, num_classes)``; rows sum to 1.
+        The blended images, and the shares of the classes in each, shape ``(N, num_classes)``; rows sum to 1.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", section 2.
     """
     share, order = _draw_share(alpha), torch.randperm(len(target)).to(target.device)
     classes = F.one_hot(target, num_classes).to(torch.float32)
-    return torch.lerp(pictures[order], pictures, share), torch.lerp(classes[order], classes, share)
+    return torch.lerp(images[order], images, share), torch.lerp(classes[order], classes, share)
 
 
 def dominant(target: Tensor) -> Tensor:

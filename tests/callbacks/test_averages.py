@@ -34,8 +34,8 @@ class Phase(pl.LightningModule):
         adopt_on_load(self.net)
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
-        pictures, target = batch
-        return F.cross_entropy(self.net(pictures), target)
+        images, target = batch
+        return F.cross_entropy(self.net(images), target)
 
     def validation_step(self, batch: list[Tensor]) -> None:
         assert torch.isfinite(self.training_step(batch))  # with the averaged weights
@@ -57,8 +57,8 @@ class Cut(pl.Callback):
 
 def loader() -> DataLoader:
     random = torch.Generator().manual_seed(1)
-    pictures = torch.randn(12, 3, 8, 8, generator=random, dtype=torch.float64)
-    return DataLoader(TensorDataset(pictures, torch.arange(12) % 10), batch_size=6)
+    images = torch.randn(12, 3, 8, 8, generator=random, dtype=torch.float64)
+    return DataLoader(TensorDataset(images, torch.arange(12) % 10), batch_size=6)
 
 
 def fit(epochs: int, *callbacks: pl.Callback, resume: Path | None = None, keep: Path | None = None) -> nn.Module:

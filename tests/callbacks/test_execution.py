@@ -25,7 +25,7 @@ NETS = {
     "densenet": partial(cifar_densenet, 7),
 }
 MOMENTUM = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-3)
-PICTURE = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
+IMAGE = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
 
 
 class Recorder(pl.Trainer):
@@ -52,9 +52,9 @@ def steps(net: nn.Module, how, optimizer: torch.optim.Optimizer, count: int, see
     random = torch.Generator().manual_seed(seed)
     net.train()
     for _ in range(count):
-        pictures = torch.randn(4, 3, 16, 16, generator=random, dtype=torch.float64)
+        images = torch.randn(4, 3, 16, 16, generator=random, dtype=torch.float64)
         optimizer.zero_grad()
-        nn.functional.cross_entropy(net(pictures), torch.arange(4)).backward()
+        nn.functional.cross_entropy(net(images), torch.arange(4)).backward()
         how.zero_masked_gradients(net)
         optimizer.step()
 
@@ -72,11 +72,11 @@ def test_trained_between_two_cuts_and_after_them_both_are_the_same_network(name,
         trainer = Recorder(optimizer)
         steps(net, how, optimizer, 2, seed=1)  # momentum that has to be cut, too
         for cut in (1, 2):
-            graph = trace(how.network_to_score(net, PICTURE), PICTURE)
+            graph = trace(how.network_to_score(net, IMAGE), IMAGE)
             _, error = how.cut(trainer, net, graph, half(graph, seed=cut), torch.randn(2, 3, 16, 16).double())
             assert error < 1e-9
             steps(net, how, optimizer, 2, seed=10 + cut)
-        finish_execution(net, how.state_dict(), PICTURE)
+        finish_execution(net, how.state_dict(), IMAGE)
     expected, found = (nets[kind].state_dict() for kind in ("narrow", "mask"))
     assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in expected.items()}
     for key, value in expected.items():
@@ -86,14 +86,14 @@ def test_trained_between_two_cuts_and_after_them_both_are_the_same_network(name,
 def test_what_is_masked_is_found_again_after_loading():
     net = randomise(cifar_resnet(8)).double()
     how, optimizer = Masking(), torch.optim.SGD(net.parameters(), lr=0.1)
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     how.cut(Recorder(optimizer), net, graph, half(graph, 0), torch.randn(2, 3, 16, 16).double())
     again = Masking()
     again.load_state_dict(how.state_dict())
-    again.resume(net, PICTURE)
+    again.resume(net, IMAGE)
     assert again.masks.keys() == how.masks.keys() != set()
     assert all(torch.equal(again.masks[name], flags) for name, flags in how.masks.items())
-    first, second = how.network_to_score(net, PICTURE), again.network_to_score(net, PICTURE)
+    first, second = how.network_to_score(net, IMAGE), again.network_to_score(net, IMAGE)
     assert verify(first, second, torch.randn(2, 3, 16, 16).double()) == 0
 
 
@@ -101,7 +101,7 @@ def test_a_network_in_channels_last_is_masked_alike():
     plain = randomise(cifar_resnet(8)).double()
     formatted = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     for net in (plain, formatted):
-        graph = trace(net, PICTURE)
+        graph = trace(net, IMAGE)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         Masking().cut(Recorder(optimizer), net, graph, half(graph, 0), torch.ones(2, 3, 16, 16).double())
     for name, tensor in plain.state_dict().items():
@@ -111,7 +111,7 @@ def test_a_network_in_channels_last_is_masked_alike():
 def test_masked_weights_stay_zero_whatever_the_gradient():
     net = randomise(preresnet(11)).double()
     how, optimizer = Masking(), torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     how.cut(Recorder(optimizer), net, graph, half(graph, 0), torch.randn(2, 3, 16, 16).double())
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -144,9 +144,9 @@ def test_three_masked_and_three_narrow_steps_are_those_of_the_release():
         how.cut(Recorder(optimizer), net, graph, kept, golden["x"][0].double())
         net.train()
         losses = []
-        for pictures, target in zip(golden["x"].double(), golden["y"].long(), strict=True):
+        for images, target in zip(golden["x"].double(), golden["y"].long(), strict=True):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(net(pictures), target)
+            loss = nn.functional.cross_entropy(net(images), target)
             loss.backward()
             how.zero_masked_gradients(net)
             optimizer.step()

@@ -23,7 +23,7 @@ def batches(broken: tuple[int, ...] = ()) -> list[tuple[Tensor, Tensor]]:
     return made
 
 
-class Pictures(pl.LightningDataModule):
+class ImageData(pl.LightningDataModule):
     def __init__(self, made):
         super().__init__()
         self.made = made
@@ -46,7 +46,7 @@ def fit(made, policy: str = "skip", accumulate: int = 1) -> Training:
         max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False, accumulate_grad_batches=accumulate, callbacks=[NonFinite(policy, "train")],
     )  # fmt: skip
-    trainer.fit(module, datamodule=Pictures(made))
+    trainer.fit(module, datamodule=ImageData(made))
     return module
 
 

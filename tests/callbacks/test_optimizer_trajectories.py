@@ -89,10 +89,10 @@ class Pair:
 
 def step(net: nn.Module, optimizer: Optimizer, number: int) -> None:
     random = torch.Generator().manual_seed(number)
-    pictures = torch.randn(6, 3, 8, 8, generator=random, dtype=torch.float64)
+    images = torch.randn(6, 3, 8, 8, generator=random, dtype=torch.float64)
     target = torch.randint(0, 10, (6,), generator=random)
     optimizer.zero_grad()
-    F.cross_entropy(net.train()(pictures), target).backward()
+    F.cross_entropy(net.train()(images), target).backward()
     optimizer.step()
 
 
@@ -183,8 +183,8 @@ def test_averages_go_on(options):
         ):
             step(net, optimizer, number)
             averaged.update_parameters(net)
-    pictures = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    torch.testing.assert_close(average.eval()(pictures), masked_average.eval()(pictures), rtol=1e-8, atol=1e-10)
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(average.eval()(images), masked_average.eval()(images), rtol=1e-8, atol=1e-10)
     expected = pair.gathered(masked_average.module.state_dict().items())
     for name, tensor in average.module.state_dict().items():
         if not name.endswith("source"):

@@ -30,8 +30,8 @@ class Built(nn.Module):
     def between(self, x: Tensor) -> Tensor:
         return x
 
-    def forward(self, picture: Tensor) -> Tensor:
-        inner = self.between(self.norm(self.first(picture)).relu())
+    def forward(self, image: Tensor) -> Tensor:
+        inner = self.between(self.norm(self.first(image)).relu())
         return self.classify(self.last(inner).relu().mean((2, 3)))
 
 
@@ -67,11 +67,11 @@ class Mirrored(Built):
         return F.relu(torch.cat([x, -x], 1))
 
 
-class WithPicture(Built):
+class WithImage(Built):
     width = 11
 
-    def forward(self, picture):
-        inner = torch.cat([picture, self.first(picture)], 1)
+    def forward(self, image):
+        inner = torch.cat([image, self.first(image)], 1)
         return self.classify(self.last(inner).relu().mean((2, 3)))
 
 
@@ -89,8 +89,8 @@ class FlattenCHW(Built):
     def build(self):
         self.wide = nn.Linear(8 * 36, 7)
 
-    def forward(self, picture):
-        return self.classify(self.squash(self.wide(self.first(picture).relu().flatten(1)).relu()))
+    def forward(self, image):
+        return self.classify(self.squash(self.wide(self.first(image).relu().flatten(1)).relu()))
 
     def squash(self, x):
         return self.last(x[:, :, None, None].expand(-1, -1, 6, 6)).mean((2, 3))
@@ -99,21 +99,21 @@ class FlattenCHW(Built):
 
 
 class FlattenHWC(FlattenCHW):
-    def forward(self, picture):
-        return self.classify(self.squash(self.wide(self.first(picture).permute(0, 2, 3, 1).flatten(1)).relu()))
+    def forward(self, image):
+        return self.classify(self.squash(self.wide(self.first(image).permute(0, 2, 3, 1).flatten(1)).relu()))
 
 
 class ViewCHW(FlattenCHW):
-    def forward(self, picture):
-        x = self.first(picture)
+    def forward(self, image):
+        x = self.first(image)
         return self.classify(self.squash(self.wide(x.view(x.size(0), -1)).relu()))
 
 
 class LeNetView(FlattenCHW):
     """The number of features is written down, the batch is not."""
 
-    def forward(self, picture):
-        return self.classify(self.squash(self.wide(self.first(picture).view(-1, 288)).relu()))
+    def forward(self, image):
+        return self.classify(self.squash(self.wide(self.first(image).view(-1, 288)).relu()))
 
 
 class Depthwise(Built):
@@ -588,8 +588,8 @@ class Matmul(Built):
 
 
 class Gram(Built):
-    def forward(self, picture):
-        x = self.first(picture).flatten(2)
+    def forward(self, image):
+        x = self.first(image).flatten(2)
         gram = x @ x.transpose(1, 2)
         return self.classify(self.last(gram[:, :, :, None].expand(-1, -1, -1, 4)).mean((2, 3)))
 
@@ -754,16 +754,16 @@ class TwoOutputs(Built):
     def build(self):
         self.head = conv(8, 3)
 
-    def forward(self, picture):
-        inner = self.norm(self.first(picture)).relu()
+    def forward(self, image):
+        inner = self.norm(self.first(image)).relu()
         return self.classify(self.last(inner).mean((2, 3))), self.head(inner)
 
 
 class DictOutput(Built):
     """A feature map that is also an output."""
 
-    def forward(self, picture):
-        inner = self.norm(self.first(picture)).relu()
+    def forward(self, image):
+        inner = self.norm(self.first(image)).relu()
         last = self.last(inner)
         return {"classes": self.classify(last.mean((2, 3))), "map": inner}
 
@@ -939,7 +939,7 @@ PRUNABLE: dict[type[Built], str] = {
     Concat: "first branch last",
     Twice: "first last",
     Mirrored: "first last",
-    WithPicture: "first last",
+    WithImage: "first last",
     UNet: "first down up last",
     FlattenCHW: "first wide last",
     FlattenHWC: "first wide last",

@@ -9,7 +9,7 @@ from torch import nn
 from pruning_lit.channels import ChannelGraph, cost, mask, narrow, trace
 from tests.channels.constructions import Residual
 
-PICTURE = torch.zeros(1, 3, 6, 6)
+IMAGE = torch.zeros(1, 3, 6, 6)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def require_untouched(net: nn.Module, before: dict) -> None:
     ],
 )
 def test_an_impossible_choice_is_refused_and_the_model_untouched(net, cut, kept, sentence):
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     before = state(net)
     with pytest.raises(ValueError, match=sentence) as refusal:
         cut(net, graph, kept)
@@ -67,7 +67,7 @@ def test_an_impossible_choice_is_refused_and_the_model_untouched(net, cut, kept,
     "kept", [{"nobody": [0]}, {"one": [1, 1]}, {"one": range(9)}, {"classify": [0]}, {"one": 3}, [1, 2]]
 )
 def test_what_cannot_be_cut_is_not_counted_either(net, kept):
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     for refuse in (lambda: cost(graph, kept), lambda: narrow(net, graph, kept), lambda: mask(net, graph, kept)):
         with pytest.raises(ValueError, match=r"no channel group is called|kept must|is protected"):
             refuse()
@@ -75,7 +75,7 @@ def test_what_cannot_be_cut_is_not_counted_either(net, kept):
 
 def test_booleans_are_no_positions(net):
     with pytest.raises(ValueError, match="kept must list ascending positions"):
-        narrow(net, trace(net, PICTURE), {"one": [False, True]})
+        narrow(net, trace(net, IMAGE), {"one": [False, True]})
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_booleans_are_no_positions(net):
         ),
         (torch.zeros(3, 6), r"the model does not run on the example input \(3, 6\): .* \(in 'first'\)"),
         (torch.zeros(1, 3, 6, 6, dtype=torch.int64), r"the model does not run on the example input \(1, 3, 6, 6\)"),
-        ((PICTURE, PICTURE), r"the model does not run on the example input \(1, 3, 6, 6\), \(1, 3, 6, 6\): .*"),
-        ("picture", r"example_input must be a tensor or a tuple of arguments, got 'picture'"),
+        ((IMAGE, IMAGE), r"the model does not run on the example input \(1, 3, 6, 6\), \(1, 3, 6, 6\): .*"),
+        ("image", r"example_input must be a tensor or a tuple of arguments, got 'image'"),
     ],
 )
 def test_an_example_that_does_not_fit_is_refused_and_the_model_untouched(net, example, sentence):
@@ -99,16 +99,16 @@ def test_an_example_that_does_not_fit_is_refused_and_the_model_untouched(net, ex
     require_untouched(net, before)
 
 
-def test_a_list_of_pictures_is_one_argument(net):
+def test_a_list_of_images_is_one_argument(net):
     class OfLists(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.net = net
 
-        def forward(self, pictures):
-            return self.net(torch.stack(pictures))
+        def forward(self, images):
+            return self.net(torch.stack(images))
 
-    assert trace(OfLists(), [PICTURE[0]])["net.one"].protected is None
+    assert trace(OfLists(), [IMAGE[0]])["net.one"].protected is None
 
 
 class Failing(Residual):
@@ -120,16 +120,16 @@ def test_a_model_whose_forward_fails_is_refused_with_the_reason():
     net = Failing()
     before = state(net)
     with pytest.raises(ValueError, match=r"the model does not run on the example input \(1, 3, 6, 6\): 'scale'"):
-        trace(net, PICTURE)
+        trace(net, IMAGE)
     require_untouched(net, before)
 
 
 def test_a_model_without_parameters_has_no_groups():
-    assert trace(nn.Sequential(nn.ReLU()), PICTURE).groups == ()
+    assert trace(nn.Sequential(nn.ReLU()), IMAGE).groups == ()
 
 
 def test_a_graph_of_another_model_is_refused(net):
-    other = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)), PICTURE)
+    other = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)), IMAGE)
     before = state(net)
     with pytest.raises(
         ValueError, match=r"the model is not the one that was traced: it has no tensor called '0.weight'"
@@ -139,10 +139,10 @@ def test_a_graph_of_another_model_is_refused(net):
 
 
 def test_a_graph_from_before_a_cut_is_refused(net):
-    graph: ChannelGraph = trace(net, PICTURE)
+    graph: ChannelGraph = trace(net, IMAGE)
     narrow(net, graph, {"one": [0, 2]})
     before = state(net)
     with pytest.raises(ValueError, match=r"'one.weight' is .* but was .* when it was traced; trace it again"):
         narrow(net, graph, {"one": [0, 2]})
     require_untouched(net, before)
-    narrow(copy.deepcopy(net), trace(net, PICTURE), {"one": [1]})
+    narrow(copy.deepcopy(net), trace(net, IMAGE), {"one": [1]})

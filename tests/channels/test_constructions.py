@@ -23,14 +23,14 @@ def construction(request) -> type[Built]:
 
 
 def test_what_can_be_cut_is_cut_exactly(construction):
-    net, pictures = build(construction), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    graph = trace(net, pictures[:2])
+    net, images = build(construction), torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    graph = trace(net, images[:2])
     for seed in range(DRAWS):
         kept = random_kept(graph, seed)
         narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
         narrow(narrowed, graph, kept)
         mask(masked, graph, kept)
-        assert verify(narrowed, masked, pictures) < 1e-10
+        assert verify(narrowed, masked, images) < 1e-10
         assert cost(graph, kept).params == sum(parameter.numel() for parameter in narrowed.parameters())
 
 
@@ -42,10 +42,10 @@ def test_all_that_can_be_cut_is_offered_and_the_rest_has_a_reason(construction):
 
 
 def test_the_narrowed_network_trains(construction):
-    net, pictures = build(construction).train(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    graph = trace(net, pictures[:2])
+    net, images = build(construction).train(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    graph = trace(net, images[:2])
     narrow(net, graph, random_kept(graph, 0))
-    outputs = net(pictures)
+    outputs = net(images)
     tensors = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, tuple) else [outputs]
     sum(tensor.square().sum() for tensor in tensors).backward()
     assert all(bool(p.grad.isfinite().all()) for p in net.parameters() if p.grad is not None)

@@ -30,20 +30,20 @@ def build(arch: str, stem: str = "select") -> nn.Module:
     return cifar_resnet(int(arch.removeprefix("resnet_")), stem=stem)
 
 
-def narrowed_by(rates: str, net: nn.Module, picture: torch.Tensor) -> Cost:
+def narrowed_by(rates: str, net: nn.Module, image: torch.Tensor) -> Cost:
     """Narrow ``net`` in place; the cost foretold from the graph of the wide network."""
-    graph = trace(net, picture)
+    graph = trace(net, image)
     kept = {} if rates == UNPRUNED else Layerwise(rates).kept(graph, random_scores(graph, seed=0))
     foretold = cost(graph, kept)
     narrow(net, graph, kept)
     return foretold
 
 
-def counted(net: nn.Module, picture: torch.Tensor) -> Cost:
+def counted(net: nn.Module, image: torch.Tensor) -> Cost:
     """Parameters by their sizes, MACs by torch's own counter (two operations each)."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        net.eval()(picture)
+        net.eval()(image)
     return Cost(counter.get_total_flops() // 2, sum(parameter.numel() for parameter in net.parameters()))
 
 
@@ -73,35 +73,35 @@ MARKED = [
 @pytest.mark.parametrize("row", MARKED)
 def test_a_network_narrowed_by_published_rates_has_the_published_counts(row):
     with torch.device("meta" if row["arch"] == "resnet_50" else "cpu"):  # without one multiplication, where it can be
-        net, picture = build(row["arch"]), torch.zeros(1, *row["input"])
-    foretold = narrowed_by(row["sparsity"], net, picture)
+        net, image = build(row["arch"]), torch.zeros(1, *row["input"])
+    foretold = narrowed_by(row["sparsity"], net, image)
     expected = Cost(row["counts"]["macs"], row["counts"]["params"])
     assert foretold == expected
-    assert counted(net, picture) == expected
-    assert cost(trace(net, picture)) == expected
+    assert counted(net, image) == expected
+    assert cost(trace(net, image)) == expected
     assert widths(net, row["arch"]) == row["widths"]
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "counts_stem_tied" in row], ids=row_name)
 def test_a_stem_tied_to_the_first_stage_has_its_own_counts(row):
-    net, picture = build(row["arch"], stem="tied"), torch.zeros(1, *row["input"])
-    foretold = narrowed_by(row["sparsity"], net, picture)
+    net, image = build(row["arch"], stem="tied"), torch.zeros(1, *row["input"])
+    foretold = narrowed_by(row["sparsity"], net, image)
     expected = Cost(row["counts_stem_tied"]["macs"], row["counts_stem_tied"]["params"])
     assert foretold == expected
-    assert counted(net, picture) == expected
+    assert counted(net, image) == expected
     assert net.conv1.out_channels == row["widths"]["stage_out"][0]
 
 
 def test_the_cost_of_random_widths_is_that_of_the_narrowed_network():
-    picture = torch.zeros(1, 3, 32, 32)
+    image = torch.zeros(1, 3, 32, 32)
     for seed in range(5):
         net = cifar_resnet(20)
-        graph = trace(net, picture)
+        graph = trace(net, image)
         random = torch.Generator().manual_seed(seed)
         kept = {g.name: range(int(torch.randint(1, g.size + 1, (), generator=random))) for g in graph.prunable}
         foretold = cost(graph, kept)
         narrow(net, graph, kept)
-        assert foretold == counted(net, picture) == cost(trace(net, picture))
+        assert foretold == counted(net, image) == cost(trace(net, image))
 
 
 def test_the_cost_is_that_of_one_example_whatever_the_batch():

@@ -166,8 +166,8 @@ class Random(nn.Module):
 def require_exact(kinds: list[Callable[[int], Block]], width: int, data: st.DataObject) -> None:
     torch.manual_seed(0)
     net = randomise(Random(kinds, width)).double()
-    pictures = torch.randn(2, 3, 6, 6, dtype=torch.float64)
-    graph = trace(net, pictures)
+    images = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    graph = trace(net, images)
     kept = {
         group.name: sorted(data.draw(st.sets(st.integers(0, group.size - 1), min_size=1), label=group.name))
         for group in graph.prunable
@@ -175,8 +175,8 @@ def require_exact(kinds: list[Callable[[int], Block]], width: int, data: st.Data
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
-    assert verify(narrowed, masked, pictures) < 1e-10
-    assert cost(graph, kept) == cost(trace(narrowed, pictures))
+    assert verify(narrowed, masked, images) < 1e-10
+    assert cost(graph, kept) == cost(trace(narrowed, images))
     assert cost(graph, kept).params == sum(parameter.numel() for parameter in narrowed.parameters())
     assert all(group.protected for group in graph.groups if group not in graph.prunable)
 

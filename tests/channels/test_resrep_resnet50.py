@@ -31,8 +31,8 @@ MASKED = LOGGED | {"layer4": [(473, 488), (171, 282), (511, 512)]}  # by the fin
 )
 def test_resreps_pruned_resnet50_has_the_counts_of_its_log(widths, expected):
     with torch.device("meta"):
-        net, picture = torchvision_model("resnet50"), torch.zeros(1, 3, 224, 224)
-    graph = trace(net, picture)
+        net, image = torchvision_model("resnet50"), torch.zeros(1, 3, 224, 224)
+    graph = trace(net, image)
     kept = {
         f"{stage}.{block}.conv{number}": range(width)
         for stage, blocks in widths.items()
@@ -43,8 +43,8 @@ def test_resreps_pruned_resnet50_has_the_counts_of_its_log(widths, expected):
     narrow(net, graph, kept)
     counter = FlopCounterMode(display=False)
     with counter:
-        net.eval()(picture)
+        net.eval()(image)
     counted = Cost(counter.get_total_flops() // 2, sum(parameter.numel() for parameter in net.parameters()))
-    assert foretold == counted == cost(trace(net, picture)) == expected
+    assert foretold == counted == cost(trace(net, image)) == expected
     narrowed = {name: module.out_channels for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
     assert {name: narrowed[name] for name in kept} == {name: len(stays) for name, stays in kept.items()}

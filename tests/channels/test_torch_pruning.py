@@ -181,7 +181,7 @@ def build(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     size = SIZES.get(name, 64)
     if hasattr(net, "transform"):  # detectors resize what they get
         net.transform.min_size, net.transform.max_size, net.transform.fixed_size = (size,), size, (size, size)
-    return net, tree_map_only(Tensor, lambda picture: picture[..., :size, :size], found[name].example())
+    return net, tree_map_only(Tensor, lambda image: image[..., :size, :size], found[name].example())
 
 
 def ours(net: nn.Module, known: Any, group: ChannelGroup, channel: int) -> Leaving:

@@ -16,7 +16,7 @@ from tests.places import VECTORS
 CASES = np.load(VECTORS / "network_slimming" / "threshold_cases.npz")
 FULL = np.load(VECTORS / "network_slimming" / "counts_full.npz")
 NAMES = [case["name"] for case in json.loads(str(CASES["meta"]))["cases"] if case["error"] is None]
-PICTURE = torch.zeros(1, 3, 32, 32)
+IMAGE = torch.zeros(1, 3, 32, 32)
 
 
 def case_called(name: str) -> tuple[dict, list[Tensor]]:
@@ -61,8 +61,8 @@ def test_no_scales_are_refused():
         global_threshold([], 0.5)
 
 
-def scores_of(net: nn.Module, criterion: BatchNormScale, picture: Tensor = PICTURE) -> tuple[ChannelGraph, dict]:
-    graph = criterion.protect(net, trace(net, picture))
+def scores_of(net: nn.Module, criterion: BatchNormScale, image: Tensor = IMAGE) -> tuple[ChannelGraph, dict]:
+    graph = criterion.protect(net, trace(net, image))
     return graph, criterion.scores(Scoring(net, graph, list(graph.prunable)))
 
 
@@ -136,9 +136,9 @@ def test_groups_without_a_scale_stay_whole():
 
 def test_every_norm_of_a_foreign_densenet_is_judged_behind_a_selection():
     net = with_random_scales(torchvision.models.densenet121(num_classes=10).eval())
-    picture = torch.zeros(1, 3, 64, 64)
-    insert_selections(net, picture)
-    graph, scores = scores_of(net, BatchNormScale(), picture)
+    image = torch.zeros(1, 3, 64, 64)
+    insert_selections(net, image)
+    graph, scores = scores_of(net, BatchNormScale(), image)
     judged = {piece.tensor for name in scores for piece in graph[name].slices}
     norms = {f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert norms - judged == {"features.norm0.weight"}  # it makes a stream, and is behind the only layer that does

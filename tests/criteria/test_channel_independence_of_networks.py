@@ -22,13 +22,13 @@ def digits() -> Digits:
 
 
 class InDoubles:
-    """The same pictures as float64, so that batches of different sizes give equal maps."""
+    """The same images as float64, so that batches of different sizes give equal maps."""
 
     def __init__(self, data: Digits) -> None:
         self.data, self.num_training = data, data.num_training
 
     def calibration(self, *args, **kwargs):
-        return ((pictures.double(), targets) for pictures, targets in self.data.calibration(*args, **kwargs))
+        return ((images.double(), targets) for images, targets in self.data.calibration(*args, **kwargs))
 
 
 def network(stem: str) -> CifarResNet:
@@ -42,7 +42,7 @@ def network(stem: str) -> CifarResNet:
     return net
 
 
-def caught_maps(net: CifarResNet, pictures: Tensor) -> dict[str, Tensor]:
+def caught_maps(net: CifarResNet, images: Tensor) -> dict[str, Tensor]:
     """What the consumers see: ReLU outputs, and block outputs behind addition and ReLU, by the layer they come from."""
     maps: dict[str, Tensor] = {}
     net.layer1[0].register_forward_pre_hook(lambda _, args: maps.update(conv1=args[0].clone()))
@@ -54,12 +54,12 @@ def caught_maps(net: CifarResNet, pictures: Tensor) -> dict[str, Tensor]:
         block.register_forward_hook(lambda _, __, result, s=stage: maps.update({f"layer{s}.0.conv2": result.clone()}))
     net.eval()
     with torch.no_grad():
-        net(pictures)
+        net(images)
     return maps
 
 
 def by_definition(maps: Tensor) -> Tensor:
-    """Mean over pictures of nuclear norm minus nuclear norm with one row blanked, ``(C,)``."""
+    """Mean over images of nuclear norm minus nuclear norm with one row blanked, ``(C,)``."""
     matrices = maps.double().flatten(2)
     norm = torch.linalg.svdvals(matrices).sum(1)
     falls = []
@@ -80,8 +80,8 @@ def test_scores_of_a_network_are_those_of_the_definition(digits, augment):
     found = all_scores(
         ChannelIndependence(num_images=4, batch_size=3, augment=augment, seed=5), network("select"), InDoubles(digits)
     )
-    ((pictures, _),) = digits.calibration(4, seed=5, augment=augment, batch_size=4)
-    maps = caught_maps(network("select"), pictures.double())
+    ((images, _),) = digits.calibration(4, seed=5, augment=augment, batch_size=4)
+    maps = caught_maps(network("select"), images.double())
     assert found.keys() == maps.keys()
     for name, scores in found.items():
         expected = by_definition(maps[name])
@@ -92,8 +92,8 @@ def test_scores_of_a_network_are_those_of_the_definition(digits, augment):
 def test_a_tied_group_adds_the_scores_of_all_maps_of_its_stream(digits, combine):
     criterion = ChannelIndependence(num_images=4, batch_size=4, augment=False, combine=combine)
     found = all_scores(criterion, network("tied"), InDoubles(digits))
-    ((pictures, _),) = digits.calibration(4, seed=0, batch_size=4)
-    maps = caught_maps(network("tied"), pictures.double())
+    ((images, _),) = digits.calibration(4, seed=0, batch_size=4)
+    maps = caught_maps(network("tied"), images.double())
     parts = [by_definition(maps[name]) for name in ("conv1", "layer1.0.conv2")]
     expected = sum(part / part.sum() for part in parts) if combine == "normalised" else sum(parts)
     torch.testing.assert_close(found["conv1"], expected, rtol=0, atol=EXACT * float(expected.sum()))
@@ -109,7 +109,7 @@ def test_batches_do_not_matter(digits):
         torch.testing.assert_close(alone[name], split[name], rtol=1e-9, atol=1e-9)
 
 
-def test_the_seed_chooses_the_pictures(digits):
+def test_the_seed_chooses_the_images(digits):
     net = network("tied").float()
     first, again, other = (all_scores(ChannelIndependence(4, seed=seed), net, digits)["conv1"] for seed in (0, 0, 1))
     assert torch.equal(first, again)
@@ -134,7 +134,7 @@ def test_a_blank_map_scores_zero_also_when_normalised(digits):
 
 
 class Few:
-    """Three pictures; more are refused, as by every data set."""
+    """Three images; more are refused, as by every data set."""
 
     num_training = 3
 
@@ -143,11 +143,11 @@ class Few:
         return iter([(torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)), None)])
 
 
-def test_where_there_are_fewer_pictures_all_are_taken_and_it_is_said(caplog):
+def test_where_there_are_fewer_images_all_are_taken_and_it_is_said(caplog):
     with caplog.at_level(logging.WARNING):
         found = all_scores(ChannelIndependence(num_images=640), network("tied").float(), Few())
     assert all(scores.isfinite().all() for scores in found.values())
-    assert "all 3 training pictures, not at 640" in caplog.text
+    assert "all 3 training images, not at 640" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_channels_selected_from_a_stream_are_scored_by_the_weights_that_read_the
 
 
 @pytest.mark.parametrize(
-    ("net", "picture"),
+    ("net", "image"),
     [
         (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (1, 3)),
         (nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 3)), (1, 3, 9)),
@@ -212,8 +212,8 @@ def test_channels_selected_from_a_stream_are_scored_by_the_weights_that_read_the
     ],
     ids=["linear", "conv1d", "transposed"],
 )
-def test_other_layers_are_scored_as_well(net, picture):
-    graph = trace(net, torch.zeros(picture))
+def test_other_layers_are_scored_as_well(net, image):
+    graph = trace(net, torch.zeros(image))
     (scores,) = scores_of(ColumnSubset(), net, graph).values()
     filters = net[0].weight.detach()
     expected = leverage(filters.transpose(0, 1) if isinstance(net[0], nn.ConvTranspose2d) else filters, 2)

@@ -1,4 +1,4 @@
-"""Means over pictures of the scores of feature maps, in one pass and without storing a map."""
+"""Means over images of the scores of feature maps, in one pass and without storing a map."""
 
 import pytest
 import torch
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from pruning_lit.channels import trace
 from pruning_lit.criteria.gather import mean_scores
 
-PICTURES = torch.randn(7, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(7, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 def batches(sizes: int | list[int]) -> list[tuple[Tensor, None]]:
-    return [(pictures, None) for pictures in PICTURES.split(sizes)]
+    return [(images, None) for images in IMAGES.split(sizes)]
 
 
 class Split(nn.Module):
@@ -33,7 +33,7 @@ def split():
     torch.manual_seed(0)
     net = Split().double()
     net.norm.running_mean.normal_()
-    return net, trace(net, PICTURES[:1])
+    return net, trace(net, IMAGES[:1])
 
 
 def power(maps: Tensor) -> Tensor:
@@ -44,13 +44,13 @@ def by_hand(net: Split) -> tuple[Tensor, Tensor]:
     """Mean power of the channels of the first map and of the second."""
     net.eval()
     with torch.no_grad():
-        first = torch.relu(net.norm(net.first(PICTURES)))
+        first = torch.relu(net.norm(net.first(IMAGES)))
         second = torch.relu(net.left(first[:, :4]) + net.right(first[:, 4:]))
     return power(first).mean(0), power(second).mean(0)
 
 
 @pytest.mark.parametrize("sizes", [[7], [3, 4], [4, 3], [1] * 7, [5, 1, 1]], ids=str)
-def test_means_do_not_depend_on_how_the_pictures_are_split(split, sizes):
+def test_means_do_not_depend_on_how_the_images_are_split(split, sizes):
     net, graph = split
     means = mean_scores(net, list(graph.prunable), batches(sizes), power)
     for found, expected in zip(means.values(), by_hand(net), strict=True):
@@ -74,7 +74,7 @@ def test_a_map_shared_by_several_groups_is_scored_once_per_batch(split):
 
 def test_each_group_finds_its_channels_in_the_shared_map(split):
     net, graph = split
-    means = mean_scores(net, list(graph.prunable), batches(len(PICTURES)), power)
+    means = mean_scores(net, list(graph.prunable), batches(len(IMAGES)), power)
     expected = by_hand(net)[0]
     for name, place in (("first#1", slice(0, 4)), ("first#2", slice(4, 6))):
         feature_map = graph[name].feature_maps[0]
@@ -83,7 +83,7 @@ def test_each_group_finds_its_channels_in_the_shared_map(split):
 
 def test_only_maps_that_are_asked_for_are_scored(split):
     net, graph = split
-    assert mean_scores(net, [graph["left"]], batches(len(PICTURES)), power).keys() == {
+    assert mean_scores(net, [graph["left"]], batches(len(IMAGES)), power).keys() == {
         graph["left"].feature_maps[0].operation
     }
 
@@ -102,24 +102,24 @@ def test_the_pass_runs_in_eval_mode_and_leaves_the_network_as_it_was(split):
 def test_a_map_overwritten_in_place_is_seen_after_the_activation():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 1)).double()
-    graph = trace(net, PICTURES[:1])
-    (mean,) = mean_scores(net, [graph["0"]], batches(len(PICTURES)), lambda maps: maps.amin(dim=(2, 3))).values()
+    graph = trace(net, IMAGES[:1])
+    (mean,) = mean_scores(net, [graph["0"]], batches(len(IMAGES)), lambda maps: maps.amin(dim=(2, 3))).values()
     assert (mean >= 0).all()
     with torch.no_grad():
-        expected = net[:3](PICTURES).amin(dim=(2, 3)).mean(0)
+        expected = net[:3](IMAGES).amin(dim=(2, 3)).mean(0)
     torch.testing.assert_close(mean, expected)
 
 
 def test_channels_of_a_linear_layer_are_maps_of_one_pixel():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(108, 3), nn.ReLU(), nn.Linear(3, 2)).double()
-    graph = trace(net, PICTURES[:1])
-    (mean,) = mean_scores(net, [graph["1"]], batches(len(PICTURES)), power).values()
+    graph = trace(net, IMAGES[:1])
+    (mean,) = mean_scores(net, [graph["1"]], batches(len(IMAGES)), power).values()
     with torch.no_grad():
-        torch.testing.assert_close(mean, net[:3](PICTURES).square().mean(0))
+        torch.testing.assert_close(mean, net[:3](IMAGES).square().mean(0))
 
 
-def test_no_picture_at_all_is_refused(split):
+def test_no_image_at_all_is_refused(split):
     net, graph = split
-    with pytest.raises(ValueError, match="the criterion saw no picture"):
+    with pytest.raises(ValueError, match="the criterion saw no image"):
         mean_scores(net, list(graph.prunable), [], power)

@@ -47,9 +47,9 @@ def test_a_blank_map_scores_nothing_and_doubling_a_map_doubles_its_score():
     torch.testing.assert_close(spatial_information(2 * BATCHES[0]), 2 * spatial_information(BATCHES[0]))
 
 
-def test_the_mean_over_pictures_is_what_a_pass_over_them_gathers():
+def test_the_mean_over_images_is_what_a_pass_over_them_gathers():
     net = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.Conv2d(4, 2, 1))
-    nn.init.dirac_(net[0].weight)  # the maps are the pictures
+    nn.init.dirac_(net[0].weight)  # the maps are the images
     graph = trace(net, BATCHES[0][:1])
     (scores,) = mean_scores(
         net, list(graph.prunable), [(batch, None) for batch in BATCHES], spatial_information
@@ -76,13 +76,13 @@ def test_other_tensors_are_refused(maps):
 
 
 class Given:
-    """Calibration data that are these pictures; every rank has its share."""
+    """Calibration data that are these images; every rank has its share."""
 
-    def __init__(self, pictures: Tensor) -> None:
-        self.pictures, self.num_training = pictures, len(pictures)
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.num_training = images, len(images)
 
     def calibration(self, num_images, seed, augment, rank, world_size, batch_size):
-        return ((each, None) for each in self.pictures[rank:num_images:world_size].split(batch_size))
+        return ((each, None) for each in self.images[rank:num_images:world_size].split(batch_size))
 
 
 class Bundles(nn.Module):
@@ -101,7 +101,7 @@ class Bundles(nn.Module):
         return self.head(self.again(x).mean((2, 3)))
 
 
-def pictures(num: int, size: int = 32) -> Tensor:
+def images(num: int, size: int = 32) -> Tensor:
     return torch.randn(num, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
@@ -126,7 +126,7 @@ def scores_of(net: nn.Module, given: Tensor, batch_size: int = 128) -> dict[str,
 
 
 def means_by_hooks(net: nn.Module, given: Tensor) -> dict[str, list[Tensor]]:
-    """By convolution, for each of its uses, the mean over pictures of the function on what it returned."""
+    """By convolution, for each of its uses, the mean over images of the function on what it returned."""
     found: dict[str, list[Tensor]] = {}
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -143,32 +143,32 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
 
 
 def test_channels_of_one_convolution_have_the_means_of_its_outputs():
-    found, means = scores_of(resnet(), pictures(5)), means_by_hooks(resnet(), pictures(5))
+    found, means = scores_of(resnet(), images(5)), means_by_hooks(resnet(), images(5))
     for stage in (1, 2, 3):
         (expected,) = means[f"layer{stage}.0.conv1"]
         assert_same(found[f"layer{stage}.0.conv1"], expected)
 
 
 def test_in_a_tied_group_the_scores_of_all_convolutions_are_added():
-    found, means = scores_of(resnet(), pictures(5)), means_by_hooks(resnet(), pictures(5))
+    found, means = scores_of(resnet(), images(5)), means_by_hooks(resnet(), images(5))
     assert_same(found["conv1"], means["conv1"][0] + means["layer1.0.conv2"][0])
     assert_same(found["layer2.0.conv2"], means["layer2.0.conv2"][0] + means["layer2.0.shortcut.conv"][0])
 
 
 def test_scores_of_channels_that_leave_together_are_added_and_depthwise_convolutions_do_not_count():
-    found, means = scores_of(bundles(), pictures(5, 8)), means_by_hooks(bundles(), pictures(5, 8))
+    found, means = scores_of(bundles(), images(5, 8)), means_by_hooks(bundles(), images(5, 8))
     (first,) = means["first"]
     assert_same(found["first"], first[:4] + first[4:])
 
 
 def test_scores_of_all_uses_of_a_layer_are_added():
-    found, means = scores_of(bundles(), pictures(5, 8)), means_by_hooks(bundles(), pictures(5, 8))
+    found, means = scores_of(bundles(), images(5, 8)), means_by_hooks(bundles(), images(5, 8))
     assert len(means["again"]) == 2
     assert_same(found["pointwise"], means["pointwise"][0] + sum(means["again"]))
 
 
-def test_scores_do_not_depend_on_how_pictures_are_batched():
-    together, split = (scores_of(resnet(), pictures(5), size) for size in (5, 2))
+def test_scores_do_not_depend_on_how_images_are_batched():
+    together, split = (scores_of(resnet(), images(5), size) for size in (5, 2))
     assert together.keys() == split.keys()
     for name, scores in together.items():
         torch.testing.assert_close(split[name], scores, rtol=1e-9, atol=1e-9)
@@ -177,25 +177,25 @@ def test_scores_do_not_depend_on_how_pictures_are_batched():
 def of_one_rank(rank: int, folder: Path) -> None:
     store = torch.distributed.FileStore(str(folder / "store"), 2)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
-    torch.save(scores_of(bundles(), pictures(5, 8)), folder / f"{rank}.pt")
+    torch.save(scores_of(bundles(), images(5, 8)), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_with_unequal_shares_find_the_scores_of_one(tmp_path):
     torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    for name, scores in scores_of(bundles(), pictures(5, 8)).items():
+    for name, scores in scores_of(bundles(), images(5, 8)).items():
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], scores, rtol=1e-9, atol=1e-9)
 
 
 def test_groups_that_no_convolution_makes_stay_whole():
     net = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double()
-    graph = trace(net, pictures(1, 8))
+    graph = trace(net, images(1, 8))
     assert SpatialInformation().unsupported(net, graph) == {"2": NO_CONVOLUTION}
-    assert scores_of(net, pictures(2, 8)).keys() == {"0"}
+    assert scores_of(net, images(2, 8)).keys() == {"0"}
     with pytest.raises(ValueError, match="group '2' stays whole: no two-dimensional convolution"):
-        SpatialInformation().scores(Scoring(net, graph, list(graph.prunable), Given(pictures(2, 8))))
+        SpatialInformation().scores(Scoring(net, graph, list(graph.prunable), Given(images(2, 8))))
 
 
 def test_channels_selected_from_a_stream_stay_whole():
@@ -211,7 +211,7 @@ def test_maps_of_a_diverged_network_are_refused():
     with torch.no_grad():
         net.layer2[0].conv1.weight[3] = float("nan")
     with pytest.raises(ValueError, match=r"group 'layer2\.0\.conv1': the maps of its channels are not finite"):
-        scores_of(net, pictures(2))
+        scores_of(net, images(2))
 
 
 @pytest.mark.parametrize(

@@ -21,24 +21,24 @@ CLASSES = 4
 
 
 class Given:
-    """Calibration data that are these pictures, for one process or for all of them."""
+    """Calibration data that are these images, for one process or for all of them."""
 
-    def __init__(self, pictures: Tensor, targets: Tensor) -> None:
-        self.pictures, self.targets, self.num_training = pictures, targets, len(pictures)
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
+        self.images, self.targets, self.num_training = images, targets, len(images)
 
     def calibration(self, num_images, seed, augment, rank, world_size, batch_size):
         assert (rank, world_size) == (0, 1)
-        return zip(self.pictures[:num_images].split(batch_size), self.targets.split(batch_size), strict=False)
+        return zip(self.images[:num_images].split(batch_size), self.targets.split(batch_size), strict=False)
 
 
 def given(num: int, size: int = 32) -> Given:
     random = torch.Generator().manual_seed(1)
-    pictures = torch.randn(num, 3, size, size, dtype=torch.float64, generator=random)
-    return Given(pictures, torch.randint(CLASSES, (num,), generator=random))
+    images = torch.randn(num, 3, size, size, dtype=torch.float64, generator=random)
+    return Given(images, torch.randint(CLASSES, (num,), generator=random))
 
 
 def scoring(net: nn.Module, data: Given) -> Scoring:
-    graph = trace(net, data.pictures[:1])
+    graph = trace(net, data.images[:1])
     return Scoring(net, graph, list(graph.prunable), data, Classification(CLASSES))
 
 
@@ -85,13 +85,13 @@ def test_scores_are_the_golden_ones(form):
 
 
 def changes_by_hooks(net: nn.Module, data: Given, kind: type[nn.Module]) -> dict[str, Tensor]:
-    """Sum over pictures and pixels of output times gradient of the loss, by layer: what the loss owes each channel."""
+    """Sum over images and pixels of output times gradient of the loss, by layer: what the loss owes each channel."""
     outputs: dict[str, Tensor] = {}
     net = copy.deepcopy(net).eval()
     for name, module in net.named_modules():
         if isinstance(module, kind):
             module.register_forward_hook(lambda _, __, maps, name=name: outputs.update({name: maps}))
-    loss = cross_entropy(net(data.pictures), data.targets)
+    loss = cross_entropy(net(data.images), data.targets)
     gradients = torch.autograd.grad(loss, list(outputs.values()))
     products = ((maps * gradient).transpose(0, 1) for maps, gradient in zip(outputs.values(), gradients, strict=True))
     return dict(zip(outputs, (each.flatten(1).sum(1).detach() for each in products), strict=True))
@@ -147,7 +147,7 @@ def test_channels_selected_from_a_stream_have_the_gates_of_their_own_batch_norm(
 
 def test_scores_are_means_over_batches():
     net, data = resnet(), given(6)
-    halves = [Given(data.pictures[half], data.targets[half]) for half in (slice(0, 3), slice(3, 6))]
+    halves = [Given(data.images[half], data.targets[half]) for half in (slice(0, 3), slice(3, 6))]
     found = Taylor(batch_size=3).scores(scoring(net, data))
     one, other = (Taylor().scores(scoring(net, half)) for half in halves)
     for name, scores in found.items():
@@ -159,7 +159,7 @@ def test_nothing_is_left_in_the_network_nor_in_the_random_state(make):
     net, data = make(), given(4, 32 if make is resnet else 8)
     net.train()
     net.get_submodule("conv1" if make is resnet else "0").requires_grad_(False)
-    cross_entropy(net(data.pictures), data.targets).backward()
+    cross_entropy(net(data.images), data.targets).backward()
     before, gradients = copy.deepcopy(net), [copy.deepcopy(each.grad) for each in net.parameters()]
     case = scoring(net, data)
     random, modes = torch.get_rng_state(), [module.training for module in net.modules()]
@@ -188,7 +188,7 @@ def test_a_forward_pass_that_draws_numbers_leaves_the_random_state():
 
 def test_scores_need_neither_autograd_switched_on_nor_full_precision():
     net, data = resnet().float(), given(4)
-    data.pictures = data.pictures.float()
+    data.images = data.images.float()
     case = scoring(net, data)
     expected = Taylor().scores(case)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -198,7 +198,7 @@ def test_scores_need_neither_autograd_switched_on_nor_full_precision():
         assert scores.dtype == torch.float64
 
 
-def test_pictures_and_a_task_are_needed():
+def test_images_and_a_task_are_needed():
     case = scoring(bare(), given(2, 8))
     for lacking in (Scoring(case.net, case.graph, case.groups), Scoring(case.net, case.graph, case.groups, case.data)):
         with pytest.raises(NeedsData, match="depend on"):

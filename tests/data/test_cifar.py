@@ -9,7 +9,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5
 
 from pruning_lit.data import Cifar10, Cifar100
-from tests.data.small_pictures import STATISTICS
+from tests.data.small_images import STATISTICS
 
 
 @pytest.fixture(params=[Cifar10, Cifar100])
@@ -19,7 +19,7 @@ def dataset(request):
 
 @pytest.fixture
 def archive(dataset, tmp_path, monkeypatch):
-    """An archive in the official layout: two training files, one test file, three pictures each."""
+    """An archive in the official layout: two training files, one test file, three images each."""
     source = {Cifar10: CIFAR10, Cifar100: CIFAR100}[dataset]
     label, names = ("labels", "label_names") if dataset is Cifar10 else ("fine_labels", "fine_label_names")
     folder = tmp_path / "made" / source.base_folder
@@ -50,8 +50,8 @@ def test_an_archive_put_there_by_hand_is_unpacked_and_read(dataset, archive):
     path, pixels = archive
     data = cifar(dataset, path.parent)
     assert data.classes == ["ant", "bee", "cow"]
-    assert torch.equal(data.parts.train.pictures, pixels[:6])
-    assert torch.equal(data.parts.test.pictures, pixels[6:])
+    assert torch.equal(data.parts.train.images, pixels[:6])
+    assert torch.equal(data.parts.test.images, pixels[6:])
     assert data.parts.train.targets.tolist() == [0, 0, 1, 1, 0, 1]
     path.unlink()
     cifar(dataset, path.parent)  # the unpacked folder will do

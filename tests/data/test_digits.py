@@ -2,7 +2,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from pruning_lit.data import Digits
-from tests.data.small_pictures import calibrated
+from tests.data.small_images import calibrated
 
 
 def digits(**settings):
@@ -19,14 +19,14 @@ def test_digits_are_split_in_five_class_by_class_and_always_alike():
 
 
 def test_an_enlarged_digit_averages_to_the_original():
-    pictures = digits().parts.train.pictures
-    assert pictures.shape == (1797, 3, 32, 32)
-    assert torch.equal(pictures[:, 0], pictures[:, 2])
-    means = pictures[:, 0].double().mean((1, 2)) / 255 * 16
+    images = digits().parts.train.images
+    assert images.shape == (1797, 3, 32, 32)
+    assert torch.equal(images[:, 0], images[:, 2])
+    means = images[:, 0].double().mean((1, 2)) / 255 * 16
     torch.testing.assert_close(means, torch.from_numpy(load_digits().images).mean((1, 2)), rtol=0.05, atol=0)
 
 
-def test_training_pictures_are_normalised_by_the_default_statistics():
+def test_training_images_are_normalised_by_the_default_statistics():
     data = digits()
     every = calibrated(data.calibration(len(data.parts.train), seed=0))
     assert abs(float(every.mean())) < 1e-3

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torchvision.transforms import functional
 
 from pruning_lit.data import ImageFolder
-from tests.data.small_pictures import STATISTICS, write_pictures
+from tests.data.small_images import STATISTICS, write_images
 
 
 def folder(root, **settings):
@@ -19,25 +19,25 @@ def folder(root, **settings):
     return data
 
 
-def picture(path):
+def image(path):
     return functional.pil_to_tensor(Image.open(path))
 
 
-def test_pictures_are_read_class_by_class_in_the_order_of_their_names(make_folder):
+def test_images_are_read_class_by_class_in_the_order_of_their_names(make_folder):
     root = make_folder()
     data = folder(root)
     assert (data.classes, data.shape) == (["cat", "dog"], (3, 6, 8))
     for part, name in ((data.parts.train, "train"), (data.parts.test, "test")):
-        expected = [picture(root / name / animal / f"{number}.png") for animal in ("cat", "dog") for number in (0, 1)]
-        assert torch.equal(part.pictures, torch.stack(expected))
+        expected = [image(root / name / animal / f"{number}.png") for animal in ("cat", "dog") for number in (0, 1)]
+        assert torch.equal(part.images, torch.stack(expected))
         assert part.targets.tolist() == [0, 0, 1, 1]
 
 
 def test_other_files_and_hidden_folders_are_passed_over_and_subfolders_searched(make_folder):
     root = make_folder()
-    (root / "train" / "cat" / "notes.txt").write_text("not a picture")
+    (root / "train" / "cat" / "notes.txt").write_text("not an image")
     (root / "train" / ".thumbnails").mkdir()
-    write_pictures(root / "train" / "cat" / "more", torch.zeros(1, 3, 6, 8, dtype=torch.uint8))
+    write_images(root / "train" / "cat" / "more", torch.zeros(1, 3, 6, 8, dtype=torch.uint8))
     assert folder(root).parts.train.targets.tolist() == [0, 0, 0, 1, 1]
 
 
@@ -52,8 +52,8 @@ def test_with_both_val_chooses_and_test_reports(make_folder):
     root = make_folder(parts=("train", "val", "test"))
     data = folder(root)
     assert data.has_validation
-    assert torch.equal(data.parts.validation.pictures[0], picture(root / "val" / "cat" / "0.png"))
-    assert torch.equal(data.parts.test.pictures[0], picture(root / "test" / "cat" / "0.png"))
+    assert torch.equal(data.parts.validation.images[0], image(root / "val" / "cat" / "0.png"))
+    assert torch.equal(data.parts.test.images[0], image(root / "test" / "cat" / "0.png"))
 
 
 def test_a_second_validation_part_is_refused(make_folder):
@@ -63,44 +63,44 @@ def test_a_second_validation_part_is_refused(make_folder):
         folder(make_folder(parts=("train", "val", "test")), val_fraction=0.5)
 
 
-def test_size_cuts_the_middle_of_the_resized_picture(make_folder):
+def test_size_cuts_the_middle_of_the_resized_image(make_folder):
     root = make_folder()
     ramp = np.zeros((60, 100, 3), dtype=np.uint8)
     ramp[:] = np.arange(100)[None, :, None]  # brightness tells the column
     Image.fromarray(ramp).save(root / "train" / "cat" / "0.png")
-    resized = folder(root, size=12).parts.train.pictures
+    resized = folder(root, size=12).parts.train.images
     assert resized.shape == (4, 3, 12, 12)
     columns = 20 + 60 * (torch.arange(12) + 0.5) / 12 - 0.5  # the middle 60 of 100 columns
     torch.testing.assert_close(resized[0, 0, 5].float(), columns, rtol=0, atol=1)
 
 
-def test_grey_and_transparent_pictures_become_rgb(make_folder):
+def test_grey_and_transparent_images_become_rgb(make_folder):
     root = make_folder()
     Image.new("L", (8, 6), 7).save(root / "train" / "cat" / "0.png")
     Image.new("RGBA", (8, 6), (1, 2, 3, 0)).save(root / "train" / "cat" / "1.png")
-    pictures = folder(root).parts.train.pictures
-    assert pictures[0, :, 0, 0].tolist() == [7, 7, 7]
-    assert pictures[1, :, 0, 0].tolist() == [1, 2, 3]
+    images = folder(root).parts.train.images
+    assert images[0, :, 0, 0].tolist() == [7, 7, 7]
+    assert images[1, :, 0, 0].tolist() == [1, 2, 3]
 
 
 def test_the_cache_gives_what_decoding_gave(make_folder, tmp_path, monkeypatch):
-    root, cache = make_folder(), tmp_path / "made" / "pictures.safetensors"
+    root, cache = make_folder(), tmp_path / "made" / "images.safetensors"
     decoded = folder(root, cache=cache).parts
     assert [path.name for path in cache.parent.iterdir()] == [cache.name]  # nothing unfinished is left
     monkeypatch.setattr("pruning_lit.data.image_folder.decode", None)  # decoding again would fail
     cached = folder(root, cache=cache).parts
     for one, other in ((decoded.train, cached.train), (decoded.test, cached.test)):
-        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.images, other.images)
         assert torch.equal(one.targets, other.targets)
 
 
 @pytest.mark.parametrize("change", ["a file", "its time", "its name", "the size"])
 def test_a_stale_cache_is_made_anew(make_folder, tmp_path, caplog, change):
-    root, cache = make_folder(height=8), tmp_path / "pictures.safetensors"
+    root, cache = make_folder(height=8), tmp_path / "images.safetensors"
     folder(root, cache=cache)
     path = root / "train" / "dog" / "1.png"
     if change == "a file":
-        write_pictures(root / "train" / "dog", torch.zeros(3, 3, 8, 8, dtype=torch.uint8))
+        write_images(root / "train" / "dog", torch.zeros(3, 3, 8, 8, dtype=torch.uint8))
     elif change == "its time":
         os.utime(path, (1, 1))
     elif change == "its name":
@@ -108,7 +108,7 @@ def test_a_stale_cache_is_made_anew(make_folder, tmp_path, caplog, change):
     caplog.set_level(logging.INFO, "pruning_lit")
     size = 4 if change == "the size" else None
     assert torch.equal(
-        folder(root, cache=cache, size=size).parts.train.pictures, folder(root, size=size).parts.train.pictures
+        folder(root, cache=cache, size=size).parts.train.images, folder(root, size=size).parts.train.images
     )
     assert "have changed since" in caplog.text
     caplog.clear()
@@ -118,10 +118,10 @@ def test_a_stale_cache_is_made_anew(make_folder, tmp_path, caplog, change):
 
 @pytest.mark.parametrize("left", [0, 60, -100])
 def test_a_damaged_cache_is_made_anew(make_folder, tmp_path, caplog, left):
-    root, cache = make_folder(), tmp_path / "pictures.safetensors"
-    expected = folder(root, cache=cache).parts.train.pictures.clone()
+    root, cache = make_folder(), tmp_path / "images.safetensors"
+    expected = folder(root, cache=cache).parts.train.images.clone()
     cache.write_bytes(cache.read_bytes()[:left])
-    assert torch.equal(folder(root, cache=cache).parts.train.pictures, expected)
+    assert torch.equal(folder(root, cache=cache).parts.train.images, expected)
     assert "cannot be read" in caplog.text
 
 
@@ -130,21 +130,21 @@ def test_a_file_of_another_kind_is_not_overwritten_by_a_cache(make_folder, tmp_p
         path = tmp_path / name
         save_file({"weight": torch.zeros(3)}, path) if tensors else path.write_text("what I had in mind")
         before = path.read_bytes()
-        with pytest.raises(ValueError, match=r"dataset.cache names .* which is no cache of pictures"):
+        with pytest.raises(ValueError, match=r"dataset.cache names .* which is no cache of images"):
             folder(make_folder(), cache=path)
         assert path.read_bytes() == before
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"'.*nowhere/train' is missing: pictures are expected in '.*/train/<class>/'"
+        FileNotFoundError, match=r"'.*nowhere/train' is missing: images are expected in '.*/train/<class>/'"
     ):
         folder(tmp_path / "nowhere")
 
 
 def test_an_empty_folder_is_named(tmp_path):
     (tmp_path / "train").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"'.*train' is empty: pictures are expected in"):
+    with pytest.raises(FileNotFoundError, match=r"'.*train' is empty: images are expected in"):
         folder(tmp_path)
 
 
@@ -153,10 +153,10 @@ def test_a_missing_test_part_is_refused(make_folder):
         folder(make_folder(parts=("train",)))
 
 
-def test_a_class_without_pictures_is_named(make_folder):
+def test_a_class_without_images_is_named(make_folder):
     root = make_folder()
     (root / "train" / "emu").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"class folder '.*emu' has no pictures"):
+    with pytest.raises(FileNotFoundError, match=r"class folder '.*emu' has no images"):
         folder(root)
 
 
@@ -169,16 +169,16 @@ def test_different_classes_are_named(make_folder):
         folder(root)
 
 
-@pytest.mark.parametrize("content", [b"no picture at all", "cut off"])
-def test_a_corrupt_picture_is_named(make_folder, content):
+@pytest.mark.parametrize("content", [b"no image at all", "cut off"])
+def test_a_corrupt_image_is_named(make_folder, content):
     root = make_folder()
     path = root / "train" / "dog" / "1.png"
     path.write_bytes(path.read_bytes()[:60] if content == "cut off" else content)
-    with pytest.raises(ValueError, match=r"'.*train/dog/1.png' is not a readable picture \(.*\): replace or remove it"):
+    with pytest.raises(ValueError, match=r"'.*train/dog/1.png' is not a readable image \(.*\): replace or remove it"):
         folder(root)
 
 
-def test_the_first_picture_of_another_size_is_named(make_folder):
+def test_the_first_image_of_another_size_is_named(make_folder):
     root = make_folder()
     for name in ("dog", "cat"):
         Image.new("RGB", (9, 7)).save(root / "train" / name / "1.png")
@@ -189,13 +189,13 @@ def test_the_first_picture_of_another_size_is_named(make_folder):
 def test_a_test_part_of_another_size_is_refused(make_folder):
     make_folder(parts=("train",))
     with pytest.raises(
-        ValueError, match=r"test/cat/0.png' has 4×4 pixels, training pictures have 8×6: set dataset.size=…"
+        ValueError, match=r"test/cat/0.png' has 4×4 pixels, training images have 8×6: set dataset.size=…"
     ):
         folder(make_folder(parts=("test",), height=4, width=4))
 
 
 def test_a_size_below_one_and_a_folder_as_cache_are_refused(make_folder, tmp_path):
-    with pytest.raises(ValueError, match=r"dataset.size is 0, but a picture's side has at least 1 pixel"):
+    with pytest.raises(ValueError, match=r"dataset.size is 0, but an image's side has at least 1 pixel"):
         folder(make_folder(), size=0)
     with pytest.raises(ValueError, match=r"dataset.cache is the folder '.*': name a file"):
         folder(make_folder(), cache=tmp_path)

@@ -1,11 +1,11 @@
-"""A published ImageNet setting through the command line, on a few tiny pictures."""
+"""A published ImageNet setting through the command line, on a few tiny images."""
 
 import pytest
 import torch
 
 from pruning_lit.channels import cost, load, trace
 from tests.conftest import TINY, read_report, run_command
-from tests.data.small_pictures import write_pictures
+from tests.data.small_images import write_images
 
 
 @pytest.fixture
@@ -13,13 +13,13 @@ def root(tmp_path):
     random = torch.Generator().manual_seed(0)
     for part in ("train", "val"):
         for name in ("n01440764", "n02110341", "n07920052"):
-            pictures = torch.randint(0, 256, (8, 3, 40, 50), generator=random, dtype=torch.uint8)
-            write_pictures(tmp_path / "imagenet" / part / name, pictures)
+            images = torch.randint(0, 256, (8, 3, 40, 50), generator=random, dtype=torch.uint8)
+            write_images(tmp_path / "imagenet" / part / name, images)
     return tmp_path / "imagenet"
 
 
 @pytest.mark.slow
-def test_chips_resnet50_is_cut_and_fine_tuned_on_pictures_from_disk(root, tmp_path):
+def test_chips_resnet50_is_cut_and_fine_tuned_on_images_from_disk(root, tmp_path):
     settings = [setting for setting in TINY if not setting.startswith(("arch=", "train."))]
     run_command(
         "experiment=chip/resnet50_imagenet_76",

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pruning_lit.data.loader import TrainingLoader
 from pruning_lit.data.sampler import EpochBatches
-from tests.data.small_pictures import noise
+from tests.data.small_images import noise
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers, intervals and loggers
 
@@ -26,12 +26,12 @@ class Linear(LightningModule):
     def training_step(self, batch, batch_idx):
         if self.global_step == self.fail_at:
             raise RuntimeError("killed")
-        pictures, targets = batch
-        return F.cross_entropy(self.net(pictures.flatten(1)), targets)
+        images, targets = batch
+        return F.cross_entropy(self.net(images.flatten(1)), targets)
 
     def validation_step(self, batch, batch_idx):
-        pictures, targets = batch
-        self.log("loss", F.cross_entropy(self.net(pictures.flatten(1)), targets))
+        images, targets = batch
+        self.log("loss", F.cross_entropy(self.net(images.flatten(1)), targets))
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)

@@ -6,7 +6,7 @@ from pruning_lit.data.sampler import EpochBatches, OrderedBatches
 
 
 def epoch(number=0, **settings):
-    settings = {"num_pictures": 53, "batch_size": 8, "draw": lambda num, random: draw(num, 2, True, random)} | settings
+    settings = {"num_images": 53, "batch_size": 8, "draw": lambda num, random: draw(num, 2, True, random)} | settings
     batches = EpochBatches(**settings)
     batches.set_epoch(number)
     return list(batches)
@@ -36,7 +36,7 @@ def test_swapping_seed_and_stream_gives_another_order():
     assert not torch.equal(flat(epoch(seed=1, stream=2))[0], flat(epoch(seed=2, stream=1))[0])
 
 
-def test_an_epoch_has_every_picture_once():
+def test_an_epoch_has_every_image_once():
     positions, _ = flat(epoch())
     assert sorted(positions.tolist()) == list(range(53))
     assert [len(part) for part, _ in epoch()] == [8, 8, 8, 8, 8, 8, 5]
@@ -58,15 +58,15 @@ def test_an_epoch_can_begin_at_any_batch(first):
         assert torch.equal(draws, expected_draws)
 
 
-@pytest.mark.parametrize("num_pictures", [48, 50, 53])
+@pytest.mark.parametrize("num_images", [48, 50, 53])
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_the_ranks_batches_together_are_those_of_one_process(num_pictures, world_size):
-    alone = epoch(num_pictures=num_pictures, batch_size=8)
+def test_the_ranks_batches_together_are_those_of_one_process(num_images, world_size):
+    alone = epoch(num_images=num_images, batch_size=8)
     ranks = [
-        epoch(num_pictures=num_pictures, batch_size=8 // world_size, rank=rank, world_size=world_size)
+        epoch(num_images=num_images, batch_size=8 // world_size, rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]
-    num_used = num_pictures - num_pictures % 8 % world_size  # the last batch is trimmed to a multiple of the ranks
+    num_used = num_images - num_images % 8 % world_size  # the last batch is trimmed to a multiple of the ranks
     positions, draws = flat([flat(parts) for parts in zip(*ranks, strict=True)])
     assert torch.equal(positions, flat(alone)[0][:num_used])
     assert torch.equal(draws, flat(alone)[1][:num_used])
@@ -75,26 +75,26 @@ def test_the_ranks_batches_together_are_those_of_one_process(num_pictures, world
         assert 0 <= len(batch) - sum(len(part) for part, _ in parts) < world_size
 
 
-@pytest.mark.parametrize("num_pictures", range(3, 40))
-def test_in_order_every_picture_comes_once_and_no_rank_is_left_out(num_pictures):
-    ranks = [list(OrderedBatches(num_pictures, 4, rank, 3)) for rank in range(3)]
+@pytest.mark.parametrize("num_images", range(3, 40))
+def test_in_order_every_image_comes_once_and_no_rank_is_left_out(num_images):
+    ranks = [list(OrderedBatches(num_images, 4, rank, 3)) for rank in range(3)]
     together = torch.cat([torch.cat(parts) for parts in zip(*ranks, strict=True)])  # strict: equally many batches
-    assert together.tolist() == list(range(num_pictures))
+    assert together.tolist() == list(range(num_images))
     assert all(len(batch) > 0 for batches in ranks for batch in batches)
-    assert all(len(OrderedBatches(num_pictures, 4, rank, 3)) == len(batches) for rank, batches in enumerate(ranks))
+    assert all(len(OrderedBatches(num_images, 4, rank, 3)) == len(batches) for rank, batches in enumerate(ranks))
 
 
 @pytest.mark.parametrize("batches", [EpochBatches, OrderedBatches])
-def test_fewer_pictures_than_processes_are_refused(batches):
-    with pytest.raises(ValueError, match=r"2 pictures cannot be shared among 3 processes"):
+def test_fewer_images_than_processes_are_refused(batches):
+    with pytest.raises(ValueError, match=r"2 images cannot be shared among 3 processes"):
         batches(2, 4, rank=0, world_size=3)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
-@pytest.mark.parametrize(("num_pictures", "num_batches"), [(48, 6), (50, 6), (53, 6), (55, 6), (8, 1)])
-def test_a_dropped_last_batch_leaves_whole_batches_that_ranks_share_evenly(num_pictures, num_batches, world_size):
-    options = {"num_pictures": num_pictures, "batch_size": 8 // world_size, "world_size": world_size}
-    alone = epoch(num_pictures=num_pictures, batch_size=8)[:num_batches]
+@pytest.mark.parametrize(("num_images", "num_batches"), [(48, 6), (50, 6), (53, 6), (55, 6), (8, 1)])
+def test_a_dropped_last_batch_leaves_whole_batches_that_ranks_share_evenly(num_images, num_batches, world_size):
+    options = {"num_images": num_images, "batch_size": 8 // world_size, "world_size": world_size}
+    alone = epoch(num_images=num_images, batch_size=8)[:num_batches]
     ranks = [epoch(**options, rank=rank, drop_last=True) for rank in range(world_size)]
     for parts in ranks:
         assert [len(positions) for positions, _ in parts] == [8 // world_size] * num_batches
@@ -105,16 +105,16 @@ def test_a_dropped_last_batch_leaves_whole_batches_that_ranks_share_evenly(num_p
 
 
 @pytest.mark.parametrize(
-    ("num_pictures", "batch_size", "world_size", "num_batches"),
+    ("num_images", "batch_size", "world_size", "num_batches"),
     [(50_000, 64, 1, 781), (1_281_167, 32, 8, 5004)],  # CIFAR and ImageNet as ResRep's release counts their epochs
 )
-def test_a_dropped_last_batch_gives_the_published_lengths_of_epochs(num_pictures, batch_size, world_size, num_batches):
-    assert len(EpochBatches(num_pictures, batch_size, world_size=world_size, drop_last=True)) == num_batches
+def test_a_dropped_last_batch_gives_the_published_lengths_of_epochs(num_images, batch_size, world_size, num_batches):
+    assert len(EpochBatches(num_images, batch_size, world_size=world_size, drop_last=True)) == num_batches
 
 
-def test_other_pictures_are_left_out_in_every_epoch():
+def test_other_images_are_left_out_in_every_epoch():
     left_out = [set(range(53)) - set(flat(epoch(number, drop_last=True))[0].tolist()) for number in range(4)]
-    assert [len(pictures) for pictures in left_out] == [5] * 4
+    assert [len(images) for images in left_out] == [5] * 4
     assert len(set.union(*left_out)) > 5
 
 
@@ -126,8 +126,8 @@ def test_an_epoch_without_its_last_batch_can_begin_at_any_batch(first):
     assert all(torch.equal(one[0], other[0]) for one, other in zip(rest, expected, strict=True))
 
 
-def test_fewer_pictures_than_a_batch_cannot_be_left_out():
-    sentence = r"15 training pictures do not fill one batch of 4 x 4 process\(es\), .*dataset\.drop_last=true"
+def test_fewer_images_than_a_batch_cannot_be_left_out():
+    sentence = r"15 training images do not fill one batch of 4 x 4 process\(es\), .*dataset\.drop_last=true"
     with pytest.raises(ValueError, match=sentence):
         EpochBatches(15, 4, world_size=4, drop_last=True)
     assert len(EpochBatches(16, 4, world_size=4, drop_last=True)) == 1

@@ -9,11 +9,11 @@ from pruning_lit.measure.memory import peak_memory
 FLOAT = 4  # bytes
 
 
-def test_peak_is_weights_pictures_and_what_lives_beside_them():
+def test_peak_is_weights_images_and_what_lives_beside_them():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1), nn.Flatten())
     weights = 8 * 3 * 9 + 8 + 2 * 8 + 2
     for size in (1, 5):
-        maps = 2 * 8 * 6 * 6  # what the ReLU reads and what it gives; the pictures are still the caller's
+        maps = 2 * 8 * 6 * 6  # what the ReLU reads and what it gives; the images are still the caller's
         assert peak_memory(net, torch.zeros(size, 3, 6, 6)) == FLOAT * (weights + size * (3 * 6 * 6 + maps))
 
 
@@ -57,6 +57,6 @@ def test_measuring_changes_nothing():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_counts_at_least_weights_and_pictures():
+def test_a_gpu_counts_at_least_weights_and_images():
     net = nn.Conv2d(3, 64, 3).cuda()
     assert peak_memory(net, torch.zeros(8, 3, 64, 64)) >= FLOAT * (64 * 3 * 9 + 64 + 8 * 64 * 62 * 62)

@@ -41,7 +41,7 @@ def test_a_timing_is_median_and_quartiles_in_milliseconds():
 def test_speedup_and_throughput_are_those_of_the_medians():
     latency = Latency(8, 3, Timing(6.0, 5.0, 7.0), Timing(4.0, 4.0, 5.0), "one abacus", 1)
     assert latency.speedup == 1.5
-    assert latency.throughput(latency.after) == 2000.0  # 8 pictures in 4 ms
+    assert latency.throughput(latency.after) == 2000.0  # 8 images in 4 ms
 
 
 def test_two_networks_are_timed_in_turns_and_each_goes_first_as_often():
@@ -89,8 +89,8 @@ def test_modes_of_every_part_are_restored_even_after_an_error():
 
 def test_a_tuple_is_a_list_of_arguments():
     class Pair(nn.Module):
-        def forward(self, pictures, options):
-            return pictures[0] + options["shift"]
+        def forward(self, images, options):
+            return images[0] + options["shift"]
 
     assert len(seconds_in_turns([Pair()], ([EXAMPLE], {"shift": 1}), repeats=2, warmup=0)[0]) == 2
 

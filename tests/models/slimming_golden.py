@@ -22,7 +22,7 @@ class Golden:
     def __init__(self, name: str) -> None:
         self.arrays = dict(np.load(GOLDEN / f"{name}.npz"))
         self.meta = json.loads(str(self.arrays.pop("meta")))
-        self.pictures = self["x"].float()
+        self.images = self["x"].float()
 
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(self.arrays[name])

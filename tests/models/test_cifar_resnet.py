@@ -101,16 +101,16 @@ def test_the_configs_tell_the_counts_with_projection_shortcuts(depth):
 def test_narrowed_networks_with_convolution_shortcuts_are_the_masked_ones(depth, shortcut, stem):
     torch.manual_seed(0)
     net = randomise(cifar_resnet(depth, stem=stem, shortcut=shortcut)).double()
-    pictures = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    graph = trace(net, pictures[:1])
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    graph = trace(net, images[:1])
     assert "layer2.0.shortcut.conv" in graph["layer2.0.conv2"].writers
     for seed in range(3):
         kept = random_kept(graph, seed)
         narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
         narrow(narrowed, graph, kept)
         mask(masked, graph, kept)
-        assert verify(narrowed, masked, pictures) < 1e-10
-        assert cost(graph, kept) == cost(trace(narrowed, pictures[:1]))
+        assert verify(narrowed, masked, images) < 1e-10
+        assert cost(graph, kept) == cost(trace(narrowed, images[:1]))
 
 
 def test_the_select_stem_differs_from_the_tied_one_only_by_a_shortcut_that_can_be_narrowed(tmp_path):

@@ -12,7 +12,7 @@ from tests.places import CONF
 
 ARCH = CONF / "arch"
 
-PUBLISHED = {  # name: classes, picture size, parameters, MACs
+PUBLISHED = {  # name: classes, image size, parameters, MACs
     "resnet56": (10, 32, 853_018, 125_485_696),  # CHIP, table 1, in integers
     "resnet110": (10, 32, 1_727_962, 252_887_680),  # CHIP, table 1
     "vgg16_bn": (10, 32, 14_991_946, 313_463_808),  # CHIP, table 1, without biases and batch norm in the MACs
@@ -35,7 +35,7 @@ PUBLISHED = {  # name: classes, picture size, parameters, MACs
 
 
 def count(net: nn.Module, size: int) -> tuple[int, int]:
-    """Parameters, and MACs of one picture by torch's own counter, which counts two operations for each."""
+    """Parameters, and MACs of one image by torch's own counter, which counts two operations for each."""
     net = net.eval().to("meta")
     counter = FlopCounterMode(display=False)
     with counter:

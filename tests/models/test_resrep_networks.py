@@ -11,7 +11,7 @@ from pruning_lit.channels import cost, mask, narrow, trace, verify
 from pruning_lit.models import mobilenet_v1, start_afresh, vgg_bn
 from tests.channels.chance import random_kept, randomise
 
-SMALL = {  # classes, side of the pictures
+SMALL = {  # classes, side of the images
     "vgg": (lambda: vgg_bn(11, classifier="mlp_plain", bias=False, pool="max"), 32),
     "mobilenet": (lambda: mobilenet_v1(10), 64),
 }
@@ -71,14 +71,14 @@ def test_the_narrowed_network_is_the_masked_one(name):
     make, size = SMALL[name]
     torch.manual_seed(0)
     net = randomise(make()).double()
-    pictures = torch.randn(2, 3, size, size, dtype=torch.float64)
-    graph = trace(net, pictures[:1])
+    images = torch.randn(2, 3, size, size, dtype=torch.float64)
+    graph = trace(net, images[:1])
     kept = random_kept(graph, seed=0)
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
-    assert verify(narrowed, masked, pictures) < 1e-10
-    assert cost(graph, kept) == cost(trace(narrowed, pictures[:1]))
+    assert verify(narrowed, masked, images) < 1e-10
+    assert cost(graph, kept) == cost(trace(narrowed, images[:1]))
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -43,7 +43,7 @@ def trained(golden, weights):
 
 def assert_computes(net, golden, logits):
     with torch.no_grad():
-        torch.testing.assert_close(net(golden.pictures), golden[logits], **TOLERANCE)
+        torch.testing.assert_close(net(golden.images), golden[logits], **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", COMPLETE)
@@ -83,7 +83,7 @@ def test_a_file_of_training_with_whole_selections_is_the_dense_network(name, tmp
 def test_an_imported_network_can_be_cut_again(name, tmp_path):
     golden = Golden(name)
     net = imported(golden, pruned_file(golden), tmp_path)
-    graph = trace(net, golden.pictures[:1])
+    graph = trace(net, golden.images[:1])
     random = torch.Generator().manual_seed(0)
     kept = {
         group.name: torch.randperm(group.size, generator=random)[: (group.size + 1) // 2].sort().values.tolist()
@@ -95,7 +95,7 @@ def test_an_imported_network_can_be_cut_again(name, tmp_path):
     before = sum(parameter.numel() for parameter in net.parameters())
     narrow(net, graph, kept)
     assert sum(parameter.numel() for parameter in net.parameters()) < before
-    assert verify(net, masked, golden.pictures) < 1e-5
+    assert verify(net, masked, golden.images) < 1e-5
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -43,28 +43,28 @@ def test_all_golden_networks_are_looked_at():
 def test_the_dense_network_computes_what_the_release_computes(name, tmp_path):
     golden = Golden(name)
     with torch.no_grad():
-        torch.testing.assert_close(loaded(golden, tmp_path)(golden.pictures), golden["logits_full"], **TOLERANCE)
+        torch.testing.assert_close(loaded(golden, tmp_path)(golden.images), golden["logits_full"], **TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "masks", "masked", "pruned", "counts"), CUTS)
 def test_masked_and_narrowed_networks_compute_what_the_releases_do(name, masks, masked, pruned, counts, tmp_path):
     golden = Golden(name)
     net = loaded(golden, tmp_path)
-    graph = trace(net, golden.pictures[:1])
+    graph = trace(net, golden.images[:1])
     kept = golden.kept(net, graph, masks)
     narrowed = copy.deepcopy(net)
     narrow(narrowed, graph, kept)
     mask(net, graph, kept)
     with torch.no_grad():
-        torch.testing.assert_close(net(golden.pictures), golden[masked], **TOLERANCE)
-        torch.testing.assert_close(narrowed(golden.pictures), golden[pruned], **TOLERANCE)
+        torch.testing.assert_close(net(golden.images), golden[masked], **TOLERANCE)
+        torch.testing.assert_close(narrowed(golden.images), golden[pruned], **TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "masks", "masked", "pruned", "counts"), CUTS)
 def test_counts_of_small_networks_are_the_releases(name, masks, masked, pruned, counts):
     golden = Golden(name)
     net = golden.build()
-    graph = trace(net, golden.pictures[:1])
+    graph = trace(net, golden.images[:1])
     kept, expected = golden.kept(net, graph, masks), golden.meta[counts]
     counted = cost(graph, kept)
     assert (counted.params, counted.macs) == (expected["params_gather_first"], expected["macs_conv_fc"])
@@ -72,7 +72,7 @@ def test_counts_of_small_networks_are_the_releases(name, masks, masked, pruned, 
     assert params_with_whole_norms(graph, widths) == expected["params_no_indexes"]
     assert params_with_whole_norms(graph, widths, count_selections=True) == expected["params_with_indexes"]
     narrow(net, graph, kept)  # a narrower selection still knows the stream it takes from
-    again = trace(net, golden.pictures[:1])
+    again = trace(net, golden.images[:1])
     assert params_with_whole_norms(again) == expected["params_no_indexes"]
     assert params_with_whole_norms(again, count_selections=True) == expected["params_with_indexes"]
 
@@ -106,7 +106,7 @@ def test_criterion_and_threshold_choose_the_channels_of_the_release(name, tmp_pa
     golden = Golden(name)
     net = loaded(golden, tmp_path)
     criterion, sparsity = BatchNormScale(), Global(golden.meta["percent"], rule="slimming")
-    graph = criterion.protect(net, trace(net, golden.pictures[:1]))
+    graph = criterion.protect(net, trace(net, golden.images[:1]))
     scores = criterion.scores(Scoring(net, graph, sparsity.prunable_groups(graph)))
     plan = sparsity.plan(graph, scores)
     assert plan.threshold == float(golden["threshold"])

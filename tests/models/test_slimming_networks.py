@@ -149,8 +149,8 @@ def test_a_selection_in_front_of_a_norm_is_the_norm_with_zeroed_channels(name):
         reader = net.get_submodule(layer)
         reader.weight = nn.Parameter(reader.weight[:, stays])
         net.get_submodule(select).source = stays
-    pictures = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    torch.testing.assert_close(net(pictures), zeroed(pictures), rtol=1e-10, atol=1e-10)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(net(images), zeroed(images), rtol=1e-10, atol=1e-10)
 
 
 def difference(net: nn.Module, graph: ChannelGraph, kept: Kept, inputs: Tensor) -> float:
@@ -170,8 +170,8 @@ def groups_beside_the_stream(graph: ChannelGraph) -> list[str]:
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in FULL)])
 def test_narrowed_with_the_stream_whole_is_the_masked_one(name):
     net = randomised((SMALL | FULL)[name]())
-    pictures = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    graph = trace(net, pictures[:1])
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    graph = trace(net, images[:1])
     names = groups_beside_the_stream(graph)
     for seed in range(3):
         random = torch.Generator().manual_seed(seed)
@@ -179,7 +179,7 @@ def test_narrowed_with_the_stream_whole_is_the_masked_one(name):
         for group in names:
             width = int(torch.randint(1, graph[group].size + 1, (), generator=random))
             kept[group] = torch.randperm(graph[group].size, generator=random)[:width].sort().values.tolist()
-        assert difference(net, graph, kept, pictures) < 1e-10
+        assert difference(net, graph, kept, images) < 1e-10
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -89,7 +89,7 @@ def test_parameters_are_told_apart_by_their_kind_of_layer():
 
 @pytest.mark.parametrize(
     ("switched_off", "without_decay"),
-    [("decay_biases", BIASES), ("decay_norms", NORMS), ("decay_depthwise", DEPTHWISE), ("decay_shifts", SHIFTS)],
+    [("decay_biases", BIASES), ("decay_norms", NORMS), ("decay_depthwise", DEPTHWISE), ("decay_norm_biases", SHIFTS)],
 )
 def test_every_kind_can_be_taken_out_of_the_decay(switched_off, without_decay):
     net = Mixed()
@@ -100,10 +100,10 @@ def test_every_kind_can_be_taken_out_of_the_decay(switched_off, without_decay):
 
 def test_biases_of_norms_can_be_treated_unlike_the_others_and_keep_the_rate_of_biases():
     net = Mixed()
-    ordinary, norms = ParameterGroups(decay_norms=False, decay_shifts=False).split(net)
+    ordinary, norms = ParameterGroups(decay_norms=False, decay_norm_biases=False).split(net)
     assert (settings(ordinary), settings(norms)) == ({}, {"weight_decay": 0.0})
     assert named(net, norms) == NORMS | SHIFTS
-    groups = ParameterGroups(bias_lr=2.0, decay_biases=False, decay_shifts=True).split(net)
+    groups = ParameterGroups(bias_lr=2.0, decay_biases=False, decay_norm_biases=True).split(net)
     found = {tuple(settings(group).items()): named(net, group) for group in groups[1:]}
     assert found == {(("lr_scale", 2.0),): SHIFTS, (("lr_scale", 2.0), ("weight_decay", 0.0)): BIASES - SHIFTS}
 
@@ -220,7 +220,7 @@ def test_a_setting_that_the_optimizer_does_not_know_is_refused():
         ({"bias_lr": True}, r"bias_lr .* got True"),
         ({"decay_norms": "no"}, r"parameters\.decay_norms is true or false, got 'no'"),
         ({"decay_biases": 0}, r"parameters\.decay_biases is true or false, got 0"),
-        ({"decay_shifts": 0}, r"parameters\.decay_shifts is true, false or null \(as decay_biases\), got 0"),
+        ({"decay_norm_biases": 0}, r"parameters\.decay_norm_biases is true, false or null \(as decay_biases\), got 0"),
     ],
 )
 def test_a_choice_out_of_range_is_refused(choice, sentence):
@@ -342,7 +342,7 @@ def test_the_recipe_of_chex_on_imagenet_has_the_published_settings():
 def test_the_release_of_chex_decays_the_norms_of_shortcuts_too_which_a_pattern_says():
     """It goes by "bn" in names, which torchvision's shortcuts have not."""
     net = torchvision_model("resnet18", num_classes=10)
-    kept, norms = ParameterGroups(decay_norms=False, decay_shifts=False, exempt=["*.downsample.1.*"]).split(net)
+    kept, norms = ParameterGroups(decay_norms=False, decay_norm_biases=False, exempt=["*.downsample.1.*"]).split(net)
     assert named(net, norms) == {name for name, _ in net.named_parameters() if "bn" in name}
     assert "weight_decay" not in kept
 

@@ -31,21 +31,21 @@ class Stream(nn.Module):
 
 def narrowed() -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
-    net, pictures = Stream().eval(), torch.randn(2, 3, 4, 4)
-    assert insert_selections(net, pictures) == ["reader"]
-    narrow(net, trace(net, pictures), {"reader.select": [1, 2, 5]})
-    return net, pictures
+    net, images = Stream().eval(), torch.randn(2, 3, 4, 4)
+    assert insert_selections(net, images) == ["reader"]
+    narrow(net, trace(net, images), {"reader.select": [1, 2, 5]})
+    return net, images
 
 
 @pytest.mark.parametrize("plugin", [SyncBatchNorm(), GpuSyncBatchNorm()], ids=lambda plugin: type(plugin).__name__)
 def test_selections_stay_in_front_when_norms_are_switched_over_and_back(plugin):
-    net, pictures = narrowed()
-    expected, names = net(pictures), list(net.state_dict())
+    net, images = narrowed()
+    expected, names = net(images), list(net.state_dict())
     switched = plugin.apply(copy.deepcopy(net))
-    assert torch.equal(switched.eval()(pictures), expected)
+    assert torch.equal(switched.eval()(images), expected)
     assert list(switched.state_dict()) == names
     back = plugin.revert(switched)
-    assert torch.equal(back.eval()(pictures), expected)
+    assert torch.equal(back.eval()(images), expected)
     assert list(back.state_dict()) == names
     assert not any("Sync" in type(module).__name__ for module in back.modules())
 

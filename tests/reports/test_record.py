@@ -183,7 +183,7 @@ def test_the_document_tells_the_numbers_the_reasons_and_how_to_go_on():
         "| MACs | 125,485,696 | 94,114,272 | -25.0 % |",
         "| latency, batch of 1 | 8.00 ms (7.50–9.00) | 6.00 ms (5.50–6.50) | -25.0 % (1.33×) |",
         "| latency, batch of 64 | 64.0 ms (60.0–70.0) | 32.0 ms (30.0–36.0) | -50.0 % (2.00×) |",
-        "| throughput, batch of 64 | 1,000 pictures/s | 2,000 pictures/s | +100.0 % |",
+        "| throughput, batch of 64 | 1,000 images/s | 2,000 images/s | +100.0 % |",
         "median (quartiles) of 30 passes of each network, in turns, on one abacus with 4 PyTorch threads",
         "41.25 %",
         "epoch 7, validation 94.00 %, test 93.12 %",

@@ -39,7 +39,7 @@ def test_dense_training_depends_on(override):
     assert not same_training(override)
 
 
-def test_how_pictures_are_read_decides_nothing():
+def test_how_images_are_read_decides_nothing():
     words = ("dataset=imagenet", "dataset.root=somewhere")
     assert same_training("dataset.num_workers=0", before=words)
     assert not same_training("dataset.batch_size=7", before=words)

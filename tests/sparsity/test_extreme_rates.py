@@ -42,17 +42,17 @@ def test_at_95_percent_every_network_runs_and_tells_which_floors_acted(name, bui
     random = torch.Generator().manual_seed(0)
     for number, module in enumerate(module for module in net.modules() if isinstance(module, _BatchNorm)):
         module.weight.data = torch.randn(module.num_features, generator=random) * 10.0 ** (number % 3 - 1)
-    picture = torch.randn(1, 3, size, size, generator=random)
-    insert_selections(net, picture)
+    image = torch.randn(1, 3, size, size, generator=random)
+    insert_selections(net, image)
     criterion, sparsity = BatchNormScale(), Global(0.95, rule="slimming", on_empty=on_empty)
-    graph = criterion.protect(net, trace(net, picture))
+    graph = criterion.protect(net, trace(net, image))
     scores = criterion.scores(Scoring(net, graph, sparsity.prunable_groups(graph)))
     plan = sparsity.plan(graph, scores)
     would_go = {group for group, each in scores.items() if not bool((each.float() > plan.threshold).any())}
     branches = {name for branch in graph.branches if branch.path in plan.branches for name in branch.groups}
     narrow(net.eval(), graph, plan.kept)
     assert all(parameter.numel() for parameter in net.parameters())
-    assert net(picture).shape == (1, 10)
+    assert net(image).shape == (1, 10)
     assert would_go, "a test of nothing"
     told = " ".join(plan.notes)
     assert all(f"`{group}`" in told for group in would_go - branches)

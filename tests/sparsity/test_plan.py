@@ -16,7 +16,7 @@ from pruning_lit.sparsity import DenseCost, Global, Layerwise, Macs, Uniform
 from tests.sparsity.networks import noise, plain, traced
 
 ARCH = "resnet_8"
-PICTURE = torch.zeros(1, 3, 32, 32)
+IMAGE = torch.zeros(1, 3, 32, 32)
 PER_GROUP = {
     "uniform": lambda rate, **limits: Uniform(rate, **limits),
     "layerwise": lambda rate, **limits: Layerwise([rate, "0.3", rate, rate, "0.6", "0.1"], **limits),
@@ -64,7 +64,7 @@ def test_the_cut_network_costs_what_was_planned(make, rate, limits, seed):
     graph, net = traced(ARCH), copy.deepcopy(network())
     plan = make(rate, **limits).plan(graph, noise(graph, seed))
     narrow(net, graph, plan.kept, rehearse=False)
-    narrowed = trace(net, PICTURE)
+    narrowed = trace(net, IMAGE)
     assert plan.cost == cost(narrowed)
     assert plan.widths == {name: narrowed[name].size for name in plan.kept}
     assert plan.reduction["params"] == 1 - sum(p.numel() for p in net.parameters()) / cost(graph).params
@@ -145,7 +145,7 @@ def test_several_cuts_hold_the_limits_of_the_dense_network(make):
     for step in (1, 2, 3):
         plan = sparsity.plan(graph, noise(graph, step), dense, Fraction(step, 3))
         narrow(net, graph, plan.kept, rehearse=False)
-        graph = trace(net, PICTURE)
+        graph = trace(net, IMAGE)
         assert cost(graph) == plan.cost
     assert all(graph[name].size >= dense.sizes[name] / 4 and graph[name].size % 4 == 0 for name in plan.kept)
     assert make not in MACS.values() or plan.cost.macs <= dense.macs / 2

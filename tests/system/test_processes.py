@@ -4,7 +4,7 @@ import pytest
 from torch.multiprocessing import ProcessRaisedException
 
 from pruning_lit.command_line.errors import sentence
-from pruning_lit.data.decode import UnreadablePicture
+from pruning_lit.data.decode import UnreadableImage
 from pruning_lit.system.deaths import from_outside
 from pruning_lit.system.resume_hint import how_to_resume
 
@@ -24,12 +24,12 @@ def of_a_fork(last_line: str) -> ProcessRaisedException:
     ("error", "told"),
     [
         (OSError(28, "No space left on device", "/x/last.ckpt"), "No space left on device: /x/last.ckpt"),
-        (UnreadablePicture("'a.jpg' is not a readable picture"), "'a.jpg' is not a readable picture"),
-        (of_a_fork("pruning_lit.data.decode.UnreadablePicture: 'a.jpg' is no picture"), "'a.jpg' is no picture"),
+        (UnreadableImage("'a.jpg' is not a readable image"), "'a.jpg' is not a readable image"),
+        (of_a_fork("pruning_lit.data.decode.UnreadableImage: 'a.jpg' is no image"), "'a.jpg' is no image"),
         (of_a_fork("OSError: the checkpoint cannot be written"), "the checkpoint cannot be written"),
         (of_a_fork("PermissionError: [Errno 13] Permission denied"), "[Errno 13] Permission denied"),
-        (RuntimeError(WORKER), "a process that prepares pictures has died"),
-        (of_a_fork(f"RuntimeError: {WORKER}"), "a process that prepares pictures has died"),
+        (RuntimeError(WORKER), "a process that prepares images has died"),
+        (of_a_fork(f"RuntimeError: {WORKER}"), "a process that prepares images has died"),
         (RuntimeError(GLOO), "another process of this run has died"),
         (of_a_fork(f"RuntimeError: {GLOO}"), "another process of this run has died"),
         (

@@ -38,7 +38,7 @@ def test_the_loss_of_a_network_that_knows_nothing_is_the_log_of_the_classes():
     assert float(loss) == pytest.approx(math.log(10))
 
 
-def test_accuracy_is_the_share_of_pictures_however_they_come():
+def test_accuracy_is_the_share_of_images_however_they_come():
     metrics = Classification(3).metrics("val/")
     metrics.update(LOGITS[:3], TARGET[:3])
     metrics.update(LOGITS[3:], TARGET[3:])

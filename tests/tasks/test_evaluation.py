@@ -1,4 +1,4 @@
-"""The measurement on the test pictures."""
+"""The measurement on the test images."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def digits() -> Digits:
 
 
 class Watched(nn.Module):
-    """A small network that counts pictures and sees whether it is in eval mode, without gradients."""
+    """A small network that counts images and sees whether it is in eval mode, without gradients."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,13 +32,13 @@ class Watched(nn.Module):
         return self.linear(self.dropout(self.norm(x[:, :, ::4, ::4]).flatten(1)))
 
 
-def test_every_test_picture_is_seen_once_and_none_is_augmented(digits):
+def test_every_test_image_is_seen_once_and_none_is_augmented(digits):
     net = Watched()
     found = evaluate(net, digits, Classification(10))
     assert net.seen == [50] * 7 + [9]  # 359 in all
-    pictures, target = digits.parts.test.take(torch.arange(359))
+    images, target = digits.parts.test.take(torch.arange(359))
     with torch.no_grad():
-        logits = net.eval()((pictures.float() / 255 - 0.3) / 0.3)
+        logits = net.eval()((images.float() / 255 - 0.3) / 0.3)
     assert found["accuracy"] == pytest.approx(float((logits.argmax(1) == target).float().mean()))
     best = logits.topk(5).indices
     assert found["accuracy_top5"] == pytest.approx(float((best == target[:, None]).any(1).float().mean()))

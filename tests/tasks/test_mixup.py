@@ -21,24 +21,24 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on loade
 
 
 def share_of(target: Tensor) -> float:
-    """What pictures of as many classes kept of themselves; 1 where one was blended with itself."""
+    """What images of as many classes kept of themselves; 1 where one was blended with itself."""
     return float(target.diagonal().min())
 
 
-def draw(alpha: float, num_pictures: int = 16) -> Tensor:
-    return mixup(torch.zeros(num_pictures, 1, 1, 1), torch.arange(num_pictures), num_pictures, alpha)[1]
+def draw(alpha: float, num_images: int = 16) -> Tensor:
+    return mixup(torch.zeros(num_images, 1, 1, 1), torch.arange(num_images), num_images, alpha)[1]
 
 
-def test_pictures_are_blended_in_the_shares_that_the_targets_tell():
+def test_images_are_blended_in_the_shares_that_the_targets_tell():
     torch.manual_seed(0)
-    pictures = torch.randn(7, 3, 4, 4)
-    blended, target = mixup(pictures, torch.arange(7), 9, 1.0)  # picture j is the one of class j
+    images = torch.randn(7, 3, 4, 4)
+    blended, target = mixup(images, torch.arange(7), 9, 1.0)  # image j is the one of class j
     assert target.shape == (7, 9)
     torch.testing.assert_close(target.sum(1), torch.ones(7))
-    torch.testing.assert_close(blended, torch.einsum("ij,jchw->ichw", target[:, :7], pictures))
+    torch.testing.assert_close(blended, torch.einsum("ij,jchw->ichw", target[:, :7], images))
 
 
-def test_a_batch_has_one_share_and_every_picture_is_the_partner_of_one():
+def test_a_batch_has_one_share_and_every_image_is_the_partner_of_one():
     torch.manual_seed(0)
     target = draw(1.0)
     share = share_of(target)
@@ -47,16 +47,16 @@ def test_a_batch_has_one_share_and_every_picture_is_the_partner_of_one():
     torch.testing.assert_close(target.sum(0), torch.ones(16))
 
 
-def test_pictures_of_one_class_stay_wholly_of_it():
+def test_images_of_one_class_stay_wholly_of_it():
     _, target = mixup(torch.randn(5, 1, 2, 2), torch.full((5,), 2), 3, 1.0)
     torch.testing.assert_close(target, torch.eye(3)[[2] * 5])
 
 
 def test_the_batch_itself_stays_as_it_is():
-    pictures, target = torch.randn(5, 1, 2, 2), torch.arange(5)
-    before = pictures.clone()
-    mixup(pictures, target, 5, 1.0)
-    assert torch.equal(pictures, before)
+    images, target = torch.randn(5, 1, 2, 2), torch.arange(5)
+    before = images.clone()
+    mixup(images, target, 5, 1.0)
+    assert torch.equal(images, before)
     assert torch.equal(target, torch.arange(5))
 
 
@@ -100,9 +100,9 @@ def test_evaluation_knows_no_mixup():
 
 
 def test_without_mixup_the_batch_is_trained_on_as_it_is_and_nothing_is_drawn():
-    pictures, target, state = torch.randn(5, 1, 2, 2), torch.arange(5), torch.get_rng_state()
-    found = Classification(5).prepare((pictures, target))
-    assert found[0] is pictures
+    images, target, state = torch.randn(5, 1, 2, 2), torch.arange(5), torch.get_rng_state()
+    found = Classification(5).prepare((images, target))
+    assert found[0] is images
     assert found[1] is target
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -179,10 +179,10 @@ def test_a_step_of_training_blends_and_counts_dominant_classes_while_validation_
     module.validation_step(batch, 0)
     assert logged["val/loss"] == pytest.approx(float(nn.functional.cross_entropy(module.net(batch[0]), batch[1])))
     torch.manual_seed(5)
-    pictures, shares = mixup(*batch, 10, 1.0)
+    images, shares = mixup(*batch, 10, 1.0)
     torch.manual_seed(5)
     loss = module.training_step(batch, 0)
-    logits = module.net(pictures)
+    logits = module.net(images)
     assert float(loss) == pytest.approx(float(module.task.losses(logits, shares, True)["cross_entropy"]))
     right = (logits.argmax(1) == shares.argmax(1)).float().mean()
     assert float(module.train_metrics.compute()["train/accuracy"]) == pytest.approx(float(right))

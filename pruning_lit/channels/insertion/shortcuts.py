@@ -24,7 +24,7 @@ def insert_scatters(model: nn.Module, example_input: Any) -> list[str]:
     already gets no second one.
 
     Both terms of the sum must be the work of one convolution each, used once, and read by nobody else on the way; the
-    layer on the shortcut is the one with fewer layers between it and the picture. Where both have equally many, or one
+    layer on the shortcut is the one with fewer layers between it and the image. Where both have equally many, or one
     of the terms is something else (the stream itself, a product), there is none.
 
     Args:

@@ -1,4 +1,4 @@
-"""The criterion that goes by redundancy graphs: similarities of maps, gathered in one pass over some pictures."""
+"""The criterion that goes by redundancy graphs: similarities of maps, gathered in one pass over some images."""
 
 import copy
 import logging
@@ -30,7 +30,7 @@ class Redundancy:
         reference_layer: the layer whose maps and weights these are.
         similarity: shape ``(size, size)``, float64, on the CPU.
         norms: L1 norms of the filters, shape ``(size,)``, float64.
-        num_bits: that were compared, over all pictures.
+        num_bits: that were compared, over all images.
         places: pixels of a map; all filters are alike where it is 1.
     """
 
@@ -80,13 +80,13 @@ class RedundancyGraph(Criterion):
     ``reference_uses``. Groups without a two-dimensional convolution stay whole.
 
     Args:
-        num_images: pictures looked at over all ranks; fewer where the data set has fewer.
+        num_images: images looked at over all ranks; fewer where the data set has fewer.
         augment: crop and mirror them as in training, as published.
         seed: of their choice and augmentation.
-        bn_mode: ``eval``; or ``train``, as published: batch norms go by the statistics of these pictures, which are
+        bn_mode: ``eval``; or ``train``, as published: batch norms go by the statistics of these images, which are
             then sent through as one batch, on every rank; the network's own do not change, and dropout is off.
-        batch_size: pictures per forward pass, with ``bn_mode="eval"``. One by one their maps, and so the bits, are the
-            same to the last digit however many processes share the pictures.
+        batch_size: images per forward pass, with ``bn_mode="eval"``. One by one their maps, and so the bits, are the
+            same to the last digit however many processes share the images.
         reference_layers: name of a group to the layer that decides there.
         min_pixels: groups whose maps have fewer pixels stay whole; maps of one pixel have a single bit that all filters
             share, so that of all of them one stays.
@@ -166,7 +166,7 @@ class RedundancyGraph(Criterion):
 
 
 def with_statistics_of_the_batch(net: nn.Module) -> nn.Module:
-    """A copy whose batch norms, in eval mode, go by the pictures that pass through them."""
+    """A copy whose batch norms, in eval mode, go by the images that pass through them."""
     copied = copy.deepcopy(net)
     for module in copied.modules():
         if isinstance(module, _BatchNorm):

@@ -36,14 +36,14 @@ def similarity(maps: Tensor) -> Tensor:
         maps: outputs of a convolution, before normalisation and activation, shape ``(N, C, H, W)``.
 
     Returns:
-        Share of agreeing bits over all pictures, shape ``(C, C)``, float64, symmetric, 1 on the diagonal; unrelated
+        Share of agreeing bits over all images, shape ``(C, C)``, float64, symmetric, 1 on the diagonal; unrelated
         maps are near 0.5. Maps of a single pixel all agree.
 
     Raises:
-        ValueError: see ``hash_bits``; or there are no pictures.
+        ValueError: see ``hash_bits``; or there are no images.
     """
     if maps.ndim == 4 and not len(maps):
-        raise ValueError(f"similarities need at least one picture, got maps of shape {tuple(maps.shape)}")
+        raise ValueError(f"similarities need at least one image, got maps of shape {tuple(maps.shape)}")
     return shares(agreements(maps))
 
 

@@ -50,7 +50,7 @@ def _cosines(length: int, like: Tensor) -> Tensor:
 def agreements(maps: Tensor) -> Tensor:
     """For every pair of filters the number of bits that agree minus the number of those that differ.
 
-    They are sums over pictures, so those of several batches can be added; on the diagonal stands the number of all
+    They are sums over images, so those of several batches can be added; on the diagonal stands the number of all
     bits.
 
     Args:
@@ -61,8 +61,8 @@ def agreements(maps: Tensor) -> Tensor:
     """
     num_filters = maps.shape[1]
     total = torch.zeros(num_filters, num_filters, dtype=torch.float64, device=maps.device)
-    pictures = min(max(1, STACK // max(1, maps[:1].numel())), EXACT_IN_FLOAT32 // CORNER**2)
-    for stack in maps.split(pictures):
+    images = min(max(1, STACK // max(1, maps[:1].numel())), EXACT_IN_FLOAT32 // CORNER**2)
+    for stack in maps.split(images):
         signs = hash_bits(stack).movedim(1, 0).flatten(1).float() * 2 - 1
         with torch.autocast(maps.device.type, enabled=False):
             total += (signs @ signs.mT).double()

@@ -21,7 +21,7 @@ def reference_uses(graph: ChannelGraph, group: ChannelGroup, names: Mapping[str,
 
     In a residual stream that is the layer that writes the skip operand of its first addition: the projection, or the
     layer that opened the stream. Of all that write into the stream it has the fewest layers between itself and the
-    picture. Where several have equally few, the first in execution order decides.
+    image. Where several have equally few, the first in execution order decides.
 
     Args:
         graph: the network.

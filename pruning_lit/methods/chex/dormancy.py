@@ -61,7 +61,7 @@ class PrunedState(ABC):
         """Find out what is pruned, after a checkpoint has been loaded into ``net``, into this and the optimizers."""
 
     @abstractmethod
-    def difference(self, net: nn.Module, pictures: Tensor) -> float:
+    def difference(self, net: nn.Module, images: Tensor) -> float:
         """Compare the narrowed network with the masked one right behind a stage, see ``verify``."""
 
     def finalise(self) -> None:
@@ -113,11 +113,11 @@ class NarrowState(PrunedState):
         if self.active and not self.final:
             self.moves = Cut.of(self.most_recent, self.graph, self.active).between(self.most_recent, net)
 
-    def difference(self, net: nn.Module, pictures: Tensor) -> float:
+    def difference(self, net: nn.Module, images: Tensor) -> float:
         """Compare ``net`` with a masked copy of the whole network."""
         masked = copy.deepcopy(self.most_recent)
         mask(masked, self.graph, self.active)
-        return verify(net, masked, pictures)
+        return verify(net, masked, images)
 
 
 class MaskState(PrunedState):
@@ -170,8 +170,8 @@ class MaskState(PrunedState):
         """Zero the gradients of pruned channels, so that neither step nor momentum moves them."""
         zero_gradients(net, self.masks)
 
-    def difference(self, net: nn.Module, pictures: Tensor) -> float:
+    def difference(self, net: nn.Module, images: Tensor) -> float:
         """Compare ``net`` with a narrowed copy of the whole network."""
         narrowed = copy.deepcopy(self.most_recent)
         narrow(narrowed, self.graph, self.active, rehearse=False)
-        return verify(narrowed, net, pictures)
+        return verify(narrowed, net, images)

@@ -61,7 +61,7 @@ class Exploration:
             ``survived``, of those that came back at the stage before, the share now kept for its own sake, None where
             there were none; ``macs`` and, by group, ``widths`` from then on.
         sizes: by group, channels of the whole network, in its order.
-        spent: ``macs`` of all forward passes before the last stage, those of a batch counted for one picture of it, and
+        spent: ``macs`` of all forward passes before the last stage, those of a batch counted for one image of it, and
             ``dense_macs``, what the whole network would have taken.
         share_of_training: the ratio of the two over the whole training; None: not known.
         target_macs: MACs that were to be left at most; None: a share of the channels was set.

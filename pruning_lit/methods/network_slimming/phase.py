@@ -70,7 +70,7 @@ class SparsityTraining(GradientEditing):
         """The penalised scales: by the name of a batch norm's weight, one boolean per channel.
 
         Args:
-            example: a picture, ``(1, C, H, W)``.
+            example: an image, ``(1, C, H, W)``.
         """
         names, parameters = scale_names(self.view), dict(self.view.named_parameters())
         if self.penalised == "all":

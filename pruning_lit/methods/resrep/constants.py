@@ -1,7 +1,7 @@
 """Constant inputs: what readers find in the place of a channel that has become zero where it was made.
 
 Not always zeros: a batch norm, a depthwise convolution or a sigmoid on the way turns zero into another number. As long
-as that is one number, whatever the picture and the pixel, a bias of the reader can take its place.
+as that is one number, whatever the image and the pixel, a bias of the reader can take its place.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class ConstantInput:
 
     Attributes:
         positions: along the input of the reader's weight, shape ``(count,)``.
-        low, high: smallest and largest value there, over pictures and pixels, float64, shape ``(count,)``.
+        low, high: smallest and largest value there, over images and pixels, float64, shape ``(count,)``.
     """
 
     positions: Tensor
@@ -58,7 +58,7 @@ def constant_inputs(
         model: in float64.
         graph: its groups, or those of the model it was copied from.
         gone: by group the positions of the channels that are zero.
-        inputs: a tensor, or a tuple of arguments; several different pictures, for constants to be told from others.
+        inputs: a tensor, or a tuple of arguments; several different images, for constants to be told from others.
 
     Returns:
         By the name of the reader's weight what it gets; readers that are neither convolutions nor linear layers, whose

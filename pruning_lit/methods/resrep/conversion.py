@@ -72,7 +72,7 @@ class Conversion:
         Args:
             net: with compactors; what it computes does not change in so far as the rows of channels that are not kept
                 are zero.
-            example: a picture, ``(1, C, H, W)``.
+            example: an image, ``(1, C, H, W)``.
 
         Returns:
             What is kept really: a channel stays, with nothing but zeros, if its reader could not do without it.
@@ -161,8 +161,8 @@ def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> d
     graph = trace(net, example)
     lost = _lost(graph, gone)
     wide = copy.deepcopy(net).double()
-    pictures = torch.cat([example, example.flip(-1), torch.zeros_like(example)]).double()
-    seen = constant_inputs(wide, graph, lost, pictures)
+    images = torch.cat([example, example.flip(-1), torch.zeros_like(example)]).double()
+    seen = constant_inputs(wide, graph, lost, images)
     stuck = {name: _stuck(net, graph[name], positions, seen) for name, positions in lost.items()}
     spared = _made_by(graph, {name: lost[name][flags] for name, flags in stuck.items()})
     left = {weight: sorted({*rows} - {*spared.get(weight, ())}) for weight, rows in gone.items()}

@@ -82,7 +82,7 @@ class RowOutcome:
 
         Args:
             conversion: with what is kept.
-            data: the data module; both networks are held against each other on its test pictures.
+            data: the data module; both networks are held against each other on its test images.
             epoch: in front of which the network gets its final width.
             history: see ``RowMasks``.
         """

@@ -103,7 +103,7 @@ class GradientReset(GradientEditing):
         """Put the compactors in, once.
 
         Args:
-            example: a picture, ``(1, C, H, W)``.
+            example: an image, ``(1, C, H, W)``.
         """
         if self.there:
             return

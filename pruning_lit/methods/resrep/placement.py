@@ -112,12 +112,12 @@ class PlacementPlan:
     def _try(self, layers: Mapping[str, tuple[str, ...]], gone: Mapping[str, Tensor], seed: int) -> None:
         dead = {(name, channel) for name, positions in gone.items() for channel in positions.tolist()}
         random = torch.Generator().manual_seed(seed)
-        pictures = tuple(_two_of(argument, random) for argument in self.graph.example)
-        trial = _disturbed(self.net, pictures, random)
+        images = tuple(_two_of(argument, random) for argument in self.graph.example)
+        trial = _disturbed(self.net, images, random)
         for weight in sorted({weight for name in gone for weight in layers[name]}):
             rows = [at for at, row in enumerate(self.rows[weight]) if row in dead]
             trial.get_submodule(self._site(weight)).register_forward_hook(_zeroing(torch.tensor(rows)))
-        seen = constant_inputs(trial, self.graph, gone, pictures)
+        seen = constant_inputs(trial, self.graph, gone, images)
         for name, positions in gone.items():
             for piece in self.graph[name].slices:
                 if piece.role == "reads" and name not in self.reasons:
@@ -171,10 +171,10 @@ def _rows(graph: ChannelGraph) -> dict[str, list[Row]]:
     return rows
 
 
-def _disturbed(net: nn.Module, pictures: tuple[Any, ...], random: torch.Generator) -> nn.Module:
+def _disturbed(net: nn.Module, images: tuple[Any, ...], random: torch.Generator) -> nn.Module:
     """A copy in float64 with random scales and biases, so that nothing is zero by chance.
 
-    Its batch norms know these pictures, so that no activation is so large that gates are shut or open for all.
+    Its batch norms know these images, so that no activation is so large that gates are shut or open for all.
     """
     trial = copy.deepcopy(net).cpu().double().eval()
     norms = [module for module in trial.modules() if isinstance(module, _BatchNorm)]
@@ -187,7 +187,7 @@ def _disturbed(net: nn.Module, pictures: tuple[Any, ...], random: torch.Generato
         norm.momentum = 1.0
         norm.train()
     with torch.no_grad():
-        trial(*pictures)
+        trial(*images)
     return trial.eval()
 
 
@@ -206,7 +206,7 @@ def _zeroing(rows: Tensor) -> Any:
 
 
 def _two_of(argument: Any, random: torch.Generator) -> Any:
-    """Two different random pictures of that shape; whatever else an argument is, it stays."""
+    """Two different random images of that shape; whatever else an argument is, it stays."""
     if not isinstance(argument, Tensor) or not argument.is_floating_point():
         return argument
     return torch.randn((2, *argument.shape[1:]), generator=random, dtype=torch.float64)

@@ -53,7 +53,7 @@ class Compaction:
             ``masked`` (on the list), ``dead``, ``masked_alive``, ``unmasked_dead``; and ``kept`` in the end.
         below: number of rows with smaller norms than the key, such as ``1e-03``.
         forced: masked rows that were alive were removed, too.
-        changed: number of test pictures with another predicted class after the conversion.
+        changed: number of test images with another predicted class after the conversion.
         pictures: of so many; 0: none were looked at.
         error: largest difference of the outputs before and after, over the largest output.
     """
@@ -213,12 +213,12 @@ def _difference(found: Compaction) -> str:
         return error
     if not changed:
         return (
-            f"All {pictures:,} test pictures have the same predicted class before and after the conversion, so the "
-            f"metrics are the same to the last picture. {error}"
+            f"All {pictures:,} test images have the same predicted class before and after the conversion, so the "
+            f"metrics are the same to the last image. {error}"
         )
     why = "" if not found.is_exact else ", since dead rows are not quite zero and numbers are rounded"
     others = "has another predicted class" if changed == 1 else "have other predicted classes"
-    return f"{changed:,} of {pictures:,} test pictures {others} after the conversion than before{why}. {error}"
+    return f"{changed:,} of {pictures:,} test images {others} after the conversion than before{why}. {error}"
 
 
 def _advice(found: Compaction) -> str:

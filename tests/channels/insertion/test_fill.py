@@ -62,24 +62,24 @@ SITES = {
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:
-    """In float64, with random statistics, and two pictures."""
+    """In float64, with random statistics, and two images."""
     torch.manual_seed(0)
     return randomise(NETWORKS[name]()).double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
 
 
 def inserted(name: str) -> tuple[nn.Module, Tensor, ChannelGraph, set[str]]:
     """With scatters, and the groups whose channels go through them."""
-    net, pictures = build(name)
-    plain = {group.name for group in trace(net, pictures[:1]).groups}
-    insert_scatters(net, pictures[:1])
-    graph = trace(net, pictures[:1])
-    return net, pictures, graph, {group.name for group in graph.groups} - plain
+    net, images = build(name)
+    plain = {group.name for group in trace(net, images[:1]).groups}
+    insert_scatters(net, images[:1])
+    graph = trace(net, images[:1])
+    return net, images, graph, {group.name for group in graph.groups} - plain
 
 
 def narrowed(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
-    net, pictures, graph, _ = inserted(name)
+    net, images, graph, _ = inserted(name)
     narrow(net, graph, random_kept(graph, seed))
-    return net, pictures
+    return net, images
 
 
 def scatters(model: nn.Module) -> list[str]:
@@ -92,7 +92,7 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 @each_network
 def test_the_filled_network_computes_what_the_narrow_one_did(name):
-    net, pictures, graph, shortcuts = inserted(name)
+    net, images, graph, shortcuts = inserted(name)
     everything = random_kept(graph, seed=0)
     alone = {group: everything[group] for group in shortcuts}
     single = {group: [1] for group in shortcuts}
@@ -102,42 +102,42 @@ def test_the_filled_network_computes_what_the_narrow_one_did(name):
         narrow(narrow_one, graph, kept)
         narrow(filled, graph, kept)
         layers = SCATTER.found(filled)
-        assert remove_scatters(filled, pictures[:1]) == layers != []
-        assert verify(filled, narrow_one, pictures) < 1e-12
+        assert remove_scatters(filled, images[:1]) == layers != []
+        assert verify(filled, narrow_one, images) < 1e-12
 
 
 @each_resnet
 def test_in_training_too_the_filled_network_computes_what_the_narrow_one_did(name):
-    narrow_one, pictures = narrowed(name)
+    narrow_one, images = narrowed(name)
     filled = copy.deepcopy(narrow_one)
-    remove_scatters(filled, pictures[:1])
+    remove_scatters(filled, images[:1])
     assert not filled.training
-    torch.testing.assert_close(filled.train()(pictures), narrow_one.train()(pictures), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(filled.train()(images), narrow_one.train()(images), rtol=1e-9, atol=1e-9)
 
 
 @each_network
 def test_names_and_shapes_are_those_of_a_plain_network_whose_other_groups_were_narrowed(name):
-    plain, pictures = build(name)
+    plain, images = build(name)
     net, _, graph, shortcuts = inserted(name)
     kept = random_kept(graph, seed=1)
     others = {group: positions for group, positions in kept.items() if group not in shortcuts}
     narrow(net, graph, kept)
-    remove_scatters(net, pictures[:1])
-    counted = cost(trace(plain, pictures[:1]), others)
-    narrow(plain, trace(plain, pictures[:1]), others)
+    remove_scatters(net, images[:1])
+    counted = cost(trace(plain, images[:1]), others)
+    narrow(plain, trace(plain, images[:1]), others)
     assert shapes(net) == shapes(plain)
     assert list(net.state_dict()) == list(plain.state_dict())
     assert str(net) == str(plain)  # widths that modules hold about themselves, and their children
-    assert cost(trace(net, pictures[:1])) == cost(trace(plain, pictures[:1])) == counted
+    assert cost(trace(net, images[:1])) == cost(trace(plain, images[:1])) == counted
     assert not any(module._forward_hooks for module in net.modules())
     net.load_state_dict(plain.state_dict())
 
 
 def test_channels_are_at_their_places_in_the_stream_and_absent_ones_are_zero():
-    net, pictures, graph, _ = inserted("scales")
+    net, images, graph, _ = inserted("scales")
     before = copy.deepcopy(net)
     narrow(net, graph, {"shortcut.0": [1, 4]})
-    remove_scatters(net, pictures[:1])
+    remove_scatters(net, images[:1])
     conv, norm = net.shortcut
     for filled, whole in ((conv, before.shortcut[0]), (norm, before.shortcut[1])):
         for key, tensor in filled.state_dict().items():
@@ -149,38 +149,38 @@ def test_channels_are_at_their_places_in_the_stream_and_absent_ones_are_zero():
 
 
 def test_a_channel_that_finds_no_place_in_the_stream_is_gone():
-    net, pictures, graph, _ = inserted("resnet20")
+    net, images, graph, _ = inserted("resnet20")
     narrow(net, graph, {"layer2.0.shortcut.conv": [3], "layer2.0.conv2": [0, 1, 7]})
     narrow_one = copy.deepcopy(net)
-    remove_scatters(net, pictures[:1])
+    remove_scatters(net, images[:1])
     assert net.layer2[0].shortcut.conv.weight.shape == (3, 16, 1, 1)
     assert not net.layer2[0].shortcut.conv.weight.any()
-    assert verify(net, narrow_one, pictures) < 1e-12
+    assert verify(net, narrow_one, images) < 1e-12
 
 
 @each_network
 def test_scatters_to_which_nothing_has_happened_are_taken_out_and_no_tensor_changes(name):
-    net, pictures, _, _ = inserted(name)
+    net, images, _, _ = inserted(name)
     plain, _ = build(name)
     tensors = {key: tensor for key, tensor in net.state_dict(keep_vars=True).items() if "scatter" not in key}
-    remove_scatters(net, pictures[:1])
+    remove_scatters(net, images[:1])
     assert all(tensor is tensors[key] for key, tensor in net.state_dict(keep_vars=True).items())
     assert list(net.state_dict()) == list(plain.state_dict())
-    assert torch.equal(net(pictures), plain(pictures))
+    assert torch.equal(net(images), plain(images))
 
 
 @each_resnet
 def test_the_names_of_the_layers_are_told_and_once_filled_scatters_can_be_put_in_again(name):
-    net, pictures = narrowed(name)
-    assert remove_scatters(net, pictures[:1]) == SITES[name]
-    assert remove_scatters(net, pictures[:1]) == []
-    assert insert_scatters(net, pictures[:1]) == SITES[name]
+    net, images = narrowed(name)
+    assert remove_scatters(net, images[:1]) == SITES[name]
+    assert remove_scatters(net, images[:1]) == []
+    assert insert_scatters(net, images[:1]) == SITES[name]
 
 
 def test_frozen_parameters_stay_frozen():
-    net, pictures = narrowed("scales")
+    net, images = narrowed("scales")
     net.shortcut[0].weight.requires_grad_(False)
-    remove_scatters(net, pictures[:1])
+    remove_scatters(net, images[:1])
     assert not net.shortcut[0].weight.requires_grad
     assert net.shortcut[1].weight.requires_grad
 
@@ -194,30 +194,30 @@ RECIPES = {
 @each_resnet
 def test_a_filled_network_is_saved_and_loaded_without_scatters(name, tmp_path, monkeypatch):
     monkeypatch.setitem(NETWORKS, "resnet20", lambda: cifar_resnet(20, shortcut="option_b", stem="tied"))
-    net, pictures = narrowed(name)
-    net, pictures = net.float(), pictures.float()
-    remove_scatters(net, pictures[:1])
+    net, images = narrowed(name)
+    net, images = net.float(), images.float()
+    remove_scatters(net, images[:1])
     save(net, tmp_path / "filled.safetensors", RECIPES[name])
     assert not [key for key in read(tmp_path / "filled.safetensors")[1] if "scatter" in key]
     loaded = load(tmp_path / "filled.safetensors")
     assert scatters(loaded) == []
-    assert torch.equal(loaded(pictures), net(pictures))
+    assert torch.equal(loaded(images), net(images))
 
 
 @pytest.mark.parametrize("shortcut", ["option_a", "option_b"])
 def test_scatters_of_the_architecture_are_left_alone(shortcut):
-    net, pictures = randomise(cifar_resnet(8, shortcut=shortcut)).double(), torch.randn(2, 3, 32, 32).double()
+    net, images = randomise(cifar_resnet(8, shortcut=shortcut)).double(), torch.randn(2, 3, 32, 32).double()
     own = scatters(net)
     assert "layer1.0.shortcut" in own
-    insert_scatters(net, pictures[:1])
-    graph = trace(net, pictures[:1])
+    insert_scatters(net, images[:1])
+    graph = trace(net, images[:1])
     narrow(net, graph, random_kept(graph, seed=0))
     before = {key: tensor for key, tensor in net.state_dict().items() if key.removesuffix(".source") in own}
-    expected = net(pictures)
-    assert bool(remove_scatters(net, pictures[:1])) == (shortcut == "option_b")
+    expected = net(images)
+    assert bool(remove_scatters(net, images[:1])) == (shortcut == "option_b")
     assert scatters(net) == own
     assert all(torch.equal(net.state_dict()[key], tensor) for key, tensor in before.items())
-    torch.testing.assert_close(net(pictures), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(net(images), expected, rtol=1e-12, atol=1e-12)
 
 
 class Own(nn.Conv2d):
@@ -232,33 +232,33 @@ class Own(nn.Conv2d):
 
 
 def test_a_scatter_that_a_layer_of_the_architecture_applies_itself_is_left_alone():
-    net, pictures = Block(Own()).double(), torch.randn(2, 3, 8, 8).double()
-    expected = net(pictures)
-    assert remove_scatters(net, pictures) == []
-    assert torch.equal(net(pictures), expected)
+    net, images = Block(Own()).double(), torch.randn(2, 3, 8, 8).double()
+    expected = net(images)
+    assert remove_scatters(net, images) == []
+    assert torch.equal(net(images), expected)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "scales", "without scales"])
 def test_norms_folded_into_their_convolutions_are_filled_there(name, tmp_path):
-    net, pictures, graph, shortcuts = inserted(name)
+    net, images, graph, shortcuts = inserted(name)
     narrow(net, graph, {group: random_kept(graph, seed=0)[group] for group in shortcuts})
-    Conversion([], {}, "all").convert(net, pictures[:1])
-    expected = net(pictures)
-    assert remove_scatters(net, pictures[:1]) == SITES.get(name, ["shortcut.1"])
+    Conversion([], {}, "all").convert(net, images[:1])
+    expected = net(images)
+    assert remove_scatters(net, images[:1]) == SITES.get(name, ["shortcut.1"])
     assert not [key for key in net.state_dict() if ".scatter." in key]
-    torch.testing.assert_close(net(pictures), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(net(images), expected, rtol=1e-12, atol=1e-12)
     save(net, tmp_path / "folded.safetensors")
-    assert torch.equal(load(tmp_path / "folded.safetensors", build(name)[0])(pictures), net(pictures))
+    assert torch.equal(load(tmp_path / "folded.safetensors", build(name)[0])(images), net(images))
 
 
 def by_hand(*shortcut: nn.Module, keep: list[int] | None = None) -> tuple[nn.Module, Tensor]:
     """A block with a scatter behind the last layer of its shortcut; narrowed in all its groups, or in that one."""
     torch.manual_seed(0)
-    net, pictures = randomise(Block(*shortcut)).double(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    net, images = randomise(Block(*shortcut)).double(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
     SCATTER.put(net.shortcut[-1], ChannelScatter(range(6)))
-    graph = trace(net, pictures[:1])
+    graph = trace(net, images[:1])
     narrow(net, graph, random_kept(graph, seed=1) if keep is None else {"shortcut.0": keep})
-    return net, pictures
+    return net, images
 
 
 def depthwise() -> nn.Conv2d:
@@ -276,21 +276,21 @@ def depthwise() -> nn.Conv2d:
 )
 def test_whatever_makes_the_channels_together_gets_its_full_width(shortcut):
     for keep in ([0, 3], [1, 2, 4, 5], None):
-        net, pictures = by_hand(*shortcut(), keep=keep)
-        expected, stream = net(pictures), net.head.in_channels
-        assert len(remove_scatters(net, pictures[:1])) == 1
+        net, images = by_hand(*shortcut(), keep=keep)
+        expected, stream = net(images), net.head.in_channels
+        assert len(remove_scatters(net, images[:1])) == 1
         assert {each.num_features for each in net.shortcut if isinstance(each, nn.BatchNorm2d)} <= {stream}
         assert {each.out_channels for each in net.shortcut if isinstance(each, nn.Conv2d)} == {stream}
         assert {each.groups for each in net.shortcut if isinstance(each, nn.Conv2d)} <= {1, stream}
-        torch.testing.assert_close(net(pictures), expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(net(images), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_channels_may_arrive_in_any_order_several_times_or_not_at_all():
-    net, pictures = Block(nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)), torch.randn(2, 3, 8, 8).double()
+    net, images = Block(nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)), torch.randn(2, 3, 8, 8).double()
     scattered_by_hand(randomise(net), [3, 3, -1, 0, 1, 1])
-    expected = net(pictures)
-    assert remove_scatters(net, pictures[:1]) == ["shortcut.1"]
-    torch.testing.assert_close(net(pictures), expected, rtol=1e-12, atol=1e-12)
+    expected = net(images)
+    assert remove_scatters(net, images[:1]) == ["shortcut.1"]
+    torch.testing.assert_close(net(images), expected, rtol=1e-12, atol=1e-12)
 
 
 class Shared(Block):
@@ -351,8 +351,8 @@ STUCK = {
         ),
         "its channels cannot be moved",
     ),
-    "the picture itself": (
-        lambda: scattered_by_hand(OfThePicture(), [0, -1, 1, 2, -1, 0]),
+    "the image itself": (
+        lambda: scattered_by_hand(OfTheImage(), [0, -1, 1, 2, -1, 0]),
         "no layer makes what it reads",
     ),
     "two scatters": (lambda: forked(SOME), "'twin.scatter' reads its channels, too"),
@@ -379,8 +379,8 @@ class Forked(Block):
         return super().forward(x) + (self.other(inner) + self.twin(self.shortcut[0](inner))).mean(1, keepdim=True)
 
 
-class OfThePicture(Block):
-    """The shortcut begins at the picture."""
+class OfTheImage(Block):
+    """The shortcut begins at the image."""
 
     def __init__(self) -> None:
         super().__init__(nn.BatchNorm2d(3))
@@ -392,15 +392,15 @@ class OfThePicture(Block):
 @pytest.mark.parametrize("case", STUCK)
 def test_where_zeros_cannot_be_put_the_scatter_stays_and_a_warning_says_why(case, caplog):
     make, why = STUCK[case]
-    net, pictures = make().eval(), torch.randn(2, 3, 8, 8).double()
-    before, expected = copy.deepcopy(net.state_dict()), net(pictures)
+    net, images = make().eval(), torch.randn(2, 3, 8, 8).double()
+    before, expected = copy.deepcopy(net.state_dict()), net(images)
     with caplog.at_level(logging.WARNING):
-        assert remove_scatters(net, pictures[:1]) == []
+        assert remove_scatters(net, images[:1]) == []
     assert f"{'shortcut.' + str(len(net.shortcut) - 1)!r} keeps its scatter: " in caplog.text
     assert why in caplog.text
     assert net.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
-    assert torch.equal(net(pictures), expected)
+    assert torch.equal(net(images), expected)
 
 
 def test_a_network_that_does_not_run_is_left_alone():
@@ -417,12 +417,12 @@ COUNTS = json.loads((VECTORS / "chex" / "counts.json").read_text())["classificat
 
 
 def test_a_filled_resnet18_has_the_published_count_of_whole_projections():
-    net, picture = torchvision_model("resnet18"), torch.zeros(1, 3, 224, 224)
-    projections = [site.removesuffix("1") + "0" for site in insert_scatters(net, picture)]
-    graph = trace(net, picture)
+    net, image = torchvision_model("resnet18"), torch.zeros(1, 3, 224, 224)
+    projections = [site.removesuffix("1") + "0" for site in insert_scatters(net, image)]
+    graph = trace(net, image)
     inner = [group.name for group in graph.prunable if group.name.startswith("layer") and group.name.endswith("conv1")]
     narrow(net, graph, {name: range(int(graph[name].size * 0.5)) for name in [*inner, *projections]})
     expected = COUNTS["resnet18"]["uniform"]["0.5"]
-    assert cost(trace(net, picture)).macs == expected["masked_downsample"]
-    remove_scatters(net, picture)
-    assert cost(trace(net, picture)).macs == expected["full_downsample"]
+    assert cost(trace(net, image)).macs == expected["masked_downsample"]
+    remove_scatters(net, image)
+    assert cost(trace(net, image)).macs == expected["full_downsample"]

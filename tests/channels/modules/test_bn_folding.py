@@ -227,9 +227,9 @@ def test_the_bias_of_a_1x1_convolution_is_merged_too():
     torch.manual_seed(0)
     conv, norm, mixing = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5).eval(), nn.Conv2d(5, 5, 1)
     randomise(norm)
-    pictures = torch.randn(2, 3, 6, 6)
-    expected = mixing(norm(conv(pictures)))[:, [0, 3]]
-    torch.testing.assert_close(merge(conv, norm, mixing, [0, 3])(pictures), expected, rtol=1e-5, atol=1e-5)
+    images = torch.randn(2, 3, 6, 6)
+    expected = mixing(norm(conv(images)))[:, [0, 3]]
+    torch.testing.assert_close(merge(conv, norm, mixing, [0, 3])(images), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def network(depth: int = 20) -> nn.Module:
     return randomise(preresnet(depth, width=2)).double()
 
 
-def pictures(count: int = 2) -> Tensor:
+def images(count: int = 2) -> Tensor:
     return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
@@ -68,7 +68,7 @@ def masked(net: nn.Module, graph: ChannelGraph, kept: Kept) -> nn.Module:
 
 
 def test_every_bottleneck_in_front_of_which_norms_stand_has_a_branch():
-    graph = trace(network(), pictures())
+    graph = trace(network(), images())
     assert [branch.path for branch in graph.branches] == [f"layer{s}.{b}" for s in (1, 2, 3) for b in (0, 1)]
     branch = branch_of(graph, "layer2.1")
     assert branch.groups == ("layer2.1.select", "layer2.1.conv1", "layer2.1.conv2")
@@ -105,7 +105,7 @@ def test_the_golden_network_computes_without_the_emptied_branch_what_the_referen
 
 @every_choice
 def test_without_the_branches_a_network_is_the_masked_one(paths):
-    net, x = network(), pictures(4)
+    net, x = network(), images(4)
     graph = trace(net, x[:1])
     for seed in range(3):
         kept = emptied(graph, *paths, seed=seed)
@@ -120,15 +120,15 @@ def test_without_the_branches_a_network_is_the_masked_one(paths):
 @every_choice
 def test_the_count_without_the_branches_is_that_of_the_network_without_them(paths):
     net = network()
-    graph = trace(net, pictures())
+    graph = trace(net, images())
     kept = emptied(graph, *paths)
     smaller = narrowed(net, graph, kept)
-    assert cost(trace(smaller, pictures())) == cost(graph, kept)
+    assert cost(trace(smaller, images())) == cost(graph, kept)
     assert sum(parameter.numel() for parameter in smaller.parameters()) == cost(graph, kept).params
 
 
 def test_all_branches_can_go():
-    net, x = network(), pictures()
+    net, x = network(), images()
     graph = trace(net, x)
     kept = emptied(graph, *(branch.path for branch in graph.branches))
     smaller = narrowed(net, graph, kept)
@@ -138,7 +138,7 @@ def test_all_branches_can_go():
 
 def test_a_cut_without_a_rehearsal_is_the_same():
     net = network()
-    graph = trace(net, pictures())
+    graph = trace(net, images())
     kept = emptied(graph, "layer1.0", "layer3.1")
     smaller, other = narrowed(net, graph, kept), copy.deepcopy(net)
     narrow(other, graph, kept, rehearse=False)
@@ -150,7 +150,7 @@ def test_a_cut_without_a_rehearsal_is_the_same():
 @pytest.mark.parametrize("cut", [narrow, mask])
 def test_a_branch_that_is_emptied_in_parts_is_refused_and_the_model_untouched(cut, left):
     net = network()
-    graph = trace(net, pictures())
+    graph = trace(net, images())
     names = branch_of(graph, "layer2.1").groups
     kept = emptied(graph, "layer2.1") | {names[left]: [0]}
     before = copy.deepcopy(net.state_dict())
@@ -164,13 +164,13 @@ def test_a_branch_that_is_emptied_in_parts_is_refused_and_the_model_untouched(cu
 
 
 def test_a_group_that_is_protected_by_hand_holds_its_branch():
-    graph = trace(network(), pictures()).protect({"layer2.1.conv1": "excluded"})
+    graph = trace(network(), images()).protect({"layer2.1.conv1": "excluded"})
     assert "layer2.1" not in [branch.path for branch in graph.branches]
     assert "layer1.1" in [branch.path for branch in graph.branches]
 
 
 def test_a_network_without_some_branches_is_cut_again():
-    net, x = network(), pictures()
+    net, x = network(), images()
     first = trace(net, x)
     narrow(net, first, emptied(first, "layer1.0", "layer2.1"))
     second = trace(net, x)
@@ -182,7 +182,7 @@ def test_a_network_without_some_branches_is_cut_again():
 
 
 def test_a_network_without_some_branches_can_be_copied():
-    net, x = network(), pictures()
+    net, x = network(), images()
     graph = trace(net, x)
     narrow(net, graph, emptied(graph, "layer1.0", "layer2.1"))
     assert verify(copy.deepcopy(net), net, x) == 0
@@ -190,7 +190,7 @@ def test_a_network_without_some_branches_can_be_copied():
 
 def test_a_network_without_some_branches_comes_back_from_its_file(tmp_path):
     torch.manual_seed(0)
-    net, x = randomise(preresnet(20, width=2)), pictures().float()
+    net, x = randomise(preresnet(20, width=2)), images().float()
     graph = trace(net, x)
     narrow(net, graph, emptied(graph, "layer1.0", "layer2.1"))
     save(net, tmp_path / "net.safetensors", ARCH)
@@ -199,7 +199,7 @@ def test_a_network_without_some_branches_comes_back_from_its_file(tmp_path):
 
 
 def test_a_checkpoint_makes_the_network_it_is_loaded_into_drop_the_same_branches():
-    net, x = network(), pictures()
+    net, x = network(), images()
     graph = trace(net, x)
     whole = nn.ModuleDict({"net": copy.deepcopy(net)})
     adopt_on_load(whole["net"])
@@ -216,12 +216,12 @@ def test_a_state_that_merely_lacks_a_branch_is_refused():
         deep.load_state_dict(shallow.state_dict())  # all but the second blocks, whose shortcuts have no weights
     with pytest.raises(RuntimeError, match="Missing key"):
         deep.load_state_dict({})
-    assert len(trace(deep, pictures()).branches) == 6
+    assert len(trace(deep, images()).branches) == 6
 
 
 def test_moves_tell_what_has_gone_and_widen_refuses_to_bring_it_back():
     net = network()
-    graph = trace(net, pictures())
+    graph = trace(net, images())
     whole = dict(net.named_parameters())
     moves = narrow(net, graph, emptied(graph, "layer2.1"))
     gone = {name for name, move in moves.items() if isinstance(move, Removal)}
@@ -263,7 +263,7 @@ def chain(**options: bool) -> nn.Module:
 
 @pytest.mark.parametrize("paths", [("0",), ("1",), ("0", "1")], ids="+".join)
 def test_a_stream_is_cut_with_the_branch_that_gave_it_its_name(paths):
-    net, x = chain(), pictures()
+    net, x = chain(), images()
     graph = trace(net, x)
     assert graph["0.last"].writers == ("0.last", "0.shortcut", "1.last")
     for seed in range(3):
@@ -276,7 +276,7 @@ def test_a_stream_is_cut_with_the_branch_that_gave_it_its_name(paths):
 
 @pytest.mark.parametrize("option", ["bias", "spy"])
 def test_a_branch_that_would_leave_something_behind_is_none(option):
-    graph = trace(chain(**{option: True}), pictures())
+    graph = trace(chain(**{option: True}), images())
     assert graph.branches == ()
     with pytest.raises(ValueError, match="no channel is kept"):
         narrow(chain(**{option: True}), graph, {"0.first": []})
@@ -300,8 +300,8 @@ def test_a_block_that_is_used_twice_loses_its_branch_at_both_places():
     torch.manual_seed(0)
     block = Block(6, 6)
     net = randomise(nn.Sequential(nn.Conv2d(3, 6, 1), block, block, nn.Conv2d(6, 2, 1))).double()
-    graph = trace(net, pictures())
+    graph = trace(net, images())
     kept = {"1.first": [], "0": [0, 2, 5]}
     smaller = narrowed(net, graph, kept)
-    assert verify(smaller, masked(net, graph, kept), pictures()) < 1e-10
-    assert cost(trace(smaller, pictures())) == cost(graph, kept)
+    assert verify(smaller, masked(net, graph, kept), images()) < 1e-10
+    assert cost(trace(smaller, images())) == cost(graph, kept)

@@ -13,7 +13,7 @@ from pruning_lit.models import cifar_resnet
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from tests.methods.resrep.resrep_golden import half_dead, placements_of, with_statistics
 
-PICTURES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def net() -> nn.Module:
 @pytest.fixture
 def placements(net) -> list[Placement]:
     """Of three inner layers and of three streams, which two or more layers make."""
-    return placements_of(net, PICTURES[:1], "coupled")
+    return placements_of(net, IMAGES[:1], "coupled")
 
 
 def hooks(net: nn.Module) -> int:
@@ -76,17 +76,17 @@ def test_the_list_of_what_is_regularised_is_not_saved():
 def test_new_compactors_change_no_bit_of_what_a_network_computes(net, placements, training):
     wide = copy.deepcopy(net)
     insert_compactors(wide, placements)
-    assert torch.equal(wide.train(training)(PICTURES), net.train(training)(PICTURES))
+    assert torch.equal(wide.train(training)(IMAGES), net.train(training)(IMAGES))
 
 
 def test_new_compactors_change_no_bit_in_channels_last(net, placements):
-    net, pictures = net.to(memory_format=torch.channels_last), PICTURES.to(memory_format=torch.channels_last)
+    net, images = net.to(memory_format=torch.channels_last), IMAGES.to(memory_format=torch.channels_last)
     wide = copy.deepcopy(net)
     insert_compactors(wide, placements)
-    assert torch.equal(wide(pictures), net(pictures))
-    inner = wide.bn1(wide.conv1(pictures))
+    assert torch.equal(wide(images), net(images))
+    inner = wide.bn1(wide.conv1(images))
     assert inner.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(wide.to(memory_format=torch.channels_last)(pictures), net(pictures))
+    assert torch.equal(wide.to(memory_format=torch.channels_last)(images), net(images))
 
 
 def test_names_in_the_state_dict_only_come_on_top(net, placements):
@@ -138,7 +138,7 @@ def test_a_shared_compactor_learns_from_all_its_sites(net, placements):
     for zeroed in (None, net.bn1, net.layer1[0].bn2):
         hook = zeroed.register_forward_hook(lambda _m, _i, output: output.detach()) if zeroed else None
         net.zero_grad()
-        net(PICTURES).square().sum().backward()
+        net(IMAGES).square().sum().backward()
         gradients.append(net.bn1.compactor.weight.grad.clone())
         if hook:
             hook.remove()
@@ -174,45 +174,45 @@ def test_placements_are_plain_data_and_back(placements):
 
 def test_a_copy_goes_through_its_own_compactors(net, placements):
     insert_compactors(net, placements)
-    expected, other = net(PICTURES), copy.deepcopy(net)
-    assert torch.equal(other(PICTURES), expected)
+    expected, other = net(IMAGES), copy.deepcopy(net)
+    assert torch.equal(other(IMAGES), expected)
     other.bn1.compactor.weight.data.zero_()
-    assert not torch.allclose(other(PICTURES), expected)
-    assert torch.equal(net(PICTURES), expected)
+    assert not torch.allclose(other(IMAGES), expected)
+    assert torch.equal(net(IMAGES), expected)
     assert other.bn1.compactor is other.layer1[0].bn2.compactor  # still shared
     assert hooks(other) == hooks(net)
 
 
 def test_torchs_conversion_to_synchronised_norms_loses_hooks_and_attaching_restores_them(net, placements):
     wide, _ = half_dead(net, placements)
-    expected = wide(PICTURES)
+    expected = wide(IMAGES)
     switched = nn.SyncBatchNorm.convert_sync_batchnorm(wide)
     assert hooks(switched) == 0
     attach_compactors(switched)
     attach_compactors(switched)  # once is enough, twice no harm
     assert hooks(switched) == sum(len(placement.behind) for placement in placements)
-    assert torch.equal(switched(PICTURES), expected)
+    assert torch.equal(switched(IMAGES), expected)
 
 
 @pytest.mark.parametrize("plugin", [SyncBatchNorm(), GpuSyncBatchNorm()], ids=lambda plugin: type(plugin).__name__)
 def test_compactors_stay_behind_norms_that_are_switched_over_and_back(net, placements, plugin):
     wide, _ = half_dead(net, placements)
-    expected, names = wide(PICTURES), list(wide.state_dict())
+    expected, names = wide(IMAGES), list(wide.state_dict())
     switched = plugin.apply(copy.deepcopy(wide))
-    assert torch.equal(switched.eval()(PICTURES), expected)
+    assert torch.equal(switched.eval()(IMAGES), expected)
     assert list(switched.state_dict()) == names
     back = plugin.revert(switched)
-    assert torch.equal(back.eval()(PICTURES), expected)
+    assert torch.equal(back.eval()(IMAGES), expected)
     assert list(back.state_dict()) == names
     assert hooks(back) == hooks(wide)
 
 
 def test_removing_leaves_the_network_as_it_was(net, placements):
-    expected, names = net(PICTURES), list(net.state_dict())
+    expected, names = net(IMAGES), list(net.state_dict())
     wide, _ = half_dead(net, placements)
-    assert not torch.allclose(wide(PICTURES), expected)
+    assert not torch.allclose(wide(IMAGES), expected)
     remove_compactors(wide)
-    assert torch.equal(wide(PICTURES), expected)
+    assert torch.equal(wide(IMAGES), expected)
     assert list(wide.state_dict()) == names
     assert (compactors(wide), hooks(wide)) == ({}, 0)
 
@@ -222,7 +222,7 @@ def test_other_hooks_stay_when_compactors_go(net, placements):
     net.bn1.register_forward_hook(lambda _m, _i, output: seen.append(output))
     insert_compactors(net, placements)
     remove_compactors(net)
-    net(PICTURES)
+    net(IMAGES)
     assert len(seen) == 1
 
 
@@ -259,4 +259,4 @@ def test_adopted_compactors_are_those_that_a_state_has(net, placements):
     COMPACTOR.adopt(net, {f"net.{name}": tensor for name, tensor in wide.state_dict().items()}, prefix="net.")
     assert compactors(net).keys() == {*placements[0].behind}  # not shared any more: each site has its own
     net.load_state_dict(wide.state_dict())
-    assert torch.equal(net(PICTURES), wide(PICTURES))
+    assert torch.equal(net(IMAGES), wide(IMAGES))

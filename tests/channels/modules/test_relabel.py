@@ -10,7 +10,7 @@ from pruning_lit.channels import ChannelScatter, ChannelSelect, mask, narrow, tr
 from pruning_lit.models import cifar_resnet
 from tests.channels.chance import randomise
 
-PICTURE = torch.zeros(1, 3, 32, 32)
+IMAGE = torch.zeros(1, 3, 32, 32)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 4, 4)])
@@ -55,7 +55,7 @@ def test_a_narrowed_shortcut_takes_each_target_from_the_same_original_source(
     random = torch.Generator().manual_seed(0)
     for _ in range(10):
         net = cifar_resnet(8)
-        graph = trace(net, PICTURE)
+        graph = trace(net, IMAGE)
         kept = {}
         for name in (source_group, target_group):
             stays = torch.rand(graph[name].size, generator=random) < 0.6
@@ -75,21 +75,21 @@ def test_a_narrowed_shortcut_takes_each_target_from_the_same_original_source(
 
 def test_a_shortcut_of_which_nothing_arrives_any_more_gives_zeros():
     net = randomise(cifar_resnet(8)).double()
-    graph = trace(net, PICTURE.double())
+    graph = trace(net, IMAGE.double())
     kept = {"conv1": [0, 1], "layer1.0.conv2": [7, 8, 9]}
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
     assert narrowed.layer1[0].shortcut.source.tolist() == [-1, -1, -1]
     assert verify(narrowed, masked, torch.randn(2, 3, 32, 32, dtype=torch.float64)) < 1e-10
-    again = trace(narrowed, PICTURE.double())  # and can be narrowed once more
+    again = trace(narrowed, IMAGE.double())  # and can be narrowed once more
     narrow(narrowed, again, {"layer1.0.conv2": [1]})
     assert narrowed.layer1[0].shortcut.source.tolist() == [-1]
 
 
 def test_a_whole_stem_feeds_a_narrower_stage():
     net = cifar_resnet(8)
-    narrow(net, trace(net, PICTURE), {"layer1.0.conv2": [1, 5, 6]})
+    narrow(net, trace(net, IMAGE), {"layer1.0.conv2": [1, 5, 6]})
     assert net.conv1.out_channels == 16
     assert net.layer1[0].shortcut.source.tolist() == [1, 5, 6]
 
@@ -127,8 +127,8 @@ def test_a_stream_behind_a_selection_may_lose_what_is_not_taken_and_nothing_else
 @pytest.mark.parametrize("cut", [narrow, mask])
 def test_a_stream_loses_what_a_selection_takes_once_the_reader_has_let_go_of_it(cut):
     net = randomise(Chosen([0, 1, 2, 4]))
-    picture = torch.randn(1, 3, 4, 4)
-    graph = trace(net, picture)
+    image = torch.randn(1, 3, 4, 4)
+    graph = trace(net, image)
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(ValueError, match=r"'writer#1' is protected: 'select' takes it"):
         cut(net, graph, {"writer#1": [0, 2, 3]})

@@ -86,15 +86,15 @@ each_network = pytest.mark.parametrize("name", NETWORKS)
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:
-    """In float64, with random statistics, and two pictures."""
+    """In float64, with random statistics, and two images."""
     torch.manual_seed(0)
     return randomise(NETWORKS[name][0]()).double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
 
 
 def inserted(name: str) -> tuple[nn.Module, Tensor, ChannelGraph]:
-    net, pictures = build(name)
-    insert_scatters(net, pictures[:1])
-    return net, pictures, trace(net, pictures[:1])
+    net, images = build(name)
+    insert_scatters(net, images[:1])
+    return net, images, trace(net, images[:1])
 
 
 def of_shortcuts(name: str, kept: dict[str, list[int]]) -> dict[str, list[int]]:
@@ -107,22 +107,22 @@ def scatters(model: nn.Module) -> dict[str, ChannelScatter]:
 
 @each_network
 def test_insertion_changes_no_output_and_no_name(name):
-    net, pictures = build(name)
+    net, images = build(name)
     plain = copy.deepcopy(net)
-    sites = insert_scatters(net, pictures[:1])
+    sites = insert_scatters(net, images[:1])
     assert sites == list(NETWORKS[name][1])
-    assert torch.equal(net(pictures), plain(pictures))
+    assert torch.equal(net(images), plain(images))
     assert net.state_dict().keys() == plain.state_dict().keys() | {f"{site}.scatter.source" for site in sites}
     assert [key for key, _ in net.named_parameters()] == [key for key, _ in plain.named_parameters()]
 
 
 @each_network
 def test_a_second_insertion_does_nothing(name):
-    net, pictures, graph = inserted(name)
+    net, images, graph = inserted(name)
     before = net.state_dict().keys()
-    assert insert_scatters(net, pictures[:1]) == []
+    assert insert_scatters(net, images[:1]) == []
     narrow(net, graph, of_shortcuts(name, random_kept(graph, seed=0)))
-    assert insert_scatters(net, pictures[:1]) == []
+    assert insert_scatters(net, images[:1]) == []
     assert net.state_dict().keys() == before
 
 
@@ -156,7 +156,7 @@ def test_projections_of_torchvisions_networks_get_one_and_no_other_layer(arch):
     ],
     ids=["option_a", "conv", "vgg"],
 )
-def test_networks_for_small_pictures_get_one_where_a_convolution_is_on_the_shortcut(net, expected):
+def test_networks_for_small_images_get_one_where_a_convolution_is_on_the_shortcut(net, expected):
     assert insert_scatters(net, torch.zeros(1, 3, 32, 32)) == expected
 
 
@@ -214,19 +214,19 @@ class Odd(nn.Module):
 
 
 def test_only_terms_that_are_the_work_of_one_layer_and_of_a_longer_path_get_one():
-    net, pictures = Odd(), torch.randn(2, 3, 4, 4)
-    before = net.eval()(pictures)
+    net, images = Odd(), torch.randn(2, 3, 4, 4)
+    before = net.eval()(images)
     expected = ["plain", "synchronised.1", "scaleless.1", "by_groups.0", "transposed", "first", "second"]
-    assert insert_scatters(net, pictures) == expected
-    assert all(torch.equal(one, other) for one, other in zip(net(pictures), before, strict=True))
+    assert insert_scatters(net, images) == expected
+    assert all(torch.equal(one, other) for one, other in zip(net(images), before, strict=True))
     net = randomise(net).double()
-    graph = trace(net, pictures.double())
+    graph = trace(net, images.double())
     for seed in range(3):
         narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
         kept = {site.replace(".1", ".0"): random_kept(graph, seed)[site.replace(".1", ".0")] for site in expected}
         narrow(narrowed, graph, kept)
         mask(masked, graph, kept)
-        assert verify(narrowed, masked, pictures.double()) < 1e-10
+        assert verify(narrowed, masked, images.double()) < 1e-10
 
 
 def test_a_model_that_does_not_run_is_left_alone():
@@ -239,10 +239,10 @@ def test_a_model_that_does_not_run_is_left_alone():
 
 def test_every_layer_on_a_shortcut_of_resnet50_has_a_group_of_its_own_apart_from_its_stream():
     """Sizes: section 2 of CHEX's description, 3,840 channels of shortcuts in four layers."""
-    net, picture = torchvision_model("resnet50"), torch.zeros(1, 3, 64, 64)
-    bound = {group.name: group for group in trace(net, picture).groups}
-    insert_scatters(net, picture)
-    free = {group.name: group for group in trace(net, picture).groups}
+    net, image = torchvision_model("resnet50"), torch.zeros(1, 3, 64, 64)
+    bound = {group.name: group for group in trace(net, image).groups}
+    insert_scatters(net, image)
+    free = {group.name: group for group in trace(net, image).groups}
     for stage, size in enumerate((256, 512, 1024, 2048), start=1):
         projection, stream = free[f"layer{stage}.0.downsample.0"], free[f"layer{stage}.0.conv3"]
         assert (projection.size, projection.protected, stream.size) == (size, None, size)
@@ -261,94 +261,94 @@ def test_every_layer_on_a_shortcut_of_resnet50_has_a_group_of_its_own_apart_from
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @each_network
 def test_narrowed_shortcuts_are_the_masked_ones(name, dtype, tolerance):
-    net, pictures, graph = inserted(name)
-    net, pictures = net.to(dtype), pictures.to(dtype)
+    net, images, graph = inserted(name)
+    net, images = net.to(dtype), images.to(dtype)
     alone = of_shortcuts(name, random_kept(graph, seed=1))
     streams = {group.name: [0, 2] for group in graph.prunable if group.name not in alone}
     for kept in (random_kept(graph, seed=0), alone, {conv: [1] for conv in alone}, streams):
         narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
         narrow(narrowed, graph, kept)
         mask(masked, graph, kept)
-        assert verify(narrowed, masked, pictures) < tolerance
+        assert verify(narrowed, masked, images) < tolerance
 
 
 @each_network
 def test_channels_without_a_maker_are_zeros_beside_the_others_of_the_shortcut(name):
-    net, pictures, graph = inserted(name)
+    net, images, graph = inserted(name)
     narrowed, seen = copy.deepcopy(net), {}
     narrow(narrowed, graph, {conv: [1] for conv in NETWORKS[name][1].values()})
     site = next(iter(NETWORKS[name][1]))  # the first one: what it reads is the same in both
     for key, model in (("wide", net), ("narrow", narrowed)):
         model.get_submodule(site).register_forward_hook(lambda *args, key=key: seen.update({key: args[2]}))
-        model(pictures)
+        model(images)
     assert seen["narrow"].shape == seen["wide"].shape
     torch.testing.assert_close(seen["narrow"][:, 1], seen["wide"][:, 1])
     assert not seen["narrow"][:, [0, *range(2, seen["narrow"].shape[1])]].any()
 
 
 def test_a_shortcut_whose_last_channel_finds_no_place_in_the_stream_gives_zeros():
-    net, pictures, graph = inserted("resnet20")
+    net, images, graph = inserted("resnet20")
     kept = {"layer2.0.shortcut.conv": [3], "layer2.0.conv2": [0, 1, 7]}
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
     assert narrowed.layer2[0].shortcut.bn.scatter.source.tolist() == [-1, -1, -1]
-    assert verify(narrowed, masked, pictures) < 1e-10
+    assert verify(narrowed, masked, images) < 1e-10
 
 
 def narrowed_one(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
-    net, pictures, graph = inserted(name)
+    net, images, graph = inserted(name)
     narrow(net, graph, random_kept(graph, seed))
-    return net, pictures
+    return net, images
 
 
 def test_a_narrowed_network_can_be_narrowed_again():
-    net, pictures = narrowed_one("residual")
-    graph = trace(net, pictures[:1])
+    net, images = narrowed_one("residual")
+    graph = trace(net, images[:1])
     kept = random_kept(graph, seed=1)
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
-    assert verify(narrowed, masked, pictures) < 1e-10
+    assert verify(narrowed, masked, images) < 1e-10
 
 
 @each_network
 def test_narrow_then_widen_is_the_same_network_bit_for_bit(name):
-    net, pictures, graph = inserted(name)
-    before, expected = copy.deepcopy(net.state_dict()), net(pictures)
+    net, images, graph = inserted(name)
+    before, expected = copy.deepcopy(net.state_dict()), net(images)
     widen(net, narrow(net, graph, random_kept(graph, seed=0)))
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
-    assert torch.equal(net(pictures), expected)
+    assert torch.equal(net(images), expected)
 
 
 def test_a_saved_network_is_loaded_into_the_plain_architecture(tmp_path):
-    net, pictures = narrowed_one("resnet18")
-    net, pictures = net.float(), pictures.float()
+    net, images = narrowed_one("resnet18")
+    net, images = net.float(), images.float()
     arch = {"_target_": "torchvision.models.resnet18", "num_classes": 10}
     save(net, tmp_path / "narrowed.safetensors", arch)
-    assert torch.equal(load(tmp_path / "narrowed.safetensors")(pictures), net(pictures))
+    assert torch.equal(load(tmp_path / "narrowed.safetensors")(images), net(images))
     plain = torchvision_model("resnet18", 10).eval()
     load_weights(plain, tmp_path / "narrowed.safetensors")
-    assert torch.equal(plain(pictures), net(pictures))
+    assert torch.equal(plain(images), net(images))
 
 
 @each_network
 def test_a_checkpoint_is_loaded_into_the_plain_architecture_inside_another_module(name):
-    net, pictures = narrowed_one(name)
+    net, images = narrowed_one(name)
     plain = build(name)[0]
     adopt_on_load(plain)
     nn.ModuleDict({"net": plain}).load_state_dict({f"net.{key}": value for key, value in net.state_dict().items()})
-    assert torch.equal(plain(pictures), net(pictures))
+    assert torch.equal(plain(images), net(images))
 
 
 def test_weights_of_a_plain_network_are_loaded_into_one_with_scatters(tmp_path):
-    plain, pictures = build("resnet18")
+    plain, images = build("resnet18")
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
     net, _, _ = inserted("resnet18")
     for parameter in net.parameters():
         parameter.data.zero_()
     load_weights(net, tmp_path / "plain.pt")
-    assert torch.equal(net(pictures), plain(pictures))
+    assert torch.equal(net(images), plain(images))
 
 
 def test_a_scatter_behind_anything_else_than_a_norm_or_convolution_is_refused():
@@ -361,55 +361,55 @@ def test_a_scatter_behind_anything_else_than_a_norm_or_convolution_is_refused():
 
 
 def test_a_copy_writes_through_its_own_scatters():
-    net, pictures = narrowed_one("residual")
-    expected = net(pictures)
+    net, images = narrowed_one("residual")
+    expected = net(images)
     twin = copy.deepcopy(net)
     twin.block.norm.scatter.source.fill_(-1)  # to see who notices
-    assert torch.equal(net(pictures), expected)
-    assert not torch.equal(twin(pictures), expected)
+    assert torch.equal(net(images), expected)
+    assert not torch.equal(twin(images), expected)
 
 
 def test_a_pickled_network_writes_through_its_scatters():
-    net, pictures = narrowed_one("residual")
+    net, images = narrowed_one("residual")
     file = io.BytesIO()
     torch.save(net, file)
     file.seek(0)
-    assert torch.equal(torch.load(file, weights_only=False)(pictures), net(pictures))
+    assert torch.equal(torch.load(file, weights_only=False)(images), net(images))
 
 
 def test_norms_made_anew_write_through_their_scatters_once_they_are_attached():
-    net, pictures = narrowed_one("resnet18")
-    expected = net(pictures)
+    net, images = narrowed_one("resnet18")
+    expected = net(images)
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(net)).eval()
     for _ in range(2):  # the second time there is nothing left to do
         attach_scatters(converted)
-        assert torch.equal(converted(pictures), expected)
+        assert torch.equal(converted(images), expected)
         assert all(len(converted.get_submodule(site)._forward_hooks) == 1 for site in NETWORKS["resnet18"][1])
 
 
 def test_a_scatter_that_is_not_attached_yet_is_not_replaced():
-    net, pictures, _ = inserted("resnet18")
+    net, images, _ = inserted("resnet18")
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    assert insert_scatters(converted, pictures[:1]) == []
+    assert insert_scatters(converted, images[:1]) == []
 
 
 @pytest.mark.parametrize("plugin", [SyncBatchNorm(), GpuSyncBatchNorm()], ids=lambda plugin: type(plugin).__name__)
 def test_scatters_stay_behind_when_norms_are_switched_over_and_back(plugin):
-    net, pictures = narrowed_one("residual")
-    expected, names = net(pictures), list(net.state_dict())
+    net, images = narrowed_one("residual")
+    expected, names = net(images), list(net.state_dict())
     switched = plugin.apply(copy.deepcopy(net))
-    assert torch.equal(switched.eval()(pictures), expected)
+    assert torch.equal(switched.eval()(images), expected)
     back = plugin.revert(switched)
-    assert torch.equal(back.eval()(pictures), expected)
+    assert torch.equal(back.eval()(images), expected)
     assert list(back.state_dict()) == names
     assert [len(back.get_submodule(site)._forward_hooks) for site in NETWORKS["residual"][1]] == [1, 1]
 
 
 @each_network
 def test_a_narrowed_network_learns(name):
-    net, pictures = narrowed_one(name)
+    net, images = narrowed_one(name)
     net.train()
-    net(pictures).square().sum().backward()
+    net(images).square().sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
     convolutions = map(net.get_submodule, NETWORKS[name][1].values())
     assert any(float(conv.weight.grad.abs().sum()) > 0 for conv in convolutions)
@@ -446,15 +446,15 @@ def test_a_scatter_keeps_the_layout_of_its_input_and_its_number_of_operations(sh
 
 @each_network
 def test_insertion_changes_no_output_in_channels_last(name):
-    net, pictures = build(name)
-    net, pictures = (each.to(memory_format=torch.channels_last) for each in (net, pictures))
+    net, images = build(name)
+    net, images = (each.to(memory_format=torch.channels_last) for each in (net, images))
     plain = copy.deepcopy(net)
-    insert_scatters(net, pictures[:1])
-    assert torch.equal(net(pictures), plain(pictures))
+    insert_scatters(net, images[:1])
+    assert torch.equal(net(images), plain(images))
 
 
 def test_operations_keep_their_numbers_once_a_scatter_is_not_full():
-    net, pictures, graph = inserted("resnet20")
+    net, images, graph = inserted("resnet20")
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
     kept = of_shortcuts("resnet20", random_kept(graph, seed=0))
     narrow(narrowed, graph, kept)
@@ -465,18 +465,18 @@ def test_operations_keep_their_numbers_once_a_scatter_is_not_full():
         seen = shapes.setdefault(key, [])
         observe(
             model,
-            (pictures,),
+            (images,),
             {at: lambda x, seen=seen: seen.append(tuple(x.shape)) for at in feature_maps},
         )
     assert shapes["full"] == shapes["narrowed"] == shapes["masked"] != []
 
 
 def test_an_exported_network_writes_through_its_scatters():
-    net, pictures = narrowed_one("residual")
+    net, images = narrowed_one("residual")
     full, _, _ = inserted("residual")
     for model in (net, full):
-        program = torch.export.export(model, (pictures,))
-        torch.testing.assert_close(program.module()(pictures), model(pictures))
+        program = torch.export.export(model, (images,))
+        torch.testing.assert_close(program.module()(images), model(images))
 
 
 # Parameters and multiply-accumulates of ResNets at 224x224 whose inner layers keep int(C * (1 - S)) channels each: with
@@ -487,10 +487,10 @@ COUNTS = json.loads((VECTORS / "chex" / "counts.json").read_text())["classificat
 
 @pytest.mark.parametrize("arch", COUNTS)
 def test_uniformly_narrowed_networks_have_the_counts_of_free_and_of_whole_projections(arch):
-    net, picture, golden = torchvision_model(arch), torch.zeros(1, 3, 224, 224), COUNTS[arch]
-    plain = cost(trace(net, picture))
-    projections = [site.removesuffix("1") + "0" for site in insert_scatters(net, picture)]
-    graph = trace(net, picture)
+    net, image, golden = torchvision_model(arch), torch.zeros(1, 3, 224, 224), COUNTS[arch]
+    plain = cost(trace(net, image))
+    projections = [site.removesuffix("1") + "0" for site in insert_scatters(net, image)]
+    graph = trace(net, image)
     assert cost(graph) == plain == Cost(golden["total_macs"], golden["params"])
     last = "conv1" if arch in ("resnet18", "resnet34") else ("conv1", "conv2")
     inner = [group.name for group in graph.prunable if group.name.startswith("layer") and group.name.endswith(last)]
@@ -503,10 +503,10 @@ def test_uniformly_narrowed_networks_have_the_counts_of_free_and_of_whole_projec
 
 
 def test_a_really_narrowed_resnet50_has_the_parameters_of_the_published_widths():
-    net, picture = torchvision_model("resnet50"), torch.zeros(1, 3, 224, 224)
-    projections = [site.removesuffix("1") + "0" for site in insert_scatters(net, picture)]
-    graph = trace(net, picture)
+    net, image = torchvision_model("resnet50"), torch.zeros(1, 3, 224, 224)
+    projections = [site.removesuffix("1") + "0" for site in insert_scatters(net, image)]
+    graph = trace(net, image)
     inner = [group.name for group in graph.prunable if group.name.endswith((".conv1", ".conv2"))]
     narrow(net, graph, {name: range(int(graph[name].size * 0.3)) for name in [*inner, *projections]})
     assert sum(parameter.numel() for parameter in net.parameters()) == 6_720_994
-    assert cost(trace(net, picture)) == Cost(914_199_611, 6_720_994)
+    assert cost(trace(net, image)) == Cost(914_199_611, 6_720_994)

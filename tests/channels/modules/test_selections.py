@@ -75,7 +75,7 @@ each_network = pytest.mark.parametrize("name", NETWORKS)
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:
-    """In float64, with random statistics, and two pictures."""
+    """In float64, with random statistics, and two images."""
     torch.manual_seed(0)
     return randomise(NETWORKS[name]()).double(), torch.randn(2, 3, 64, 64, dtype=torch.float64)
 
@@ -90,34 +90,34 @@ def of_selections(kept: dict[str, list[int]]) -> dict[str, list[int]]:
 
 @each_network
 def test_insertion_changes_no_output_and_no_name(name):
-    net, pictures = build(name)
+    net, images = build(name)
     plain = copy.deepcopy(net)
-    norms = insert_selections(net, pictures[:1])
-    assert torch.equal(net(pictures), plain(pictures))
+    norms = insert_selections(net, images[:1])
+    assert torch.equal(net(images), plain(images))
     assert net.state_dict().keys() == plain.state_dict().keys() | {f"{norm}.select.source" for norm in norms}
     assert [key for key, _ in net.named_parameters()] == [key for key, _ in plain.named_parameters()]
 
 
 @each_network
 def test_a_second_insertion_does_nothing(name):
-    net, pictures = build(name)
-    insert_selections(net, pictures[:1])
+    net, images = build(name)
+    insert_selections(net, images[:1])
     before = net.state_dict().keys()
-    assert insert_selections(net, pictures[:1]) == []
+    assert insert_selections(net, images[:1]) == []
     assert net.state_dict().keys() == before
 
 
 def test_every_reader_of_a_densenets_stream_gets_one_and_no_other_norm():
-    net, pictures = build("densenet121")
+    net, images = build("densenet121")
     norms = [name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)]
     readers = [name for name in norms if not name.endswith(("norm0", "norm2"))]
     assert len(readers) == 62  # 58 layers, 3 transitions, the tail
-    assert insert_selections(net, pictures[:1]) == readers
+    assert insert_selections(net, images[:1]) == readers
 
 
 def test_sums_and_concatenations_are_streams_and_what_one_layer_makes_is_none():
-    net, pictures = build("residual")
-    assert insert_selections(net, pictures) == RESIDUAL_SITES
+    net, images = build("residual")
+    assert insert_selections(net, images) == RESIDUAL_SITES
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "googlenet", "mobilenet_v2", "vgg11_bn"])
@@ -168,10 +168,10 @@ class Odd(nn.Module):
 def test_only_norms_that_are_called_once_on_channels_and_have_scales_get_one():
     net = Odd()
     expected = ["stream", "first", "second", "front", "back", "mixed", "kept"]
-    pictures = torch.randn(2, 3, 4, 4)
-    before = net.eval()(pictures)
-    assert insert_selections(net, pictures) == expected
-    for one, other in zip(net(pictures)[:2], before[:2], strict=True):
+    images = torch.randn(2, 3, 4, 4)
+    before = net.eval()(images)
+    assert insert_selections(net, images) == expected
+    for one, other in zip(net(images)[:2], before[:2], strict=True):
         assert torch.equal(one, other)
 
 
@@ -185,9 +185,9 @@ def test_a_model_that_does_not_run_is_left_alone():
 
 @each_network
 def test_every_reader_has_a_prunable_group_and_the_stream_stays_whole(name):
-    net, pictures = build(name)
-    norms = insert_selections(net, pictures[:1])
-    graph = trace(net, pictures[:1])
+    net, images = build(name)
+    norms = insert_selections(net, images[:1])
+    graph = trace(net, images[:1])
     prunable = {group.name: group.size for group in graph.prunable}
     for norm in norms:
         assert prunable[f"{norm}.select"] == net.get_submodule(norm).num_features
@@ -199,53 +199,53 @@ def test_every_reader_has_a_prunable_group_and_the_stream_stays_whole(name):
 
 @each_network
 def test_narrowed_selections_are_the_masked_ones(name):
-    net, pictures = build(name)
-    insert_selections(net, pictures[:1])
-    graph = trace(net, pictures[:1])
+    net, images = build(name)
+    insert_selections(net, images[:1])
+    graph = trace(net, images[:1])
     everything = random_kept(graph, seed=0)
     of_readers = of_selections(random_kept(graph, seed=1))
     for kept in (everything, of_readers, {name: [1] for name in of_readers}):
         narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
         narrow(narrowed, graph, kept)
         mask(masked, graph, kept)
-        assert verify(narrowed, masked, pictures) < 1e-10
+        assert verify(narrowed, masked, images) < 1e-10
 
 
 def narrowed_one(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
-    net, pictures = build(name)
-    insert_selections(net, pictures[:1])
-    graph = trace(net, pictures[:1])
+    net, images = build(name)
+    insert_selections(net, images[:1])
+    graph = trace(net, images[:1])
     narrow(net, graph, random_kept(graph, seed))
-    return net, pictures
+    return net, images
 
 
 def test_a_narrowed_network_can_be_narrowed_again():
-    net, pictures = narrowed_one("residual")
-    graph = trace(net, pictures[:1])
+    net, images = narrowed_one("residual")
+    graph = trace(net, images[:1])
     kept = random_kept(graph, seed=1)
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
-    assert verify(narrowed, masked, pictures) < 1e-10
+    assert verify(narrowed, masked, images) < 1e-10
 
 
 def test_a_saved_network_is_loaded_into_the_plain_architecture(tmp_path):
-    net, pictures = narrowed_one("densenet121")
-    net, pictures = net.float(), pictures.float()
+    net, images = narrowed_one("densenet121")
+    net, images = net.float(), images.float()
     arch = {"_target_": "torchvision.models.densenet121", "num_classes": 10}
     save(net, tmp_path / "narrowed.safetensors", arch)
-    assert torch.equal(load(tmp_path / "narrowed.safetensors")(pictures), net(pictures))
+    assert torch.equal(load(tmp_path / "narrowed.safetensors")(images), net(images))
     plain = densenet().eval()
     load_weights(plain, tmp_path / "narrowed.safetensors")
-    assert torch.equal(plain(pictures), net(pictures))
+    assert torch.equal(plain(images), net(images))
 
 
 def test_a_checkpoint_is_loaded_into_the_plain_architecture_inside_another_module():
-    net, pictures = narrowed_one("residual")
+    net, images = narrowed_one("residual")
     plain = Residual().double().eval()
     adopt_on_load(plain)
     nn.ModuleDict({"net": plain}).load_state_dict({f"net.{key}": value for key, value in net.state_dict().items()})
-    assert torch.equal(plain(pictures), net(pictures))
+    assert torch.equal(plain(images), net(images))
 
 
 def test_a_selection_where_there_is_no_norm_is_refused():
@@ -258,46 +258,46 @@ def test_a_selection_where_there_is_no_norm_is_refused():
 
 
 def test_a_copy_reads_through_its_own_selections():
-    net, pictures = narrowed_one("residual")
-    expected = net(pictures)
+    net, images = narrowed_one("residual")
+    expected = net(images)
     twin = copy.deepcopy(net)
     twin.blocks[0].bn1.select.source.fill_(0)  # another channel, many times over: to see who notices
-    assert torch.equal(net(pictures), expected)
-    assert not torch.equal(twin(pictures), expected)
+    assert torch.equal(net(images), expected)
+    assert not torch.equal(twin(images), expected)
 
 
 def test_a_pickled_network_reads_through_its_selections():
-    net, pictures = narrowed_one("residual")
+    net, images = narrowed_one("residual")
     file = io.BytesIO()
     torch.save(net, file)
     file.seek(0)
-    assert torch.equal(torch.load(file, weights_only=False)(pictures), net(pictures))
+    assert torch.equal(torch.load(file, weights_only=False)(images), net(images))
 
 
 def test_norms_made_anew_read_through_their_selections_once_they_are_attached():
-    net, pictures = narrowed_one("residual")
-    expected = net(pictures)
+    net, images = narrowed_one("residual")
+    expected = net(images)
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(net)).eval()
     for _ in range(2):  # the second time there is nothing left to do
         attach_selections(converted)
-        assert torch.equal(converted(pictures), expected)
+        assert torch.equal(converted(images), expected)
         assert all(len(converted.get_submodule(norm)._forward_pre_hooks) == 1 for norm in RESIDUAL_SITES)
 
 
 @each_network
 def test_a_narrowed_network_learns(name):
-    net, pictures = narrowed_one(name)
+    net, images = narrowed_one(name)
     net.train()
-    net(pictures).square().sum().backward()
+    net(images).square().sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
     for norm in selections(net):
         assert net.get_submodule(norm.removesuffix(".select")).weight.grad.abs().sum() > 0
 
 
 def test_operations_keep_their_numbers_once_a_selection_is_not_full():
-    net, pictures = build("residual")
-    insert_selections(net, pictures[:1])
-    graph = trace(net, pictures[:1])
+    net, images = build("residual")
+    insert_selections(net, images[:1])
+    graph = trace(net, images[:1])
     narrowed = copy.deepcopy(net)
     narrow(narrowed, graph, of_selections(random_kept(graph, seed=0)))
     shapes: dict[str, list[tuple[int, ...]]] = {"full": [], "narrowed": []}
@@ -310,7 +310,7 @@ def test_operations_keep_their_numbers_once_a_selection_is_not_full():
     for key, model in (("full", net), ("narrowed", narrowed)):
         observe(
             model,
-            (pictures,),
+            (images,),
             {at: lambda x, key=key: shapes[key].append(tuple(x.shape)) for at in feature_maps},
         )
     assert shapes["full"] == shapes["narrowed"] != []
@@ -330,9 +330,9 @@ def test_positions_that_are_not_ascending_are_refused(source):
 
 
 def test_an_exported_network_reads_through_its_selections():
-    net, pictures = narrowed_one("residual")
+    net, images = narrowed_one("residual")
     full, _ = build("residual")
-    insert_selections(full, pictures)
+    insert_selections(full, images)
     for model in (net, full):
-        program = torch.export.export(model, (pictures,))
-        torch.testing.assert_close(program.module()(pictures), model(pictures))
+        program = torch.export.export(model, (images,))
+        torch.testing.assert_close(program.module()(images), model(images))

@@ -10,7 +10,7 @@ from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet
 from tests.channels.chance import random_kept, randomise
 
 NETS = {"resnet": cifar_resnet(8), "preresnet": preresnet(11), "densenet": cifar_densenet(7)}
-PICTURE = torch.zeros(1, 3, 16, 16)
+IMAGE = torch.zeros(1, 3, 16, 16)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -18,10 +18,10 @@ PICTURE = torch.zeros(1, 3, 16, 16)
 def test_the_rows_that_are_left_are_those_of_the_survivors(name, seed):
     first = randomise(copy.deepcopy(NETS[name]))
     net = copy.deepcopy(first)
-    graph = trace(first, PICTURE)
+    graph = trace(first, IMAGE)
     history = PruningHistory(graph)
     for cut in range(3):
-        present = trace(net, PICTURE)
+        present = trace(net, IMAGE)
         kept = random_kept(present, seed=10 * seed + cut)
         history.cut(removed_positions(present, kept))
         narrow(net, present, kept)
@@ -36,4 +36,4 @@ def test_the_rows_that_are_left_are_those_of_the_survivors(name, seed):
 
 
 def test_nothing_has_gone_where_nothing_was_cut():
-    assert PruningHistory(trace(NETS["resnet"], PICTURE)).kept == {}
+    assert PruningHistory(trace(NETS["resnet"], IMAGE)).kept == {}

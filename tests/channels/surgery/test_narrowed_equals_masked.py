@@ -43,12 +43,12 @@ def difference(net: nn.Module, graph: ChannelGraph, kept: Kept, inputs: Tensor) 
 def test_every_configured_network_narrowed_is_the_masked_one(name):
     torch.manual_seed(0)
     net = randomise(NETWORKS[name]())
-    pictures = torch.randn(2, 3, 32, 32)
-    graph = trace(net, pictures[:1])
+    images = torch.randn(2, 3, 32, 32)
+    graph = trace(net, images[:1])
     for seed in range(3):
-        assert difference(net, graph, random_kept(graph, seed), pictures) < 1e-5
+        assert difference(net, graph, random_kept(graph, seed), images) < 1e-5
     for seed in range(3, 5):
-        assert difference(net.double(), graph, random_kept(graph, seed), pictures.double()) < 1e-10
+        assert difference(net.double(), graph, random_kept(graph, seed), images.double()) < 1e-10
 
 
 @pytest.mark.slow
@@ -57,11 +57,11 @@ def test_torchvisions_networks_narrowed_are_the_masked_ones(name):
     torch.manual_seed(0)
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     net = randomise(get_model(name, weights=None, num_classes=10, **options))
-    pictures = torch.randn(2, 3, 96, 96)
-    graph = trace(net, pictures[:1])
+    images = torch.randn(2, 3, 96, 96)
+    graph = trace(net, images[:1])
     kept = random_kept(graph, seed=0)
-    assert difference(net, graph, kept, pictures) < 1e-5
-    assert difference(net.double(), graph, kept, pictures.double()) < 1e-10
+    assert difference(net, graph, kept, images) < 1e-5
+    assert difference(net.double(), graph, kept, images.double()) < 1e-10
 
 
 @pytest.mark.slow
@@ -70,8 +70,8 @@ def test_detectors_are_cut_through_their_heads(name):
     torch.manual_seed(0)
     threshold = {"box_score_thresh": 0.0} if "rcnn" in name else {"score_thresh": 0.0}
     net = randomise(get_model(name, weights=None, weights_backbone=None, num_classes=5, **threshold)).double()
-    pictures = [torch.rand(3, 160, 160, dtype=torch.float64)]
-    graph = trace(net, (pictures,))
+    images = [torch.rand(3, 160, 160, dtype=torch.float64)]
+    graph = trace(net, (images,))
     kept = random_kept(graph, seed=0)
     assert sum(len(positions) < graph[name].size for name, positions in kept.items()) > 20
     heads = net.rpn.head if "rcnn" in name else net.head
@@ -81,7 +81,7 @@ def test_detectors_are_cut_through_their_heads(name):
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
     with torch.no_grad():
-        found, expected = narrowed(pictures)[0], masked(pictures)[0]
+        found, expected = narrowed(images)[0], masked(images)[0]
     assert found.keys() == expected.keys()
     one, other = (tree_leaves(each) for each in heard[-2:])  # predictions, before equals are sorted in any order
     for predicted, wanted in zip(one, other, strict=True):
@@ -94,21 +94,21 @@ def test_narrowing_is_multiplying_the_removed_post_activation_maps_by_zero(stem)
     """The definition in section 6 of CHIP's description: for a stream, at every point of the stream."""
     torch.manual_seed(0)
     net = randomise(cifar_resnet(14, stem=stem)).double()
-    pictures = torch.randn(3, 3, 32, 32, dtype=torch.float64)
-    graph = trace(net, pictures[:1])
+    images = torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    graph = trace(net, images[:1])
     for seed in range(4):
         kept = random_kept(graph, seed)
         narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
         narrow(narrowed, graph, kept)
         mask(masked, graph, kept)
-        expected = _with_zeroed_maps(net, graph, kept, pictures)
-        torch.testing.assert_close(narrowed(pictures), expected, rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(masked(pictures), expected, rtol=1e-10, atol=1e-10)
+        expected = _with_zeroed_maps(net, graph, kept, images)
+        torch.testing.assert_close(narrowed(images), expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(masked(images), expected, rtol=1e-10, atol=1e-10)
 
 
-def _with_zeroed_maps(net: nn.Module, graph: ChannelGraph, kept: Kept, pictures: Tensor) -> Tensor:
+def _with_zeroed_maps(net: nn.Module, graph: ChannelGraph, kept: Kept, images: Tensor) -> Tensor:
     """Run CHIP's definition by hand: the removed channels times zero behind the ReLU, by module hooks."""
-    stays = {name: torch.zeros(graph[name].size, 1, 1, dtype=pictures.dtype) for name in kept}
+    stays = {name: torch.zeros(graph[name].size, 1, 1, dtype=images.dtype) for name in kept}
     for name, positions in kept.items():
         stays[name][list(positions)] = 1
     streams = {f"layer{n}": f"layer{n}.0.conv2" for n in (1, 2, 3)}
@@ -123,7 +123,7 @@ def _with_zeroed_maps(net: nn.Module, graph: ChannelGraph, kept: Kept, pictures:
         stream = stays[streams[path.partition(".")[0]]]
         hooks.append(block.register_forward_hook(lambda _m, _i, out, s=stream: out * s))
     with torch.no_grad():
-        result = net(pictures)
+        result = net(images)
     for hook in hooks:
         hook.remove()
     return result
@@ -146,13 +146,13 @@ def test_an_unnamed_group_stays_whole_and_nothing_else_is_touched():
 
 def test_narrowing_twice_is_narrowing_once_by_both():
     net = randomise(cifar_resnet(8)).double()
-    once, picture = copy.deepcopy(net), torch.randn(1, 3, 32, 32, dtype=torch.float64)
-    first = random_kept(trace(net, picture), seed=1)
-    narrow(net, trace(net, picture), first)
-    second = random_kept(trace(net, picture), seed=2)
-    narrow(net, trace(net, picture), second)
-    narrow(once, trace(once, picture), {name: [first[name][i] for i in second[name]] for name in first})
-    assert verify(net, once, picture) == 0
+    once, image = copy.deepcopy(net), torch.randn(1, 3, 32, 32, dtype=torch.float64)
+    first = random_kept(trace(net, image), seed=1)
+    narrow(net, trace(net, image), first)
+    second = random_kept(trace(net, image), seed=2)
+    narrow(net, trace(net, image), second)
+    narrow(once, trace(once, image), {name: [first[name][i] for i in second[name]] for name in first})
+    assert verify(net, once, image) == 0
     assert all(torch.equal(tensor, once.state_dict()[name]) for name, tensor in net.state_dict().items())
 
 

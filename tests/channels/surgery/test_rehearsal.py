@@ -10,7 +10,7 @@ from pruning_lit.channels import narrow, trace
 from pruning_lit.channels.surgery.rehearsal import without
 from tests.channels.constructions import Built, Halves, LiteralSplit, LiteralTail, Residual, WidthScale
 
-PICTURE = torch.zeros(1, 3, 6, 6)
+IMAGE = torch.zeros(1, 3, 6, 6)
 
 
 class NotThree(Built):
@@ -30,19 +30,19 @@ class Squeezed(Built):
 class NeedsData(Residual):
     """Looks at values, as detectors do: it cannot be run without them."""
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return super().forward(picture if bool((picture < 1e9).all()) else -picture)
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image if bool((image < 1e9).all()) else -image)
 
 
 class NeedsDataLiteral(LiteralTail):
-    def forward(self, picture: Tensor) -> Tensor:
-        return super().forward(picture if bool((picture < 1e9).all()) else -picture)
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image if bool((image < 1e9).all()) else -image)
 
 
 @pytest.mark.parametrize(("network", "kept"), [(NotThree, [0, 3, 4]), (Squeezed, [5])])
 def test_a_cut_that_does_not_pass_is_refused_with_the_groups_and_the_model_is_untouched(network, kept):
     net = network().eval()
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     before, layers = copy.deepcopy(net.state_dict()), repr(net)
     objects = [id(tensor) for tensor in net.state_dict(keep_vars=True).values()]
     with pytest.raises(ValueError, match=r"nothing was cut, concerned are the groups \['first'\]") as refusal:
@@ -52,41 +52,41 @@ def test_a_cut_that_does_not_pass_is_refused_with_the_groups_and_the_model_is_un
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert repr(net) == layers
     narrow(net, graph, {"first": [0, 3, 4, 5], "last": [0, 1]})
-    assert net(PICTURE).shape == (1, 4)
+    assert net(IMAGE).shape == (1, 4)
 
 
 def test_a_model_that_needs_data_is_rehearsed_with_data():
     net = NeedsData().eval()
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert graph["first"].protected is None
     assert not graph.transcript.on_meta
     narrow(net, graph, {"first": [0, 3]})
-    assert net(PICTURE).shape == (1, 4)
+    assert net(IMAGE).shape == (1, 4)
 
 
 def test_a_literal_in_a_model_that_needs_data_is_found():
-    graph = trace(NeedsDataLiteral().eval(), PICTURE)
+    graph = trace(NeedsDataLiteral().eval(), IMAGE)
     widths = sorted((group.size, bool(group.protected)) for group in graph.groups if "first" in group.writers)
     assert widths == [(3, True), (5, False)]
 
 
 def test_a_fixed_number_protects_and_says_where():
-    reason = trace(LiteralSplit().eval(), PICTURE)["first"].protected
+    reason = trace(LiteralSplit().eval(), IMAGE)["first"].protected
     assert reason == "the model takes it apart at a fixed channel number (split_with_sizes)"
-    assert trace(WidthScale().eval(), PICTURE)["first"].protected == (
+    assert trace(WidthScale().eval(), IMAGE)["first"].protected == (
         "a number behind it depends on the number of channels (mul)"
     )
 
 
 def test_the_other_groups_of_a_network_with_fixed_numbers_can_be_cut():
     net = LiteralSplit().eval()
-    narrow(net, trace(net, PICTURE), {"last": [0, 3]})
-    assert net(PICTURE).shape == (1, 4)
+    narrow(net, trace(net, IMAGE), {"last": [0, 3]})
+    assert net(IMAGE).shape == (1, 4)
 
 
 def test_halves_lose_equally_much():
     net = Halves().eval()
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert [piece.positions.tolist() for piece in graph["first"].slices if piece.tensor == "first.weight"] == [
         [[0, 4], [1, 5], [2, 6], [3, 7]]
     ]
@@ -97,16 +97,16 @@ def test_halves_lose_equally_much():
 
 def test_a_model_that_was_moved_after_its_trace_is_rehearsed_where_it_is():
     net = Residual().eval()
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     net.double()
     narrow(net, graph, {"last": [0, 1]})
-    assert net(PICTURE.double()).shape == (1, 4)
+    assert net(IMAGE.double()).shape == (1, 4)
 
 
 def test_nothing_is_copied_and_no_device_changes():
     net = Residual().eval()
     tensors = [id(tensor) for tensor in net.state_dict(keep_vars=True).values()]
-    trace(net, PICTURE)
+    trace(net, IMAGE)
     assert [id(tensor) for tensor in net.state_dict(keep_vars=True).values()] == tensors
     assert all(isinstance(module, nn.Module) and not module._forward_hooks for module in net.modules())
 

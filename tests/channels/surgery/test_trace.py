@@ -12,7 +12,7 @@ from pruning_lit.channels import ChannelGraph, ChannelGroup, ChannelSlice, cost,
 from pruning_lit.models import cifar_resnet
 from tests.channels.chance import random_kept, randomise
 
-PICTURE = torch.zeros(1, 3, 8, 8)
+IMAGE = torch.zeros(1, 3, 8, 8)
 
 
 class Net(nn.Module):
@@ -117,7 +117,7 @@ def test_channels_of_a_concatenation_stay_apart():
         other=conv(3, 6),
         head=conv(10, 5),
     )
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert [(group.name, group.size) for group in graph.groups] == [("one", 4), ("other", 6), ("head", 5)]
     assert piece_of(graph["one"], "head.weight").positions.flatten().tolist() == [0, 1, 2, 3]
     assert piece_of(graph["other"], "head.weight").positions.flatten().tolist() == [4, 5, 6, 7, 8, 9]
@@ -132,7 +132,7 @@ def test_a_depthwise_convolution_follows_its_input():
         depthwise=conv(6, 6, groups=6),
         head=conv(6, 5),
     )
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert graph["wide"].writers == ("wide", "depthwise")
     assert graph["wide"].readers == ("depthwise", "head")
     narrow(net, graph, {"wide": [0, 2, 5]})
@@ -148,7 +148,7 @@ def test_a_depthwise_convolution_that_multiplies_channels_keeps_its_factor():
         depthwise=conv(4, 12, groups=4),
         head=conv(12, 5),
     )
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     kernels = piece_of(graph["wide"], "depthwise.weight").positions
     assert torch.equal(kernels, torch.arange(12).reshape(4, 3))
     narrow(net, graph, {"wide": [1, 3]})
@@ -163,7 +163,7 @@ def test_whole_convolution_groups_go():
         grouped=conv(8, 12, groups=4),
         head=conv(12, 5),
     )
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     group = graph["wide"]
     assert (group.size, group.writers) == (4, ("wide", "grouped"))
     assert piece_of(group, "wide.weight").positions.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -182,7 +182,7 @@ def test_whole_convolution_groups_go_with_all_that_were_concatenated_into_them()
         grouped=conv(10, 6, groups=2),
         head=conv(6, 5),
     )
-    first, second = trace(net, PICTURE).groups[:2]
+    first, second = trace(net, IMAGE).groups[:2]
     rows = [{p.tensor: p.positions.tolist() for p in group.slices if p.dim == 0} for group in (first, second)]
     assert [each["depthwise.weight"] for each in rows] == [[[0, 1, 2, 3, 4]], [[5, 6, 7, 8, 9]]]
     assert [each["grouped.weight"] for each in rows] == [[[0, 1, 2]], [[3, 4, 5]]]
@@ -199,7 +199,7 @@ def test_a_transposed_convolution_has_its_dimensions_the_other_way_round(groups)
         up=nn.ConvTranspose2d(4, 6, 2, stride=2, groups=groups),
         head=conv(6, 5),
     )
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     if groups == 1:
         assert piece_of(graph["up"], "up.weight").dim == 1
         assert piece_of(graph["wide"], "up.weight").dim == 0
@@ -212,7 +212,7 @@ def test_a_flattening_gives_every_channel_its_columns():
         wide=conv(3, 5),
         classify=nn.Linear(5 * 16, 7),
     )
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     columns = piece_of(graph["wide"], "classify.weight")
     assert tuple(columns.positions.shape) == (5, 16)
     assert torch.equal(columns.positions, torch.arange(80).reshape(5, 16))
@@ -221,7 +221,7 @@ def test_a_flattening_gives_every_channel_its_columns():
 
 def test_a_shared_convolution_ties_its_input_to_its_output():
     net = Net(chain("stem", "shared", "shared", "head"), stem=conv(3, 6), shared=conv(6, 6), head=conv(6, 5))
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert graph["stem"].writers == ("stem", "shared")
     assert {("shared.weight", 0, "writes"), ("shared.weight", 1, "reads")} <= where(graph["stem"])
     assert [call.weight for call in graph.calls] == [f"{name}.weight" for name in ("stem", "shared", "shared", "head")]
@@ -232,20 +232,20 @@ def test_a_shared_convolution_ties_its_input_to_its_output():
 def test_a_module_used_under_two_names_is_narrowed_under_both():
     shared = conv(6, 6)
     net = Net(chain("stem", "a", "b", "head"), stem=conv(3, 6), a=shared, b=shared, head=conv(6, 5))
-    narrow(net, trace(net, PICTURE), {"stem": [0, 4]})
+    narrow(net, trace(net, IMAGE), {"stem": [0, 4]})
     assert net.a is net.b
     assert tuple(net.b.weight.shape) == (2, 2, 3, 3)
-    assert net(PICTURE).shape == (1, 5)
+    assert net(IMAGE).shape == (1, 5)
 
 
 def test_a_weight_used_by_two_modules_is_narrowed_in_both():
     one, other = conv(6, 6), conv(6, 6)
     other.weight = one.weight
     net = Net(chain("stem", "a", "b", "head"), stem=conv(3, 6), a=one, b=other, head=conv(6, 5))
-    narrow(net, trace(net, PICTURE), {"stem": [0, 4]})
+    narrow(net, trace(net, IMAGE), {"stem": [0, 4]})
     assert net.a.weight is net.b.weight
     assert net.b.bias.shape == (2,)
-    assert net(PICTURE).shape == (1, 5)
+    assert net(IMAGE).shape == (1, 5)
 
 
 def test_the_slopes_of_a_prelu_belong_to_the_channels():
@@ -255,7 +255,7 @@ def test_the_slopes_of_a_prelu_belong_to_the_channels():
         slope=nn.PReLU(6),
         head=conv(6, 5),
     )
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert ("slope.weight", 0, "along") in where(graph["wide"])
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
 
@@ -267,7 +267,7 @@ def test_a_single_slope_belongs_to_nobody():
         slope=nn.PReLU(1),
         head=conv(6, 5),
     )
-    assert not any(piece.tensor == "slope.weight" for piece in trace(net, PICTURE)["wide"].slices)
+    assert not any(piece.tensor == "slope.weight" for piece in trace(net, IMAGE)["wide"].slices)
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
 
 
@@ -279,7 +279,7 @@ def test_in_place_activations_between_sums_do_not_disturb():
         return net.head(F.relu_(stream)).mean((2, 3))
 
     net = Net(connect, stem=conv(3, 6), norm=nn.BatchNorm2d(6), one=conv(6, 4), two=conv(4, 6), head=conv(6, 5))
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert graph["stem"].writers == ("stem", "two")
     assert graph["stem"].readers == ("one", "head")
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
@@ -292,7 +292,7 @@ def test_a_squeeze_and_excitation_gate_is_tied_to_what_it_multiplies():
         return net.head(wide * gate).mean((2, 3))
 
     net = Net(connect, wide=conv(3, 6), squeeze=nn.Conv2d(6, 2, 1), excite=nn.Conv2d(2, 6, 1), head=conv(6, 5))
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert graph["wide"].writers == ("wide", "excite")
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
 
@@ -316,7 +316,7 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize("kind", ["parameter", "buffer"])
 def test_a_scale_of_ones_own_belongs_to_the_channels(kind):
     net = Scaled(kind)
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert ("scale", 0, "along") in where(graph["wide"])
     assert_narrowed_is_masked(net, 2, 3, 8, 8)
     narrow(net.float(), graph, {"wide": [4]})  # a single number fits channels of any width; still it was theirs
@@ -325,7 +325,7 @@ def test_a_scale_of_ones_own_belongs_to_the_channels(kind):
 
 def test_a_buffer_that_is_not_saved_keeps_its_width():
     """Else a narrowed network could not be loaded from its file."""
-    assert "width is fixed" in str(trace(Scaled("unsaved buffer"), PICTURE)["wide"].protected)
+    assert "width is fixed" in str(trace(Scaled("unsaved buffer"), IMAGE)["wide"].protected)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_a_buffer_that_is_not_saved_keeps_its_width():
 )
 def test_what_mixes_channels_protects_them_and_says_why(mixing, reason):
     net = Net(lambda net, x: net.head(mixing(net.wide(x))).mean((2, 3)), wide=conv(3, 6), head=conv(6, 5))
-    assert reason in str(trace(net, PICTURE)["wide"].protected)
+    assert reason in str(trace(net, IMAGE)["wide"].protected)
 
 
 def test_channels_that_meet_padding_are_protected_the_others_may_go():
@@ -355,7 +355,7 @@ def test_channels_that_meet_padding_are_protected_the_others_may_go():
         part=conv(3, 4),
         head=conv(6, 5),
     )
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     found = {tuple(piece_of(group, "wide.weight").positions.flatten().tolist()): group for group in graph.groups[:2]}
     assert found[0, 5].protected == "it meets a constant of fixed width"
     assert found[1, 2, 3, 4].protected is None
@@ -364,17 +364,17 @@ def test_channels_that_meet_padding_are_protected_the_others_may_go():
 
 def test_the_module_in_which_channels_are_mixed_is_named():
     net = nn.Sequential(conv(3, 6), nn.Sequential(nn.GroupNorm(1, 6)), conv(6, 5))
-    assert trace(net, PICTURE)["0"].protected == "group_norm with one group normalises over all channels (in '1.0')"
+    assert trace(net, IMAGE)["0"].protected == "group_norm with one group normalises over all channels (in '1.0')"
 
 
 def test_every_output_is_protected_however_it_is_wrapped():
     net = Net(lambda net, x: {"one": [net.one(x)], "other": (net.other(x).relu(), 3)}, one=conv(3, 4), other=conv(3, 4))
-    assert protections(trace(net, PICTURE)) == dict.fromkeys(["one", "other"], "it leaves the model")
+    assert protections(trace(net, IMAGE)) == dict.fromkeys(["one", "other"], "it leaves the model")
 
 
 def test_layers_that_are_not_used_are_in_no_group_but_are_counted():
     net = Net(lambda net, x: net.head(net.wide(x)).mean((2, 3)), wide=conv(3, 6), idle=conv(7, 9), head=conv(6, 5))
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert [group.name for group in graph.groups] == ["wide", "head"]
     assert "idle.weight" in graph.shapes
     before = net.idle.weight
@@ -385,7 +385,7 @@ def test_layers_that_are_not_used_are_in_no_group_but_are_counted():
 
 def test_a_layer_whose_result_nobody_uses_may_go_down_to_one_channel():
     net = Net(lambda net, x: (net.dead(x), net.head(net.wide(x)))[1], wide=conv(3, 6), dead=conv(3, 4), head=conv(6, 5))
-    graph = trace(net, PICTURE)
+    graph = trace(net, IMAGE)
     assert graph["dead"].protected is None
     narrow(net, graph, {"dead": [2]})
     assert net.dead.out_channels == 1
@@ -401,7 +401,7 @@ def test_several_inputs_and_keywords_of_any_kind_are_passed_on():
             return self.head(self.one(x) + scale * self.other(extra["depth"][0])).mean((2, 3))
 
     net = Two()
-    graph = trace(net, (PICTURE, {"depth": [torch.zeros(1, 1, 8, 8)]}, 0.5))
+    graph = trace(net, (IMAGE, {"depth": [torch.zeros(1, 1, 8, 8)]}, 0.5))
     assert graph["one"].writers == ("one", "other")
     assert graph.entries == ("one", "other")
     narrow(net, graph, {"one": [1, 2]})
@@ -409,7 +409,7 @@ def test_several_inputs_and_keywords_of_any_kind_are_passed_on():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 9), (2, 3, 4, 5, 6)])
-def test_one_and_three_dimensional_pictures(shape):
+def test_one_and_three_dimensional_images(shape):
     dimensions = len(shape) - 2
     convolution, norm = getattr(nn, f"Conv{dimensions}d"), getattr(nn, f"BatchNorm{dimensions}d")
     net = nn.Sequential(

@@ -7,12 +7,12 @@ from pruning_lit.channels import observe, trace
 from pruning_lit.models import cifar_resnet, vgg_bn
 
 
-def caught(net: nn.Module, pictures: torch.Tensor, name: str, size: int = 32) -> list[torch.Tensor]:
+def caught(net: nn.Module, images: torch.Tensor, name: str, size: int = 32) -> list[torch.Tensor]:
     graph = trace(net, torch.zeros(1, 3, size, size))
     maps: dict[int, torch.Tensor] = {}
     observe(
         net,
-        (pictures,),
+        (images,),
         {t.operation: lambda m, t=t: maps.update({t.operation: m.clone()}) for t in graph[name].feature_maps},
     )
     return [maps[operation] for operation in sorted(maps)]
@@ -22,9 +22,9 @@ def test_the_map_is_behind_normalisation_in_place_activation_and_pooling():
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
     net = nn.Sequential(conv, norm, nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(4, 2, 3)).eval()
-    pictures = torch.randn(5, 3, 32, 32)  # not the batch size it was traced with
-    (found,) = caught(net, pictures, "0")
-    torch.testing.assert_close(found, nn.functional.max_pool2d(norm(conv(pictures)).relu(), 2))
+    images = torch.randn(5, 3, 32, 32)  # not the batch size it was traced with
+    (found,) = caught(net, images, "0")
+    torch.testing.assert_close(found, nn.functional.max_pool2d(norm(conv(images)).relu(), 2))
 
 
 def test_an_activation_overwritten_later_is_caught_as_it_was():
@@ -40,20 +40,20 @@ def test_an_activation_overwritten_later_is_caught_as_it_was():
             y = self.second(x)
             return y + x.mul_(0.0)
 
-    net, pictures = Overwriting().eval(), torch.randn(2, 3, 32, 32)
-    found = caught(net, pictures, "first")
-    assert any(torch.equal(maps, net.first(pictures).relu()) for maps in found)
+    net, images = Overwriting().eval(), torch.randn(2, 3, 32, 32)
+    found = caught(net, images, "first")
+    assert any(torch.equal(maps, net.first(images).relu()) for maps in found)
 
 
 def test_a_stream_has_one_map_per_block_the_block_s_output():
     torch.manual_seed(0)
-    net, pictures = cifar_resnet(20).eval(), torch.randn(2, 3, 32, 32)
+    net, images = cifar_resnet(20).eval(), torch.randn(2, 3, 32, 32)
     outputs = []
     for block in net.layer2:
         block.register_forward_hook(lambda _module, _args, output: outputs.append(output.clone()))
-    net(pictures)
+    net(images)
     expected = list(outputs)
-    for found, output in zip(caught(net, pictures, "layer2.0.conv2"), expected, strict=True):
+    for found, output in zip(caught(net, images, "layer2.0.conv2"), expected, strict=True):
         torch.testing.assert_close(found, output)
 
 

@@ -23,18 +23,18 @@ PUBLISHED_MODES = {"train": "train_by_name", "eval": "eval_by_name"}
 
 
 class Given:
-    """Calibration data that are these pictures."""
+    """Calibration data that are these images."""
 
-    def __init__(self, pictures: Tensor) -> None:
-        self.pictures, self.num_training = pictures, len(pictures)
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.num_training = images, len(images)
 
     def calibration(self, num_images, seed, augment, rank, world_size, batch_size):
-        return ((each, None) for each in self.pictures[:num_images].split(batch_size))
+        return ((each, None) for each in self.images[:num_images].split(batch_size))
 
 
-def judged(net: nn.Module, pictures: Tensor, criterion: RedundancyGraph):
-    graph = criterion.protect(net, trace(net, pictures[:1]))
-    return graph, criterion.scores(Scoring(net, graph, list(graph.prunable), Given(pictures)))
+def judged(net: nn.Module, images: Tensor, criterion: RedundancyGraph):
+    graph = criterion.protect(net, trace(net, images[:1]))
+    return graph, criterion.scores(Scoring(net, graph, list(graph.prunable), Given(images)))
 
 
 def kept_by_reference_layer(scores: RedundancyScores, threshold: float) -> dict[str, list[int]]:
@@ -61,13 +61,13 @@ def test_kept_sets_are_those_of_the_original_code(name, mode):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_narrowed_network_is_that_of_the_original_code(name):
     arrays, net = golden(name), NETWORKS[name]()
-    pictures, threshold = torch.from_numpy(arrays["x"]).double(), float(arrays["logits_pruned_threshold"])
-    graph, scores = judged(net, pictures, RedundancyGraph(bn_mode="train"))
+    images, threshold = torch.from_numpy(arrays["x"]).double(), float(arrays["logits_pruned_threshold"])
+    graph, scores = judged(net, images, RedundancyGraph(bn_mode="train"))
     plan = Similarity(threshold).plan(graph, scores)
     narrow(net, graph, plan.kept)
-    torch.testing.assert_close(net(pictures), torch.from_numpy(arrays["logits_pruned"]), rtol=0, atol=1e-9)
+    torch.testing.assert_close(net(images), torch.from_numpy(arrays["logits_pruned"]), rtol=0, atol=1e-9)
     counts = json.loads(str(arrays["counts_json"]))
-    counted = cost(trace(net, pictures[:1]))
+    counted = cost(trace(net, images[:1]))
     expected = next(value for key, value in counts.items() if key != "unpruned" and float(key) == threshold)
     assert [counted.params, counted.macs] == [expected["params"], expected["macs"]]
 
@@ -78,40 +78,40 @@ def small() -> tuple[nn.Module, Tensor]:
     return net, torch.randn(6, 3, 32, 32)
 
 
-def test_bits_do_not_depend_on_how_pictures_are_batched():
-    net, pictures = small()
-    _, one_by_one = judged(net.double(), pictures.double(), RedundancyGraph())
-    _, together = judged(net, pictures.double(), RedundancyGraph(batch_size=6))
+def test_bits_do_not_depend_on_how_images_are_batched():
+    net, images = small()
+    _, one_by_one = judged(net.double(), images.double(), RedundancyGraph())
+    _, together = judged(net, images.double(), RedundancyGraph(batch_size=6))
     for name, layer in one_by_one.layers.items():
         assert torch.equal(layer.similarity, together.layers[name].similarity)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_the_network_is_left_as_it_was(mode):
-    net, pictures = small()
+    net, images = small()
     net.train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    judged(net, pictures, RedundancyGraph(bn_mode=mode))
+    judged(net, images, RedundancyGraph(bn_mode=mode))
     assert net.training
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
-def test_train_mode_goes_by_the_statistics_of_the_pictures():
-    net, pictures = small()
-    _, trained = judged(net, pictures, RedundancyGraph(bn_mode="train"))
+def test_train_mode_goes_by_the_statistics_of_the_images():
+    net, images = small()
+    _, trained = judged(net, images, RedundancyGraph(bn_mode="train"))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()
-    _, again = judged(net, pictures, RedundancyGraph(bn_mode="train"))
-    _, evaluated = judged(net, pictures, RedundancyGraph())
+    _, again = judged(net, images, RedundancyGraph(bn_mode="train"))
+    _, evaluated = judged(net, images, RedundancyGraph())
     name = "layer1.0.conv1"  # the first layer behind a batch norm
     assert torch.equal(trained.layers[name].similarity, again.layers[name].similarity)
     assert not torch.equal(trained.layers[name].similarity, evaluated.layers[name].similarity)
 
 
 def test_scores_order_filters_by_when_they_go_and_then_by_norm():
-    net, pictures = small()
-    _, scores = judged(net, pictures, RedundancyGraph())
+    net, images = small()
+    _, scores = judged(net, images, RedundancyGraph())
     for name, layer in scores.layers.items():
         best = int(scores[name].argmax())
         assert best == int(layer.norms.argmax())
@@ -121,17 +121,17 @@ def test_scores_order_filters_by_when_they_go_and_then_by_norm():
 
 
 def test_dead_filters_score_lowest_and_one_of_them_is_worth_more():
-    net, pictures = small()
+    net, images = small()
     with torch.no_grad():
         net.layer1[0].conv1.weight[[2, 5, 7]] = 0  # blank maps are all alike
-    _, scores = judged(net, pictures, RedundancyGraph())
+    _, scores = judged(net, images, RedundancyGraph())
     lowest = scores["layer1.0.conv1"].sort().indices.tolist()
     assert set(lowest[:2]) == {5, 7}  # of equal norms the lower index stays longer
 
 
 def test_small_maps_can_be_left_whole():
-    net, pictures = small()
-    graph, scores = judged(net, pictures, RedundancyGraph(min_pixels=65))
+    net, images = small()
+    graph, scores = judged(net, images, RedundancyGraph(min_pixels=65))
     assert all(layer.places >= 256 for layer in scores.layers.values())
     assert "criterion.min_pixels=65" in graph["layer3.0.conv1"].protected
 
@@ -150,8 +150,8 @@ class Pixel(nn.Module):
 
 def test_maps_of_one_pixel_keep_one_filter_and_the_plan_says_so(caplog):
     torch.manual_seed(0)
-    net, pictures = Pixel(), torch.randn(4, 3, 8, 8)
-    graph, scores = judged(net, pictures, RedundancyGraph())
+    net, images = Pixel(), torch.randn(4, 3, 8, 8)
+    graph, scores = judged(net, images, RedundancyGraph())
     with caplog.at_level(logging.WARNING):
         RedundancyGraph().check(list(graph.prunable))
     assert "all filters of second look equal" in caplog.text  # before any training
@@ -162,9 +162,9 @@ def test_maps_of_one_pixel_keep_one_filter_and_the_plan_says_so(caplog):
 
 def test_a_reference_layer_can_be_named():
     net = cifar_resnet(14, stem="tied")
-    pictures = torch.randn(3, 3, 32, 32)
-    _, by_rule = judged(net, pictures, RedundancyGraph())
-    _, named = judged(net, pictures, RedundancyGraph(reference_layers={"layer2.0.conv2": "layer2.1.conv2"}))
+    images = torch.randn(3, 3, 32, 32)
+    _, by_rule = judged(net, images, RedundancyGraph())
+    _, named = judged(net, images, RedundancyGraph(reference_layers={"layer2.0.conv2": "layer2.1.conv2"}))
     assert by_rule.layers["layer2.0.conv2"].reference_layer == "layer2.0.conv2"
     assert named.layers["layer2.0.conv2"].reference_layer == "layer2.1.conv2"
     assert not torch.equal(by_rule.layers["layer2.0.conv2"].norms, named.layers["layer2.0.conv2"].norms)
@@ -185,55 +185,55 @@ def test_bad_settings_are_refused(settings, told):
 
 
 def test_a_layer_that_does_not_decide_is_refused_with_those_that_could():
-    net, pictures = small()
+    net, images = small()
     with pytest.raises(
         ValueError, match=r"'bn1' does not decide on group 'layer2\.0\.conv2'; its channels are made by"
     ):
-        judged(net, pictures, RedundancyGraph(reference_layers={"layer2.0.conv2": "bn1"}))
+        judged(net, images, RedundancyGraph(reference_layers={"layer2.0.conv2": "bn1"}))
     with pytest.raises(
         ValueError, match=r"criterion\.reference_layers: 'nobody' is no group that can be pruned; these are \['conv1'"
     ):
-        judged(net, pictures, RedundancyGraph(reference_layers={"nobody": "conv1"}))
+        judged(net, images, RedundancyGraph(reference_layers={"nobody": "conv1"}))
 
 
-def test_without_pictures_nothing_is_judged():
-    net, pictures = small()
+def test_without_images_nothing_is_judged():
+    net, images = small()
     criterion = RedundancyGraph()
-    graph = trace(net, pictures[:1])
-    data = Given(pictures[:0])
+    graph = trace(net, images[:1])
+    data = Given(images[:0])
     data.num_training = 100
-    with pytest.raises(ValueError, match="saw no picture"):
+    with pytest.raises(ValueError, match="saw no image"):
         criterion.scores(Scoring(net, graph, [graph["conv1"]], data))
 
 
-def test_fewer_pictures_than_asked_for_are_told(caplog):
-    net, pictures = small()
+def test_fewer_images_than_asked_for_are_told(caplog):
+    net, images = small()
     with caplog.at_level(logging.WARNING):
-        judged(net, pictures, RedundancyGraph())
-    assert "look at all 6 training pictures, not at 100" in caplog.text
+        judged(net, images, RedundancyGraph())
+    assert "look at all 6 training images, not at 100" in caplog.text
 
 
 def first_of_every_class() -> Tensor:
-    """The first ten pictures of every class, ``(100, 3, 32, 32)``, normalised as ImageNet's are."""
+    """The first ten images of every class, ``(100, 3, 32, 32)``, normalised as ImageNet's are."""
     classes = sorted((ROOT / "data" / "cifar10_jpeg" / "train").glob("*"))
     files = [path for each in classes for path in sorted(each.iterdir())[:10]]
-    pictures = [torch.from_numpy(np.array(Image.open(path).convert("RGB"))) for path in files]
-    if not pictures or int(torch.stack(pictures).long().sum()) != 35_933_152:
-        pytest.skip("the pictures of data/cifar10_jpeg are not there, or come out of another JPEG decoder")
+    images = [torch.from_numpy(np.array(Image.open(path).convert("RGB"))) for path in files]
+    if not images or int(torch.stack(images).long().sum()) != 35_933_152:
+        pytest.skip("the images of data/cifar10_jpeg are not there, or come out of another JPEG decoder")
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    return ((torch.stack(pictures) / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+    return ((torch.stack(images) / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("depth", [20, 56])
-def test_kept_sets_of_trained_networks_on_real_pictures(mode, depth):
+def test_kept_sets_of_trained_networks_on_real_images(mode, depth):
     """The files are not a part of the repository."""
     recorded = shared_file("golden/redundancy_graph/real_resnet_kept.json")
     weights = shared_file(f"data/pretrained/resnet{depth}-{'4bfd9763' if depth == 56 else '12fca82f'}.th")
-    net, pictures = cifar_resnet(depth, stem="tied"), first_of_every_class()
+    net, images = cifar_resnet(depth, stem="tied"), first_of_every_class()
     load_weights(net, weights)
-    _, scores = judged(net, pictures, RedundancyGraph(bn_mode=mode))
+    _, scores = judged(net, images, RedundancyGraph(bn_mode=mode))
     for threshold, expected in json.loads(recorded.read_text())["models"][f"resnet{depth}"][f"bn_{mode}"].items():
         found = kept_by_reference_layer(scores, float(threshold))
         assert {name: len(kept) for name, kept in found.items()} == {

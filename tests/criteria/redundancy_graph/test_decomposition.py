@@ -128,7 +128,7 @@ def test_bits_say_which_low_frequencies_of_scipys_transform_reach_their_mean(sha
 
 @few_examples
 @given(shape=sizes, seed=seeds)
-def test_similarities_are_means_over_pictures_of_the_share_of_equal_bits(shape, seed):
+def test_similarities_are_means_over_images_of_the_share_of_equal_bits(shape, seed):
     maps = random_maps(shape, seed)
     bits, found = hash_bits(maps), similarity(maps)
     equal = (bits[:, :, None] == bits[:, None]).double().mean(3).mean(0)
@@ -170,9 +170,9 @@ def test_constant_maps_have_the_bit_of_the_mean_or_all_others():
 
 
 @few_examples
-@given(pictures=st.integers(1, 5), filters=st.integers(1, 12), seed=seeds)
-def test_of_maps_of_one_pixel_one_filter_stays(pictures, filters, seed):
-    maps, norms = random_maps((pictures, filters, 1, 1), seed), random_maps((filters,), seed + 1)
+@given(images=st.integers(1, 5), filters=st.integers(1, 12), seed=seeds)
+def test_of_maps_of_one_pixel_one_filter_stays(images, filters, seed):
+    maps, norms = random_maps((images, filters, 1, 1), seed), random_maps((filters,), seed + 1)
     found = similarity(maps)
     assert bool((found == 1).all())
     assert decompose(found, norms, 1.0) == [int(norms.argmax())]
@@ -180,7 +180,7 @@ def test_of_maps_of_one_pixel_one_filter_stays(pictures, filters, seed):
 
 @few_examples
 @given(shape=sizes, cuts=st.lists(st.integers(0, 4), max_size=3), seed=seeds)
-def test_agreements_of_batches_of_pictures_add_up(shape, cuts, seed):
+def test_agreements_of_batches_of_images_add_up(shape, cuts, seed):
     maps = random_maps(shape, seed)
     batches = maps.tensor_split(sorted(cuts))
     assert torch.equal(sum(agreements(batch) for batch in batches if len(batch)), agreements(maps))
@@ -376,8 +376,8 @@ def test_what_are_no_maps_are_refused(function, maps):
         function(maps)
 
 
-def test_no_pictures_are_refused():
-    with pytest.raises(ValueError, match=r"at least one picture, got .*\(0, 3, 4, 4\)"):
+def test_no_images_are_refused():
+    with pytest.raises(ValueError, match=r"at least one image, got .*\(0, 3, 4, 4\)"):
         similarity(torch.zeros(0, 3, 4, 4))
 
 

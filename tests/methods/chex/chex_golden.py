@@ -63,7 +63,7 @@ class Golden:
 
     Attributes:
         meta: what the JSON file says.
-        example: a picture of zeros.
+        example: an image of zeros.
     """
 
     def __init__(self, name: str) -> None:

@@ -76,7 +76,7 @@ def built(seed: int = 0, scatters: bool = True) -> nn.Module:
 
 
 class Fit:
-    """A training in which channels are pruned; pictures depend on nothing but the number of the step."""
+    """A training in which channels are pruned; images depend on nothing but the number of the step."""
 
     def __init__(self, kind: type[PrunedState], optimizer: str = "sgd", net: nn.Module | None = None):
         self.net = built() if net is None else net
@@ -96,9 +96,9 @@ class Fit:
             self.step += 1
             self.trainer.global_step = self.step
             random = torch.Generator().manual_seed(self.step)
-            pictures = torch.randn(8, 3, 6, 6, generator=random, dtype=torch.float64)
+            images = torch.randn(8, 3, 6, 6, generator=random, dtype=torch.float64)
             self.optimizer.zero_grad()
-            F.cross_entropy(self.net(pictures), torch.arange(8) % 4).backward()
+            F.cross_entropy(self.net(images), torch.arange(8) % 4).backward()
             self.pruned.zero_masked_gradients(self.net)
             self.optimizer.step()
         return self
@@ -183,8 +183,8 @@ def test_losses_logits_and_weights_are_those_of_the_released_training(kind):
             pruned.restore(trainer, net)
         pruned.prune(trainer, net, active)
         for _ in range(meta["phases"][phase]):
-            pictures, target = golden[f"x{len(losses)}"].double(), golden[f"y{len(losses)}"]
-            loss = F.cross_entropy(net.train()(pictures), target)
+            images, target = golden[f"x{len(losses)}"].double(), golden[f"y{len(losses)}"]
+            loss = F.cross_entropy(net.train()(images), target)
             optimizer.zero_grad()
             loss.backward()
             pruned.zero_masked_gradients(net)

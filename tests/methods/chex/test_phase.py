@@ -16,7 +16,7 @@ from torch.optim import SGD, AdamW, RMSprop
 from pruning_lit.callbacks import BestCheckpoint, finish_execution
 from pruning_lit.channels import ChannelGraph, adopt_on_load, cost, cost_of_widths, insert_scatters, trace
 from pruning_lit.criteria import BatchNormScale, ColumnSubset, Magnitude
-from pruning_lit.data.in_memory import PicturesInMemory, whole
+from pruning_lit.data.in_memory import ImagesInMemory, whole
 from pruning_lit.data.parts import Parts
 from pruning_lit.methods.chex import Exploration, ExplorationStages
 from pruning_lit.methods.resrep import CompactorNorm
@@ -30,7 +30,7 @@ SIZES = {"stem.0": 10, "inner.0": 6, "shortcut.0": 12}
 EPOCHS, LAST_STAGE, STEPS = 5, 3, 4  # STEPS: in an epoch
 
 
-class Pictures(PicturesInMemory):
+class ImageData(ImagesInMemory):
     """Noise of 8×8 pixels in four classes, each brighter in a corner of its own."""
 
     def __init__(self, val_fraction: float = 0.0) -> None:
@@ -39,11 +39,11 @@ class Pictures(PicturesInMemory):
 
     def read(self) -> Parts:
         random, target = torch.Generator().manual_seed(0), torch.arange(48) % 4
-        pictures = torch.randint(0, 190, (48, 3, 8, 8), generator=random, dtype=torch.uint8)
+        images = torch.randint(0, 190, (48, 3, 8, 8), generator=random, dtype=torch.uint8)
         for corner in range(4):
             rows, columns = slice(4 * (corner // 2), None), slice(4 * (corner % 2), None)
-            pictures[target == corner, :, rows, columns] += 60
-        train, test = whole(pictures[:32], target[:32]), whole(pictures[32:], target[32:])
+            images[target == corner, :, rows, columns] += 60
+        train, test = whole(images[:32], target[:32]), whole(images[32:], target[32:])
         return Parts(["a", "b", "c", "d"], train, test)
 
 
@@ -96,8 +96,8 @@ def phase(
     return kind(net=net, **(common | options))
 
 
-def fit(module: Exploration, data: Pictures | None = None, resume: Path | None = None, **options) -> Exploration:
-    data = data or Pictures()
+def fit(module: Exploration, data: ImageData | None = None, resume: Path | None = None, **options) -> Exploration:
+    data = data or ImageData()
     common: dict[str, Any] = {"enable_checkpointing": False, "precision": "64-true"}
     trainer = pl.Trainer(
         max_epochs=module.epochs, accelerator="cpu", logger=False, enable_progress_bar=False,
@@ -409,7 +409,7 @@ def test_no_epoch_before_the_last_stage_can_be_the_best_one(tmp_path, execution)
     module = phase(stages={"execution": execution}, kind=Worsening)
     fit(
         module,
-        Pictures(val_fraction=0.25),
+        ImageData(val_fraction=0.25),
         callbacks=[BestCheckpoint(tmp_path, Primary("accuracy"))],
         enable_checkpointing=True,
     )
@@ -467,7 +467,7 @@ def test_the_first_widths_are_exact():
 
 def check(module: Exploration) -> None:
     """What happens before any training."""
-    module.check("explore", module.net, graph_of(module), EpochSteps.of(Pictures()))
+    module.check("explore", module.net, graph_of(module), EpochSteps.of(ImageData()))
 
 
 def test_a_phase_that_can_work_is_not_refused():

@@ -10,7 +10,7 @@ from pruning_lit.methods.chex.dormancy import NarrowState
 from pruning_lit.methods.chex.regrowth import RegrowInit
 from tests.methods.chex.test_dormancy import FIRST, SECOND, Fit, assert_close, built, dormant, each_kind
 
-PICTURES = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+IMAGES = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
 def values(init: RegrowInit, fit: Fit):
@@ -20,9 +20,9 @@ def values(init: RegrowInit, fit: Fit):
 @each_kind
 def test_what_comes_back_without_effect_changes_no_output(kind):
     fit = Fit(kind).stage(FIRST).train().stage(SECOND).train()
-    before = fit.net.eval()(PICTURES)
+    before = fit.net.eval()(IMAGES)
     fit.pruned.restore(fit.trainer, fit.net, values(RegrowInit("zero"), fit))
-    torch.testing.assert_close(fit.net.eval()(PICTURES), before, rtol=0, atol=1e-12)
+    torch.testing.assert_close(fit.net.eval()(IMAGES), before, rtol=0, atol=1e-12)
     assert fit.net.shortcut[0].weight.shape[0] == 7
 
 
@@ -32,7 +32,7 @@ def test_what_comes_back_without_effect_is_trained_from_the_first_step(kind):
     fit = Fit(kind).stage(FIRST).train()
     away = dormant(built(), fit.graph, FIRST)
     fit.pruned.restore(fit.trainer, fit.net, values(RegrowInit("zero"), fit))
-    F.cross_entropy(fit.net.train()(PICTURES), torch.arange(5) % 4).backward()
+    F.cross_entropy(fit.net.train()(IMAGES), torch.arange(5) % 4).backward()
     gradients = {name: parameter.grad for name, parameter in fit.net.named_parameters()}
     read = away["outer.0.weight"].all(0).all(-1).all(-1)  # columns of what is dormant in the branch
     assert gradients["outer.0.weight"][:, read].abs().amin(dim=(0, 2, 3)).min() > 0

@@ -53,8 +53,8 @@ def test_the_network_with_whole_shortcuts_has_no_scatter_and_computes_the_same_w
     assert own == {path for path, module in narrow.named_modules() if isinstance(module, ChannelScatter)} - {*added}
     assert not [key for key in read(product(runs["whole"]))[1] if ".scatter." in key]
     assert [whole.get_submodule(path).conv.out_channels for path in SHORTCUTS] == [32, 64]
-    pictures = torch.randn(4, 3, 32, 32)
-    torch.testing.assert_close(whole(pictures), narrow(pictures))
+    images = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(whole(images), narrow(images))
     reports = {way: read_report(folder) for way, folder in runs.items()}
     assert reports["whole"]["after"]["metrics"]["accuracy"] == reports["narrow"]["after"]["metrics"]["accuracy"]
     counted = {"narrow": cost(trace(narrow, EXAMPLE)), "whole": cost(trace(whole, EXAMPLE))}

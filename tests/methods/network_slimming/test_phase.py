@@ -94,9 +94,9 @@ def test_three_steps_give_the_scales_of_the_release(variant, strength, parts):
     state = {_translated(key, layers): value for key, value in golden.under("w").items()}
     net.load_state_dict(state, strict=False)
     net.double().train()
-    pictures, targets = golden["x"].double(), golden["y"].long()
+    images, targets = golden["x"].double(), golden["y"].long()
     data = Batches(
-        [(x, y) for t in range(3) for x, y in zip(pictures[t].chunk(parts), targets[t].chunk(parts), strict=True)]
+        [(x, y) for t in range(3) for x, y in zip(images[t].chunk(parts), targets[t].chunk(parts), strict=True)]
     )
     optimizer = partial(torch.optim.SGD, lr=meta["lr"], momentum=meta["momentum"], weight_decay=meta["weight_decay"])
     module = phase(net, meta["s"] if strength else None, 10, optimizer)
@@ -113,7 +113,7 @@ def test_three_steps_give_the_scales_of_the_release(variant, strength, parts):
             expected = golden[f"{variant}/step{step}/{name}.weight"].double()
             torch.testing.assert_close(scale, expected, rtol=0, atol=1e-9)
     with torch.no_grad():
-        logits = net.eval()(pictures[0])
+        logits = net.eval()(images[0])
     torch.testing.assert_close(logits, golden[f"{variant}/logits_final"].double(), rtol=0, atol=1e-9)
 
 

@@ -31,13 +31,13 @@ def tiny(first=FIRST, second=SECOND) -> nn.Module:
 
 
 class Data(pl.LightningDataModule):
-    """Eight pictures of 1x4x4."""
+    """Eight images of 1x4x4."""
 
     example = torch.zeros(1, 1, 4, 4)
 
     def train_dataloader(self) -> DataLoader:
-        pictures = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-        return DataLoader([(picture, number % 2) for number, picture in enumerate(pictures)], batch_size=4)
+        images = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        return DataLoader([(image, number % 2) for number, image in enumerate(images)], batch_size=4)
 
 
 class Still(pl.LightningModule):

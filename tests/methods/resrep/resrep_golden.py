@@ -134,14 +134,14 @@ class Golden:
 
     Attributes:
         name: of the file.
-        pictures: shape ``(3, 3, H, W)``.
+        images: shape ``(3, 3, H, W)``.
         before, after: state dicts, by the names that they have here.
         sites: of every compactor, the batch norms behind which it is.
     """
 
     def __init__(self, name: str) -> None:
         self.name, self.arrays = name, dict(np.load(GOLDEN / f"{name}.npz"))
-        self.pictures = self["x"]
+        self.images = self["x"]
         recorded = self._under("before")
         owners = [each.removesuffix(".pwc.weight") for each in recorded if each.endswith(".pwc.weight")]
         here = {owner: STREAMS.get(owner) or (owner.replace(".compactor", ".bn"),) for owner in owners}
@@ -216,10 +216,10 @@ def with_statistics(net: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def placements_of(
-    net: nn.Module, picture: Tensor, policy: Policy = "internal_only", without: Collection[str] = ()
+    net: nn.Module, image: Tensor, policy: Policy = "internal_only", without: Collection[str] = ()
 ) -> list[Placement]:
     """All placements of a network, but not those of these groups."""
-    criterion, graph = CompactorNorm(policy), trace(net, picture)
+    criterion, graph = CompactorNorm(policy), trace(net, image)
     graph = graph.protect(criterion.unsupported(net, graph))
     return criterion.placements(net, graph, [group for group in graph.prunable if group.name not in without])
 

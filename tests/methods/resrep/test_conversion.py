@@ -50,25 +50,25 @@ LOGITS = {"rtol": 0, "atol": 1e-5}
 
 
 def converted(
-    net: nn.Module, placements: Collection[Placement], kept: Mapping[str, list[int]], norms: FoldNorms, picture: Tensor
+    net: nn.Module, placements: Collection[Placement], kept: Mapping[str, list[int]], norms: FoldNorms, image: Tensor
 ) -> nn.Module:
     """A converted copy."""
     net = copy.deepcopy(net)
-    Conversion(list(placements), kept, norms).convert(net, picture)
+    Conversion(list(placements), kept, norms).convert(net, image)
     return net
 
 
 def require_exact(
-    net: nn.Module, policy: Policy, norms: FoldNorms, seed: int = 0, pictures: Tensor | None = None
+    net: nn.Module, policy: Policy, norms: FoldNorms, seed: int = 0, images: Tensor | None = None
 ) -> None:
     """Half of the rows of all compactors die: in float64 nothing changes, and the MACs are as foretold."""
-    pictures = (torch.randn(2, 3, 6, 6) if pictures is None else pictures).double()
+    images = (torch.randn(2, 3, 6, 6) if images is None else images).double()
     net = randomise(net).double()
-    placements = placements_of(net, pictures[:1], policy)
+    placements = placements_of(net, images[:1], policy)
     wide, kept = half_dead(net, placements, seed=seed)
-    narrow = converted(wide, placements, kept, norms, pictures[:1])
-    assert verify(narrow, wide, pictures) < 1e-9
-    assert cost(trace(narrow, pictures)).macs == cost(trace(net, pictures), kept).macs
+    narrow = converted(wide, placements, kept, norms, images[:1])
+    assert verify(narrow, wide, images) < 1e-9
+    assert cost(trace(narrow, images)).macs == cost(trace(net, images), kept).macs
 
 
 # --- the release's networks ---
@@ -76,7 +76,7 @@ def require_exact(
 
 def golden_placements(golden: Golden) -> list[Placement]:
     policy: Policy = "coupled" if golden.name == "convert_residual_coupled" else "internal_only"
-    return placements_of(golden.build(), golden.pictures[:1], policy)
+    return placements_of(golden.build(), golden.images[:1], policy)
 
 
 @pytest.fixture(params=NETWORKS)
@@ -93,7 +93,7 @@ def test_compactors_go_where_the_release_has_them(golden):
 
 def test_the_same_network_has_compactors_on_its_streams_only_where_that_is_wanted():
     basic, coupled = Golden("convert_residual_basic"), Golden("convert_residual_coupled")
-    assert {tuple(placement.behind) for placement in placements_of(coupled.build(), coupled.pictures[:1])} == {
+    assert {tuple(placement.behind) for placement in placements_of(coupled.build(), coupled.images[:1])} == {
         *basic.behind
     }
     streams = {*coupled.behind} - {*basic.behind}
@@ -102,18 +102,18 @@ def test_the_same_network_has_compactors_on_its_streams_only_where_that_is_wante
 
 def test_with_compactors_it_computes_what_the_release_computed(golden):
     net = golden.with_compactors(golden_placements(golden)).double()
-    torch.testing.assert_close(net(golden.pictures.double()), golden["logits_before"], **LOGITS)
+    torch.testing.assert_close(net(golden.images.double()), golden["logits_before"], **LOGITS)
 
 
 def test_the_converted_network_has_the_tensors_and_logits_of_the_release(golden):
     placements = golden_placements(golden)
     net = golden.with_compactors(placements)
-    Conversion(placements, kept_by_length(net, placements), "all").convert(net, golden.pictures[:1])
+    Conversion(placements, kept_by_length(net, placements), "all").convert(net, golden.images[:1])
     state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(".folded")}
     assert state.keys() == golden.after.keys()
     for name, tensor in state.items():
         torch.testing.assert_close(tensor, golden.after[name].float(), **TENSORS)
-    torch.testing.assert_close(net.double()(golden.pictures.double()), golden["logits_after"], **LOGITS)
+    torch.testing.assert_close(net.double()(golden.images.double()), golden["logits_after"], **LOGITS)
 
 
 def test_the_converted_network_has_the_widths_of_the_release(golden):
@@ -123,7 +123,7 @@ def test_the_converted_network_has_the_widths_of_the_release(golden):
     net = golden.with_compactors(placements)
     widths = {name: len(tensor) for name, tensor in golden.after.items() if name.endswith("conv.weight")}
     assert sorted(widths.values()) == sorted(golden["deps_after"].tolist())
-    Conversion(placements, kept_by_length(net, placements)).convert(net, golden.pictures[:1])
+    Conversion(placements, kept_by_length(net, placements)).convert(net, golden.images[:1])
     convs = {f"{name}.weight": each for name, each in net.named_modules() if isinstance(each, nn.Conv2d)}
     assert {name: conv.out_channels for name, conv in convs.items()} == widths
 
@@ -132,8 +132,8 @@ def test_the_converted_network_has_the_widths_of_the_release(golden):
 def test_whatever_becomes_of_the_norms_the_logits_are_those_of_the_release(golden, norms):
     placements = golden_placements(golden)
     net = golden.with_compactors(placements)
-    Conversion(placements, kept_by_length(net, placements), norms).convert(net, golden.pictures[:1])
-    torch.testing.assert_close(net.double()(golden.pictures.double()), golden["logits_after"], **LOGITS)
+    Conversion(placements, kept_by_length(net, placements), norms).convert(net, golden.images[:1])
+    torch.testing.assert_close(net.double()(golden.images.double()), golden["logits_after"], **LOGITS)
 
 
 def test_behind_a_flattening_the_columns_of_a_channel_lie_side_by_side():
@@ -143,7 +143,7 @@ def test_behind_a_flattening_the_columns_of_a_channel_lie_side_by_side():
     kept = kept_by_length(net, placements)
     assert kept == {"conv1.conv": golden["kept"].tolist()}
     columns = net.fc.weight.detach().clone()
-    Conversion(placements, kept).convert(net, golden.pictures[:1])
+    Conversion(placements, kept).convert(net, golden.images[:1])
     assert torch.equal(net.fc.weight, columns[:, golden["kept_fc_columns"]])
     assert not torch.allclose(net.fc.weight, golden["official_wrong_fc_weight"], atol=1e-3)
 
@@ -158,10 +158,10 @@ def test_what_depthwise_layers_make_of_removed_channels_is_in_the_bias_of_the_ne
     removed = sorted({*range(6)} - {*kept["conv1.conv"]})
     assert constants[removed].max() > 0.1  # there is something to compensate
     pointwise = fuse_conv_bn_compactor(net.pw1.conv, net.pw1.bn, net.pw1.bn.compactor.weight).kernel.flatten(1).float()
-    narrow = converted(net, placements, kept, "none", golden.pictures[:1])
+    narrow = converted(net, placements, kept, "none", golden.images[:1])
     added = pointwise[kept["pw1.conv"]][:, removed] @ constants[removed]
     torch.testing.assert_close(narrow.pw1.conv.bias.detach(), added)
-    logits = narrow.double()(golden.pictures.double())
+    logits = narrow.double()(golden.images.double())
     assert (logits - golden["official_wrong_logits"]).abs().max() > 1e-3  # without the means and the ReLU
 
 
@@ -172,7 +172,7 @@ def of_torchvision(name: str, **options: object) -> Callable[[], nn.Module]:
     return lambda: torchvision_model(name, num_classes=10, **options)
 
 
-QUICK: dict[str, tuple[Callable[[], nn.Module], int]] = {  # builder, side of the pictures
+QUICK: dict[str, tuple[Callable[[], nn.Module], int]] = {  # builder, side of the images
     "resnet56": (lambda: cifar_resnet(56, stem="tied", shortcut="option_b"), 32),
     "preresnet": (lambda: preresnet(20), 32),
     "cifar_densenet": (lambda: cifar_densenet(13, selections=False), 32),
@@ -193,7 +193,7 @@ MARKED = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:
-    """A network of which no batch norm is as it began, and a picture."""
+    """A network of which no batch norm is as it began, and an image."""
     torch.manual_seed(0)
     make, side = NETS[name]
     return with_statistics(make()), torch.randn(1, 3, side, side)
@@ -202,16 +202,16 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", MARKED)
 def test_a_converted_network_computes_what_it_did_with_compactors(name, policy):
-    net, picture = build(name)
-    placements = placements_of(net, picture, policy)
+    net, image = build(name)
+    placements = placements_of(net, image, policy)
     wide, kept = half_dead(net, placements)
-    pictures = torch.randn(2, *picture.shape[1:])
-    assert verify(wide, net, pictures) > 1e-3  # the compactors do something
-    foretold = cost(trace(net, picture), kept)
+    images = torch.randn(2, *image.shape[1:])
+    assert verify(wide, net, images) > 1e-3  # the compactors do something
+    foretold = cost(trace(net, image), kept)
     for norms in NORMS:
-        narrow = converted(wide, placements, kept, norms, picture)
-        assert verify(narrow, wide, pictures) <= 1e-5
-        assert cost(trace(narrow, picture)).macs == foretold.macs
+        narrow = converted(wide, placements, kept, norms, image)
+        assert verify(narrow, wide, images) <= 1e-5
+        assert cost(trace(narrow, image)).macs == foretold.macs
         assert not compactors(narrow)
 
 
@@ -225,8 +225,8 @@ def resnet20() -> tuple[nn.Module, nn.Module, list[Placement], dict[str, list[in
     return net, wide, placements, kept
 
 
-PICTURE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-PICTURES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 RESNET20 = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 20, "stem": "tied", "shortcut": "option_b"}
 
 
@@ -236,23 +236,23 @@ def fresh() -> nn.Module:
 
 def test_kept_norms_leave_the_network_the_layers_that_it_had(resnet20):
     net, wide, placements, kept = resnet20
-    narrow = converted(wide, placements, kept, "none", PICTURE)
+    narrow = converted(wide, placements, kept, "none", IMAGE)
     assert list(narrow.state_dict()) == list(net.state_dict())
-    assert cost(trace(narrow, PICTURE)) == cost(trace(net, PICTURE), kept)
+    assert cost(trace(narrow, IMAGE)) == cost(trace(net, IMAGE), kept)
 
 
 def test_folded_norms_are_those_in_front_of_compactors(resnet20):
     net, wide, _, _ = resnet20
-    placements = placements_of(net, PICTURE)  # internal_only
-    narrow = converted(wide, placements, {}, "compacted", PICTURE)
+    placements = placements_of(net, IMAGE)  # internal_only
+    narrow = converted(wide, placements, {}, "compacted", IMAGE)
     gone = {name for name, module in narrow.named_modules() if isinstance(module, FoldedBatchNorm)}
     assert gone == {site for placement in placements for site in placement.behind}
 
 
 def test_no_norm_behind_a_convolution_is_left_where_all_are_folded(resnet20):
     _, wide, placements, kept = resnet20
-    narrow = converted(wide, placements, kept, "all", PICTURE)
-    assert own_norms(narrow, PICTURE) == {}
+    narrow = converted(wide, placements, kept, "all", IMAGE)
+    assert own_norms(narrow, IMAGE) == {}
     assert not any(isinstance(module, nn.BatchNorm2d) for module in narrow.modules())
     assert all(module.bias is not None for module in narrow.modules() if isinstance(module, nn.Conv2d))
 
@@ -260,9 +260,9 @@ def test_no_norm_behind_a_convolution_is_left_where_all_are_folded(resnet20):
 def test_a_group_that_is_not_named_stays_whole(resnet20):
     net, wide, placements, kept = resnet20
     (name,) = placements[0].rows
-    narrow = converted(wide, placements, {name: kept[name]}, "compacted", PICTURE)
-    assert verify(narrow, wide, PICTURES) <= 1e-5
-    assert cost(trace(narrow, PICTURE)).macs == cost(trace(net, PICTURE), {name: kept[name]}).macs
+    narrow = converted(wide, placements, {name: kept[name]}, "compacted", IMAGE)
+    assert verify(narrow, wide, IMAGES) <= 1e-5
+    assert cost(trace(narrow, IMAGE)).macs == cost(trace(net, IMAGE), {name: kept[name]}).macs
 
 
 def test_living_rows_that_are_not_kept_are_missing_afterwards(resnet20):
@@ -273,34 +273,32 @@ def test_living_rows_that_are_not_kept_are_missing_afterwards(resnet20):
         compactor = insert_compactors(dead, [placement])[placement.behind[0]]
         gone = [row for name, rows in placement.rows.items() for at, row in enumerate(rows) if at not in kept[name]]
         compactor.weight.data[gone] = 0
-    narrow = converted(wide, placements, kept, "compacted", PICTURE)
-    assert verify(narrow, wide, PICTURES) > 1e-2
-    assert verify(narrow, dead, PICTURES) <= 1e-5
+    narrow = converted(wide, placements, kept, "compacted", IMAGE)
+    assert verify(narrow, wide, IMAGES) > 1e-2
+    assert verify(narrow, dead, IMAGES) <= 1e-5
 
 
 def test_a_double_network_is_converted_to_rounding(resnet20):
     _, wide, placements, kept = resnet20
     wide = copy.deepcopy(wide).double()
     for norms in NORMS:
-        narrow = converted(
-            wide, placements, kept, norms, PICTURE
-        )  # an example is of float32, whatever the network is of
-        assert verify(narrow, wide, PICTURES.double()) < 1e-13
+        narrow = converted(wide, placements, kept, norms, IMAGE)  # an example is of float32, whatever the network is of
+        assert verify(narrow, wide, IMAGES.double()) < 1e-13
 
 
 def test_a_converted_network_trains(resnet20):
     _, wide, placements, kept = resnet20
     for norms in NORMS:
-        narrow = converted(wide, placements, kept, norms, PICTURE).train()
-        narrow(PICTURES).square().sum().backward()
+        narrow = converted(wide, placements, kept, norms, IMAGE).train()
+        narrow(IMAGES).square().sum().backward()
         assert all(bool(p.grad.isfinite().all()) and bool(p.grad.abs().sum() > 0) for p in narrow.parameters())
 
 
 def test_a_network_in_training_mode_stays_in_it(resnet20):
     _, wide, placements, kept = resnet20
-    narrow = converted(copy.deepcopy(wide).train(), placements, kept, "compacted", PICTURE)
+    narrow = converted(copy.deepcopy(wide).train(), placements, kept, "compacted", IMAGE)
     assert all(module.training for module in narrow.modules())
-    assert verify(narrow, wide, PICTURES) <= 1e-5
+    assert verify(narrow, wide, IMAGES) <= 1e-5
 
 
 def test_a_conversion_is_plain_data_and_back(resnet20, tmp_path):
@@ -309,8 +307,8 @@ def test_a_conversion_is_plain_data_and_back(resnet20, tmp_path):
     conversion = Conversion.from_state(torch.load(tmp_path / "conversion.pt", weights_only=True))
     assert conversion.fold_norms == "none"
     narrow = copy.deepcopy(wide)
-    conversion.convert(narrow, PICTURE)
-    expected = converted(wide, placements, kept, "none", PICTURE).state_dict()
+    conversion.convert(narrow, IMAGE)
+    expected = converted(wide, placements, kept, "none", IMAGE).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in narrow.state_dict().items())
 
 
@@ -330,10 +328,10 @@ def test_channels_that_leave_something_where_zeros_are_padded_stay_rather_than_b
     placements, kept = [Placement(("0",), ("1",), 4, {"0": range(4)})], {"0": [1, 2]}
     wide = copy.deepcopy(net)
     insert_compactors(wide, placements)["1"].weight.data[[0, 3]] = 0
-    picture = torch.randn(1, 3, 6, 6)
+    image = torch.randn(1, 3, 6, 6)
     narrow = copy.deepcopy(wide)
-    really = Conversion(placements, kept, norms).convert(narrow, picture)
-    assert verify(narrow, wide, picture) < 1e-6
+    really = Conversion(placements, kept, norms).convert(narrow, image)
+    assert verify(narrow, wide, image) < 1e-6
     assert really == {"0": [0, 1, 2, 3]}
 
 
@@ -382,7 +380,7 @@ def test_norms_behind_special_convolutions_are_folded_exactly_or_left_alone(spec
 def test_networks_of_any_dimension_are_converted(conv, norm, dims, norms):
     torch.manual_seed(0)
     net = nn.Sequential(conv(3, 8, 3, padding=1), norm(8), nn.ReLU(), conv(8, 8, 3), norm(8), nn.ReLU(), conv(8, 2, 1))
-    require_exact(net, "internal_only", norms, pictures=torch.randn(2, 3, *[6] * dims))
+    require_exact(net, "internal_only", norms, images=torch.randn(2, 3, *[6] * dims))
 
 
 def test_a_norm_without_scale_and_shift_carries_the_bias_in_its_mean():
@@ -397,36 +395,36 @@ def test_a_norm_without_scale_and_shift_carries_the_bias_in_its_mean():
 @pytest.mark.parametrize("norms", NORMS)
 def test_a_converted_network_comes_back_from_its_file_alone(resnet20, norms, tmp_path):
     _, wide, placements, kept = resnet20
-    narrow = converted(wide, placements, kept, norms, PICTURE)
+    narrow = converted(wide, placements, kept, norms, IMAGE)
     save(narrow, tmp_path / "net.safetensors", RESNET20)
     back = load(tmp_path / "net.safetensors")
-    assert torch.equal(back(PICTURES), narrow(PICTURES))
+    assert torch.equal(back(IMAGES), narrow(IMAGES))
     assert repr(back) == repr(narrow)
 
 
 def test_biases_that_took_up_constants_come_back_from_a_file(tmp_path):
     torch.manual_seed(0)
-    net, picture = with_statistics(mobilenet_v1(10)), torch.randn(1, 3, 64, 64)
-    placements = placements_of(net, picture)
+    net, image = with_statistics(mobilenet_v1(10)), torch.randn(1, 3, 64, 64)
+    placements = placements_of(net, image)
     wide, kept = half_dead(net, placements)
-    narrow = converted(wide, placements, kept, "none", picture)
+    narrow = converted(wide, placements, kept, "none", image)
     assert any(module.bias is not None for module in narrow.modules() if isinstance(module, nn.Conv2d))
     arch = {"_target_": "pruning_lit.models.mobilenet_v1", "num_classes": 10}
     save(narrow, tmp_path / "net.safetensors", arch)
-    assert torch.equal(load(tmp_path / "net.safetensors")(picture), narrow(picture))
+    assert torch.equal(load(tmp_path / "net.safetensors")(image), narrow(image))
 
 
 @pytest.mark.parametrize("which", ["internal_only", "coupled"])
 def test_a_network_with_compactors_comes_back_from_its_file_alone(resnet20, which, tmp_path):
     net, _, _, _ = resnet20
-    wide, _ = half_dead(net, placements_of(net, PICTURE, which))
+    wide, _ = half_dead(net, placements_of(net, IMAGE, which))
     save(wide, tmp_path / "net.safetensors", RESNET20)
-    assert torch.equal(load(tmp_path / "net.safetensors")(PICTURES), wide(PICTURES))
+    assert torch.equal(load(tmp_path / "net.safetensors")(IMAGES), wide(IMAGES))
 
 
 def test_a_file_in_which_a_norm_is_missing_without_the_mark_is_refused(resnet20, tmp_path):
     _, wide, placements, kept = resnet20
-    save(converted(wide, placements, kept, "compacted", PICTURE), tmp_path / "net.safetensors", RESNET20)
+    save(converted(wide, placements, kept, "compacted", IMAGE), tmp_path / "net.safetensors", RESNET20)
     with safe_open(tmp_path / "net.safetensors", framework="pt") as file:
         header, names = file.metadata(), list(file.keys())
         tensors = {name: file.get_tensor(name) for name in names if name != "layer1.0.bn1.folded"}
@@ -441,7 +439,7 @@ def test_a_fresh_network_adopts_compactors(resnet20):
     other = fresh()
     adopt(other, wide.state_dict())
     other.load_state_dict(wide.state_dict())
-    assert torch.equal(other(PICTURES), wide(PICTURES))
+    assert torch.equal(other(IMAGES), wide(IMAGES))
 
 
 def test_adopted_compactors_of_a_stream_can_be_converted(resnet20):
@@ -449,17 +447,17 @@ def test_adopted_compactors_of_a_stream_can_be_converted(resnet20):
     other = fresh()
     adopt(other, wide.state_dict())
     other.load_state_dict(wide.state_dict())
-    expected = converted(wide, placements, kept, "compacted", PICTURE)
-    assert torch.equal(converted(other, placements, kept, "compacted", PICTURE)(PICTURES), expected(PICTURES))
+    expected = converted(wide, placements, kept, "compacted", IMAGE)
+    assert torch.equal(converted(other, placements, kept, "compacted", IMAGE)(IMAGES), expected(IMAGES))
 
 
 @pytest.mark.parametrize("norms", NORMS)
 def test_a_fresh_network_adopts_what_was_converted(resnet20, norms):
     _, wide, placements, kept = resnet20
-    narrow, other = converted(wide, placements, kept, norms, PICTURE), fresh()
+    narrow, other = converted(wide, placements, kept, norms, IMAGE), fresh()
     adopt(other, narrow.state_dict())
     other.load_state_dict(narrow.state_dict())
-    assert torch.equal(other(PICTURES), narrow(PICTURES))
+    assert torch.equal(other(IMAGES), narrow(IMAGES))
 
 
 def test_a_network_with_compactors_adopts_its_own_state(resnet20):
@@ -467,17 +465,17 @@ def test_a_network_with_compactors_adopts_its_own_state(resnet20):
     other = copy.deepcopy(wide)
     adopt(other, wide.state_dict())
     other.load_state_dict(wide.state_dict())
-    assert torch.equal(other(PICTURES), wide(PICTURES))
+    assert torch.equal(other(IMAGES), wide(IMAGES))
     assert len(compactors(other)) == len(compactors(wide))
 
 
 def test_a_network_inside_a_larger_module_adopts_both(resnet20):
     _, wide, placements, kept = resnet20
-    for net in (wide, converted(wide, placements, kept, "compacted", PICTURE)):
+    for net in (wide, converted(wide, placements, kept, "compacted", IMAGE)):
         holder = nn.ModuleDict({"net": fresh()})
         adopt_on_load(holder["net"])
         holder.load_state_dict({f"net.{name}": tensor for name, tensor in net.state_dict().items()})
-        assert torch.equal(holder["net"](PICTURES), net(PICTURES))
+        assert torch.equal(holder["net"](IMAGES), net(IMAGES))
 
 
 # --- the counts of the release ---
@@ -494,7 +492,7 @@ def counted(net: nn.Module, side: int) -> Cost:
 @pytest.fixture(scope="module")
 def resnet56() -> tuple[nn.Module, list[Placement]]:
     net = with_statistics(cifar_resnet(56, stem="tied", shortcut="option_b"))
-    return net, placements_of(net, PICTURE)
+    return net, placements_of(net, IMAGE)
 
 
 @pytest.fixture(scope="module")
@@ -528,10 +526,10 @@ def test_without_its_norms_and_with_all_channels_it_has_the_counts_of_the_releas
     net, placements = request.getfixturevalue(name)
     wide = copy.deepcopy(net)
     insert_compactors(wide, placements)
-    picture = torch.randn(1, 3, min(side, 64), min(side, 64))
-    narrow = converted(wide, placements, {}, "all", picture)
+    image = torch.randn(1, 3, min(side, 64), min(side, 64))
+    narrow = converted(wide, placements, {}, "all", image)
     assert counted(narrow, side) == Cost(counted(net, side).macs, params)
-    assert verify(narrow, net, picture) <= 1e-5
+    assert verify(narrow, net, image) <= 1e-5
 
 
 RECORDED = json.loads((GOLDEN / "flops.json").read_text())
@@ -546,7 +544,7 @@ def test_a_converted_resnet56_has_the_counts_of_its_widths(entry, resnet56):
         convs += [f"layer{stage}.0.shortcut.conv"] if stage > 1 else []
         convs += [f"layer{stage}.{block}.conv{number}" for block in range(9) for number in (1, 2)]
     widths = dict(zip(convs, entry["widths"], strict=True))
-    narrow = pruned_to(widths, net, placements, "none", PICTURE)
+    narrow = pruned_to(widths, net, placements, "none", IMAGE)
     assert counted(narrow, 32) == Cost(entry["macs"], entry["params_with_bn"])
     assert {name: narrow.get_submodule(name).out_channels for name in convs} == widths
 
@@ -566,12 +564,12 @@ def test_resnet50_pruned_to_the_widths_of_the_log_has_its_counts(norms, params, 
 
 
 def pruned_to(
-    widths: Mapping[str, int], net: nn.Module, placements: list[Placement], norms: FoldNorms, picture: Tensor
+    widths: Mapping[str, int], net: nn.Module, placements: list[Placement], norms: FoldNorms, image: Tensor
 ) -> nn.Module:
     """Converted, and verified, with so many living rows in every compactor."""
     wide, kept = half_dead(net, placements, widths)
-    narrow = converted(wide, placements, kept, norms, picture)
-    assert verify(narrow, wide, torch.randn(2, *picture.shape[1:])) <= 1e-5
+    narrow = converted(wide, placements, kept, norms, image)
+    assert verify(narrow, wide, torch.randn(2, *image.shape[1:])) <= 1e-5
     return narrow
 
 

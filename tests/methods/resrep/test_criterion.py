@@ -21,17 +21,17 @@ from tests.methods.resrep.resrep_golden import half_dead, placements_of
 SMALL = torch.zeros(1, 3, 32, 32)
 
 
-def reasons_of(net: nn.Module, policy: Policy = "internal_only", picture: Tensor = SMALL) -> dict[str, str]:
-    return CompactorNorm(policy).unsupported(net, trace(net, picture))
+def reasons_of(net: nn.Module, policy: Policy = "internal_only", image: Tensor = SMALL) -> dict[str, str]:
+    return CompactorNorm(policy).unsupported(net, trace(net, image))
 
 
-def layers_of(net: nn.Module, policy: Policy = "internal_only", picture: Tensor = SMALL, without=()) -> list[list[str]]:
-    return [list(placement.layers) for placement in placements_of(net, picture, policy, without)]
+def layers_of(net: nn.Module, policy: Policy = "internal_only", image: Tensor = SMALL, without=()) -> list[list[str]]:
+    return [list(placement.layers) for placement in placements_of(net, image, policy, without)]
 
 
-def rows_of(net: nn.Module, picture: Tensor = SMALL, without=()) -> int:
+def rows_of(net: nn.Module, image: Tensor = SMALL, without=()) -> int:
     return sum(
-        len(rows) for placement in placements_of(net, picture, without=without) for rows in placement.rows.values()
+        len(rows) for placement in placements_of(net, image, without=without) for rows in placement.rows.values()
     )
 
 
@@ -49,12 +49,12 @@ def test_in_resnet56_the_first_convolution_of_every_block_gets_one():
 
 
 def test_in_resnet50_the_first_two_convolutions_of_every_block_get_one_and_the_stem_would():
-    net, picture = torchvision_model("resnet50"), torch.zeros(1, 3, 64, 64)
+    net, image = torchvision_model("resnet50"), torch.zeros(1, 3, 64, 64)
     blocks = zip((1, 2, 3, 4), (3, 4, 6, 3), strict=True)
     inner = [[f"layer{s}.{block}.conv{n}"] for s, count in blocks for block in range(count) for n in (1, 2)]
-    assert layers_of(net, picture=picture) == [["conv1"], *inner]  # the release leaves the stem whole
-    assert len(layers_of(net, picture=picture, without=["conv1"])) == 32
-    assert rows_of(net, picture, without=["conv1"]) == 7552
+    assert layers_of(net, image=image) == [["conv1"], *inner]  # the release leaves the stem whole
+    assert len(layers_of(net, image=image, without=["conv1"])) == 32
+    assert rows_of(net, image, without=["conv1"]) == 7552
 
 
 def test_in_vgg16_all_thirteen_convolutions_get_one_and_no_linear_layer():
@@ -64,9 +64,9 @@ def test_in_vgg16_all_thirteen_convolutions_get_one_and_no_linear_layer():
 
 
 def test_in_mobilenet_v1_the_stem_and_the_pointwise_convolutions_get_one():
-    net, picture = mobilenet_v1(10), torch.zeros(1, 3, 64, 64)
-    assert layers_of(net, picture=picture) == [["conv1"], *([f"blocks.{n}.pointwise"] for n in range(13))]
-    assert reasons_of(net, picture=picture) == {}
+    net, image = mobilenet_v1(10), torch.zeros(1, 3, 64, 64)
+    assert layers_of(net, image=image) == [["conv1"], *([f"blocks.{n}.pointwise"] for n in range(13))]
+    assert reasons_of(net, image=image) == {}
 
 
 def test_streams_get_one_for_all_their_layers_where_that_is_wanted():
@@ -98,7 +98,7 @@ def test_streams_behind_padded_shortcuts_stay_whole():
 
 
 class GatedBehindDepthwise(Built):
-    """EfficientNet: a constant in the place of a removed channel is gated, and the gate depends on the picture."""
+    """EfficientNet: a constant in the place of a removed channel is gated, and the gate depends on the image."""
 
     def build(self):
         self.deep, self.norm2 = conv(8, 8, groups=8), nn.BatchNorm2d(8)
@@ -177,11 +177,11 @@ def test_layers_behind_batch_norms_of_a_stream_keep_their_channels():
 
 
 def test_in_resnext_only_the_stem_and_the_streams_get_one():
-    net, picture = torchvision_model("resnext50_32x4d"), torch.zeros(1, 3, 64, 64)
-    assert layers_of(net, picture=picture) == [["conv1"]]
-    bundles = [reason for reason in reasons_of(net, picture=picture).values() if "bundles" in reason]
+    net, image = torchvision_model("resnext50_32x4d"), torch.zeros(1, 3, 64, 64)
+    assert layers_of(net, image=image) == [["conv1"]]
+    bundles = [reason for reason in reasons_of(net, image=image).values() if "bundles" in reason]
     assert len(bundles) == 16  # one group per block: its 1x1 and its grouped 3x3 convolution
-    assert len(layers_of(net, "coupled", picture)) == 5
+    assert len(layers_of(net, "coupled", image)) == 5
 
 
 @pytest.mark.parametrize("width", range(2, 9))
@@ -196,7 +196,7 @@ def test_small_groups_are_judged_like_large_ones(width, seed):
         nn.ReLU(),
         nn.Conv2d(width, 2, 3, padding=1),
     )
-    assert "'4', which pads" in reasons_of(net, picture=torch.zeros(1, 3, 6, 6)).get("0", "no reason")
+    assert "'4', which pads" in reasons_of(net, image=torch.zeros(1, 3, 6, 6)).get("0", "no reason")
 
 
 # --- the criterion ---
@@ -301,12 +301,12 @@ def test_an_unknown_policy_is_refused():
 @pytest.mark.parametrize("construction", PRUNABLE, ids=lambda construction: construction.__name__)
 def test_whatever_people_build_is_converted_exactly_where_it_gets_compactors(construction, policy):
     torch.manual_seed(0)
-    net, pictures = randomise(construction()).double(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    placements = placements_of(net, pictures[:1], policy)
+    net, images = randomise(construction()).double(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    placements = placements_of(net, images[:1], policy)
     if not placements:
         pytest.skip("it gets none")
     wide, kept = half_dead(net, placements)
     for norms in get_args(FoldNorms):
         narrow = copy.deepcopy(wide)
-        Conversion(placements, kept, norms).convert(narrow, pictures[:1])
-        assert verify(narrow, wide, pictures) < 1e-9
+        Conversion(placements, kept, norms).convert(narrow, images[:1])
+        assert verify(narrow, wide, images) < 1e-9

@@ -290,7 +290,7 @@ def test_two_processes_have_the_masks_and_weights_of_one_with_the_same_global_ba
 
 
 def recorded_network(state: dict[str, Tensor]) -> nn.Module:
-    """A stem, two basic blocks, and one behind a projection, for pictures of 8x8, without compactors."""
+    """A stem, two basic blocks, and one behind a projection, for images of 8x8, without compactors."""
 
     def layer(name: str, stride: int = 1) -> nn.Sequential:
         outputs, inputs, size, _ = state[f"{name}.conv.weight"].shape
@@ -341,8 +341,8 @@ def test_eight_steps_of_the_recipe_are_those_of_the_release():
     }
     net = recorded_network(states[0]).double()
     module = instantiate(recipe, _partial_=True)(net=net, task=Classification(net.fc.out_features))
-    pictures, targets = (torch.from_numpy(golden[name]) for name in "xy")
-    data = Batches([(pictures[t % 8], targets[t % 8]) for t in range(int(golden["t_max"]))])  # only eight are looked at
+    images, targets = (torch.from_numpy(golden[name]) for name in "xy")
+    data = Batches([(images[t % 8], targets[t % 8]) for t in range(int(golden["t_max"]))])  # only eight are looked at
     module.insert_compactors(data.example.double())
     sites = dict(zip(golden["prunable_layers"].tolist(), compactors(net), strict=True))
     missing = net.load_state_dict(states[0], strict=False)

@@ -219,13 +219,13 @@ def test_the_channels_of_streams_go_under_coupled_compactors_and_batch_norms_can
 
 def test_batch_norms_stay_or_go_and_the_network_computes_the_same(finished):
     state = checkpoint(finished, "2-gradient_reset")
-    pictures, logits, counts = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), {}, {}
+    images, logits, counts = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), {}, {}
     for norms in ("none", "compacted", "all"):
         state["callbacks"]["RowMasks"]["conversion"]["fold_norms"] = norms
         net = cifar_resnet(8, shortcut="option_b").eval()
         adopt_on_load(net)
         load_network(net, state, Path("last.ckpt"), torch.zeros(1, 3, 32, 32), [RowMasks])
-        logits[norms] = net(pictures)
+        logits[norms] = net(images)
         counts[norms] = sum(isinstance(each, nn.BatchNorm2d) for each in net.modules())
     assert counts == {"none": 9, "compacted": 5, "all": 0}
     for norms in ("compacted", "all"):
@@ -248,7 +248,7 @@ def test_masked_rows_that_live_stay_unless_forced_and_the_report_tells_the_price
     assert forced["sections"]["compaction"][0]["forced"]
     assert forced["reduction"]["macs"] >= 0.5 > kept["reduction"]["macs"]
     assert forced["cut_error"] > kept["cut_error"]
-    assert "of 359 test pictures" in (tmp_path / "true/report.md").read_text()
+    assert "of 359 test images" in (tmp_path / "true/report.md").read_text()
 
 
 @pytest.mark.slow

@@ -189,8 +189,8 @@ def test_a_budget_that_is_not_met_is_told_with_the_reason(conv1, conv2, listed, 
 # What is left behind
 
 
-class FewPictures:
-    """What the end of a phase looks at, of random pictures."""
+class FewImages:
+    """What the end of a phase looks at, of random images."""
 
     num_training, example = 8, EXAMPLE
 
@@ -209,7 +209,7 @@ def concluded(**settings) -> RowMasks:
     masks = RowMasks(**settings)
     update(masks, module, 200)
     alone = SimpleNamespace(broadcast=lambda record: record)
-    trainer = SimpleNamespace(datamodule=FewPictures(), max_epochs=4, is_global_zero=True, strategy=alone)
+    trainer = SimpleNamespace(datamodule=FewImages(), max_epochs=4, is_global_zero=True, strategy=alone)
     masks.conclude(trainer, module)  # type: ignore[arg-type]
     return masks
 

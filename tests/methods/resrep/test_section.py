@@ -215,8 +215,8 @@ def test_the_section_has_the_numbers_of_the_record():
         "Norms of the rows: 11 below 1e-03, 9 below 1e-04, 8 below 1e-05.",
         "at most 1,200 MACs (60.0 % of the dense network's); the list met it after 120 optimizer steps.",
         "The pruned network has 1,250 (62.5 %).",
-        "All 10,000 test pictures have the same predicted class before and after the conversion, so the metrics are "
-        "the same to the last picture. The outputs differ by at most 3e-07 of the largest.",
+        "All 10,000 test images have the same predicted class before and after the conversion, so the metrics are "
+        "the same to the last image. The outputs differ by at most 3e-07 of the largest.",
         "1 row could not be removed although masked",
         "train longer so that they die, or set `remove_masked`",
     ]:
@@ -247,9 +247,9 @@ def test_where_all_masked_rows_died_there_is_no_advice():
 
 
 def test_pictures_of_another_class_are_counted():
-    assert "1 of 10,000 test pictures has another predicted class" in section(changed=1)
-    assert "12 of 10,000 test pictures have other predicted classes" in section(changed=12)
-    assert "the same to the last picture" not in section(changed=12)
+    assert "1 of 10,000 test images has another predicted class" in section(changed=1)
+    assert "12 of 10,000 test images have other predicted classes" in section(changed=12)
+    assert "the same to the last image" not in section(changed=12)
 
 
 def test_without_pictures_nothing_is_said_of_the_metrics():
@@ -267,7 +267,7 @@ def test_a_forced_conversion_is_not_called_exact():
     assert "so the conversion was not exact" in text
     assert "the conversion is exact" not in text
     assert "1 was masked but still alive, and removed nevertheless" in text
-    assert "40 of 10,000 test pictures have other predicted classes after the conversion than before. " in text
+    assert "40 of 10,000 test images have other predicted classes after the conversion than before. " in text
     assert "set `remove_masked`" not in text
 
 

@@ -32,7 +32,7 @@ def pooling(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
 
 
 def _channel_dim(operation: Operation, x: Tensor) -> int:
-    """1, or 0 where a single picture without a batch is pooled."""
+    """1, or 0 where a single image without a batch is pooled."""
     for spatial in (1, 2, 3):
         if f"{spatial}d" in operation._schema.name:
             return x.ndim - spatial - 1

@@ -12,14 +12,14 @@ from pruning_lit.data.base import DataModule
 from pruning_lit.data.parts import Batch, Part, Parts
 
 
-class Pictures(DataModule):
-    """Batches of pictures as uint8, normalised on the device; a data set says how to ``read`` and augment them.
+class ImageData(DataModule):
+    """Batches of images as uint8, normalised on the device; a data set says how to ``read`` and augment them.
 
     Args:
         batch_size, val_fraction, split_seed, seed, drop_last: as for ``DataModule``.
         mean: of each channel on the scale 0 … 1.
         std: standard deviation of each channel on the same scale.
-        flip: mirror one training picture in two.
+        flip: mirror one training image in two.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -48,16 +48,16 @@ class Pictures(DataModule):
 
     @abstractmethod
     def draw(self, num_examples: int, random: Generator) -> Tensor:
-        """What happens to each of the pictures in an epoch, int64, one row per picture."""
+        """What happens to each of the images in an epoch, int64, one row per image."""
 
-    def augment(self, pictures: Tensor, draws: Tensor) -> Tensor:
+    def augment(self, images: Tensor, draws: Tensor) -> Tensor:
         """Carry out, on the device, the draws that came with a batch; none need be left to do.
 
         Args:
-            pictures: uint8, shape ``(B, C, H, W)``.
-            draws: one row per picture, or no rows.
+            images: uint8, shape ``(B, C, H, W)``.
+            draws: one row per image, or no rows.
         """
-        return pictures
+        return images
 
     def require_readable(self, parts: Parts) -> None:
         """ValueError also where the statistics are of another number of channels."""
@@ -66,7 +66,7 @@ class Pictures(DataModule):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != num_channels:
                 raise ValueError(
-                    f"dataset.{name} has {len(values)} numbers, but the pictures have {num_channels} channels"
+                    f"dataset.{name} has {len(values)} numbers, but the images have {num_channels} channels"
                 )
 
     def make_example(self, part: Part) -> Tensor:
@@ -74,19 +74,19 @@ class Pictures(DataModule):
         return torch.zeros(1, *part.shape)
 
     def facts(self) -> dict[str, Any]:
-        """Also by what pictures are normalised."""
+        """Also by what images are normalised."""
         return {**super().facts(), "mean": self.mean.tolist(), "std": self.std.tolist()}
 
     def ready(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Augment and normalise.
 
         Args:
-            batch: uint8 pictures ``(B, C, H, W)``, targets and draws ``(B, D)``, or ``(0, D)`` for none.
+            batch: uint8 images ``(B, C, H, W)``, targets and draws ``(B, D)``, or ``(0, D)`` for none.
 
         Returns:
-            Float pictures ``(B, C, H, W)``, and the targets.
+            Float images ``(B, C, H, W)``, and the targets.
         """
-        pictures, targets, draws = batch
-        if self.mean.device != pictures.device:  # once per device, not per batch
-            self.mean, self.std = self.mean.to(pictures.device), self.std.to(pictures.device)
-        return normalise(self.augment(pictures, draws), self.mean, self.std), targets
+        images, targets, draws = batch
+        if self.mean.device != images.device:  # once per device, not per batch
+            self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
+        return normalise(self.augment(images, draws), self.mean, self.std), targets
