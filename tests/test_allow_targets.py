@@ -269,7 +269,7 @@ def test_inspect_asks_for_permission(monkeypatch, capfd, own):
 def test_evaluate_and_export_ask_for_permission_and_tell_the_command_that_has_it(monkeypatch, capfd, own):
     scope: dict = {}
     exec(ONES_OWN, scope)
-    save(scope["net"](), "own.safetensors", {"_target_": f"{own}.net"}, images={"shape": [3, 32, 32]})
+    save(scope["net"](), "own.safetensors", {"_target_": f"{own}.net"}, pictures={"shape": [3, 32, 32]})
     for command, words in ((export, ["format=pt2"]), (evaluate, ["dataset=digits", "latency.repeats=1"])):
         Path("imported").unlink(missing_ok=True)
         sys.modules.pop(own, None)

@@ -189,7 +189,7 @@ def test_what_a_file_does_not_say_of_its_images_is_told(evaluate, tmp_path):
 
 def test_classes_of_other_names_are_told(evaluate, tmp_path):
     names = {"classes": [f"digit {number}" for number in range(10)]}
-    file = network(tmp_path / "net.safetensors", images={**NORMALISED, **names})
+    file = network(tmp_path / "net.safetensors", pictures={**NORMALISED, **names})
     code, printed, found = evaluate(f"path={file}", "dataset=digits")
     assert code == 0, printed
     assert (
@@ -264,7 +264,7 @@ def test_what_is_wrong_is_told_in_one_sentence(evaluate, finished, words, expect
     Path("short.ckpt").write_bytes((finished / "phases" / "1-train" / "last.ckpt").read_bytes()[:3000])
     torch.save({"state_dict": {}}, "other.ckpt")
     network(Path("net.safetensors"))
-    network(Path("crooked.safetensors"), images={"mean": "three", "std": [1, 1, 0]})
+    network(Path("crooked.safetensors"), pictures={"mean": "three", "std": [1, 1, 0]})
     refused(evaluate(*words), expected)
 
 
@@ -290,7 +290,7 @@ def own(evaluate, monkeypatch) -> Path:
     scope: dict = {}
     exec(dedent(OWN), scope)
     arch = {"_target_": "own_for_evaluate.Net", "width": 8, "num_classes": 10}
-    save(scope["Net"](8), "own.safetensors", arch, images=NORMALISED)
+    save(scope["Net"](8), "own.safetensors", arch, pictures=NORMALISED)
     return Path("own.safetensors")
 
 
@@ -308,7 +308,7 @@ def test_a_network_of_ones_own_is_built_only_by_the_builder_that_the_user_names(
 
 
 def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
-    trusted = network(tmp_path / "net.safetensors", images=NORMALISED)
+    trusted = network(tmp_path / "net.safetensors", pictures=NORMALISED)
     builder = ("arch._target_=own_for_evaluate.Net", "arch.width=8", "allow_targets=[own_for_evaluate]")
     code, printed, found = evaluate(f"path={own},{trusted}", "dataset=digits", *builder)
     assert (code, found["notes"]) == (0, []), printed
@@ -317,7 +317,7 @@ def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
 
 
 def test_the_config_of_a_run_executes_nothing(evaluate, finished, tmp_path):
-    file = network(tmp_path / "run" / "pruned" / "model.safetensors", images=NORMALISED)
+    file = network(tmp_path / "run" / "pruned" / "model.safetensors", pictures=NORMALISED)
     config = tmp_path / "run" / ".hydra" / "config.yaml"
     config.parent.mkdir()
     call = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "executed")]}

@@ -55,7 +55,7 @@ def answers(file: Path, x: Tensor) -> Tensor:
 @every_format
 @pytest.mark.parametrize("depth", [8, 20])
 def test_a_narrowed_network_answers_the_same_from_its_exported_file(tmp_path, form, depth):
-    folder = written(tmp_path, depth, images=IMAGES)
+    folder = written(tmp_path, depth, pictures=IMAGES)
     ((file, difference),) = export(folder, [form]).items()
     assert file == folder / "pruned" / f"model.{form}"
     assert difference < 1e-5
@@ -112,7 +112,7 @@ def test_another_network_of_another_shape(tmp_path):
 
 
 def test_the_shape_in_the_file_is_taken_unless_another_is_given(tmp_path):
-    folder = written(tmp_path, images={"shape": [3, 16, 24]})
+    folder = written(tmp_path, pictures={"shape": [3, 16, 24]})
     for given, shape in [(None, (3, 16, 24)), ([3, 8, 8], (3, 8, 8))]:
         (file,) = export(folder, ["pt2"], given)
         assert answers(file, torch.zeros(2, *shape)).shape == (2, 10)
@@ -209,7 +209,7 @@ def own(tmp_path, monkeypatch):
     graph = trace(net, torch.zeros(1, 3, 32, 32))
     narrow(net, graph, {group.name: list(range(group.size // 2)) for group in graph.prunable})
     arch = {"_target_": "own_for_export.SplitCat", "width": 8, "num_classes": 7}
-    save(net, Path("run/pruned/model.safetensors"), arch, images=IMAGES)
+    save(net, Path("run/pruned/model.safetensors"), arch, pictures=IMAGES)
     return net
 
 
