@@ -122,7 +122,7 @@ def make_files(folder: Path, call: Callable[..., int]) -> None:
     torch.save([1, 2, 3], folder / "list.pt")
     torch.save({"epoch": 3}, folder / "numbers.pt")
     torch.save(print, folder / "code.pt")
-    _images(folder / "pictures")
+    _images(folder / "images")
     _images(folder / "one_class", classes=("cat",))
     _images(folder / "tiny_images", size=2)
     _images(folder / "other_classes")

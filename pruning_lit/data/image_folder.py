@@ -37,9 +37,7 @@ class ImageFolder(ImagesInMemory):
         if size is not None and size < 1:
             raise ValueError(f"dataset.size is {size}, but an image's side has at least 1 pixel (null: as they are)")
         if cache is not None and Path(cache).is_dir():
-            raise ValueError(
-                f"dataset.cache is the folder '{cache}': name a file, such as '{Path(cache) / 'pictures'}'"
-            )
+            raise ValueError(f"dataset.cache is the folder '{cache}': name a file, such as '{Path(cache) / 'images'}'")
         self.root = Path(root)
         self.size = size
         self.cache = Path(cache) if cache is not None else None
