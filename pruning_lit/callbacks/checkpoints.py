@@ -1,4 +1,4 @@
-"""What is saved when: the last state for resuming, and the best epoch among those that count."""
+"""Checkpoints of a phase: the last state for resuming, and the best epoch among those that count."""
 
 import os
 from contextlib import suppress
@@ -109,11 +109,11 @@ def _keep(path: Path) -> None:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before this one is kept."""
+    """Path of the checkpoint before this one."""
     return path.with_name("previous.ckpt")
 
 
 def unwritable(path: Path, error: Exception) -> OSError:
-    """That a checkpoint cannot be written, in one sentence; while its draft is still there."""
+    """Error for a checkpoint that cannot be written, in one sentence; to be made while its draft is still there."""
     before = "; the one before it is still there" if path.is_file() else ""
     return OSError(f"the checkpoint {str(path)!r} cannot be written: {reason(path.parent, error)}{before}")

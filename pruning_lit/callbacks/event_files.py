@@ -15,12 +15,12 @@ class EventFiles(TensorBoardLogger):
 
     @property
     def experiment(self) -> SummaryWriter:
-        """See Lightning."""
+        """Lightning's summary writer; an error of the disk names the folder."""
         with naming(self.log_dir):
             return super().experiment
 
     def log_metrics(self, *arguments: Any, **named: Any) -> None:
-        """See Lightning, which takes whatever happens meanwhile for a value that cannot be logged."""
+        """Log metrics; raise a failure of the disk or of a worker, which Lightning takes for a bad value."""
         try:
             super().log_metrics(*arguments, **named)
         except ValueError as error:
@@ -31,11 +31,11 @@ class EventFiles(TensorBoardLogger):
                 raise cause from None
 
     def save(self) -> None:
-        """See Lightning."""
+        """Save the logger's files; an error of the disk names the folder."""
         with naming(self.log_dir):
             super().save()
 
     def finalize(self, status: str) -> None:
-        """See Lightning."""
+        """Close the event files; after a failure an error of the disk is left out."""
         with naming(self.log_dir), suppress(*[OSError] if status == "failed" else []):
             super().finalize(status)

@@ -128,7 +128,7 @@ def _sources(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _scatters(net: nn.Module) -> dict[str, ChannelRelabel]:
-    """Those that provide zeros; a selection goes on taking what its reader ignores."""
+    """Scatters, which provide zeros; a selection goes on taking what its reader ignores."""
     return {name: module for name, module in _relabellings(net).items() if not isinstance(module, ChannelSelect)}
 
 

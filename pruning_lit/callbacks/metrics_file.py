@@ -38,7 +38,7 @@ class MetricsFile(Checkpoint):
 
 
 def lines_of(path: Path, phase: str) -> list[list[str]]:
-    """What the table says of one phase."""
+    """Lines of ``metrics.csv`` that belong to one phase."""
     return [line for line in _read(path) if line[0] == phase]
 
 

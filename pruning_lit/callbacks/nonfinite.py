@@ -69,7 +69,7 @@ class NonFinite(Callback):
         log.warning("%s: %s; the step is left out", where, told)
 
     def _told(self, trainer: Trainer, pl_module: LightningModule) -> str | None:
-        """What is no number, in words; None where all is well."""
+        """Sentence on a loss or gradients that are not finite; None where all is well."""
         if self.loss is not None and not bool(self.loss.isfinite()):
             return "the loss is no number"
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
@@ -80,7 +80,7 @@ class NonFinite(Callback):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """How many steps in a row were left out."""
+        """Number of steps in a row that were left out."""
         return {"skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How much each channel matters: one file per criterion."""
+"""Criteria for the importance of channels: one file per criterion."""
 
 from pruning_lit.criteria.base import Calibration, Criterion, NeedsData, NeedsTraining, Scoring
 from pruning_lit.criteria.bn_scale import BatchNormScale, global_threshold

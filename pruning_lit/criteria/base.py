@@ -79,7 +79,7 @@ class Scoring:
 
 
 class Criterion(ABC):
-    """How much each channel of a network matters.
+    """Criterion that scores the importance of every channel of a network.
 
     Attributes:
         comparable: whether the scores of different groups are in one unit, so that the smallest of the whole network

@@ -118,7 +118,7 @@ class BatchNormScale(Criterion):
         return reasons
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
-        """See ``Criterion``; the data are not looked at.
+        """Absolute batch-norm scales of each channel, added or averaged over its norms; the data are not looked at.
 
         Raises:
             ValueError: all scales are equal, as in a network that has not been trained.

@@ -28,7 +28,7 @@ CANCELLED = 1e-6  # a share of the null space below this is not computed as 1 - 
 
 
 class Spectrum(NamedTuple):
-    """What the integrand needs of a stack of matrices; eigenvalues are shares of the largest one of their image.
+    """Singular spectra of a stack of matrices; eigenvalues are shares of the largest one of their image.
 
     Attributes:
         eigenvalues: squared singular values, shape ``(N, r)``, from 0 to 1.
@@ -88,7 +88,7 @@ def channel_independence(
 
 
 def images_per_stack(maps: Tensor, step: float, padding: float) -> int:
-    """How many images to take at once for float64 intermediates of about ``WORKING_SET`` bytes in all, at least 1."""
+    """Number of images whose float64 intermediates take about ``WORKING_SET`` bytes in all, at least 1."""
     channels, pixels = maps.shape[1], maps.shape[2] * maps.shape[3]
     rank = min(channels, pixels)
     num_nodes = math.ceil(math.log(padding**2 / SMALLEST_SIGMA) / step)
@@ -242,7 +242,7 @@ class ChannelIndependence(Criterion):
                 )
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
-        """See ``Criterion``."""
+        """Channel independence of the maps of each channel: means over the images, added over the maps."""
         batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size)
         means = mean_scores(
             scoring.view, scoring.groups, batches, lambda maps: channel_independence(maps, decimals=self.decimals)

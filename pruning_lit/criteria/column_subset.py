@@ -19,7 +19,7 @@ from pruning_lit.criteria.producers import channel_weights, filter_slices
 
 @torch.no_grad()
 def leverage(weight: Tensor, num_vectors: int) -> Tensor:
-    """How much each filter takes part in the leading singular vectors of all of them.
+    """Leverage of every filter: the length of its part in the leading singular vectors of all of them.
 
     Where a filter has fewer weights than there are filters, its score is the sum of its absolute weights.
 
@@ -72,7 +72,7 @@ def filled(scores: Tensor, sizes: Tensor, rank: int) -> Tensor:
 
 @torch.no_grad()
 def projection_residual(weight: Tensor, selected: Sequence[int] | Tensor, candidates: Sequence[int] | Tensor) -> Tensor:
-    """How much of each candidate the selected filters cannot express: the length of what is orthogonal to them all.
+    """Residual of each candidate: the length of its part that is orthogonal to all selected filters.
 
     Selected filters that depend on others add nothing to the span, so that there may be more of them than weights in
     a filter.
@@ -157,7 +157,7 @@ class ColumnSubset(Criterion):
         self.share = share
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
-        """See ``Criterion``; the data are not looked at."""
+        """Leverage of the filters of each channel within its group; the data are not looked at."""
         weights = dict(scoring.view.named_parameters())
         return {
             group.name: leverage(filters_of(group, weights), max(1, int(self.share * group.size))).cpu()

@@ -48,7 +48,7 @@ def sums(
     measure: Measure,
     shared: bool = True,
 ) -> dict[int, Tensor]:
-    """What is measured on chosen maps, added over all images and all ranks.
+    """Sums over all images and all ranks of what is measured on chosen maps.
 
     Args:
         net: put in eval mode for the pass.

@@ -38,7 +38,7 @@ class Magnitude(Criterion):
         self.power = power
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
-        """See ``Criterion``; the data are not looked at."""
+        """Norm of the weights of each channel; the data are not looked at."""
         weights = dict(scoring.view.named_parameters())
         scores = {}
         for group in scoring.groups:
@@ -60,7 +60,7 @@ class Random(Criterion):
         self.seed = seed
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
-        """See ``Criterion``; neither weights nor data are looked at."""
+        """Uniform noise as the score of each channel; neither weights nor data are looked at."""
         generator = torch.Generator().manual_seed(self.seed)
         return {
             group.name: torch.rand(group.size, dtype=torch.float64, generator=generator) for group in scoring.groups

@@ -23,7 +23,7 @@ def filter_slices(group: ChannelGroup, weights: Container[str]) -> list[ChannelS
 
 
 def channel_weights(pieces: Sequence[ChannelSlice], tensors: Mapping[str, Tensor]) -> Tensor:
-    """What each channel owns in these slices, side by side, shape ``(group.size, n)``."""
+    """Entries of each channel in these slices of tensors, side by side, shape ``(group.size, n)``."""
     owned = [tensors[piece.tensor].transpose(0, piece.dim)[piece.positions] for piece in pieces]
     return torch.cat([each.flatten(1) for each in owned], dim=1)
 
@@ -37,11 +37,11 @@ def dense_producers(group: ChannelGroup) -> list[Producer]:
 
 
 def is_joined(graph: ChannelGraph, group: ChannelGroup) -> bool:
-    """Whether additions join the channels: those of several layers, or those of a layer and of a padded shortcut."""
+    """True where additions join channels of several layers, or of a layer and of a padded shortcut."""
     return is_padded(graph, group) or len({producer.layer for producer in dense_producers(group)}) > 1
 
 
 def is_padded(graph: ChannelGraph, group: ChannelGroup) -> bool:
-    """Whether a shortcut that places its channels among zeros writes into the channels."""
+    """True where a zero-padded shortcut writes into the channels of the group."""
     relabelled = {item.tensor for item in graph.relabellings}
     return any(piece.tensor in relabelled and piece.role != "writes" for piece in group.slices)

@@ -76,7 +76,11 @@ class SpatialInformation(Criterion):
         }
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
-        """See ``Criterion``; ValueError for a group that no convolution makes, and where maps are not finite."""
+        """Spatial information of the maps of each channel: means over the images, added over the maps.
+
+        Raises:
+            ValueError: no convolution makes a group, or maps are not finite.
+        """
         made = [
             replace(group, feature_maps=tuple(producer.output for producer in candidates(scoring.graph, group)))
             for group in scoring.groups

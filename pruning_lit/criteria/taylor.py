@@ -76,7 +76,7 @@ class Taylor(Criterion):
         return [f"No batch norm scales the channels of {', '.join(bare)}: Taylor scores of the filters instead."]
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
-        """See ``Criterion``; the gradients are those of the task's loss."""
+        """Squared Taylor terms of each channel, averaged over batches; the gradients are those of the task's loss."""
         if scoring.task is None:
             raise NeedsData("these scores depend on the loss, and there is no task that has one")
         batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size, shared=False)

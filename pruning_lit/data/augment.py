@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def draw(num_images: int, pad: int, flip: bool, random: Generator) -> Tensor:
-    """What happens to each image: where its window lies and whether it is mirrored.
+    """Draw the augmentation of each image: the place of its window, and whether it is mirrored.
 
     Args:
         num_images: how many images.

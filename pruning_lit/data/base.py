@@ -78,7 +78,7 @@ class DataModule(LightningDataModule):
         """All parts of the data set."""
 
     def draw(self, num_examples: int, random: Generator) -> Tensor:
-        """What happens to each of the examples in an epoch, int64, one row per example; by default nothing."""
+        """Draw the augmentation of each example of an epoch, int64, one row per example; by default nothing."""
         return draw_nothing(num_examples, random)
 
     @abstractmethod
@@ -135,7 +135,7 @@ class DataModule(LightningDataModule):
 
     @property
     def has_validation(self) -> bool:
-        """Whether there are images to choose by that are neither trained on nor reported on."""
+        """True if there are validation images to choose by, neither trained on nor reported on."""
         return self.parts.validation is not None
 
     def train_dataloader(self) -> TrainingLoader:

@@ -81,7 +81,7 @@ class Cifar10(ImagesInMemory):
 
 
 class Cifar100(Cifar10):
-    """The same with a hundred classes.
+    """CIFAR-100: images of a hundred classes.
 
     Args: see ``Cifar10``.
 

@@ -231,7 +231,7 @@ class CustomData(DataModule):
         )
 
     def _loader(self, stage: str) -> Any:
-        """What the module gives, or None where it has no such loader."""
+        """The module's dataloader for a stage, or None where it has no such loader."""
         try:
             loader = getattr(self.module, f"{stage}_dataloader")()
         except Exception as error:
@@ -296,7 +296,7 @@ class CustomData(DataModule):
         return first_inputs(self, part)
 
     def ready(self, batch: Any) -> tuple[Any, Any]:
-        """What the module makes of a batch on its device."""
+        """Inputs and targets of a batch, as the module makes them on its device."""
         self.module.trainer = self.trainer
         return pair(self.module.on_after_batch_transfer(batch, 0), self.title)
 

@@ -13,7 +13,7 @@ NETWORKS = {"pruning_lit.models.torchvision_model": (3, 224, 224), "torchvision.
 
 @dataclass(frozen=True)
 class Input:
-    """What a network is given and asked for.
+    """Input shape and number of classes of a network.
 
     Attributes:
         shape: of one image, (C, H, W).
@@ -27,7 +27,7 @@ class Input:
 
 
 def expected_input(config: DictConfig, dataset_named: bool) -> Input:
-    """What the network of ``config`` will be given.
+    """Input shape and number of classes that the network of ``config`` will be given.
 
     Args:
         config: with ``arch``, ``dataset``, ``input_shape`` and ``num_classes``.

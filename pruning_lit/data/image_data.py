@@ -48,7 +48,7 @@ class ImageData(DataModule):
 
     @abstractmethod
     def draw(self, num_examples: int, random: Generator) -> Tensor:
-        """What happens to each of the images in an epoch, int64, one row per image."""
+        """Draw the augmentation of each image of an epoch, int64, one row per image."""
 
     def augment(self, images: Tensor, draws: Tensor) -> Tensor:
         """Carry out, on the device, the draws that came with a batch; none need be left to do.

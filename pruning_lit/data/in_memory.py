@@ -20,7 +20,7 @@ class MemoryPart(Part):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """See ``Part``."""
+        """Shape of the stored images: (C, H, W)."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 

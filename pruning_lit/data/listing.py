@@ -1,4 +1,4 @@
-"""Which image files a folder of classes holds."""
+"""Listing of the image files in a folder of classes."""
 
 import hashlib
 import json

@@ -51,7 +51,7 @@ class Preparation:
 
 
 class Order(NamedTuple):
-    """What a worker is asked for: one image."""
+    """Request to a worker: one image to be decoded and prepared."""
 
     path: str
     target: int
@@ -96,7 +96,7 @@ class FilePart(Part):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """See ``Part``."""
+        """Shape of the images once prepared: (3, size, size)."""
         return 3, self.preparation.size, self.preparation.size
 
     def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Batch]:
@@ -129,15 +129,15 @@ class FilePart(Part):
 
 
 def num_processors() -> int:
-    """How many processors this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _told_by_signal(loader: DataLoader) -> Iterator[Any]:
-    """What the workers hand over.
+    """Batches from the workers, with an error where one of them has died.
 
-    Of one that is killed while it does so the connection breaks first; torch says what has happened when the system's
-    signal comes, right after.
+    Where one is killed while it hands over a batch, the connection breaks first; torch says what has happened when the
+    system's signal comes, right after.
 
     Raises:
         RuntimeError: a worker has died.

@@ -1,4 +1,4 @@
-"""What a data set hands over, and how a part of it is held out."""
+"""Parts of a data set, for training, test and validation, and the split that holds one out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ class Part(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of the images in a batch: (C, H, W)."""
+        """Shape of the images in a batch: (C, H, W)."""
 
     @abstractmethod
     def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Which images make a batch, and on which rank: plain arithmetic, the same on all ranks.
+"""Batch samplers: the images of each batch and the share of each rank, by plain arithmetic, the same on all ranks.
 
 Batches are cut globally, ``batch_size * world_size`` images each, and every rank takes its contiguous share of each.
 So the k-th batches of all ranks together are the k-th batch of a single process with that global batch size.

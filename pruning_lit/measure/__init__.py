@@ -1,4 +1,4 @@
-"""What a network costs on this machine: latency, memory, and which machine and code that was."""
+"""Measured cost of a network: latency and memory, and which machine and code that was."""
 
 from pruning_lit.measure.commits import commits
 from pruning_lit.measure.latency import Latency, Timing

@@ -1,4 +1,4 @@
-"""Which state of the code made a result, where it is kept in git."""
+"""Git commits of the code that made a result."""
 
 import subprocess
 from pathlib import Path
@@ -31,7 +31,7 @@ def _commit(folder: Path) -> str:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says; None where it is not there, or finds no repository, or takes too long."""
+    """Output of a git command; None where it fails, takes too long, or git is not there."""
     try:
         told = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

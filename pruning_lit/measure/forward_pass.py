@@ -1,4 +1,4 @@
-"""What a batch costs on this machine: the time and the memory of one forward pass."""
+"""Cost of a forward pass on this machine: the time and the memory that one batch takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one network takes for a forward pass.
+    """Latency of a network: the wall time of its forward passes.
 
     Args:
         median_ms: wall time in milliseconds that half of the passes stayed below.
@@ -48,7 +48,7 @@ class Latency:
 
     @property
     def speedup(self) -> float:
-        """How many times as fast the pruned network is: the ratio of the medians, before to after."""
+        """Speed-up of the pruned network: the ratio of the median latencies, before to after."""
         return self.before.median_ms / self.after.median_ms
 
     def throughput(self, timing: Timing) -> float:

@@ -1,4 +1,4 @@
-"""Where a result comes from: the processor and the versions of the libraries."""
+"""Machine and software behind a result: the processor and the versions of the libraries."""
 
 import os
 import platform

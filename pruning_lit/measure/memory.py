@@ -1,4 +1,4 @@
-"""How much memory a forward pass takes at its worst moment."""
+"""Peak memory of a forward pass."""
 
 from typing import Any
 
@@ -66,5 +66,5 @@ class _LivingTensors(OperationMode):
         self.peak = max(self.peak, sum(self.sizes.values()))
 
     def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
-        """See ``OperationMode``."""
+        """Count the storages of an operation's result."""
         self.count(*tensors_in(result))

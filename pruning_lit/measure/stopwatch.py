@@ -1,4 +1,4 @@
-"""How long a forward pass takes on this machine: measured, both networks in turns."""
+"""Latency of forward passes on this machine: measured, several networks in turns."""
 
 from collections.abc import Sequence
 from time import perf_counter

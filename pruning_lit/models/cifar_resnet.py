@@ -35,7 +35,7 @@ class ConvShortcut(nn.Sequential):
 
 
 class ProjectionShortcut(ConvShortcut):
-    """The same with a 1x1 convolution, which reads every second pixel in both directions (option B).
+    """A 1x1 convolution with stride 2, reading every second pixel in both directions (option B), and batch norm.
 
     Args: see ``ConvShortcut``.
 

@@ -15,7 +15,7 @@ LOGITS = ("classifier.bias", "fc.bias")
 
 
 def is_released_form(weights: Mapping[str, Tensor], model: nn.Module) -> bool:
-    """Whether the weights have names of the release that are not the network's own."""
+    """True if the weights have names of the release that are not the network's own."""
     if isinstance(model, VGG):
         return any(key.startswith("feature.") for key in weights)
     return any(key.endswith(INDEXES) for key in weights.keys() - model.state_dict().keys())
@@ -60,7 +60,7 @@ def adopt_widths(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def clash_of_widths(model: nn.Module) -> str | None:
-    """What goes wrong, in words, where the layers of an adopted network do not fit one behind the other."""
+    """Sentence on a layer whose width in an adopted network does not fit the layers around it; None where all fit."""
     outline = copy.deepcopy(model).to("meta").eval()
     reached = [""]
     for name, module in outline.named_modules():

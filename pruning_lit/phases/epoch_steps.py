@@ -1,4 +1,4 @@
-"""How many optimizer steps an epoch has, known before there is a trainer."""
+"""Number of optimizer steps in an epoch, known before there is a trainer."""
 
 import math
 from fractions import Fraction

@@ -41,7 +41,7 @@ class GradientEditing(Training):
             )
 
     def after_clipping(self, optimizer: Optimizer) -> None:
-        """See ``Training``."""
+        """Edit the gradients, which are exchanged, unscaled and clipped by then."""
         self.edit_gradients(self._loss_scale(optimizer))
 
     def _loss_scale(self, optimizer: Optimizer) -> float:

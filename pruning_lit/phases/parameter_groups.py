@@ -1,4 +1,4 @@
-"""Which parameters are trained with settings of their own."""
+"""Parameter groups of an optimizer: biases, norms and depthwise kernels with settings of their own."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -118,7 +118,7 @@ class ParameterGroups:
                 raise ValueError(f"parameters.exempt: no parameter is called {pattern!r}; some are {names[:5]}")
 
     def _settings(self, module: nn.Module, name: str) -> dict[str, float]:
-        """What differs from the optimizer's settings for a module's own parameter, by its name there."""
+        """Learning-rate scale and weight decay of a module's own parameter where they differ from the optimizer's."""
         if _is_bias(module, name):
             scale = {} if self.bias_lr == 1 else {"lr_scale": self.bias_lr}
             return scale | _decay(self.decay_norm_biases if isinstance(module, NORMS) else self.decay_biases)

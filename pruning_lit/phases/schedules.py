@@ -101,7 +101,7 @@ class Cosine(Schedule):
         return _half_cosine(past, num_epochs - self.warmup_epochs)
 
     def base_at(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
-        """That of the epoch, or per step the same with steps for epochs, and 1 throughout the warm-up."""
+        """Cosine factor of the epoch; or, per step, falling with every step and 1 throughout the warm-up."""
         if self.per == "epoch":
             return super().base_at(step, steps_per_epoch, num_epochs)
         warmup_steps = self.warmup_epochs * steps_per_epoch

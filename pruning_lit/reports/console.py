@@ -24,7 +24,7 @@ class _Unpadded(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of standard output; where it has no such signs, tables are drawn without them."""
+        """Encoding of standard output; where it lacks the signs, tables are drawn without them."""
         return sys.stdout.encoding
 
     def write(self, text: str) -> int:

@@ -1,4 +1,4 @@
-"""How many channels stay: scores and a budget in, kept positions out."""
+"""Sparsity budgets: from the scores of channels to the positions that are kept."""
 
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.dense import DenseCost

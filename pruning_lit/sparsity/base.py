@@ -113,7 +113,7 @@ class Sparsity(ABC):
     def target_widths(
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
-        """What budget and overrides ask for in every prunable group; arguments as for ``budget_widths``."""
+        """Widths that budget and overrides ask for in every prunable group; arguments as for ``budget_widths``."""
         widths = self.budget_widths(graph, scores, dense, progress) | self.override_widths(graph, dense, progress)
         return {group.name: widths[group.name] for group in self.prunable_groups(graph)}
 

@@ -41,7 +41,7 @@ class RankedBudget(Sparsity):
         """True where these widths, within the limits, meet the budget; once met, it is met by all narrower ones."""
 
     def meets(self, graph: ChannelGraph, scores: Scores, widths: Mapping[str, int], dense: DenseCost) -> bool:
-        """See ``Sparsity``; where the smallest scores go first, wherever, any widths that meet the budget will do."""
+        """True for any widths within the budget if the smallest scores go first, wherever; else as in ``Sparsity``."""
         if self.scope == "global" and not self.normalise:
             return self.is_met(graph, widths, dense, Fraction(1))
         return super().meets(graph, scores, widths, dense)
@@ -65,7 +65,7 @@ class RankedBudget(Sparsity):
     def budget_widths(
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
-        """See ``Sparsity``."""
+        """Widths after the fewest removals, in the ``removal_order``, that meet the budget."""
         order, overridden = self.removal_order(graph, scores), self.override_widths(graph, dense, progress)
         sizes = {group.name: group.size for group in self.prunable_groups(graph)}
 
@@ -122,7 +122,7 @@ class Global(RankedBudget):
     def budget_widths(
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
-        """See ``Sparsity``."""
+        """Widths above Network Slimming's threshold, or, with the rule ``exact``, as for any ranked budget."""
         if self.rule == "exact":
             return super().budget_widths(graph, scores, dense, progress)
         judged = self._judged(graph, scores)
@@ -141,7 +141,7 @@ class Global(RankedBudget):
         return max(map(float, gone), default=None)
 
     def require_survivors(self, graph: ChannelGraph, scores: Scores, target: Mapping[str, int], hint: str = "") -> None:
-        """See ``Sparsity``; nor may one threshold take everything, which floors would not make a sensible network."""
+        """ValueError also where a threshold takes every channel, which floors would not make a sensible network."""
         judged = self._judged(graph, scores)
         if self.rule == "slimming" and judged and not any(target[name] for name in judged):
             total, largest = sum(map(len, judged.values())), max(float(each.max()) for each in judged.values())
@@ -226,7 +226,7 @@ class Macs(RankedBudget):
         return self._set[0]
 
     def bind(self, criterion: Criterion) -> Self:
-        """See ``Sparsity``; settles ``scope`` and ``normalise`` where they are not set."""
+        """Bind a copy to the criterion, which settles ``scope`` and ``normalise`` where they are not set."""
         bound, (scope, normalise) = copy.copy(self), self._set
         bound.scope = scope or ("global" if criterion.comparable else "layer")
         needless = criterion.comparable and bound.scope == "global"
@@ -239,7 +239,7 @@ class Macs(RankedBudget):
         self.goal.require_reachable(self, graph)
 
     def macs_target(self, graph: ChannelGraph, scores: Scores, dense: DenseCost) -> float:
-        """See ``Sparsity``."""
+        """MACs that the reduction leaves; those of the chosen widths where the convention is not ``exact``."""
         if self.macs_convention != "exact":
             return super().macs_target(graph, scores, dense)
         return float(dense.macs * (1 - self.reduction))
@@ -249,5 +249,5 @@ class Macs(RankedBudget):
         return self.goal.met(graph, self.allowed_widths(graph, dense, target), dense, progress)
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
-        """See ``Sparsity``."""
+        """Sentence on the MACs that stay by the convention, where that is not ``exact``."""
         return self.goal.notes(graph, kept, dense)

@@ -63,7 +63,7 @@ class Layerwise(Sparsity):
     def budget_widths(
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
-        """See ``Sparsity``."""
+        """Widths that the rate of each group leaves of its dense width."""
         return {
             name: min(graph[name].size, width_after(dense.sizes[name], rate * progress))
             for name, rate in self.rates(graph).items()

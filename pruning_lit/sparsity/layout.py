@@ -1,4 +1,4 @@
-"""Which entry of a list of rates belongs to which groups: found from the graph, in the order the papers use."""
+"""Layout of a list of rates: the groups of each entry, found from the graph, in the order the papers use."""
 
 from dataclasses import dataclass
 
@@ -76,7 +76,7 @@ def layout(graph: ChannelGraph) -> Layout:
 
 
 def _is_stream(graph: ChannelGraph, group: ChannelGroup) -> bool:
-    """Whether additions join the channels: several layers make them, or a layer and a zero-padded shortcut."""
+    """True for a stream: additions join channels of several layers, or of a layer and a zero-padded shortcut."""
     shortcuts = {item.tensor for item in graph.relabellings}
     return len(group.writers) > 1 or any(piece.tensor in shortcuts for piece in group.slices)
 

@@ -15,7 +15,7 @@ OnEmpty = Literal["floor", "error", "remove"]
 
 
 class Limits:
-    """Who may be narrowed, how far, and to which widths.
+    """Limits of pruning: the groups that may be narrowed, how far, and to which widths.
 
     Where several output channels of a layer can only leave together (``ChannelGroup.multiplicity``), all numbers here
     are of output channels, while the methods take and give widths as the graph counts them.
@@ -65,7 +65,7 @@ class Limits:
         }
 
     def __str__(self) -> str:
-        """What is set, as on a command line."""
+        """Limits that are set, as on a command line."""
         parts = [f"min_channels={self.min_channels}"]
         if self.min_share:
             parts.append(f"min_share={float(self.min_share):g}")

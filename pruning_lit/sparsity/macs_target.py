@@ -48,7 +48,7 @@ class MacsTarget:
         return f" (strided 1x1 convolutions counted as 2x2; truly {macs:,} of {dense.macs:,})"
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
-        """What stays by the convention, in a sentence, where that is not the exact count."""
+        """Sentence on the MACs that stay by the convention, where that is not the exact count."""
         if self.convention == "exact":
             return []
         widths = {name: len(positions) for name, positions in kept.items()}

@@ -1,4 +1,4 @@
-"""What a cut will do, known before it is made."""
+"""Plan of a cut, known before it is made: the channels that stay, the cost, and the reasons."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -43,7 +43,7 @@ class _Decomposing(Sparsity):
         """The threshold of all groups without one of their own."""
 
     def bind(self, criterion: Criterion) -> Self:
-        """See ``Sparsity``; ValueError unless the criterion finds similarities."""
+        """Require a criterion that finds similarities; ValueError for any other."""
         if not isinstance(criterion, RedundancyGraph):
             raise ValueError(
                 "a similarity threshold goes by the similarities of criterion=redundancy_graph, which "
@@ -67,7 +67,7 @@ class _Decomposing(Sparsity):
         return on_the_way(own[-1], progress) if own else common
 
     def ranking(self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction) -> Ranking:
-        """What survives the decomposition comes first; all others by the scores of the criterion."""
+        """Scores of the criterion, raised for the survivors of the decomposition, so that these are kept first."""
         found = redundancies(scores)
         layers = {group.name: found[group.name] for group in self.prunable_groups(graph)}
         common = self.common(graph, layers, dense, progress)
@@ -89,7 +89,7 @@ class _Decomposing(Sparsity):
     def budget_widths(
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
-        """How many channels of each group survive, by the ``ranking``."""
+        """Number of survivors of the decomposition in each group, as marked by ``ranking``."""
         return {group.name: int((scores[group.name] >= SURVIVES).sum()) for group in self.prunable_groups(graph)}
 
 
@@ -119,7 +119,7 @@ class Similarity(_Decomposing):
 
 
 class SimilarityMacs(_Decomposing):
-    """As ``Similarity``, with the threshold that a budget of MACs asks for, found from the same similarities.
+    """Decomposition as by ``Similarity``, at the similarity threshold that meets a budget of MACs.
 
     Since a lower threshold may keep more, the first threshold of a grid that meets the target is looked for from above,
     and refined between it and the step before, where it is bisected.

@@ -9,7 +9,7 @@ from pruning_lit.criteria.bn_scale import global_threshold
 
 
 def widths_above(scores: Mapping[str, Tensor], share: float, together: bool) -> dict[str, int]:
-    """How many channels of each group are above the threshold; see ``global_threshold``.
+    """Number of channels of each group whose score is above the threshold; see ``global_threshold``.
 
     Args:
         scores: of every group, shape ``(size,)``.

@@ -24,7 +24,7 @@ class Uniform(Sparsity):
     def budget_widths(
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
-        """See ``Sparsity``."""
+        """Widths that the one rate leaves of the dense width of every group."""
         return {
             group.name: min(group.size, width_after(dense.sizes[group.name], self.rate * progress))
             for group in self.prunable_groups(graph)

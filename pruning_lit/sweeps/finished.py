@@ -1,4 +1,4 @@
-"""What a finished job was asked for, kept in its folder: who asks for the same again need not wait for it.
+"""Settings of a finished job, kept in its folder: who asks for the same again need not wait for it.
 
 Hydra writes down overrides and config as well, but anew at every start, before anybody can look at the old ones.
 """

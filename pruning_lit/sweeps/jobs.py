@@ -105,7 +105,7 @@ def _row(folder: Path, name: str) -> Row | None:
 
 
 def _ending(folder: Path, error: Exception) -> Row:
-    """How a job without a readable report has ended."""
+    """Status, and error where it is known, of a job without a readable report."""
     if not isinstance(error, FileNotFoundError):
         return {"status": f"damaged {JSON_NAME}"}
     told = noted_failure(folder)
@@ -122,7 +122,7 @@ def _begun_with(hydra: Path) -> list[str]:
 
 
 def _commanded(report: Report, name: str) -> list[str]:
-    """The same from the command line in a report, where only the report was kept."""
+    """Settings of a job from the command line in its report, where only the report was kept."""
     words = shlex.split(report.command)
     settings = [word for word in _without_choices(word for word in words if "=" in word) if word[:5] != "hydra"]
     swept = {"-m", "--multirun"} & set(words) and any(map(_is_swept, settings))
@@ -148,7 +148,7 @@ def _asked_for(hydra: Path, begun: DictConfig) -> Row:
 
 
 def _load(path: Path) -> DictConfig:
-    """What Hydra wrote down; empty where it could not."""
+    """Config that Hydra wrote down; empty where it could not."""
     loaded = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
     assert isinstance(loaded, DictConfig)
     return loaded

@@ -1,4 +1,4 @@
-"""What the combinations of a sweep are called in tables and pictures: as briefly as tells them apart."""
+"""Labels of a sweep's combinations in tables and pictures, as brief as tells them apart."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -23,7 +23,7 @@ Panel = list[tuple[Label, Combination]]
 
 
 def comparable(combinations: Sequence[Combination]) -> dict[tuple[str, Sizes], Panel]:
-    """What can stand side by side: networks of one place with the same groups of channels, seeds included."""
+    """Panels of comparable networks: those of one place with the same groups of channels, seeds included."""
     panels: dict[tuple[str, Sizes], Panel] = {}
     for place, members in by_place(combinations).items():
         for label, combination in members:

@@ -22,7 +22,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Combination:
-    """What was asked for, and its finished jobs, one per seed.
+    """Combination of choices and settings, with its jobs, as a rule one per seed.
 
     Attributes:
         key: the choices; the criterion is empty unless it tells combinations apart.
@@ -127,7 +127,7 @@ def _place(row: Row) -> tuple[str, str]:
 
 
 def _tells_apart(word: str, shared: set[str]) -> bool:
-    """Whether a setting has to be told; a budget always, as it takes the place of the choice's."""
+    """True for a setting that tells jobs apart; a budget always does, as it takes the place of the choice's."""
     name = word.split("=")[0]
     return name in BUDGETS or (word not in shared and name.split(".")[0] not in TELLS_NOTHING)
 

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: ``summary.csv``, ``summary.md``, ``pareto.png`` and ``widths.png``."""
+"""Summary of a sweep: ``summary.csv``, ``summary.md``, ``pareto.png`` and ``widths.png``."""
 
 import csv
 import sys
@@ -104,7 +104,7 @@ class SweepSummary(Callback):
 
 
 def _is_first() -> bool:
-    """Of the processes that a launcher has started, which all go through the sweep."""
+    """True in the first of the processes that a launcher has started, which all go through the sweep."""
     rank, _ = place()
     return rank == 0
 

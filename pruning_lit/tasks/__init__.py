@@ -1,4 +1,4 @@
-"""What is learned: loss and metrics. A phase does not know which task it trains."""
+"""Tasks that networks learn: their losses and metrics. A phase does not know which task it trains."""
 
 from pruning_lit.tasks.base import Primary, Task
 from pruning_lit.tasks.classification import Classification, require_logits

@@ -24,7 +24,7 @@ BatchNormMode = Literal["eval", "train"]
 
 @dataclass(frozen=True)
 class Redundancy:
-    """What is known of the filters of one group.
+    """Redundancy of the filters of one group: their similarities and norms.
 
     Attributes:
         reference_layer: the layer whose maps and weights these are.
@@ -63,7 +63,7 @@ class RedundancyScores(dict[str, Tensor]):
 
 
 def redundancies(scores: Mapping[str, Tensor]) -> dict[str, Redundancy]:
-    """What these scores were found from, by group; ValueError where they are not those of ``RedundancyGraph``."""
+    """Redundancy behind these scores, by group; ValueError where they are not those of ``RedundancyGraph``."""
     if not isinstance(scores, RedundancyScores):
         raise ValueError("a similarity threshold goes by similarities, which only criterion=redundancy_graph finds")
     return scores.layers
@@ -147,7 +147,7 @@ class RedundancyGraph(Criterion):
             )
 
     def scores(self, scoring: Scoring) -> RedundancyScores:
-        """See ``Criterion``."""
+        """Scores by the similarity threshold at which each filter goes, with the similarities behind them."""
         uses = {group.name: reference_uses(scoring.graph, group, self.reference_layers) for group in scoring.groups}
         outputs = {
             producer.output.operation: producer.output.channels for producers in uses.values() for producer in producers
@@ -177,7 +177,7 @@ def with_statistics_of_the_batch(net: nn.Module) -> nn.Module:
 def _redundancy(
     group: ChannelGroup, uses: list[Producer], totals: Mapping[int, Tensor], parameters: Mapping[str, Tensor]
 ) -> Redundancy:
-    """Where several channels leave together, the bits of all of them count, and so do all their weights."""
+    """Redundancy of one group; where channels leave together, the bits and the weights of all of them count."""
     agreeing = torch.zeros(group.size, group.size, dtype=torch.float64)
     for producer in uses:
         total = totals[producer.output.operation].cpu()

@@ -30,7 +30,7 @@ class Round(NamedTuple):
 
 @torch.no_grad()
 def similarity(maps: Tensor) -> Tensor:
-    """How often the hashes of two filters' maps agree.
+    """Similarity of filters: the share of bits in which the hashes of their maps agree.
 
     Args:
         maps: outputs of a convolution, before normalisation and activation, shape ``(N, C, H, W)``.
@@ -72,7 +72,7 @@ def decompose(similarity: Tensor, norms: Tensor, threshold: float) -> list[int]:
 
 
 def survivors(size: int, rounds: Iterable[Round]) -> list[int]:
-    """What stays of ``size`` filters after these rounds, ascending."""
+    """Positions of the filters, of ``size``, that survive these rounds, ascending."""
     gone = {
         member for each in rounds for component in each.components for member in component if member not in each.kept
     }
@@ -80,7 +80,7 @@ def survivors(size: int, rounds: Iterable[Round]) -> list[int]:
 
 
 def decomposition(similarity: Tensor, norms: Tensor, threshold: float) -> list[Round]:
-    """As ``decompose``, round by round: in each the components of the innermost core shrink to one filter each."""
+    """Rounds of ``decompose``: in each the components of the innermost core shrink to one filter each."""
     if similarity.shape != (len(norms), len(norms)):
         raise ValueError(
             f"expected similarities (C, C) and norms (C,), got {tuple(similarity.shape)} and {tuple(norms.shape)}"

@@ -325,7 +325,7 @@ def _draw_macs(axes: Axes, exploration: Exploration, edges: Sequence[int]) -> No
 
 
 def _draw_counts(axes: Axes, exploration: Exploration, edges: Sequence[int]) -> None:
-    """Those that come back upwards, those that fall dormant downwards."""
+    """Draw the channels that come back upwards, those that fall dormant downwards."""
     pruned = [-stage["num_pruned"] for stage in exploration.stages]
     grown = [stage["num_grown"] for stage in exploration.stages]
     axes.stairs(grown, edges, fill=True, color=DRAWN, label="come back")

@@ -45,7 +45,7 @@ class RowMasks(Pruning):
     Raises:
         ValueError: a setting is out of its range.
 
-    Source: Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and HasCompactors", section 3.3.
+    Source: Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting", section 3.3.
     """
 
     def __init__(
