@@ -52,7 +52,7 @@ def test_at_95_percent_every_network_runs_and_tells_which_floors_acted(name, bui
     branches = {name for branch in graph.branches if branch.path in plan.branches for name in branch.groups}
     narrow(net.eval(), graph, plan.kept)
     assert all(parameter.numel() for parameter in net.parameters())
-    assert net(image).shape == (1, 10)
+    assert net(image).shape[:2] == (1, 10)
     assert would_go, "a test of nothing"
     told = " ".join(plan.notes)
     assert all(f"`{group}`" in told for group in would_go - branches)
