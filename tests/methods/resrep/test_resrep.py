@@ -148,7 +148,7 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, step):
     found, expected = weights(folder), weights(finished)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
-    assert read_report(folder)["sections"]["compaction"] == read_report(finished)["compacted"]
+    assert read_report(folder)["sections"]["compaction"] == read_report(finished)["sections"]["compaction"]
 
 
 SMALL_NET = """
