@@ -86,8 +86,8 @@ def test_two_processes_find_the_same_similarities_to_the_last_bit(tmp_path, mode
     run_command(*settings, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (cuts(tmp_path / name, "1-finetune")[0] for name in ("one", "two"))
     assert_same_cut(one, two)
-    for name, evidence in one["evidence"].items():
-        assert torch.equal(evidence["similarity"], two["evidence"][name]["similarity"])
+    for name, evidence in one["details"]["redundancy"].items():
+        assert torch.equal(evidence["similarity"], two["details"]["redundancy"][name]["similarity"])
     after, other = (weights(tmp_path / name) for name in ("one", "two"))
     for name, tensor in after.items():
         torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-5)
