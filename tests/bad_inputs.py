@@ -158,6 +158,7 @@ CASES = [
         "a quotation mark that is not closed": "'name=\"mine'",
         "a key that is nearly one": "sed=3",
         "a key in the wrong place": "epochs=5",
+        "a new name without +": "finetune.terms.logits._target_=myloss.LogitPenalty",
         "a key of another method": "method=magnitude sparsify.epochs=5",
         "an unknown option": "--verbose",
         "a choice that is no name": "arch=20",

@@ -1,6 +1,7 @@
 """A whole run through the command line: what it leaves behind, and that a killed run ends like an uninterrupted one."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -96,7 +97,8 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, phase, step):
     process = start(*TINY, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=2")
     kill_at(process, folder / "phases" / phase / "last.ckpt", step)
     assert not (folder / "report.json").exists(), "killed too late to prove anything"
-    run_command(f"resume={folder}")
+    printed = run_command(f"resume={folder}")
+    assert re.search(f"phase {phase[2:]} goes on behind optimizer step [1-9]", " ".join(printed.split()))
     for name in ("phases/1-train/last.ckpt", "phases/2-finetune/last.ckpt"):
         expected, found = (torch.load(f / name, weights_only=True)["state_dict"] for f in (finished, folder))
         assert all(torch.equal(found[key], value) for key, value in expected.items()), name

@@ -1,6 +1,7 @@
 """Errors of Hydra's composition, in one sentence each."""
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -60,6 +61,8 @@ def _unknown(key: str, cause: BaseException | None) -> str:
     parent, missed = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", None) or key)
     names = [str(each) for each in parent or {} if each not in ("_target_", "hydra")]
     above, _, last = missed.rpartition(".")
+    if isinstance(parent, Mapping) and not names:  # for names of one's own
+        return f"there is no setting {key} in what has been chosen; a new name is added with +{key}=…"
     return f"there is no setting {key} in what has been chosen; {perhaps(last, names, f'{above}.' if above else '')}"
 
 

@@ -15,7 +15,7 @@ MARKDOWN_NAME = "report.md"
 WIDTHS_NAME = "widths.png"
 ARTEFACT = "pruned/model.safetensors"
 MEANINGS = """\
-- **{name}**: of the task, on the test part; {direction} is better; *after* is the network as the last epoch left it.
+- **{title}**: {meaning}, on the test part; {direction} is better; *after* is the network as the last epoch left it.
 - **parameters**: numbers the network has learned; they decide the size of its file and of its memory.
 - **MACs**: multiply-accumulates of all convolutions and linear layers for one image; the arithmetic to be done.
 - **latency**: median wall time of one forward pass of a batch in eval mode, dense and pruned network in turns, after
@@ -40,7 +40,8 @@ def markdown(report: Report, sections: Sequence[Section] = (), pictures: Contain
         sections: those of methods and criteria, in order.
         pictures: files that may be shown, relative to the text; sections look for ``<name>.png``.
     """
-    name, direction = report.primary.name, "higher" if report.primary.higher_is_better else "lower"
+    primary, direction = report.primary, "higher" if report.primary.higher_is_better else "lower"
+    meanings = MEANINGS.format(title=primary.title, meaning=primary.meaning or "of the task", direction=direction)
     shown = {name: file if (file := f"{name}.png") in pictures else None for name in (each.name for each in sections)}
     parts = [
         f"# {report.experiment}: pruning report",
@@ -48,7 +49,7 @@ def markdown(report: Report, sections: Sequence[Section] = (), pictures: Contain
         *[f"> **Note.** {note}" for note in report.notes],
         "\n".join(markdown_table(["", "before", "after", "change"], _comparison(report))),
         _along_the_way(report),
-        "## What the numbers mean\n\n" + MEANINGS.format(name=name, direction=direction),
+        "## What the numbers mean\n\n" + meanings,
         "## Use the pruned network\n\n" + _use(report),
         _widths(report, WIDTHS_NAME in pictures),
         *[section.markdown(shown[section.name]) for section in sections],
@@ -79,13 +80,13 @@ def _verdict(report: Report) -> str:
     if before is None or after is None:
         return text + "."
     told = metric_change(primary, before, after)
-    return f"{text}; its {primary.name} went from {primary.format(before)} to {primary.format(after)} ({told})."
+    return f"{text}; its {primary.title} went from {primary.format(before)} to {primary.format(after)} ({told})."
 
 
 def _comparison(report: Report) -> list[list[str]]:
     before, after = report.before, report.after
     primary, old, new = report.primary, report.value(before.metrics), report.value(after.metrics)
-    rows = [[primary.name, metric(primary, old), metric(primary, new), metric_change(primary, old, new)]]
+    rows = [[primary.title, metric(primary, old), metric(primary, new), metric_change(primary, old, new)]]
     for label, old, new in [
         ("parameters", before.params, after.params),
         ("MACs", before.macs, after.macs),
@@ -116,7 +117,8 @@ def _measured(report: Report) -> str:
     last = report.latency[-1]
     passes = " and ".join(dict.fromkeys(str(each.repeats) for each in report.latency))
     threads = f"{last.threads} PyTorch thread{'s' * (last.threads != 1)}"
-    return f"median (quartiles) of {passes} passes of each network, in turns, on {last.device} with {threads}"
+    plural = "es" * (passes != "1")
+    return f"median (quartiles) of {passes} pass{plural} of each network, in turns, on {last.device} with {threads}"
 
 
 def _use(report: Report) -> str:
@@ -141,13 +143,13 @@ def _along_the_way(report: Report) -> str:
         )
     if best := report.best:
         known = best["validation"] is not None
-        how = f", chosen by validation {primary.name}"
+        how = f", chosen by validation {primary.title}"
         validation = f"validation {metric(primary, best['validation'])}, "
         lines.append(
             f"- Best epoch at the final width{how * known}: epoch {best['epoch']}, "
             f"{validation * known}test {metric(primary, report.value(best['metrics']))} (`{best['path']}`)."
         )
-    return f"On the way ({primary.name}):\n\n" + "\n".join(lines) if lines else ""
+    return f"On the way ({primary.title}):\n\n" + "\n".join(lines) if lines else ""
 
 
 def _widths(report: Report, pictured: bool) -> str:
@@ -199,5 +201,5 @@ def _phases(report: Report) -> str:
         pictures = phase.get("pictures_per_step") or UNKNOWN
         figures = (f"{phase['seconds']:.1f}", metric(primary, after_cut), metric(primary, last))
         rows.append([name, str(phase["epochs"]), pictures, *figures])
-    headings = ["phase", "epochs", "images per step", "seconds", f"{primary.name} after a cut", primary.name]
+    headings = ["phase", "epochs", "images per step", "seconds", f"{primary.title} after a cut", primary.title]
     return "\n\n" + "\n".join(markdown_table(headings, rows)) if rows else ""

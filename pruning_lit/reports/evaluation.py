@@ -118,12 +118,13 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 def explanation(evaluation: Evaluation) -> list[str]:
     """On what the figures were measured, and what they count."""
     passes = " and ".join(dict.fromkeys(str(each.repeats) for each in evaluation.networks[0].passes))
+    plural = "es" * (passes != "1")
     threads = f"{evaluation.threads} PyTorch thread{'s' * (evaluation.threads != 1)}"
     turns = ", the networks in turns," * (len(evaluation.networks) > 1)
     return [
         f"images: {evaluation.pictures}",
         "MACs: multiply-accumulates of convolutions and linear layers for one image",
-        f"latency: median (quartiles) of {passes} passes{turns} on {evaluation.hardware} with {threads}; "
+        f"latency: median (quartiles) of {passes} pass{plural}{turns} on {evaluation.hardware} with {threads}; "
         "throughput: images per second at that median",
         f"peak memory of a forward pass: {evaluation.memory}",
     ]
@@ -160,8 +161,7 @@ def _row(
 def _metric(primary: Primary, name: str, values: Sequence[float | None]) -> list[str]:
     """A metric of the task; all but the loss have the unit of the primary one."""
     unit = Primary(name, percent=primary.percent and name != "loss")
-    label = name.replace("_", " ")
-    return _row(label, values, lambda value: metric(unit, value), lambda old, new: metric_change(unit, old, new))
+    return _row(unit.title, values, lambda value: metric(unit, value), lambda old, new: metric_change(unit, old, new))
 
 
 def _with_quartiles(timing: Timing) -> str:

@@ -70,6 +70,12 @@ def prepare_macs(axes: Axes, label: str) -> None:
     without_frame(axes)
 
 
+def legend_above(axes: Axes) -> None:
+    """Put the legend of a panel above it, in one row, where nothing is drawn."""
+    columns = len(axes.get_legend_handles_labels()[1])
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=columns, frameon=False, fontsize=8)
+
+
 def prepare_time(axes: Axes, edges: Sequence[int], unit: str) -> None:
     """Give the lowest panel the axis of all: moments counted in ``unit``, such as optimizer steps."""
     axes.set(xlabel=unit, xlim=(0, edges[-1]))

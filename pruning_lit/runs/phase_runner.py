@@ -143,6 +143,10 @@ class PhaseRunner:
         batch = batch_of(trainer, data)
         if trainer.is_global_zero:
             log.info("phase %s: %d epochs, images per step: %s", self.name, module.epochs, in_words(batch))
+            if begun is not None:
+                at = read_checkpoint(begun)
+                told = self.name, at["global_step"], at["epoch"]
+                log.info("phase %s goes on behind optimizer step %d (epoch %d, counted from 0)", *told)
         with leave.forwarded(trainer), ending_together(trainer.strategy.launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
             if trainer.interrupted:

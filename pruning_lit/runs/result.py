@@ -38,6 +38,7 @@ from pruning_lit.system.disk import naming
 from pruning_lit.tasks import Task, evaluate
 
 log = logging.getLogger(__name__)
+QUICK = "debug=quick: every part once; the numbers mean nothing."
 
 
 def write_results(
@@ -81,7 +82,7 @@ def write_results(
         sections={section.name: section.data() for section in sections},
         latency=latency,
         cut_error=max((cut.error for cut in cuts), default=None),
-        notes=[*notes_on(cuts), *_published_count(narrowed), *remarks],
+        notes=[*[QUICK] * (choices().get("debug") == "quick"), *notes_on(cuts), *_published_count(narrowed), *remarks],
         command=f"python -m pruning_lit {shlex.join(as_typed(overrides()))}",
         versions=versions(),
         commits=commits(),

@@ -63,13 +63,12 @@ def pareto_figure(combinations: Sequence[Combination]) -> Figure:
 
 def axis_title(primary: Primary) -> str:
     """Name of the metric in words, with its unit, and with its direction where lower is better."""
-    name = primary.name.replace("_", " ")
-    return ", ".join([name, *["%"] * primary.percent, *["lower is better"] * (not primary.higher_is_better)])
+    return ", ".join([primary.title, *["%"] * primary.percent, *["lower is better"] * (not primary.higher_is_better)])
 
 
 def titles(combinations: Sequence[Combination]) -> str:
     """Names of all primary metrics."""
-    return " or ".join(dict.fromkeys(each.primary.name.replace("_", " ") for each in combinations))
+    return " or ".join(dict.fromkeys(each.primary.title for each in combinations))
 
 
 def _scale(combination: Combination) -> float:

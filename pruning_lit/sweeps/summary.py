@@ -122,7 +122,7 @@ def _dense(members: Sequence[Shown]) -> str:
     )
     primary = combinations[0].primary
     unit = " %" if primary.percent else ""
-    facts = [f"{primary.name.replace('_', ' ')} {_value(metric, primary)}{unit}"] if metric else []
+    facts = [f"{primary.title} {_value(metric, primary)}{unit}"] if metric else []
     facts += [f"{_amount(macs, counted=True)} MACs", f"{_amount(params, counted=True)} parameters"]
     facts += [f"latency {_amount(latency, counted=False)} ms"] if latency else []
     return f"The dense network: {', '.join(facts)}."

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -26,11 +26,18 @@ class Primary:
         name: among the metrics of the task.
         higher_is_better: the direction.
         percent: a share, 0 to 1, shown in per cent.
+        meaning: a few words for the report on what it measures.
     """
 
     name: str
     higher_is_better: bool = True
     percent: bool = True
+    meaning: str = field(default="", compare=False)
+
+    @property
+    def title(self) -> str:
+        """The name in words, such as ``mean IoU``."""
+        return self.name.replace("_", " ").replace("iou", "IoU")
 
     @property
     def mode(self) -> Literal["max", "min"]:

@@ -25,7 +25,7 @@ class Classification(Task):
             are blended with others, one share for a batch; 0: no mixup.
     """
 
-    primary = Primary("accuracy")
+    primary = Primary("accuracy", meaning="share of the images whose class is predicted right")
 
     def __init__(self, num_classes: int, label_smoothing: float = 0.0, mixup: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:

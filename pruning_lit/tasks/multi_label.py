@@ -20,7 +20,10 @@ class MultiLabel(Task):
         threshold: probability from which a class counts as found, for the F1 score.
     """
 
-    primary = Primary("average_precision")
+    primary = Primary(
+        "average_precision",
+        meaning="area under the curve of precision over recall, images ranked by probability, mean over classes",
+    )
 
     def __init__(self, num_classes: int, threshold: float = 0.5) -> None:
         if not 0 < threshold < 1:

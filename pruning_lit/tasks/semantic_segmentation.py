@@ -19,7 +19,7 @@ class SemanticSegmentation(Task):
         ignore_index: target of pixels that count neither for the loss nor for the metrics.
     """
 
-    primary = Primary("mean_iou")
+    primary = Primary("mean_iou", meaning="intersection over union of predicted and true pixels, mean over classes")
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         self.num_classes, self.ignore_index = num_classes, ignore_index

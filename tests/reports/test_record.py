@@ -169,6 +169,18 @@ def test_a_metric_that_is_no_share_and_better_when_lower_has_its_own_unit():
     assert Report.from_json(report.to_json()) == report
 
 
+def test_the_metric_is_told_in_words_with_its_meaning():
+    primary, once = Primary("mean_iou", meaning="intersection over union"), Timing(8.0, 8.0, 8.0)
+    figures = Figures(1, 1, {"mean_iou": 0.5})
+    report = example(primary=primary, before=figures, after=figures, latency=[Latency(1, 1, once, once, "abacus", 4)])
+    text = markdown(report)
+    assert "- **mean IoU**: intersection over union, on the test part; higher is better;" in text
+    assert "| mean IoU | 50.00 % | 50.00 % | +0.00 points |" in text
+    assert "median (quartiles) of 1 pass of each network" in text
+    assert Report.from_json(report.to_json()).primary.meaning == primary.meaning
+    assert "**mean IoU**: of the task," in markdown(example(primary=Primary("mean_iou"), before=figures, after=figures))
+
+
 def test_a_report_of_an_earlier_version_does_not_know_the_accuracy_of_a_phase(tmp_path):
     data = json.loads(example().to_json()) | {"phases": [{"name": "train", "epochs": 2, "seconds": 12.5}]}
     write_report(Report.from_json(json.dumps(data)), tmp_path)

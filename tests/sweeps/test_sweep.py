@@ -201,11 +201,11 @@ def test_jobs_of_several_tasks_keep_their_metrics_apart(tmp_path):
     job(tmp_path / "1", 0, 0.4, primary=Primary("mean_iou"), dataset="segmented")
     text = write_summary(tmp_path).read_text()
     assert "accuracy 90.00 %" in text
-    assert "mean iou 90.00 %" in text
+    assert "mean IoU 90.00 %" in text
     rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
     assert [(row["metric"], row["primary"]) for row in rows] == [("accuracy", "0.5"), ("mean_iou", "0.4")]
     labels = [axes.get_ylabel() for axes in pareto_figure(combine(collect(tmp_path))).axes]
-    assert sorted(filter(None, labels)) == ["accuracy, %", "mean iou, %"]
+    assert sorted(filter(None, labels)) == ["accuracy, %", "mean IoU, %"]
 
 
 def panels_of(figure):

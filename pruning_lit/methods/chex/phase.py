@@ -125,7 +125,7 @@ def explored(net: nn.Module, graph: ChannelGraph, criterion: Criterion, streams:
     names, reasons = scale_names(net), dict(criterion.unsupported(net, graph))
     for group in graph.prunable:
         if not streams and is_joined(graph, group):
-            reasons[group.name] = "several layers make its channels; streams=true explores them together"
+            reasons[group.name] = "several layers make its channels; explore.streams=true explores them together"
         elif by_scales and not scales_of(group, names):
             reasons[group.name] = NO_SCALES
     return graph.protect(reasons)

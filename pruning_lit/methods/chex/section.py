@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from pruning_lit.callbacks.pruning import CutRecord
-from pruning_lit.reports.heat_map import HeatMap, heat_map_figure, prepare_macs, prepare_time
+from pruning_lit.reports.heat_map import HeatMap, heat_map_figure, legend_above, prepare_macs, prepare_time
 from pruning_lit.reports.plots import KEPT, REMOVED, without_frame
 from pruning_lit.reports.wording import amount, markdown_table, percent
 
@@ -321,7 +321,7 @@ def _draw_macs(axes: Axes, exploration: Exploration, edges: Sequence[int]) -> No
     final = f"in the end: {100 * left[-1]:.1f} %"
     axes.axhline(left[-1], color="black", linestyle="--", linewidth=1, label=final)
     prepare_macs(axes, "MACs")
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    legend_above(axes)
 
 
 def _draw_counts(axes: Axes, exploration: Exploration, edges: Sequence[int]) -> None:
@@ -336,4 +336,4 @@ def _draw_counts(axes: Axes, exploration: Exploration, edges: Sequence[int]) -> 
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{abs(count):,.0f}"))
     without_frame(axes)
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    legend_above(axes)

@@ -133,6 +133,7 @@ class RowOutcome:
         if not self.module.sparsity.meets(self.module.graph, self.norms, widths, self.dense):
             why = f"{alive:,} masked row(s) not dead yet" if alive else "too few rows were masked by the end"
             notes.append(
-                f"The budget is not met: {why}. Train longer, or raise the lasso strength; auto_pace=true finds a pace."
+                f"The budget is not met: {why}. Train longer, or raise the lasso strength; method.auto_pace=true finds "
+                "a pace."
             )
         return notes

@@ -141,7 +141,7 @@ class RowMasks(Pruning):
         if outcome.num_spared:
             log.warning(
                 "not dead, and so not removed: %d masked row(s); train longer or raise the lasso strength, or remove "
-                "them all the same by remove_masked=true",
+                "them all the same by gradient_reset.callbacks.masks.remove_masked=true",
                 outcome.num_spared,
             )
 

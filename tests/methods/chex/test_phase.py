@@ -432,7 +432,7 @@ def explored(module: Exploration) -> dict[str, str | None]:
 
 def test_streams_stay_whole_unless_asked_for():
     told = explored(phase(built(scatters=False)))
-    assert told["outer.0"] == "several layers make its channels; streams=true explores them together"
+    assert told["outer.0"] == "several layers make its channels; explore.streams=true explores them together"
     assert told["stem.0"] is told["inner.0"] is None
     assert explored(phase(built(scatters=False), streams=True))["outer.0"] is None
 
