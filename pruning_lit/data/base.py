@@ -219,6 +219,12 @@ class DataModule(LightningDataModule):
 
         return map(self.ready, train.batches(plan()))
 
+    def sample_targets(self) -> Any:
+        """Targets of a few training examples, for a look at their shape, dtype and range."""
+        num_examples = min(16, self.num_training)
+        ((_, targets),) = self.calibration(num_examples, seed=0, batch_size=num_examples)
+        return targets
+
     def _evaluation(self, part: Part) -> EvaluationLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return EvaluationLoader(part, OrderedBatches(len(part), self.batch_size, rank, world_size))

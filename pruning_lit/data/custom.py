@@ -181,7 +181,7 @@ class Datasets(DataModule):
 
     def make_example(self, part: Part) -> Any:
         """Inputs of the first training example."""
-        return first_inputs(self, part)
+        return one_of(first_batch(self, part)[0])
 
     def ready(self, batch: Any) -> tuple[Any, Any]:
         """The batch as it was collated."""
@@ -203,6 +203,7 @@ class CustomData(DataModule):
     def __init__(self, module: LightningDataModule, seed: int = 0) -> None:
         super().__init__(batch_size=1, seed=seed)
         self.module = module
+        self._first_targets: Any = None
 
     @property
     def title(self) -> str:
@@ -293,7 +294,15 @@ class CustomData(DataModule):
 
     def make_example(self, part: Part) -> Any:
         """Inputs of the first training example."""
-        return first_inputs(self, part)
+        inputs, self._first_targets = first_batch(self, part)
+        return one_of(inputs)
+
+    def sample_targets(self) -> Any:
+        """Targets of a few training examples; of a loader with an order of its own those of the batch looked at."""
+        if isinstance(self.parts.train, LoaderPart):
+            return self._first_targets  # another look would move the random state of the loader
+        with own_randomness():  # of the module's hook
+            return super().sample_targets()
 
     def ready(self, batch: Any) -> tuple[Any, Any]:
         """Inputs and targets of a batch, as the module makes them on its device."""
@@ -313,10 +322,14 @@ def pair(batch: Any, name: str) -> tuple[Any, Any]:
     return batch[0], batch[1]
 
 
-def first_inputs(data: DataModule, part: Part) -> Any:
-    """Inputs of a batch of the first example of a part."""
+def first_batch(data: DataModule, part: Part) -> tuple[Any, Any]:
+    """Inputs and targets of the first example of a part, or of the first batch of a loader."""
     nothing_drawn = torch.empty(0, 1, dtype=torch.int64)
-    inputs, _ = data.ready(next(iter(part.batches([(torch.zeros(1, dtype=torch.int64), nothing_drawn)]))))
+    return data.ready(next(iter(part.batches([(torch.zeros(1, dtype=torch.int64), nothing_drawn)]))))
+
+
+def one_of(inputs: Any) -> Any:
+    """Inputs of a batch of the first example alone."""
     return apply_to_collection(inputs, Tensor, lambda each: each[:1])
 
 

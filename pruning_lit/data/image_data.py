@@ -73,6 +73,10 @@ class ImageData(DataModule):
         """Zeros, ``(1, C, H, W)``."""
         return torch.zeros(1, *part.shape)
 
+    def sample_targets(self) -> Tensor:
+        """Targets of all training images: no image need be decoded for them."""
+        return self.parts.train.targets[self.parts.train.members]
+
     def facts(self) -> dict[str, Any]:
         """Also by what images are normalised."""
         return {**super().facts(), "mean": self.mean.tolist(), "std": self.std.tolist()}

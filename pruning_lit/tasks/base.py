@@ -58,6 +58,10 @@ class TaskData(Protocol):
 
     example: Any
 
+    def sample_targets(self) -> Any:
+        """Targets of some training examples."""
+        ...
+
 
 class Task(ABC):
     """Loss, metrics, and what is asked of batches and networks.
@@ -127,8 +131,17 @@ class Task(ABC):
             inputs: as in a batch.
         """
 
+    def require_targets(self, targets: Any, inputs: Any) -> None:  # noqa: B027 (a task may take any)
+        """ValueError where a data set's targets are none for this task; by default all are taken.
+
+        Args:
+            targets: of some training examples.
+            inputs: a batch of one, for the size of what it holds.
+        """
+
     def require_fit(self, net: nn.Module, data: TaskData) -> None:
-        """ValueError where the network does not take the inputs, or its outputs are none for this task."""
+        """ValueError where targets, inputs and network do not fit this task and each other."""
+        self.require_targets(data.sample_targets(), data.example)
         self.require_outputs(forward_once(net, data.example), data.example)
 
     def view(self, net: nn.Module) -> nn.Module:
@@ -138,6 +151,43 @@ class Task(ABC):
     @abstractmethod
     def changed(self, before: Any, after: Any) -> int:
         """Number of examples whose answer differs between the outputs of two networks."""
+
+
+NUMBERED = "number classes from 0, and give dataset.num_classes, or num_classes of a data module of your own"
+
+
+def is_integral(targets: Any) -> bool:
+    """True for a tensor of integers of any width, or of true and false."""
+    return isinstance(targets, Tensor) and not targets.is_floating_point() and not targets.is_complex()
+
+
+def as_classes(targets: Tensor) -> Tensor:
+    """Classes of any integer type as int64; shares of classes, and what is int64, are passed on."""
+    return targets.long() if is_integral(targets) else targets
+
+
+def refused_targets(targets: Any, task: str, needed: str, mend: str) -> ValueError:
+    """One sentence on targets that are none for a task.
+
+    Args:
+        targets: of the data set.
+        task: the name that chooses the task.
+        needed: by the task: dtype, shape and range.
+        mend: advice, unless the shape is that of another task, which then is advised.
+    """
+    found = f"of type {type(targets).__name__}"
+    if isinstance(targets, Tensor):
+        shape = ", ".join(["N", *map(str, targets.shape[1:])]) if targets.ndim > 1 else "N,"
+        found = f"{str(targets.dtype).removeprefix('torch.')} of shape ({shape})"
+        if targets.numel() and not targets.is_complex():
+            values = as_classes(targets)
+            found += f", {values.min().item():g} to {values.max().item():g}"
+        other = {1: "classification", 2: "multi_label", 3: "semantic_segmentation"}.get(targets.ndim, task)
+        if targets.ndim > 1 and targets.shape[1] == 1:
+            mend = "leave out the axis of length 1, as target[0] does"
+        elif other != task and (targets.ndim == 2 or is_integral(targets)):
+            mend = f"choose task={other}"
+    return ValueError(f"the data set gives targets {found}; task={task} needs {needed}: {mend}")
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

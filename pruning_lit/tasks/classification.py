@@ -8,7 +8,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from pruning_lit.data.base import first_tensor
-from pruning_lit.tasks.base import Batch, Primary, Task
+from pruning_lit.tasks.base import NUMBERED, Batch, Primary, Task, as_classes, is_integral, refused_targets
 from pruning_lit.tasks.mixup import dominant, mixup, require_alpha
 
 
@@ -37,7 +37,7 @@ class Classification(Task):
     def prepare(self, batch: Batch) -> Batch:
         """Blend a batch of training by ``mixup``, where so asked."""
         inputs, targets = batch
-        return mixup(inputs, targets, self.num_classes, self.mixup) if self.mixup else batch
+        return mixup(inputs, as_classes(targets), self.num_classes, self.mixup) if self.mixup else batch
 
     def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
         """Mean cross-entropy of logits ``(N, classes)`` and targets; smoothed only while training.
@@ -46,7 +46,7 @@ class Classification(Task):
 
         Args:
             outputs: logits from the network.
-            targets: classes ``(N,)``, or shares of the classes ``(N, classes)``.
+            targets: classes ``(N,)``, of any integer type, or shares of the classes ``(N, classes)``.
             training: whether to smooth.
 
         Raises:
@@ -54,7 +54,7 @@ class Classification(Task):
         """
         require_logits(outputs, len(targets), self.num_classes)
         smoothing = self.label_smoothing if training else 0.0
-        return {"cross_entropy": F.cross_entropy(outputs, targets, label_smoothing=smoothing)}
+        return {"cross_entropy": F.cross_entropy(outputs, as_classes(targets), label_smoothing=smoothing)}
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
         """Top-1 accuracy, and top-5 where there are more than five classes; shares of all images, 0…1."""
@@ -66,7 +66,24 @@ class Classification(Task):
 
     def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         """Count a batch; blended images by the class with the largest share."""
-        metrics.update(outputs, dominant(targets))
+        metrics.update(outputs, dominant(as_classes(targets)))
+
+    def require_targets(self, targets: Any, inputs: Any) -> None:
+        """ValueError where they are no classes ``(N,)``, nor, without mixup, shares of the classes ``(N, classes)``."""
+        if is_integral(targets) and targets.ndim == 1:
+            fit = bool(((targets.long() >= 0) & (targets.long() < self.num_classes)).all())
+        else:
+            fit = self._are_shares(targets)
+            if fit and self.mixup:
+                raise ValueError("the data set gives shares of classes, but task.mixup blends classes: set it to 0")
+        if not fit:
+            needed = f"integers of shape (N,), 0 to {self.num_classes - 1}"
+            raise refused_targets(targets, "classification", needed, NUMBERED)
+
+    def _are_shares(self, targets: Any) -> bool:
+        if not isinstance(targets, Tensor) or targets.shape[1:] != (self.num_classes,) or is_integral(targets):
+            return False
+        return bool(((targets.double().sum(1) - 1).abs() < 1e-2).all())
 
     def require_outputs(self, outputs: Any, inputs: Any) -> None:
         """ValueError where they are no logits, one for each image and class."""

@@ -9,7 +9,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from pruning_lit.data.base import first_tensor
-from pruning_lit.tasks.base import Primary, Task
+from pruning_lit.tasks.base import Primary, Task, refused_targets
 
 
 class MultiLabel(Task):
@@ -31,7 +31,7 @@ class MultiLabel(Task):
         self.num_classes, self.threshold = num_classes, threshold
 
     def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
-        """Mean binary cross-entropy of logits and targets ``(N, classes)`` of 0 and 1."""
+        """Mean binary cross-entropy of logits and targets ``(N, classes)`` of 0 and 1, of any type."""
         require_logits(outputs, len(targets), self.num_classes)
         return {"binary_cross_entropy": F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype))}
 
@@ -48,7 +48,15 @@ class MultiLabel(Task):
 
     def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         """Count a batch, by probabilities: whether numbers are logits metrics would guess batch by batch."""
-        metrics.update(outputs.float().sigmoid(), targets)
+        metrics.update(outputs.float().sigmoid(), targets.long())
+
+    def require_targets(self, targets: Any, inputs: Any) -> None:
+        """ValueError where they are not 0 or 1, or false or true, for each image and class."""
+        rows = isinstance(targets, Tensor) and targets.ndim == 2 and targets.shape[1] == self.num_classes
+        if not rows or not ((targets == 0) | (targets == 1)).all():
+            needed = f"shape (N, {self.num_classes}), 1 for each class of an image and 0 for the others"
+            mend = "give such rows, and dataset.num_classes, or num_classes of a data module of your own"
+            raise refused_targets(targets, "multi_label", needed, mend)
 
     def require_outputs(self, outputs: Any, inputs: Any) -> None:
         """ValueError where they are no logits, one for each image and class."""

@@ -8,7 +8,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from pruning_lit.data.base import first_tensor
-from pruning_lit.tasks.base import Primary, Task
+from pruning_lit.tasks.base import NUMBERED, Primary, Task, as_classes, is_integral, refused_targets
 
 
 class SemanticSegmentation(Task):
@@ -25,9 +25,9 @@ class SemanticSegmentation(Task):
         self.num_classes, self.ignore_index = num_classes, ignore_index
 
     def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
-        """Mean cross-entropy of logits ``(N, classes, H, W)`` and classes ``(N, H, W)``, over pixels."""
+        """Mean cross-entropy of logits ``(N, classes, H, W)`` and integers ``(N, H, W)``, over pixels."""
         require_maps(outputs, (len(targets), self.num_classes, *targets.shape[1:]))
-        return {"cross_entropy": F.cross_entropy(outputs, targets, ignore_index=self.ignore_index)}
+        return {"cross_entropy": F.cross_entropy(outputs, as_classes(targets), ignore_index=self.ignore_index)}
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
         """Intersection over union, the mean over classes, and pixel accuracy; over all pixels of all images."""
@@ -40,6 +40,29 @@ class SemanticSegmentation(Task):
             prefix=prefix,
             compute_groups=False,  # one counts pairs of classes, the other what is right
         )
+
+    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        """Count a batch."""
+        metrics.update(outputs, as_classes(targets))
+
+    def require_targets(self, targets: Any, inputs: Any) -> None:
+        """ValueError where they are no integers for the pixels of each image, in the range of the classes."""
+        size = tuple(first_tensor(inputs).shape[-2:])
+        masks = is_integral(targets) and targets.ndim == 3
+        if masks and targets.shape[1:] == size:
+            classes = targets.long()
+            if ((classes >= 0) & (classes < self.num_classes) | (classes == self.ignore_index)).all():
+                return
+        needed = (
+            f"integers of shape (N, {', '.join(map(str, size))}), 0 to {self.num_classes - 1}, "
+            f"or {self.ignore_index} for no class"
+        )
+        mend = NUMBERED
+        if masks and targets.shape[1:] != size:
+            mend = "give masks the size of the images"
+        elif isinstance(targets, Tensor) and not is_integral(targets):
+            mend = "give integers, not scaled to 0 ... 1, as torch.from_numpy(mask).long() does"
+        raise refused_targets(targets, "semantic_segmentation", needed, mend)
 
     def require_outputs(self, outputs: Any, inputs: Any) -> None:
         """ValueError where they are not one map of logits for each class, as large as the image."""
