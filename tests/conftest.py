@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,22 +16,6 @@ from tests.places import ROOT
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
-#: A run of every part in seconds: digits, a ResNet-8, a few steps.
-TINY = (
-    "arch=resnet8",
-    "callbacks=quiet",
-    "trainer.enable_progress_bar=false",
-    "trainer.accelerator=cpu",
-    "trainer.limit_train_batches=3",
-    "trainer.log_every_n_steps=1",
-    "dataset.batch_size=16",
-    "criterion.num_images=32",
-    "train.epochs=2",
-    "finetune.epochs=2",
-    "finetune.schedule.warmup_epochs=1",
-)
-
-
 #: Real networks, images and vectors that are not a part of the repository; the variable names their folder `data`.
 SHARED = Path(os.environ.get("PRUNING_LIT_DATA", ROOT.parent / "shared" / "data")).parent
 
@@ -42,29 +25,6 @@ def shared_file(path: str) -> Path:
     if not (SHARED / path).is_file():
         pytest.skip(f"no {path} beside the folder PRUNING_LIT_DATA")
     return SHARED / path
-
-
-def command(*overrides: str) -> list[str]:
-    return [sys.executable, "-m", "pruning_lit", *overrides]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-
-
-def start(*overrides: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        command(*overrides), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
-    )
-
-
-def run_command(*overrides: str, timeout: float = 240) -> str:
-    """Run to the end, in another process; everything printed. A failure of the command fails the test."""
-    done = subprocess.run(
-        command(*overrides), capture_output=True, text=True, env=environment(), timeout=timeout, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(autouse=True)

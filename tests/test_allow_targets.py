@@ -15,7 +15,7 @@ from pruning_lit.command_line.resume import KEPT, with_resume
 from pruning_lit.command_line.targets import NAMES, WRITTEN_IN, names_allowed, permission, require_allowed
 from pruning_lit.system.preemption import Preempted
 from pruning_lit.system.trusted import trusted, within
-from tests.conftest import TINY
+from tests.commands import TINY
 
 ONES_OWN = """
 from pathlib import Path

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pruning_lit.models import cifar_resnet
-from tests.conftest import TINY
+from tests.commands import TINY
 
 
 @pytest.fixture

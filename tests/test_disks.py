@@ -24,7 +24,7 @@ from pruning_lit.reports.plots import save as save_figure
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.disk import quiet_threads
 from pruning_lit.system.log_file import LogFile
-from tests.conftest import TINY, run_command, start
+from tests.commands import TINY, run_command, start
 from tests.test_faults import assert_same_end, wait_for
 
 pytestmark = pytest.mark.timeout(600)  # a run, another one and its continuation, on a machine that has other work

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pruning_lit.data.sampler import EpochBatches
-from tests.conftest import TINY, environment, run_command, start
+from tests.commands import TINY, environment, run_command, start
 from tests.test_faults import EVERY, TWO, assert_same_end, wait_for
 
 pytestmark = pytest.mark.timeout(600)  # a run, another one and its continuation, on a machine that has other work

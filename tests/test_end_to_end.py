@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from pruning_lit.channels import cost, load, trace
 from pruning_lit.channels.artefact import read
-from tests.conftest import TINY, read_report, run_command, start
+from tests.commands import TINY, run_command, start
+from tests.conftest import read_report
 
 
 @pytest.fixture(scope="module")

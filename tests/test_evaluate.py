@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from pruning_lit.channels import load, save
 from pruning_lit.data import Digits
 from pruning_lit.models import cifar_resnet
-from tests.conftest import TINY, read_report, run_command
+from tests.commands import TINY, run_command
+from tests.conftest import read_report
 
 QUICK = ("accelerator=cpu", "latency.batch_size=[1,2]", "latency.repeats=1", "latency.warmup=0")
 NORMALISED = {"mean": [0.3044] * 3, "std": [0.3233] * 3}  # conf/dataset/digits.yaml

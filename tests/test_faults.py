@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import TINY, read_report, run_command, start
+from tests.commands import TINY, run_command, start
+from tests.conftest import read_report
 
 EVERY = "checkpoint.every_n_steps=1"
 TWO = ("trainer=ddp_fork", "dataset.batch_size=8", "trainer.accelerator=cpu")

@@ -8,7 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from pruning_lit.command_line.configs import CONF
-from tests.conftest import TINY, read_report, run_command, start
+from tests.commands import TINY, run_command, start
+from tests.conftest import read_report
 from tests.test_faults import EVERY, wait_for
 
 SHORT = (

@@ -20,7 +20,7 @@ from pruning_lit import evaluate, export
 from pruning_lit.channels import load
 from pruning_lit.models import cifar_resnet, load_weights
 from pruning_lit.system.plain_data import WantsToRunCode, code_in, read_plain
-from tests.conftest import TINY
+from tests.commands import TINY
 
 SYSTEM = f"{os.name}.system"  # the name under which os.system is pickled
 FIXED = tuple(word for word in TINY if not word.startswith(("train.epochs", "finetune")))
@@ -256,7 +256,7 @@ def test_the_config_beside_a_network_cannot_become_code(monkeypatch, capfd):
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory) -> Path:
     """The folder of a run with two checkpoints of its only phase."""
-    from tests.conftest import run_command
+    from tests.commands import run_command
 
     folder = tmp_path_factory.mktemp("begun") / "run"
     run_command(*FIXED, "phases=[finetune]", "finetune.epochs=2", "finetune.schedule.warmup_epochs=1",

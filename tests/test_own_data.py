@@ -6,7 +6,8 @@ import shlex
 import pytest
 import torch
 
-from tests.conftest import command, read_report, run_command
+from tests.commands import command, run_command
+from tests.conftest import read_report
 from tests.places import ROOT
 
 QUICK = ("debug=quick", "callbacks=quiet", "logger=none", "latency.batch_size=1", "latency.repeats=1")

@@ -12,7 +12,8 @@ from pruning_lit.channels import load
 from pruning_lit.command_line.custom_network import as_typed, with_own_code
 from pruning_lit.runs.builder import build, constructor_call, own_call
 from pruning_lit.tasks.base import forward_once
-from tests.conftest import TINY, read_report, run_command
+from tests.commands import TINY, run_command
+from tests.conftest import read_report
 
 CODE = """
     import torch

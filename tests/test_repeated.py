@@ -7,7 +7,8 @@ import sys
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import TINY, read_report, run_command
+from tests.commands import TINY, run_command
+from tests.conftest import read_report
 
 SAME = (*TINY, "deterministic=true", "latency.repeats=2", "latency.batch_size=1")
 

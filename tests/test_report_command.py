@@ -10,7 +10,7 @@ import pytest
 from pruning_lit.report import main
 from pruning_lit.reports import Figures, Report, write_report
 from tests.bad_inputs import sentences
-from tests.conftest import environment
+from tests.commands import environment
 
 CHOICES = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half"}
 

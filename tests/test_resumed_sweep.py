@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from pruning_lit.command_line.resume import SweepBegun, with_resume
-from tests.conftest import TINY, run_command, start
+from tests.commands import TINY, run_command, start
 
 SWEEP = (
     "-m", *(word for word in TINY if not word.startswith("criterion.")), "train.epochs=1", "finetune.epochs=1",

@@ -5,7 +5,8 @@ import csv
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import TINY, read_report, run_command
+from tests.commands import TINY, run_command
+from tests.conftest import read_report
 
 
 def test_four_jobs_leave_a_summary_with_spreads_over_seeds(tmp_path):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import TINY, read_report, run_command
+from tests.commands import TINY, run_command
+from tests.conftest import read_report
 
 TASKS = {
     "average_precision": ("dataset=digits_multi_label", "arch=resnet8"),

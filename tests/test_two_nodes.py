@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import TINY, environment, read_report, run_command
+from tests.commands import TINY, environment, run_command
+from tests.conftest import read_report
 
 SAME = (*TINY, "phases=[finetune]", "finetune.optimizer.lr=0.001")
 ADDRESSES = ("10.77.0.1", "10.77.0.2")

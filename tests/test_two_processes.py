@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import TINY, read_report, run_command
+from tests.commands import TINY, run_command
+from tests.conftest import read_report
 
 # pruned twice, so that the second choice depends on what was trained after the first
 SAME = (*TINY, "finetune.callbacks.prune.epochs=[0,1]", "phases=[finetune]", "finetune.optimizer.lr=0.001")

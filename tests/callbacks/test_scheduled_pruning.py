@@ -7,7 +7,8 @@ from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.callbacks.scheduled_pruning import warn_if_alike
 from pruning_lit.criteria import Random
 from pruning_lit.sparsity import Uniform
-from tests.conftest import TINY, read_report
+from tests.commands import TINY
+from tests.conftest import read_report
 
 DENSE_MACS = 12_239_488  # ResNet-8
 

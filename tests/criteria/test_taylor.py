@@ -13,7 +13,8 @@ from pruning_lit.channels import trace
 from pruning_lit.criteria import NeedsData, Scoring, Taylor
 from pruning_lit.models import cifar_resnet, preresnet
 from pruning_lit.tasks import Classification
-from tests.conftest import read_report, run_command
+from tests.commands import run_command
+from tests.conftest import read_report
 from tests.places import VECTORS
 
 GOLDEN = np.load(VECTORS / "around_pruning" / "taylor.npz")

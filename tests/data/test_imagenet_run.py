@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pruning_lit.channels import cost, load, trace
-from tests.conftest import TINY, read_report, run_command
+from tests.commands import TINY, run_command
+from tests.conftest import read_report
 from tests.data.small_images import write_images
 
 

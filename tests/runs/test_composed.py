@@ -6,7 +6,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from pruning_lit.command_line.configs import CONF, compose
 from pruning_lit.runs.experiment import run
-from tests.conftest import TINY, read_report
+from tests.commands import TINY
+from tests.conftest import read_report
 
 QUICK = (*TINY, "method=magnitude", "train.epochs=1", "finetune.epochs=1", "latency.repeats=1", "latency.batch_size=1")
 SETTINGS = tuple(word for word in QUICK if not word.startswith("criterion."))

@@ -7,7 +7,8 @@ import torch
 
 from pruning_lit.channels import load
 from pruning_lit.channels.artefact import read
-from tests.conftest import read_report, run_command
+from tests.commands import run_command
+from tests.conftest import read_report
 
 SLIMMING = (
     "method=network_slimming", "arch=preresnet20", "callbacks=quiet", "trainer.enable_progress_bar=false",

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tests.conftest import TINY, read_report
+from tests.commands import TINY
+from tests.conftest import read_report
 
 
 def test_limits_are_set_on_the_command_line_and_the_report_tells_what_came_of_them(tmp_path, cli):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from pruning_lit.data import CustomData, Datasets
 from pruning_lit.tasks import Classification, MultiLabel, SemanticSegmentation
-from tests.conftest import TINY
+from tests.commands import TINY
 
 IMAGES = torch.zeros(1, 3, 4, 4)
 CLASSES, ROWS = torch.tensor([0, 1, 2, 1]), torch.tensor([[1, 0, 0], [0, 1, 1], [1, 0, 0], [0, 1, 1]])

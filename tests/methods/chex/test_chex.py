@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pruning_lit.channels import cost, load, trace
-from tests.conftest import read_report, run_command, start
+from tests.commands import run_command, start
+from tests.conftest import read_report
 from tests.test_end_to_end import kill_at
 
 STEPS, EPOCHS, LAST_STAGE = 5, 5, 3

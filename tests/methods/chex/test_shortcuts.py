@@ -7,7 +7,8 @@ import torch
 
 from pruning_lit.channels import ChannelScatter, cost, load, trace
 from pruning_lit.channels.artefact import read
-from tests.conftest import read_report, run_command
+from tests.commands import run_command
+from tests.conftest import read_report
 
 SHORT = (
     "method=chex", "arch=resnet8", "arch.shortcut=option_b", "arch.norm_scale=0.5", "callbacks=quiet",

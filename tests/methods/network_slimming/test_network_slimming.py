@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pruning_lit.channels import load
-from tests.conftest import read_report, run_command, start
+from tests.commands import run_command, start
+from tests.conftest import read_report
 from tests.test_end_to_end import kill_at
 
 SLIM = (

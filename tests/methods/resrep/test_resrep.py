@@ -16,7 +16,8 @@ from pruning_lit.methods.resrep import RowMasks
 from pruning_lit.models import cifar_resnet
 from pruning_lit.runs.stored import load_network
 from pruning_lit.tasks import Classification, evaluate
-from tests.conftest import read_report, run_command, start
+from tests.commands import run_command, start
+from tests.conftest import read_report
 from tests.test_end_to_end import kill_at
 
 TINY_RESREP = (
