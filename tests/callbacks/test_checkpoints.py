@@ -41,6 +41,15 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_one_before(tmp_path, 
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 
+def test_the_last_checkpoint_has_the_one_before_beside_it_and_the_best_has_none(tmp_path):
+    last, best = tmp_path / "last.ckpt", tmp_path / "best.ckpt"
+    for step in (1, 2, 3):
+        for path in (last, best):
+            AtomicCheckpointIO().save_checkpoint({"step": step}, path)
+    found = {path.name: torch.load(path, weights_only=True)["step"] for path in tmp_path.iterdir()}
+    assert found == {"last.ckpt": 3, "previous.ckpt": 2, "best.ckpt": 3}
+
+
 def test_a_worker_that_dies_while_a_checkpoint_is_written_is_not_taken_for_a_full_disk(tmp_path, monkeypatch):
     """Torch raises its death from a signal, in the middle of anything."""
 

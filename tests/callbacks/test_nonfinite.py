@@ -1,6 +1,7 @@
 """Losses and gradients that are no numbers."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -82,6 +83,23 @@ def test_the_error_says_phase_epoch_and_step():
         ValueError, match=r"phase train, epoch 0, after 2 optimizer steps: the loss is no number; lower"
     ):
         fit(batches((2,)), policy="stop")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_step_is_left_out_on_all_processes_where_one_has_no_numbers(elsewhere):
+    """This one has some, and its batch norms are put back with those of the others."""
+    net, callback = nn.BatchNorm1d(2), NonFinite("skip", "train")
+    trainer = SimpleNamespace(
+        strategy=SimpleNamespace(reduce_boolean_decision=lambda here, all: here or elsewhere),
+        precision_plugin=None, current_epoch=0, global_step=2,
+    )  # fmt: skip
+    callback.on_train_batch_start(trainer, net, None, 0)
+    loss = net(torch.randn(4, 2)).square().sum()
+    callback.on_before_backward(trainer, net, loss)
+    loss.backward()
+    callback.on_before_optimizer_step(trainer, net, None)
+    assert net.step_left_out == elsewhere
+    assert bool(net.running_mean.any()) != elsewhere
 
 
 def test_policies_that_do_not_exist_are_refused():

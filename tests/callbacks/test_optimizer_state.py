@@ -2,6 +2,8 @@
 
 import copy
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -9,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pruning_lit.callbacks.optimizer_state import carry_average, migrate_optimizers, rebuild_ddp
+from pruning_lit.callbacks.optimizer_state import (
+    carry_average,
+    migrate_optimizers,
+    rebuild_ddp,
+    require_same_on_all_ranks,
+)
 from pruning_lit.channels import Moves, narrow, trace, verify
 from pruning_lit.models import preresnet
 from pruning_lit.phases import MultiStep, ParameterGroups, Training
@@ -268,6 +275,22 @@ def test_a_cut_within_a_phase_keeps_groups_and_the_schedule_of_each():
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0, 0.0]
     wanted = [[id(p) for p in group["params"]] for group in groups.split(net)]
     assert [[id(p) for p in group["params"]] for group in optimizer.param_groups] == wanted
+
+
+def of_one_rank(rank: int, folder: Path) -> None:
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
+    trainer = SimpleNamespace(world_size=2)
+    require_same_on_all_ranks(trainer, KEPT)
+    with pytest.raises(AssertionError, match="ranks chose different channels"):
+        require_same_on_all_ranks(trainer, KEPT | {"3": [1, 2 + rank]})
+    (folder / str(rank)).touch()
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_that_choose_different_channels_go_no_further(tmp_path):
+    torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
+    assert {"0", "1"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_one_process_has_nothing_to_rewrap():

@@ -152,12 +152,13 @@ def test_a_network_inside_a_larger_module_adopts_narrower_weights(resnet):
     assert repr(holder["net"]) == repr(net)  # what the modules say about themselves is true
 
 
-def test_other_shapes_than_widths_are_still_refused(resnet):
+@pytest.mark.parametrize("side", [1, 5])
+def test_other_shapes_than_widths_are_still_refused(resnet, side):
     net, _ = resnet
     dense = cifar_resnet(8)
     adopt_on_load(dense)
     state = net.state_dict()
-    state["conv1.weight"] = torch.zeros(16, 3, 5, 5)
+    state["conv1.weight"] = torch.zeros(16, 3, side, side)
     with pytest.raises(RuntimeError, match=r"size mismatch for conv1.weight"):
         dense.load_state_dict(state)
 

@@ -1,6 +1,7 @@
 """Batch norms switched over to statistics of all processes, and back, go on reading through their selections."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -48,6 +49,36 @@ def test_selections_stay_in_front_when_norms_are_switched_over_and_back(plugin):
     assert torch.equal(back.eval()(images), expected)
     assert list(back.state_dict()) == names
     assert not any("Sync" in type(module).__name__ for module in back.modules())
+
+
+IMAGES, TARGETS = (torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+
+
+def step(norm: nn.Module, part: slice) -> dict[str, Tensor]:
+    """What becomes of these images, the statistics, and gradients of a loss that is a sum over images."""
+    images = IMAGES[part].clone().requires_grad_()
+    made = norm(images)
+    (made.tanh() * TARGETS[part]).sum().backward()
+    gradients = {"images": images.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
+    return {"made": made.detach(), "mean": norm.running_mean, "variance": norm.running_var, **gradients}
+
+
+def of_one_rank(rank: int, folder: Path) -> None:
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
+    norm = SyncBatchNorm().apply(nn.BatchNorm2d(3))
+    torch.save(step(norm, [slice(0, 2), slice(2, 6)][rank]), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_normalise_and_learn_as_one_with_all_images(tmp_path):
+    torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    joins = {"made": torch.cat, "images": torch.cat, "weight": sum, "bias": sum}
+    for name, expected in step(nn.BatchNorm2d(3), slice(6)).items():
+        found = [joins[name]([rank[name] for rank in ranks])] if name in joins else [rank[name] for rank in ranks]
+        for each in found:
+            torch.testing.assert_close(each, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_norms_on_gpus_are_torchs_own_with_one_selection_each():

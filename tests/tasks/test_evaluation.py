@@ -40,6 +40,7 @@ def test_every_test_image_is_seen_once_and_none_is_augmented(digits):
     with torch.no_grad():
         logits = net.eval()((images.float() / 255 - 0.3) / 0.3)
     assert found["accuracy"] == pytest.approx(float((logits.argmax(1) == target).float().mean()))
+    assert found["loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, target)))  # the last batch is small
     best = logits.topk(5).indices
     assert found["accuracy_top5"] == pytest.approx(float((best == target[:, None]).any(1).float().mean()))
 

@@ -340,6 +340,7 @@ def test_a_buffer_that_is_not_saved_keeps_its_width():
             "two sets of channels meet",
         ),
         (lambda x: x.cumsum(1), "cumsum mixes channels"),
+        (lambda x: (x + 1).sum(1, keepdim=True) + x, "sum mixes channels"),  # a removed one has added its 1
         (lambda x: x * torch.arange(6.0).view(6, 1, 1), "a tensor whose width is fixed"),
     ],
 )

@@ -65,11 +65,11 @@ def phase(net: nn.Module, strength: float | None, num_classes: int = 4, optimize
     return SparsityTraining(l1_strength=strength, **options, **common)
 
 
-def fit(module: Training, data: Batches, **options) -> None:
+def fit(module: Training, data: Batches, begun: Path | None = None, **options) -> None:
     pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, **options,
-    ).fit(module, datamodule=data)  # fmt: skip
+    ).fit(module, datamodule=data, ckpt_path=begun, weights_only=True)  # fmt: skip
 
 
 def started(seed: int = 0) -> Net:
@@ -235,6 +235,25 @@ def test_the_logged_loss_is_without_the_penalty():
         fit(module, batches(1))
         losses.append(float(module.trainer.callback_metrics["train/loss"]))
     assert losses[0] == losses[1]
+
+
+class SaveBehindTheFirstStep(pl.Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_) -> None:
+        if trainer.global_step == 1:
+            trainer.save_checkpoint(self.path)
+
+
+def test_an_epoch_that_is_resumed_in_its_middle_goes_on_with_the_penalty(tmp_path):
+    data, middle = Batches(batches(1).batches * 3), tmp_path / "middle.ckpt"
+    whole, resumed = phase(started(), STRENGTH), phase(started(), STRENGTH)
+    fit(whole, data, callbacks=[SaveBehindTheFirstStep(middle)])
+    fit(resumed, data, middle)
+    assert resumed.trainer.global_step == whole.trainer.global_step == 3
+    for name, tensor in whole.net.state_dict().items():
+        assert torch.equal(resumed.net.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf"), "strong"])
