@@ -1,9 +1,12 @@
 # `make demo` and `make test` work on a fresh machine: each makes .venv, installs, and does its job.
+# `make test` leaves out the tests marked slow, `make test-slow` runs those alone, `make test-all` all.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadscope
+
+.PHONY: demo test test-slow test-all lint clean
 
 $(STAMP): pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -14,7 +17,13 @@ demo: $(STAMP)
 	$(VENV)/bin/python -m pruning_lit experiment=demo
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest -n auto --dist loadscope $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+test-all: $(STAMP)
+	$(PYTEST) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
