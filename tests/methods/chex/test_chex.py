@@ -231,20 +231,25 @@ SHORT = ("trainer.limit_train_batches=2", "explore.epochs=3", "explore.callbacks
 OPTION_B = "arch.shortcut=option_b"
 
 
+SETTINGS = [
+    ("explore.callbacks.stages.regrow_init=ema",),
+    ("explore.callbacks.stages.regrow_init=random", MASKED),
+    ("explore.callbacks.stages.regrow_allocation=global",),
+]
+MORE_SETTINGS = [
+    ("explore.callbacks.stages.regrow_init=zero",),
+    ("explore.callbacks.stages.regrow_init=random",),
+    ("sparsity=uniform",),
+    ("criterion=magnitude",),
+    ("trainer.precision=64-true",),
+]
+
+
 @pytest.mark.parametrize(
     "settings",
-    [
-        ("explore.callbacks.stages.regrow_init=zero",),
-        ("explore.callbacks.stages.regrow_init=ema",),
-        ("explore.callbacks.stages.regrow_init=random",),
-        ("explore.callbacks.stages.regrow_init=random", MASKED),
-        ("sparsity=uniform",),
-        ("criterion=magnitude",),
-        ("explore.callbacks.stages.regrow_allocation=global",),
-        ("trainer.precision=64-true",),
-    ],
+    [*SETTINGS, *(pytest.param(settings, marks=pytest.mark.slow) for settings in MORE_SETTINGS)],
     ids=lambda settings: " ".join(each.rpartition(".")[2] for each in settings),
-)  # fmt: skip
+)
 def test_settings_are_run_to_the_end(cli, tmp_path, settings):
     report = done(cli, tmp_path, OPTION_B, *SHORT, *settings)
     assert report["after"]["macs"] < report["before"]["macs"]
