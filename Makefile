@@ -1,16 +1,18 @@
 # `make demo` and `make test` work on a fresh machine: each makes .venv, installs, and does its job.
-# `make test` leaves out the tests marked slow, `make test-slow` runs those alone, `make test-all` all.
+# `make test` leaves out the tests marked slow, `make test-slow` runs those alone, `make test-all` all, and
+# `make test-oldest` is `make test` with the oldest torch that pyproject.toml allows, in an environment of its own.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+OLDEST := torch==2.6.* torchvision==0.21.*
 
 PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadscope
 
-.PHONY: demo test test-slow test-all lint clean
+.PHONY: demo test test-slow test-all test-oldest lint clean
 
 $(STAMP): pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]" $(PINS)
 	touch $(STAMP)
 
 demo: $(STAMP)
@@ -25,8 +27,11 @@ test-slow: $(STAMP)
 test-all: $(STAMP)
 	$(PYTEST) $(PYTEST_ARGS)
 
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest PINS="$(OLDEST)"
+
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-oldest build dist *.egg-info
