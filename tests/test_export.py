@@ -104,6 +104,7 @@ def test_files_do_not_tell_where_they_were_made(tmp_path, form):
         assert str(Path(place).parent).encode() not in content
 
 
+@pytest.mark.slow
 def test_another_network_of_another_shape(tmp_path):
     arch = {"_target_": "pruning_lit.models.torchvision_model", "name": "mobilenet_v3_small", "num_classes": 4}
     save(torchvision_model("mobilenet_v3_small", 4), tmp_path / "net.safetensors", arch)

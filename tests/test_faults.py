@@ -55,7 +55,7 @@ def wait_for(process: subprocess.Popen, path: Path, seconds: float = 120) -> Non
 # Signals
 
 
-@pytest.mark.parametrize("phase", ["1-train", "2-finetune"])
+@pytest.mark.parametrize("phase", [pytest.param("1-train", marks=pytest.mark.slow), "2-finetune"])
 def test_a_run_that_is_asked_to_leave_saves_and_says_how_to_go_on(finished, tmp_path, phase):
     folder = tmp_path / "run"
     process = start(*TINY, f"hydra.run.dir={folder}", EVERY)
@@ -102,7 +102,7 @@ def test_two_processes_leave_together(finished_by_two, tmp_path, number):
 # Checkpoints
 
 
-@pytest.mark.parametrize("left", [0, 5000])
+@pytest.mark.parametrize("left", [pytest.param(0, marks=pytest.mark.slow), 5000])
 def test_of_a_damaged_checkpoint_the_one_before_is_used(finished, tmp_path, left):
     folder = tmp_path / "run"
     process = start(*TINY, f"hydra.run.dir={folder}", EVERY)

@@ -10,7 +10,7 @@ from tests.commands import command, run_command
 from tests.conftest import read_report
 from tests.places import ROOT
 
-QUICK = ("debug=quick", "callbacks=quiet", "logger=none", "latency.batch_size=1", "latency.repeats=1")
+QUICK = ("debug=quick", "callbacks=quiet", "logger=none")
 PRIMARY = {"classification": "accuracy", "multi_label": "average_precision", "semantic_segmentation": "mean_iou"}
 TEXT = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", TEXT, re.DOTALL))

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -26,6 +27,7 @@ def test_a_deterministic_run_comes_out_twice_to_the_last_bit(tmp_path):
     assert (tmp_path / "once/metrics.csv").read_text() == (tmp_path / "again/metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_deterministic_run_asks_torch_for_deterministic_algorithms(tmp_path):
     """In a process of its own: Lightning sets it for the whole program."""
     code = "import torch; from pruning_lit.__main__ import main; main(); print('asked', {})"
@@ -40,6 +42,7 @@ def test_a_deterministic_run_asks_torch_for_deterministic_algorithms(tmp_path):
         assert f"asked {value == 'true'}" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_and_the_configuration_of_a_report_repeat_the_run(tmp_path):
     run_command(*SAME, "sparsity=macs_30", "seed=3", f"hydra.run.dir={tmp_path / 'first'}")
     report = read_report(tmp_path / "first")

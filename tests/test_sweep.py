@@ -2,6 +2,7 @@
 
 import csv
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -32,6 +33,7 @@ def test_four_jobs_leave_a_summary_with_spreads_over_seeds(tmp_path):
     assert read_metrics(tmp_path / "sweep/2", "train") == read_metrics(tmp_path / "sweep/0", "train") != []
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_a_phase_over_ends_like_one_that_trains_it(tmp_path):
     same = (*TINY, "train.epochs=1", "finetune.epochs=1", "finetune.schedule.warmup_epochs=0", "latency.repeats=2")
     taking = (*same, f"shared={tmp_path / 'kept'}")

@@ -235,7 +235,7 @@ def test_settings_out_of_range_are_refused_by_name(settings, told):
         Taylor(**settings)
 
 
-@pytest.mark.parametrize("execution", ["narrow", "mask"])
+@pytest.mark.parametrize("execution", ["narrow", pytest.param("mask", marks=pytest.mark.slow)])
 def test_a_run_from_the_command_line_cuts_by_taylor_scores(tmp_path, execution):
     run_command(
         "method=magnitude", "criterion=taylor", "debug=quick", f"finetune.callbacks.prune.execution={execution}",

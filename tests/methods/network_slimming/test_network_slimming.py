@@ -82,6 +82,7 @@ def load_dense() -> nn.Module:
     return preresnet(11, width=4)
 
 
+@pytest.mark.slow
 def test_sparsity_training_begins_with_the_weights_the_dense_one_began_with(tmp_path):
     still = (*SLIM, "train.epochs=1", "sparsify.optimizer.lr=1e-12")
     run_command(*still, "phases=[train,sparsify]", f"hydra.run.dir={tmp_path / 'after'}")
@@ -170,6 +171,7 @@ def test_masked_execution_ends_with_the_network_of_narrowed_execution(finished, 
     assert mask["groups"] == narrow["groups"]
 
 
+@pytest.mark.slow
 def test_passes_repeat_sparsity_training_and_fine_tuning_on_the_narrower_network(tmp_path):
     folder = tmp_path / "run"
     run_command(*SLIM, "passes=2", "phases=[sparsify,finetune]", "sparsity.min_share=0.5", f"hydra.run.dir={folder}")
@@ -188,6 +190,7 @@ def test_passes_repeat_sparsity_training_and_fine_tuning_on_the_narrower_network
     assert all(left[name] == len(kept) for name, kept in second["kept"].items())
 
 
+@pytest.mark.slow
 def test_a_pruned_structure_can_be_trained_from_scratch(finished, tmp_path):
     trained = finished / "phases/2-sparsify/last.ckpt"
     for init in ("inherited", "scratch"):

@@ -233,6 +233,7 @@ def test_batch_norms_stay_or_go_and_the_network_computes_the_same(finished):
         torch.testing.assert_close(logits[norms], logits["none"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_masked_rows_that_live_stay_unless_forced_and_the_report_tells_the_price(cli, tmp_path):
     slow = (
         "gradient_reset.lasso_strength=0.06",
