@@ -1,7 +1,7 @@
 """``python -m tests.mutations``: make the deliberate breaks of ``tests/breaks.py`` one by one, and see each caught.
 
     python -m tests.mutations                all of them
-    python -m tests.mutations sparsity rank  those of whose file or bug one of these words is a part
+    python -m tests.mutations sparsity rank  those in whose bug, file or tests one of these words is
     python -m tests.mutations --jobs 2       two at a time
     python -m tests.mutations --check        none: only see that the list is true
 
@@ -33,11 +33,13 @@ NOT_SLOW = ("-m", "not slow", "-q", "-x", "-p", "no:cacheprovider")
 def main(words: Sequence[str]) -> None:
     """Entry point of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description="See deliberate breaks caught.")
-    parser.add_argument("words", nargs="*", help="parts of the files or bugs of those that are wanted")
+    parser.add_argument("words", nargs="*", help="parts of the bugs, files or tests of those that are wanted")
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     parser.add_argument("--check", action="store_true", help="only see that the list is true")
     options = parser.parse_args(words)
-    wanted = [each for each in BREAKS if not options.words or any(word in str(each) for word in options.words)]
+    wanted = [each for each in BREAKS if not options.words or any(w in f"{each} {each.tests}" for w in options.words)]
+    if not wanted:
+        parser.error(f"no break has to do with {' or '.join(options.words)}")
     true = [each for each in wanted if not _tell(each, STALE, why_stale(each))]
     caught = len(true) if options.check else _see(true, options.jobs)
     print(f"{caught} of {len(wanted)} breaks {'can be made' if options.check else 'caught'}")
@@ -46,11 +48,12 @@ def main(words: Sequence[str]) -> None:
 
 def why_stale(each: Break) -> str:
     """Why a break cannot be made any more, in words; empty where it can."""
-    text, tests = (ROOT / "pruning_lit" / each.file).read_text(encoding="utf-8"), ROOT / "tests" / each.tests
+    code, tests = ROOT / "pruning_lit" / each.file, ROOT / "tests" / each.tests
+    if missing := [str(file.relative_to(ROOT)) for file in (code, tests) if not file.is_file()]:
+        return f"there is no {missing[0]}"
+    text = code.read_text(encoding="utf-8")
     if (count := text.count(each.old)) != 1:
         return f"{each.old!r} is there {count} times"
-    if not tests.is_file():
-        return f"there is no tests/{each.tests}"
     if not re.search(rf"^ *def test_\w*{each.word}", tests.read_text(encoding="utf-8"), re.MULTILINE):
         return f"no test in tests/{each.tests} is called …{each.word}…"
     compile(text.replace(each.old, each.new), each.file, "exec")
@@ -64,11 +67,13 @@ def _see(breaks: Sequence[Break], jobs: int) -> int:
     def is_caught(each: Break) -> bool:
         folder = copies.get()
         try:
-            missed = why_missed(each, folder)
+            verdict, told = look(each, folder)
         finally:
             copies.put(folder)
-        return not _tell(each, MISSED, missed) and _tell(each, CAUGHT, each.tests)
+        return _tell(each, verdict, told) and verdict == CAUGHT
 
+    if not breaks:
+        return 0
     with TemporaryDirectory() as name:
         for number in range(jobs):
             copies.put(copy_tracked(Path(name) / str(number)))
@@ -87,8 +92,8 @@ def copy_tracked(folder: Path) -> Path:
     return folder
 
 
-def why_missed(each: Break, folder: Path) -> str:
-    """Make a break in a copy, run its tests, and mend it; how they ended unless one has failed, else empty."""
+def look(each: Break, folder: Path) -> tuple[str, str]:
+    """Make a break in a copy, run its tests, and mend it; the verdict, and the test that failed or how all ended."""
     file = folder / "pruning_lit" / each.file
     text = file.read_text(encoding="utf-8")
     try:
@@ -96,8 +101,10 @@ def why_missed(each: Break, folder: Path) -> str:
         done = _run_tests(folder, [f"tests/{each.tests}"], each.word)
     finally:
         _write(file, text)
-    last = _last_line(done)  # an error outside of the tests, of an import say, catches nothing
-    return "" if done.returncode == 1 and " failed" in last else last
+    failed = re.search(r"^FAILED tests/(\S+)", done.stdout, re.MULTILINE)
+    if done.returncode == 1 and failed:  # an error outside of the tests, of an import say, catches nothing
+        return CAUGHT, failed[1]
+    return MISSED, _last_line(done)
 
 
 def _require_green(folder: Path, breaks: Sequence[Break]) -> None:
