@@ -50,7 +50,7 @@ GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.n
 EXPERIMENTS = names("experiment")
 CHIP = [name for name in EXPERIMENTS if name.startswith("chip/")]
 BY_SIMILARITY = ("similarity", "similarity_macs")  # need that criterion
-CHOICES = [f"{PLACES.get(group, group)}={name}" for group in GROUPS if group != "experiment" for name in names(group)]
+CHOICES = [f"{PLACES.get(group, group)}={name}" for group in GROUPS for name in names(group)]
 MAY_BE_MISSING = {"dataset.root", "sparsity.rates"}  # the two that only the user can know
 
 
@@ -79,14 +79,19 @@ def test_all_groups_are_looked_at():
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_every_group_composes(choice):
-    config = composed(choice, "name=any")  # which is otherwise made of the choices on the command line
+    named = choice.startswith("experiment")  # the others are named after the choices on the command line
+    config = composed(choice) if named else composed(choice, "name=any")
     assert {key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra")} <= MAY_BE_MISSING
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+def built_at_once() -> list:
+    """All experiments, those on large images marked slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if "imagenet" in name else name for name in EXPERIMENTS]
+
+
+@pytest.mark.parametrize("name", built_at_once())
 def test_every_experiment_can_be_built_and_its_budget_be_met(name):
     config = composed(f"experiment={name}")
-    assert {key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra")} <= MAY_BE_MISSING
     net, phases = phases_of(config)
     check(phases, net, TEN_CLASSES)
     names = [name for name in config.phases if config.weights is None or name != "train"]

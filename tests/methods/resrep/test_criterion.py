@@ -48,6 +48,7 @@ def test_in_resnet56_the_first_convolution_of_every_block_gets_one():
     ]
 
 
+@pytest.mark.slow
 def test_in_resnet50_the_first_two_convolutions_of_every_block_get_one_and_the_stem_would():
     net, image = torchvision_model("resnet50"), torch.zeros(1, 3, 64, 64)
     blocks = zip((1, 2, 3, 4), (3, 4, 6, 3), strict=True)
@@ -176,6 +177,7 @@ def test_layers_behind_batch_norms_of_a_stream_keep_their_channels():
         assert layer not in growing
 
 
+@pytest.mark.slow
 def test_in_resnext_only_the_stem_and_the_streams_get_one():
     net, image = torchvision_model("resnext50_32x4d"), torch.zeros(1, 3, 64, 64)
     assert layers_of(net, image=image) == [["conv1"]]
