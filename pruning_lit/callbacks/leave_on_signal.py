@@ -34,7 +34,7 @@ class LeaveOnSignal(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Leave, if any process was asked to."""
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
             if trainer.is_global_zero:
                 self.mark.touch()
             raise Preempted

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +22,7 @@ from pruning_lit.command_line.renamed import require_present_names, require_pres
 from pruning_lit.command_line.resume import MULTIRUN
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.system.disk import quiet_threads
+from pruning_lit.system.noise import without_noise
 from pruning_lit.system.one_line import in_one_line
 from pruning_lit.system.preemption import Preempted, leaving_on_signal, passing_on
 from pruning_lit.system.resume_hint import how_to_resume
@@ -51,7 +51,7 @@ def command(
         folder = Path(HydraConfig.get().runtime.output_dir)
         allowing = typed(HydraConfig.get().overrides.task)
         try:
-            with leaving_on_signal():
+            with leaving_on_signal(), without_noise():  # here, as a launcher may have started this process
                 require_present_settings(config)
                 require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
                 require_types(config)
@@ -77,7 +77,6 @@ def command(
 
     is_run = config_name == "config"
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)  # Lightning's
     import_from_current_folder()
     try:
         with ending_in_a_sentence():

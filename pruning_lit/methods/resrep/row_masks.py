@@ -114,7 +114,7 @@ class RowMasks(Pruning):
             self.conclude(trainer, cast(HasCompactors, pl_module))
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, LastCheckpoint):
-                    trainer.save_checkpoint(callback.path)
+                    trainer.save_checkpoint(callback.path, weights_only=False)
 
     def conclude(self, trainer: Trainer, module: HasCompactors) -> None:
         """Decide what goes, and record what comes of it; the network itself is trained no more."""
