@@ -18,7 +18,7 @@ from pruning_lit.callbacks.masking import Masking, finish_execution
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp, require_same_on_all_ranks
 from pruning_lit.callbacks.pruning import CutRecord, Pruning, inputs_to_verify, record_cut, test_metrics
 from pruning_lit.channels import ChannelGraph, cost, trace
-from pruning_lit.criteria import Criterion, Scoring
+from pruning_lit.criteria import Criterion, Scoring, timed_scores
 from pruning_lit.sparsity import DenseCost, Plan, Scores, Sparsity
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import like
@@ -118,16 +118,15 @@ class ScheduledPruning(Pruning):
         before = test_metrics(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
         scoring = Scoring(judged, graph, self.sparsity.prunable_groups(graph), data, module.task)
-        scores, notes = self.criterion.scores(scoring), self.criterion.notes(scoring)
+        scores, notes = timed_scores(self.criterion, scoring), self.criterion.notes(scoring)
         plan = self.sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
         if trainer.is_global_zero:
             if plan.threshold is not None:
                 warn_if_alike(scores)
+            when = f"cut {len(self.cuts) + 1} of {len(self.epochs)}, before epoch {trainer.current_epoch + 1}"
             for line in (str(plan), *notes, *plan.notes):
-                log.info(
-                    "epoch %d, cut %d of %d: %s", trainer.current_epoch, len(self.cuts) + 1, len(self.epochs), line
-                )
+                log.info("%s/%s: %s", when, trainer.max_epochs, line)
         inputs = like(inputs_to_verify(data), next(net.parameters()))
         narrow_net, error = self.execution.cut(trainer, view(net), graph, plan.kept, inputs)
         if not error <= LARGEST_ERROR:  # not a number counts as too large, too

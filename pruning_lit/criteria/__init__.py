@@ -8,6 +8,7 @@ from pruning_lit.criteria.magnitude import Magnitude, Random
 from pruning_lit.criteria.redundancy_graph.criterion import RedundancyGraph, RedundancyScores
 from pruning_lit.criteria.spatial_information import SpatialInformation
 from pruning_lit.criteria.taylor import Taylor
+from pruning_lit.criteria.timed import timed_scores
 
 __all__ = [
     "BatchNormScale",
@@ -26,4 +27,5 @@ __all__ = [
     "Taylor",
     "channel_independence",
     "global_threshold",
+    "timed_scores",
 ]

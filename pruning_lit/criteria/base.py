@@ -64,7 +64,8 @@ class Scoring:
     ) -> Iterator[Batch]:
         """Seeded calibration batches: this rank's share, or, not ``shared``, all of them on every rank.
 
-        A data set with fewer than ``num_images`` training images gives all it has, with a warning.
+        A data set with fewer than ``num_images`` training images gives all it has, with a warning. The log says what is
+        scored, as that may take its time.
 
         Raises:
             NeedsData: there are no data.
@@ -74,7 +75,11 @@ class Scoring:
         available = min(num_images, self.data.num_training)
         if available < num_images:
             log.warning("the scores look at all %d training images, not at %d", available, num_images)
-        rank, world_size = rank_and_world_size() if shared else (0, 1)
+        rank, world_size = rank_and_world_size()
+        if rank == 0:
+            log.info("scoring %d groups of channels on %d images", len(self.groups), available)
+        if not shared:
+            rank, world_size = 0, 1
         return self.data.calibration(available, seed, augment, rank, world_size, batch_size)
 
 

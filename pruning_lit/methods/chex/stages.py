@@ -19,7 +19,7 @@ from pruning_lit.callbacks.optimizer_state import (
 )
 from pruning_lit.callbacks.pruning import CutRecord, Pruning, inputs_to_verify, record_cut, test_metrics
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, trace
-from pruning_lit.criteria import Criterion, Scoring
+from pruning_lit.criteria import Criterion, Scoring, timed_scores
 from pruning_lit.methods.chex.budgets import (
     ChannelBudgets,
     Decay,
@@ -210,7 +210,7 @@ class ExplorationStages(Pruning):
         masked = self.pruned.restore(trainer, module.net, self.regrow_init.values(self.pruned, module.fresh_values))
         data, scores = trainer.datamodule, None  # type: ignore[attr-defined]
         if not module.criterion.by_width:
-            scores = module.criterion.scores(Scoring(masked, module.graph, module.groups, data, module.task))
+            scores = timed_scores(module.criterion, Scoring(masked, module.graph, module.groups, data, module.task))
         stage = self._decider(module).decide(
             module.groups,
             masked,
@@ -247,7 +247,7 @@ class ExplorationStages(Pruning):
             before["active"], before["grown"] = {}, {}  # of earlier stages their sizes are enough
         if trainer.is_global_zero:
             figures = stage_figures(record, self.dense_macs)
-            moment = f"{self.unit.removesuffix('s')} {now}" if before is not None else "the network begins"
+            moment = f"after {self.unit.removesuffix('s')} {now}" if before is not None else "the network begins"
             told = "%s: %d channels stay, %d come back; %.1f %% of the dense network's MACs"
             log.info(told, moment, record["num_kept"], record["num_grown"], 100 * figures["macs"])
             for logger in trainer.loggers:
