@@ -15,6 +15,7 @@ from pruning_lit.channels import cost, load, trace
 from pruning_lit.channels.artefact import read
 from tests.commands import TINY, run_command, start
 from tests.conftest import read_report
+from tests.console_lines import foreign_lines
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,7 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, phase, step):
     assert not (folder / "report.json").exists(), "killed too late to prove anything"
     printed = run_command(f"resume={folder}")
     assert re.search(f"phase {phase[2:]} goes on behind optimizer step [1-9]", " ".join(printed.split()))
+    assert foreign_lines(printed) == []
     for name in ("phases/1-train/last.ckpt", "phases/2-finetune/last.ckpt"):
         expected, found = (torch.load(f / name, weights_only=True)["state_dict"] for f in (finished, folder))
         assert all(torch.equal(found[key], value) for key, value in expected.items()), name

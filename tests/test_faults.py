@@ -125,7 +125,7 @@ DIVERGING = ("train.optimizer.lr=1e30", "phases=[train,finetune]")
 def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_phase(cli, tmp_path):
     code, printed = cli(*TINY, *DIVERGING, f"hydra.run.dir={tmp_path}")
     assert code == 1
-    assert re.search(r"phase train, epoch 0, after \d optimizer steps: the (loss|gradients)", printed)
+    assert re.search(r"phase train, epoch 1/2, after \d optimizer steps: the (loss|gradients)", printed)
     assert "lower the learning rate (train.optimizer.lr)" in printed
     assert "Traceback" not in printed
 
@@ -142,7 +142,7 @@ def test_two_processes_stop_together_where_the_loss_is_no_number(tmp_path):
     process = start(*TINY, *TWO, *DIVERGING, f"hydra.run.dir={tmp_path}")
     printed, _ = process.communicate(timeout=90)
     assert process.returncode == 1
-    assert "phase train, epoch 0, after" in printed
+    assert "phase train, epoch 1/2, after" in printed
     assert "Traceback" not in printed
 
 

@@ -24,7 +24,7 @@ def test_four_jobs_leave_a_summary_with_spreads_over_seeds(tmp_path):
     summary = (tmp_path / "sweep/summary.md").read_text()
     assert "macs_30 | 2 (1, 2)" in summary
     assert "summary" in printed
-    assert printed.count("phase train: 1 epochs") == 2  # once for each seed
+    assert printed.count("phase train: 1 epoch,") == 2  # once for each seed
     assert [f"phase train is not trained again: taken over from {job}" in printed for job in range(4)] == [
         True, True, False, False
     ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from pruning_lit.callbacks.checkpoint_settings import CheckpointSettings, require_same_settings
 from pruning_lit.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from pruning_lit.callbacks.epoch_bar import EpochBar
+from pruning_lit.callbacks.epoch_lines import EpochLines
 from pruning_lit.callbacks.leave_on_signal import LeaveOnSignal
 from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.metrics_file import MetricsFile
@@ -14,6 +16,8 @@ __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
     "CheckpointSettings",
+    "EpochBar",
+    "EpochLines",
     "LastCheckpoint",
     "LeaveOnSignal",
     "MetricsFile",

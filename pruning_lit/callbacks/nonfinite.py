@@ -55,7 +55,8 @@ class NonFinite(Callback):
             self.skipped = 0
             return
         self.skipped += 1
-        where = f"phase {self.phase}, epoch {trainer.current_epoch}, after {trainer.global_step} optimizer steps"
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        where = f"phase {self.phase}, {epoch}, after {trainer.global_step} optimizer steps"
         told = told or "the loss of another process is no number"
         if self.policy == "stop" or self.skipped > MOST_SKIPPED:
             often = f" ({self.skipped} steps in a row)" if self.skipped > 1 else ""

@@ -50,6 +50,7 @@ class Training(LightningModule):
 
     Attributes:
         sections: of the report, for what the cuts of such a phase may tell.
+        later_epochs: of all phases that come after this one in the run, for the time left.
     """
 
     sections: ClassVar[tuple[type[Section], ...]] = (ScoresSection, RedundancySection)
@@ -85,6 +86,7 @@ class Training(LightningModule):
         self.callbacks = dict(callbacks or {})
         self.init, self.renew = init, renew
         self.terms = dict(terms or {})
+        self.later_epochs = 0
         self.outputs: Any = None  # of the network, in the step under way; for terms
         self.step_left_out = False  # of the optimizer, the one that is about to be done
         self.train_metrics = self.task.metrics("train/")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import IO, cast
 
 from rich.console import Console
+from rich.table import Table
 
 UNBOUNDED = 100_000  # columns
 
@@ -17,6 +18,13 @@ def open_console() -> Console:
     if console.is_terminal:
         return console
     return Console(file=cast(IO[str], _Unpadded()), width=UNBOUNDED, markup=False, emoji=False, highlight=False)
+
+
+def table_text(table: Table) -> str:
+    """A table in plain text, as wide as it gets, without a blank at the end of a line."""
+    written = io.StringIO()
+    Console(file=written, width=UNBOUNDED, markup=False, emoji=False, highlight=False, color_system=None).print(table)
+    return re.sub(r" +$", "", written.getvalue(), flags=re.MULTILINE).rstrip()
 
 
 class _Unpadded(io.TextIOBase):

@@ -5,9 +5,11 @@ from functools import wraps
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 Run = Callable[[DictConfig, Path], None]
 
 
@@ -40,6 +42,13 @@ def choices() -> dict[str, str]:
 def overrides() -> list[str]:
     """The settings that were typed, or given to ``compose``; empty where they are not known."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def side_by_side() -> bool:
+    """Return true for a job of a sweep whose launcher runs several at the same time."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return False
+    return HydraConfig.get().launcher._target_ != ONE_BY_ONE
 
 
 def _named(config: DictConfig, folder: Path) -> DictConfig:

@@ -30,6 +30,7 @@ from pruning_lit.runs.result import note_on_filled, write_results
 from pruning_lit.runs.settings import is_recipe, phase_task
 from pruning_lit.runs.stored import fill
 from pruning_lit.system.launcher import place
+from pruning_lit.system.noise import without_noise
 from pruning_lit.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ ORDER = ("train", "sparsify", "gradient_reset", "explore", "finetune")  # of the
 
 
 @from_python
+@without_noise()  # also outside of a command
 def run(config: DictConfig, folder: Path) -> None:
     """Run an experiment in ``folder``, or continue the one that was begun there.
 
@@ -150,6 +152,8 @@ def build_phases(config: DictConfig, net: nn.Module, data: DataModule) -> dict[s
         module = build_phase(name, config[key], config.task, net, data, partial(renew, config=config, data=data))
         if not phases and not any(isinstance(each, ScheduledPruning) for each in module.callbacks.values()):
             module.init = "inherited"
+        for earlier in phases.values():
+            earlier.later_epochs += module.epochs
         phases[name] = module
     return phases
 

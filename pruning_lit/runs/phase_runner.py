@@ -32,10 +32,12 @@ from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
 from pruning_lit.reports.section import Section
 from pruning_lit.runs.batch import Batch, in_words
+from pruning_lit.runs.composed import side_by_side
 from pruning_lit.runs.settings import exact_settings, phase_settings
 from pruning_lit.runs.shared_phases import SharedPhase, shared_root
 from pruning_lit.runs.stored import load_network, read_checkpoint
 from pruning_lit.system.atomic import write_text
+from pruning_lit.system.console_log import can_show_bars
 from pruning_lit.system.deaths import LostProcess
 from pruning_lit.system.plain_data import WantsToRunCode
 from pruning_lit.system.processes import ending_together
@@ -142,11 +144,12 @@ class PhaseRunner:
         trainer = self._trainer(module, data, leave)
         batch = batch_of(trainer, data)
         if trainer.is_global_zero:
-            log.info("phase %s: %d epochs, images per step: %s", self.name, module.epochs, in_words(batch))
+            epochs = f"{module.epochs} epoch{'s' * (module.epochs != 1)}"
+            log.info("phase %s: %s, images per step: %s", self.name, epochs, in_words(batch))
             if begun is not None:
                 at = read_checkpoint(begun)
-                told = self.name, at["global_step"], at["epoch"]
-                log.info("phase %s goes on behind optimizer step %d (epoch %d, counted from 0)", *told)
+                told = self.name, at["global_step"], at["epoch"] + 1, module.epochs
+                log.info("phase %s goes on behind optimizer step %d (epoch %d/%d)", *told)
         with leave.forwarded(trainer), ending_together(trainer.strategy.launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
             if trainer.interrupted:
@@ -160,8 +163,9 @@ class PhaseRunner:
 
     def _trainer(self, module: Training, data: DataModule, leave: LeaveOnSignal) -> pl.Trainer:
         logger = self._logger()
+        extras = self._extras(with_logger=logger is not None)
         callbacks = [
-            *self._extras(with_logger=logger is not None),
+            *extras,
             StatelessRandomness(self.config.seed, self.number),
             MetricsFile(self.metrics, self.name),
             CheckpointSettings(self.settings),
@@ -176,6 +180,7 @@ class PhaseRunner:
         callbacks.append(leave)
         options: dict[str, Any] = {
             "limit_val_batches": 1.0 if data.has_validation else 0,
+            "enable_progress_bar": any(isinstance(each, ProgressBar) for each in extras),  # else Lightning adds its own
             "use_distributed_sampler": False,
         }
         plugins: list[Any] = [AtomicCheckpointIO()]
@@ -192,10 +197,10 @@ class PhaseRunner:
         )
 
     def _extras(self, with_logger: bool) -> list[pl.Callback]:
-        """The callbacks of the config that can do something here: a bar needs to be wanted, a monitor a logger."""
+        """The callbacks of the config that can do something here: a bar needs a place to itself, a monitor a logger."""
         extras = [instantiate(item) for item in (self.config.callbacks or {}).values()]
-        wanted = self.config.trainer.get("enable_progress_bar", True)
-        extras = [extra for extra in extras if wanted or not isinstance(extra, ProgressBar)]
+        bar = self.config.trainer.get("enable_progress_bar", True) and can_show_bars() and not side_by_side()
+        extras = [extra for extra in extras if bar or not isinstance(extra, ProgressBar)]
         return [extra for extra in extras if with_logger or not isinstance(extra, LearningRateMonitor)]
 
     def _logger(self) -> Any:

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from rich.console import Console
 from torch import nn
 
 from pruning_lit.channels import ChannelGraph, cost, save, trace
@@ -21,6 +20,7 @@ from pruning_lit.measure.commits import commits
 from pruning_lit.measure.latency import Latency
 from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.stopwatch import Stopwatch
+from pruning_lit.reports.console import open_console, table_text
 from pruning_lit.reports.cuts import group_records, notes_on
 from pruning_lit.reports.document import console_table, write_report
 from pruning_lit.reports.plots import figure_to_image, widths_figure
@@ -34,6 +34,7 @@ from pruning_lit.runs.composed import choices, overrides
 from pruning_lit.runs.phase_runner import PhaseOutcome, on_gpu
 from pruning_lit.runs.settings import plain_data
 from pruning_lit.runs.stored import load_network, read_checkpoint
+from pruning_lit.system.console_log import IN_FILE_ONLY
 from pruning_lit.system.disk import naming
 from pruning_lit.tasks import Task, evaluate
 
@@ -102,7 +103,9 @@ def write_results(
         save_figure(picture, folder / f"{name}.png")
     write_report(report, folder, sections)
     _to_tensorboard(config, folder, report, pictures)
-    Console().print(console_table(report))
+    table = console_table(report)
+    open_console().print(table)
+    log.info("%s", table_text(table), extra=IN_FILE_ONLY)
     log.info("report and network in %s", folder)
     return report
 

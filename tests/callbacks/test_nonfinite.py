@@ -80,7 +80,7 @@ def test_a_training_of_numbers_is_not_changed():
 @pytest.mark.filterwarnings("ignore:.*")
 def test_the_error_says_phase_epoch_and_step():
     with pytest.raises(
-        ValueError, match=r"phase train, epoch 0, after 2 optimizer steps: the loss is no number; lower"
+        ValueError, match=r"phase train, epoch 1/1, after 2 optimizer steps: the loss is no number; lower"
     ):
         fit(batches((2,)), policy="stop")
 
@@ -91,7 +91,7 @@ def test_a_step_is_left_out_on_all_processes_where_one_has_no_numbers(elsewhere)
     net, callback = nn.BatchNorm1d(2), NonFinite("skip", "train")
     trainer = SimpleNamespace(
         strategy=SimpleNamespace(reduce_boolean_decision=lambda here, all: here or elsewhere),
-        precision_plugin=None, current_epoch=0, global_step=2,
+        precision_plugin=None, current_epoch=0, max_epochs=1, global_step=2,
     )  # fmt: skip
     callback.on_train_batch_start(trainer, net, None, 0)
     loss = net(torch.randn(4, 2)).square().sum()

@@ -1,0 +1,13 @@
+"""What a run of ours prints, told apart from what its libraries add."""
+
+import re
+
+#: The table at the end: title, box, remarks below it, until the log goes on.
+TABLE = re.compile(r"^\S+ \(seed \d+\)\n┏(?:.|\n)*?(?=^\[)", re.MULTILINE)
+#: A line of the log that was written by us, or by Hydra on the jobs of a sweep.
+OURS = re.compile(r"\[[\d ,:-]+\]\[(?:pruning_lit(?:\.\w+)*\]\[(?:INFO|WARNING)\] - |HYDRA\] )")
+
+
+def foreign_lines(printed: str) -> list[str]:
+    """Lines that neither this package nor Hydra has written."""
+    return [line for line in TABLE.sub("", printed).splitlines() if line and not OURS.match(line)]
