@@ -1,19 +1,18 @@
 """Types of settings, held against the constructors that take them before anything is read."""
 
-import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pruning_lit.command_line.annotations import annotations
 from pruning_lit.command_line.composition import perhaps
 
-#: Constructors of others say nothing reliable about what they take, or are code that is only imported when it is used.
+#: Constructors of others say nothing reliable about what they take.
 PACKAGES = ("pruning_lit.", "torch.", "pytorch_lightning.")
 #: Settings that belong to no constructor.
 OF_THE_RUN: dict[str, Any] = {
@@ -47,7 +46,6 @@ WORDS = {
 }
 BUILT = "a configuration with a _target_"
 HANDED_ON = {"pruning_lit.callbacks.event_files.EventFiles": "torch.utils.tensorboard.SummaryWriter"}  # other keywords
-VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 PLAIN = str | int | float | bool | Sequence
 
 
@@ -153,26 +151,9 @@ def _parameters(target: str) -> tuple[dict[str, Any], bool]:
     """Annotations of a constructor's parameters by name, as far as they are known, and true where these are all."""
     if not target.startswith(PACKAGES):
         return {}, False
-    named: dict[str, Any] = {}
-    try:
-        package, _, name = target.rpartition(".")  # a function may be called like the module it is in
-        constructor = getattr(resolve_name(package), name)
-        for function in _inits(constructor) if isinstance(constructor, type) else [constructor]:
-            hints, parameters = get_type_hints(function), list(inspect.signature(function).parameters.values())
-            taken = [each.name for each in parameters if each.kind not in VARIABLE and each.name != "self"]
-            named = {each: hints.get(each, Any) for each in taken} | named
-            if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
-                return named, True
-        if target in HANDED_ON:
-            return named | _parameters(HANDED_ON[target])[0], True
-    except (ImportError, AttributeError, NameError, TypeError, ValueError):  # told where it is built
-        pass
-    return named, False
-
-
-def _inits(constructor: type) -> list[Any]:
-    """``__init__`` of a class, and those that it hands further keywords to, up the line."""
-    return [vars(each)["__init__"] for each in constructor.__mro__ if "__init__" in vars(each)]
+    if target in HANDED_ON:
+        return annotations(target)[0] | annotations(HANDED_ON[target])[0], True
+    return annotations(target)
 
 
 def _as_typed(value: Any) -> str:

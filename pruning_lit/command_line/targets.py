@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pruning_lit.system.trusted import trusted, within
+from pruning_lit.system.trusted import is_trusted, within
 
 KEY = "allow_targets"
 TYPED = re.compile(rf"\+{{0,2}}{KEY}=")
@@ -72,9 +72,7 @@ def require_allowed(config: DictConfig, allowed: Sequence[str] = ()) -> None:
     for key, target in _targets(config):
         if not within(target, allowed) and len(key) < len(keys.get(target, key + ".")):
             keys[target] = key
-    refused = [target for target in keys if not within(target, NAMES)]
-    if not refused:  # only now, as this imports the packages
-        refused = [target for target in keys if trusted(target, NAMES, WRITTEN_IN) is None]
+    refused = [target for target in keys if not is_trusted(target, NAMES, WRITTEN_IN)]
     if refused:
         told = ", ".join(f"{keys[target]}={target}" for target in refused)
         needed = dict.fromkeys([*allowed, *map(_to_allow, refused)])
@@ -100,7 +98,7 @@ def typed(words: Iterable[str]) -> list[str]:
 
 def permission(target: str) -> str:
     """Permission to add to a command that names this target, `` allow_targets=[mynet]``; empty where none is needed."""
-    return "" if trusted(target, NAMES, WRITTEN_IN) else f" {KEY}=[{_to_allow(target)}]"
+    return "" if is_trusted(target, NAMES, WRITTEN_IN) else f" {KEY}=[{_to_allow(target)}]"
 
 
 def _to_allow(target: str) -> str:

@@ -1,10 +1,10 @@
 """Trust in classes and functions that somebody's file or config names."""
 
-import inspect
 from collections.abc import Callable, Iterable
-from functools import reduce
 from importlib import import_module
 from typing import Any
+
+from pruning_lit.system.source import find
 
 BUILDERS = ("pruning_lit.models", "torchvision.models", "timm.create_model")  # a network file may name these only
 BUILDERS_WRITTEN_IN = ("pruning_lit.models", "torchvision.models", "timm.models")
@@ -15,8 +15,8 @@ def within(name: str, names: Iterable[str]) -> bool:
     return any(f"{name}.".startswith(f"{each}.") for each in names)
 
 
-def trusted(target: str, names: Iterable[str], packages: Iterable[str]) -> Callable[..., Any] | None:
-    """Class or function of that name, or None; nothing outside ``names`` is imported to find out.
+def is_trusted(target: str, names: Iterable[str], packages: Iterable[str]) -> bool:
+    """True for the name of a class or function that may be called because somebody's file names it; imports nothing.
 
     Args:
         target: dotted name, as written in a file or a config.
@@ -25,17 +25,20 @@ def trusted(target: str, names: Iterable[str], packages: Iterable[str]) -> Calla
             what a module happens to import (a downloader, say) is not its own.
     """
     if not within(target, names) or any(part.startswith("_") for part in target.split(".")):
+        return False
+    definition = find(target)
+    return definition is not None and within(definition.module.name, packages)
+
+
+def trusted(target: str, names: Iterable[str], packages: Iterable[str]) -> Callable[..., Any] | None:
+    """Import the class or function of that name; None unless it ``is_trusted``, or where it cannot be imported."""
+    if not is_trusted(target, names, packages):
         return None
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
-        root, *parts = target.split(".")
-        same = reduce(getattr, parts, import_module(root))  # the other way to read a dotted name, which is Hydra's
-    except Exception:  # whatever an odd name leads to: there is nothing of that name
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError):
         return None
-    if not inspect.isclass(found) and not inspect.isfunction(found):
-        return None
-    return found if found is same and within(str(found.__module__), packages) else None
 
 
 def trusted_builder(target: str) -> Callable[..., Any] | None:

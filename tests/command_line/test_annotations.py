@@ -1,0 +1,51 @@
+"""Annotations that are read are those that importing gives."""
+
+import inspect
+from pkgutil import resolve_name
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+
+from pruning_lit.command_line.annotations import annotations
+from pruning_lit.command_line.configs import CONF
+from pruning_lit.command_line.setting_types import PACKAGES, describe
+from tests.test_allow_targets import targets_in
+
+
+def configured() -> list[str]:
+    """Constructors that are named in the configs, and some others that people name."""
+    named = {target for file in CONF.rglob("*.yaml") for target in targets_in(yaml.safe_load(file.read_text()))}
+    others = ["torch.nn.Conv2d", "torch.optim.Adam", "torch.optim.lr_scheduler.StepLR"]
+    others += ["pytorch_lightning.callbacks.EarlyStopping", "pytorch_lightning.callbacks.ModelCheckpoint"]
+    return [target for target in (*sorted(named), *others) if target.startswith(PACKAGES)]
+
+
+def imported(target: str) -> tuple[dict[str, str], bool]:
+    """The same by importing: in words, and true where these are all."""
+    package, _, name = target.rpartition(".")
+    constructor, named = getattr(resolve_name(package), name), dict[str, str]()
+    inits = [vars(each)["__init__"] for each in getattr(constructor, "__mro__", ()) if "__init__" in vars(each)]
+    for function in inits or [constructor]:
+        hints, parameters = get_type_hints(function), list(inspect.signature(function).parameters.values())
+        kinds = {each.kind for each in parameters}
+        taken = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+        named = {each: describe(hints.get(each, Any)) for each in taken if each != "self"} | named
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            return named, True
+    return named, False
+
+
+@pytest.mark.parametrize("target", configured())
+def test_annotations_are_those_of_the_constructor(target):
+    named, all_of_them = annotations(target)
+    assert ({name: describe(kind) for name, kind in named.items()}, all_of_them) == imported(target)
+
+
+def test_there_are_constructors_to_compare():
+    assert len(configured()) > 30
+
+
+def test_what_does_not_exist_has_no_parameters():
+    assert annotations("pruning_lit.data.Nothing") == ({}, False)
+    assert annotations("mynet.Net") == ({}, False)
