@@ -1,69 +1,18 @@
-"""Base of all callbacks that make a network smaller, and the record of a cut."""
+"""Base of all callbacks that make a network smaller, and what they share."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 from torch import nn
 
-from pruning_lit.channels import ChannelGraph, Cost, Kept, RemovedPositions, removed_positions
+from pruning_lit.channels import ChannelGraph, Cost, Kept, removed_positions
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.tasks import evaluate
 
 NUM_VERIFIED = 8  # images on which every cut is verified
-#: Keys of a cut in checkpoints of earlier versions, to the sections that read what was there.
-FORMER_DETAILS = {"evidence": "redundancy", "compaction": "compaction", "exploration": "exploration"}
-FORMER_METRIC = "accuracy"  # the only one that earlier versions recorded
-
-
-@dataclass
-class CutRecord:
-    """Record of one cut, for the report; a part of the state of the callback that made it.
-
-    Attributes:
-        epoch: in front of which the network was cut.
-        kept: by group, the positions that stayed, in the numbering of the network before the cut.
-        gone: by tensor, the positions that were removed, see ``removed_positions``.
-        groups: every group before the cut: ``name``, ``size`` in output channels, ``protected``: why it stays whole.
-        macs, params: of the network after the cut; params are None in checkpoints of earlier versions.
-        notes: sentences a reader has to know.
-        error: largest difference from what the masked network computed, over its largest output.
-        metrics_before, metrics_after: of the task on the test part; None: not measured.
-        details: by name of a report's section, what that alone reads, plain data.
-    """
-
-    epoch: int
-    kept: Kept
-    gone: RemovedPositions
-    groups: list[dict[str, Any]]
-    macs: int
-    params: int | None
-    notes: list[str]
-    error: float
-    metrics_before: dict[str, float] | None = None
-    metrics_after: dict[str, float] | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def state(self) -> dict[str, Any]:
-        """Plain data for a checkpoint."""
-        return dict(vars(self))
-
-    @classmethod
-    def of_state(cls, state: Mapping[str, Any]) -> Self:
-        """The record back from ``state``, also as earlier versions have written it."""
-        if "details" in state:
-            return cls(**state)
-        details = {name: state[key] for key, name in FORMER_DETAILS.items() if state.get(key)}
-        if "scores" in state:
-            details["scores"] = {"scores": state["scores"], "threshold": state["threshold"]}
-        before, after = (
-            None if (value := state[f"{FORMER_METRIC}_{when}"]) is None else {FORMER_METRIC: value}
-            for when in ("before", "after")
-        )
-        plain = {key: state[key] for key in ("epoch", "kept", "gone", "groups", "macs", "notes", "error")}
-        return cls(**plain, params=state.get("params"), metrics_before=before, metrics_after=after, details=details)
 
 
 def record_cut(

@@ -16,9 +16,10 @@ from torch.optim import Optimizer
 from pruning_lit.callbacks.execution import Narrowing, by_execution
 from pruning_lit.callbacks.masking import Masking, finish_execution
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp, require_same_on_all_ranks
-from pruning_lit.callbacks.pruning import CutRecord, Pruning, inputs_to_verify, record_cut, test_metrics
+from pruning_lit.callbacks.pruning import Pruning, inputs_to_verify, record_cut, test_metrics
 from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Criterion, Scoring, timed_scores
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity import DenseCost, Plan, Scores, Sparsity
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import like

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruning_lit.measure.latency import Timing
 from pruning_lit.measure.memory import peak_memory
 from pruning_lit.measure.stopwatch import Stopwatch, seconds_in_turns
+from pruning_lit.records.latency import Timing
 
 
 @dataclass(frozen=True)

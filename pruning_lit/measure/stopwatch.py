@@ -9,8 +9,8 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pruning_lit.channels.tracing.operations import evaluating
-from pruning_lit.measure.latency import Latency, Timing
 from pruning_lit.measure.machine import hardware
+from pruning_lit.records.latency import Latency, Timing
 
 Example = Tensor | tuple[Any, ...]
 FEWEST = 3  # timed passes of a network that is too slow for more

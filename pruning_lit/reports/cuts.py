@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pruning_lit.callbacks.pruning import CutRecord
 from pruning_lit.channels import ChannelGraph, PruningHistory
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.groups import group_record
 from pruning_lit.reports.record import GroupRecord
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pruning_lit.measure.latency import Latency, Timing
+from pruning_lit.records.latency import Latency, Timing
 from pruning_lit.reports.record import JSON_NAME, Report
 from pruning_lit.reports.section import Section
 from pruning_lit.reports.wording import UNKNOWN, amount, change, markdown_table, metric, metric_change, percent

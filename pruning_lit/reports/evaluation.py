@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from rich.table import Table
 
 from pruning_lit.measure.forward_pass import ForwardPass
-from pruning_lit.measure.latency import Timing
+from pruning_lit.records.latency import Timing
+from pruning_lit.records.primary import Primary
 from pruning_lit.reports.wording import UNKNOWN, amount, change, markdown_table, metric, metric_change
 from pruning_lit.system.atomic import write_text
-from pruning_lit.tasks import Primary
 
 JSON_NAME = "evaluation.json"
 MARKDOWN_NAME = "evaluation.md"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pruning_lit.callbacks.pruning import FORMER_METRIC
+from pruning_lit.records.primary import FORMER_METRIC
 
 SECTIONS = {"decided": "redundancy", "compacted": "compaction", "explored": "exploration"}  # keys to sections
 METRICS = {  # values of the only metric there was, to metrics by name

@@ -8,10 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
-from pruning_lit.callbacks.pruning import FORMER_METRIC
-from pruning_lit.measure.latency import Latency
+from pruning_lit.records.latency import Latency
+from pruning_lit.records.primary import FORMER_METRIC, Primary
 from pruning_lit.reports.former import present
-from pruning_lit.tasks import Primary
 
 JSON_NAME = "report.json"
 FORMER_PRIMARY = Primary(FORMER_METRIC)  # of reports of earlier versions, which do not name it

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from pruning_lit.callbacks.pruning import CutRecord
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.plots import KEPT, PROTECTED, REMOVED
 from pruning_lit.reports.wording import markdown_table
 

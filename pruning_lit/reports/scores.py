@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pruning_lit.callbacks.pruning import CutRecord
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.plots import KEPT, REMOVED, without_frame
 
 KEPT_BELOW, REMOVED_ABOVE = "#009E73", "#E69F00"  # of the palette of the other pictures

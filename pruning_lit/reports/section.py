@@ -1,11 +1,12 @@
 """Sections that a method or a criterion adds to the report of a run: text, plain data, and a picture."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from matplotlib.figure import Figure
+from pruning_lit.records.cut import CutRecord
 
-from pruning_lit.callbacks.pruning import CutRecord
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @runtime_checkable
@@ -31,7 +32,7 @@ class Section(Protocol):
         """The text, with its heading; ``picture`` is the file of the picture, relative to the text, if there is one."""
         ...
 
-    def figure(self) -> Figure | None:
+    def figure(self) -> "Figure | None":
         """The picture; None where there is nothing to draw."""
         ...
 

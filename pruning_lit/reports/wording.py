@@ -2,7 +2,7 @@
 
 from textwrap import wrap
 
-from pruning_lit.tasks import Primary
+from pruning_lit.records.primary import Primary
 
 UNKNOWN = "-"
 

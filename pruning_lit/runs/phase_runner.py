@@ -26,10 +26,11 @@ from pruning_lit.callbacks import (
     require_same_settings,
 )
 from pruning_lit.callbacks.checkpoints import previous
-from pruning_lit.callbacks.pruning import CutRecord, Pruning
+from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.data import DataModule
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.section import Section
 from pruning_lit.runs.batch import Batch, in_words
 from pruning_lit.runs.composed import side_by_side

@@ -17,9 +17,9 @@ from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.command_line.custom_network import as_typed
 from pruning_lit.data import DataModule
 from pruning_lit.measure.commits import commits
-from pruning_lit.measure.latency import Latency
 from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.stopwatch import Stopwatch
+from pruning_lit.records.latency import Latency
 from pruning_lit.reports.console import open_console, table_text
 from pruning_lit.reports.cuts import group_records, notes_on
 from pruning_lit.reports.document import console_table, write_report

@@ -7,11 +7,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pruning_lit.records.primary import Primary
 from pruning_lit.reports.plots import without_frame
 from pruning_lit.reports.wording import wrapped
 from pruning_lit.sweeps.labels import Label, by_place
 from pruning_lit.sweeps.spread import Combination, dense_spread
-from pruning_lit.tasks import Primary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 DENSE = "#7F7F7F"

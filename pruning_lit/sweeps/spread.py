@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from pruning_lit.records.primary import Primary
 from pruning_lit.sweeps.jobs import CHOICES, FINISHED, Row, settings_of
-from pruning_lit.tasks import Primary
 
 BUDGETS = tuple(f"sparsity.{each}" for each in ("reduction", "rate", "rates", "threshold"))
 TELLS_NOTHING = ("name", "logger", "callbacks", "checkpoint", "latency", "shared", "allow_targets")  # of the result

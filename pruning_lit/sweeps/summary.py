@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pruning_lit.records.primary import Primary
 from pruning_lit.reports.wording import UNKNOWN, amount, markdown_table
 from pruning_lit.sweeps.jobs import FINISHED, Row
 from pruning_lit.sweeps.labels import Label, by_place, labels
 from pruning_lit.sweeps.spread import Combination, Spread, apart, dense_spread
-from pruning_lit.tasks import Primary
 
 EXPLANATION = """\
 Mean ± sample standard deviation over the seeds. *Dense* and *pruned* are the metric that is named with the dense

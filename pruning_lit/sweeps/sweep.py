@@ -12,19 +12,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.reports.console import open_console
-from pruning_lit.reports.document import WIDTHS_NAME
-from pruning_lit.reports.plots import save
 from pruning_lit.reports.record import JSON_NAME
 from pruning_lit.sweeps.failure import noted_failure
 from pruning_lit.sweeps.jobs import Row, collect, named_columns
-from pruning_lit.sweeps.pareto import pareto_figure, titles
-from pruning_lit.sweeps.side_by_side import comparable, side_by_side_figure
-from pruning_lit.sweeps.spread import Combination, combine
+from pruning_lit.sweeps.spread import combine
 from pruning_lit.sweeps.summary import console_tables, markdown, without_figures
 from pruning_lit.system.atomic import replacing, write_text
 from pruning_lit.system.launcher import place
-
-PARETO_NAME = "pareto.png"
 
 
 def write_summary(folders: Iterable[str | Path] | str | Path, out: str | Path | None = None) -> Path:
@@ -59,6 +53,8 @@ def write_rows(rows: Sequence[Row], out: Path) -> Path:
     """
     if (out / JSON_NAME).is_file():
         raise ValueError(f"{str(out)!r} is the folder of a run, and keeps its own pictures: name another folder, out=…")
+    from pruning_lit.sweeps.pictures import draw  # late: every command loads this module, and few of them draw
+
     combinations = combine(rows)
     with replacing(out / "summary.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer, columns = csv.writer(file), named_columns(rows)
@@ -66,7 +62,7 @@ def write_rows(rows: Sequence[Row], out: Path) -> Path:
         for row in rows:
             known = row | {"metric": row["metric"] and row["metric"].name}
             writer.writerow([known[column] for column in columns])
-    write_text(out / "summary.md", markdown(rows, combinations, _pictures(combinations, out)))
+    write_text(out / "summary.md", markdown(rows, combinations, draw(combinations, out)))
     return out / "summary.md"
 
 
@@ -111,15 +107,3 @@ def _is_first() -> bool:
 
 def _sweep_folder(config: DictConfig) -> Path:
     return Path(config.hydra.runtime.cwd) / config.hydra.sweep.dir  # jobs may have changed the working directory
-
-
-def _pictures(combinations: Sequence[Combination], out: Path) -> dict[str, str]:
-    """Draw what can be drawn; what each file shows."""
-    shown = {}
-    if any(each.spread("primary") and each.spread("macs_reduction") for each in combinations):
-        save(pareto_figure(combinations), out / PARETO_NAME)
-        shown[PARETO_NAME] = f"{titles(combinations)} against the MACs, parameters and latency that are left"
-    if comparable(combinations):
-        save(side_by_side_figure(combinations), out / WIDTHS_NAME)
-        shown[WIDTHS_NAME] = "share of the channels that are left, by group"
-    return shown

@@ -2,9 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -13,44 +12,10 @@ from torchmetrics import MetricCollection
 
 from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.data.base import first_tensor
+from pruning_lit.records.primary import Primary
 from pruning_lit.system.one_line import in_one_line
 
 Batch = Any  # (inputs, targets), each a tensor, or a tuple, list or dict of tensors
-
-
-@dataclass(frozen=True)
-class Primary:
-    """The metric that epochs are chosen by, and that tables and images show.
-
-    Attributes:
-        name: among the metrics of the task.
-        higher_is_better: the direction.
-        percent: a share, 0 to 1, shown in per cent.
-        meaning: a few words for the report on what it measures.
-    """
-
-    name: str
-    higher_is_better: bool = True
-    percent: bool = True
-    meaning: str = field(default="", compare=False)
-
-    @property
-    def title(self) -> str:
-        """The name in words, such as ``mean IoU``."""
-        return self.name.replace("_", " ").replace("iou", "IoU")
-
-    @property
-    def mode(self) -> Literal["max", "min"]:
-        """The direction, as Lightning's callbacks call it."""
-        return "max" if self.higher_is_better else "min"
-
-    def better(self, a: float, b: float) -> bool:
-        """Compare two values: true where ``a`` is better than ``b``."""
-        return a > b if self.higher_is_better else a < b
-
-    def format(self, value: float) -> str:
-        """Format a value with its unit, such as ``97.49 %``."""
-        return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
 
 
 class TaskData(Protocol):

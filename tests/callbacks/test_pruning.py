@@ -1,8 +1,9 @@
 import torch
 from torch import nn
 
-from pruning_lit.callbacks.pruning import CutRecord, record_cut
+from pruning_lit.callbacks.pruning import record_cut
 from pruning_lit.channels import cost, trace
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity.limits import Limits
 
 COMMON = {

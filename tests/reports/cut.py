@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pruning_lit.callbacks.pruning import CutRecord
+from pruning_lit.records.cut import CutRecord
 
 
 def cut(

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pruning_lit.channels import trace
-from pruning_lit.reports import group_records, notes_on
+from pruning_lit.reports.cuts import group_records, notes_on
 from pruning_lit.reports.plots import widths_figure
 from tests.reports.cut import cut
 

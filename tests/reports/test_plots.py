@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from pruning_lit.reports import GroupRecord, figure_to_image, save, widths_figure
-from pruning_lit.reports.plots import BEFORE, KEPT, PROTECTED
+from pruning_lit.reports import GroupRecord
+from pruning_lit.reports.plots import BEFORE, KEPT, PROTECTED, figure_to_image, save, widths_figure
 
 
 def groups(num):

@@ -7,8 +7,8 @@ from matplotlib.colors import to_rgb
 from torch.nn.functional import interpolate
 
 from pruning_lit.criteria.redundancy_graph.decomposition import decomposition, similarity, survivors
-from pruning_lit.reports import Report, figure_to_image, markdown, write_report
-from pruning_lit.reports.plots import KEPT, REMOVED
+from pruning_lit.reports import Report, markdown, write_report
+from pruning_lit.reports.plots import KEPT, REMOVED, figure_to_image
 from pruning_lit.reports.redundancy import FRAME, DecidedLayer, RedundancySection
 from tests.reports.cut import cut
 from tests.reports.test_plots import num_pixels

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruning_lit.reports import figure_to_image
-from pruning_lit.reports.plots import KEPT, REMOVED
+from pruning_lit.reports.plots import KEPT, REMOVED, figure_to_image
 from pruning_lit.reports.scores import KEPT_BELOW, REMOVED_ABOVE, ScoresSection, ThresholdCut
 from tests.reports.cut import cut
 from tests.reports.test_plots import num_pixels

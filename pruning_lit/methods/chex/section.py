@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from pruning_lit.callbacks.pruning import CutRecord
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.heat_map import HeatMap, heat_map_figure, legend_above, prepare_macs, prepare_time
 from pruning_lit.reports.plots import KEPT, REMOVED, without_frame
 from pruning_lit.reports.wording import amount, markdown_table, percent

@@ -17,7 +17,7 @@ from pruning_lit.callbacks.optimizer_state import (
     rebuild_ddp,
     require_same_on_all_ranks,
 )
-from pruning_lit.callbacks.pruning import CutRecord, Pruning, inputs_to_verify, record_cut, test_metrics
+from pruning_lit.callbacks.pruning import Pruning, inputs_to_verify, record_cut, test_metrics
 from pruning_lit.channels import ChannelGraph, ChannelGroup, cost, cost_of_widths, trace
 from pruning_lit.criteria import Criterion, Scoring, timed_scores
 from pruning_lit.methods.chex.budgets import (
@@ -32,6 +32,7 @@ from pruning_lit.methods.chex.decision import RegrowSampling, Sampling, Stage, S
 from pruning_lit.methods.chex.dormancy import MaskState, NarrowState, PrunedState
 from pruning_lit.methods.chex.regrowth import Init, RegrowInit
 from pruning_lit.methods.chex.stage_record import TOLD, log_stage, stage_figures, stage_record
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity import DenseCost, Sparsity
 from pruning_lit.tasks import Task
 

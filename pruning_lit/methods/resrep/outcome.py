@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from pruning_lit.callbacks.pruning import CutRecord, inputs_to_verify, record_cut
+from pruning_lit.callbacks.pruning import inputs_to_verify, record_cut
 from pruning_lit.channels import ChannelGroup, Kept, cost_of_widths, verify
 from pruning_lit.methods.resrep.conversion import Conversion
 from pruning_lit.methods.resrep.rows import HasCompactors, masked, row_norms
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity import DenseCost
 from pruning_lit.tasks import compare
 

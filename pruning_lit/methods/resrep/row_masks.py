@@ -12,11 +12,12 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks.checkpoints import LastCheckpoint
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, require_same_on_all_ranks
-from pruning_lit.callbacks.pruning import CutRecord, Pruning
+from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.methods.resrep.conversion import Conversion, FoldNorms, require_fold_norms
 from pruning_lit.methods.resrep.gradual import next_masked
 from pruning_lit.methods.resrep.outcome import RowOutcome
 from pruning_lit.methods.resrep.rows import HasCompactors, MaskingProgress, masked, row_norms, write_masks
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity import DenseCost
 
 log = logging.getLogger(__name__)

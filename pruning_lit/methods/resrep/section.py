@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pruning_lit.callbacks.pruning import CutRecord
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.heat_map import HeatMap, heat_map_figure, prepare_macs, prepare_time
 from pruning_lit.reports.plots import KEPT, REMOVED
 from pruning_lit.reports.wording import amount, markdown_table, percent

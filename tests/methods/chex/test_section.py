@@ -6,8 +6,8 @@ import pytest
 
 from pruning_lit.methods.chex.regrowth import Init
 from pruning_lit.methods.chex.section import ExplorationSection
-from pruning_lit.reports import Report, figure_to_image, markdown, save, write_report
-from pruning_lit.reports.plots import KEPT, REMOVED
+from pruning_lit.reports import Report, markdown, write_report
+from pruning_lit.reports.plots import KEPT, REMOVED, figure_to_image, save
 from tests.reports.cut import cut
 from tests.reports.test_plots import num_pixels
 from tests.reports.test_record import example

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from pruning_lit.methods.resrep.section import CompactorSection, rows_table
-from pruning_lit.reports import Report, figure_to_image, markdown, save, write_report
-from pruning_lit.reports.plots import KEPT, REMOVED
+from pruning_lit.reports import Report, markdown, write_report
+from pruning_lit.reports.plots import KEPT, REMOVED, figure_to_image, save
 from tests.reports.cut import cut
 from tests.reports.test_plots import num_pixels
 from tests.reports.test_record import example

@@ -1,0 +1,24 @@
+"""The pictures of a sweep, as far as the figures are known."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pruning_lit.reports.document import WIDTHS_NAME
+from pruning_lit.reports.plots import save
+from pruning_lit.sweeps.pareto import pareto_figure, titles
+from pruning_lit.sweeps.side_by_side import comparable, side_by_side_figure
+from pruning_lit.sweeps.spread import Combination
+
+PARETO_NAME = "pareto.png"
+
+
+def draw(combinations: Sequence[Combination], out: Path) -> dict[str, str]:
+    """Draw what can be drawn; what each file shows."""
+    shown = {}
+    if any(each.spread("primary") and each.spread("macs_reduction") for each in combinations):
+        save(pareto_figure(combinations), out / PARETO_NAME)
+        shown[PARETO_NAME] = f"{titles(combinations)} against the MACs, parameters and latency that are left"
+    if comparable(combinations):
+        save(side_by_side_figure(combinations), out / WIDTHS_NAME)
+        shown[WIDTHS_NAME] = "share of the channels that are left, by group"
+    return shown
