@@ -1,142 +1,17 @@
 """``python -m pruning_lit.export path=…``: a network in the formats that other programs run."""
 
-import importlib.util
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
 
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
-from pruning_lit.runs.stored import open_stored
-from pruning_lit.system.atomic import replacing
-from pruning_lit.system.one_line import in_one_line
-
-CIFAR = (3, 32, 32)
-BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
-TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
-
-Run = Callable[[Tensor], Tensor]
 
 
-def export(
-    path: str | Path,
-    formats: Iterable[str],
-    input_shape: Sequence[int] | None = None,
-    arch: Mapping[str, Any] | None = None,
-) -> dict[Path, float]:
-    """Write a network in other formats, beside its file.
-
-    Args:
-        path: folder of a run, or network file.
-        formats: ``onnx``, ``pt2``.
-        input_shape: of one input, without the batch; by default that in the file, else 3x32x32.
-        arch: ``_target_`` (dotted name of the builder) and arguments of the dense network, where the file may not name
-            its own; ``num_classes`` is that in the file, unless given.
-
-    Returns:
-        By file: its largest difference from the network's output, over the largest output.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no network file, the format, shape or builder does not fit, or a file computes something
-            else.
-    """
-    formats = list(formats)
-    _require_formats(formats)
-    stored = open_stored(str(path))
-    shape = input_shape or stored.trained_on.shape or CIFAR
-    _require_shape(shape)
-    _require_packages(formats)
-    net = stored.network(arch, torch.zeros(1, *shape), stored.trained_on.num_classes)
-    program = _program(net, shape)
-    differences = {}
-    for name in formats:
-        target = stored.file.with_suffix(f".{name}")
-        with replacing(target) as draft:
-            differences[target] = _difference(FORMATS[name](program, draft), net, shape)
-            if not differences[target] <= TOLERANCE:
-                raise ValueError(
-                    f"{str(target)!r} was not written: it differs by {differences[target]:.1e} of the output"
-                )
-    return differences
-
-
-def _require_formats(formats: Sequence[str]) -> None:
-    if not formats or not set(formats) <= FORMATS.keys():
-        raise ValueError(
-            f"format is one or several of {', '.join(FORMATS)}; got {', '.join(map(str, formats)) or 'none'}"
-        )
-
-
-def _require_packages(formats: Sequence[str]) -> None:
-    if "onnx" in formats and not all(importlib.util.find_spec(one) for one in ("onnx", "onnxscript", "onnxruntime")):
-        raise ValueError("ONNX files need further packages: pip install 'pruning_lit[onnx]', or choose format=pt2")
-
-
-def _require_shape(shape: Any) -> None:
-    if not isinstance(shape, Sequence) or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(f"input_shape is a list of positive whole numbers, such as [3,32,32]; got {shape!r}")
-
-
-def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
-    """Trace the operations of the network, for a batch of any size."""
-    try:
-        example = torch.zeros(2, *shape)
-        with torch.no_grad():
-            output = net(example)
-    except Exception as error:  # whatever somebody's forward raises
-        raise ValueError(
-            f"the network does not take inputs of shape {list(shape)}: {in_one_line(error)}; give input_shape=[…]"
-        ) from error
-    if not isinstance(output, Tensor):
-        raise ValueError(f"the network answers with a {type(output).__name__}; only single tensors can be exported")
-    try:
-        program = torch.export.export(net, (example,), dynamic_shapes=({0: Dim("batch")},))
-    except Exception as error:  # whatever the tracer came upon in somebody's forward
-        raise ValueError(f"torch.export cannot follow the network: {in_one_line(error)}") from error
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of this machine
-    return program
-
-
-def _pt2(program: ExportedProgram, file: Path) -> Run:
-    program.example_inputs = None  # they would be stored, at the size of two inputs
-    buffer = io.BytesIO()  # inside, the archive would be named after the draft
-    torch.export.save(program, buffer)
-    file.write_bytes(buffer.getvalue())
-    return torch.export.load(file).module()
-
-
-def _onnx(program: ExportedProgram, file: Path) -> Run:
-    import onnxruntime
-
-    names: dict[str, Any] = {"input_names": ["pictures"], "output_names": ["logits"]}
-    converted = torch.onnx.export(program, (), dynamo=True, verbose=False, dynamic_shapes=({0: "batch"},), **names)
-    assert converted is not None
-    converted.save(file)
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {"pictures": x.numpy()})[0])
-
-
-FORMATS: dict[str, Callable[[ExportedProgram, Path], Run]] = {"onnx": _onnx, "pt2": _pt2}  # write, and read back
-
-
-def _difference(run: Run, net: nn.Module, shape: Sequence[int]) -> float:
-    random = torch.Generator().manual_seed(0)
-    batches = [torch.randn(size, *shape, generator=random) for size in BATCHES]
-    with torch.no_grad():
-        pairs = [(run(x), net(x)) for x in batches]
-    return max(float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) for got, wanted in pairs)
-
-
-def run(config: DictConfig, folder: Path) -> None:
+def _run(config: DictConfig, folder: Path) -> None:
     """Export the network that the config names, and tell how exact the files are."""
+    from pruning_lit.runs.export import BATCHES, export  # late: --help and refusals need not load torch
+
     paths = named_paths(config.path, "the folder of a run or a network file")
     if len(paths) > 1:
         raise ValueError(f"path= takes one network to export, got {', '.join(paths)}")
@@ -156,7 +31,7 @@ def in_hydras_words(words: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point of the command line."""
-    command("export", run, in_hydras_words)
+    command("export", _run, in_hydras_words)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pruning_lit import export as command
 from pruning_lit.channels import load, narrow, save, trace
-from pruning_lit.export import export
 from pruning_lit.models import cifar_resnet, torchvision_model
+from pruning_lit.runs.export import FORMATS, export
 from tests.bad_inputs import sentences
 
 needs_onnx = pytest.mark.skipif(
@@ -125,7 +125,7 @@ def test_a_file_that_would_compute_something_else_is_not_written(tmp_path, monke
     folder = written(tmp_path)
     (file,) = export(folder, ["pt2"])
     before = file.read_bytes()
-    monkeypatch.setitem(command.FORMATS, "pt2", lambda program, draft: lambda x: program.module()(x) * 1.01)
+    monkeypatch.setitem(FORMATS, "pt2", lambda program, draft: lambda x: program.module()(x) * 1.01)
     with pytest.raises(ValueError, match=r"model.pt2' was not written: it differs by 1.0e-02"):
         export(folder, ["pt2"])
     assert file.read_bytes() == before

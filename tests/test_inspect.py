@@ -12,8 +12,8 @@ from pruning_lit.channels import cost, cost_of_widths, insert_scatters, narrow, 
 from pruning_lit.command_line.configs import CONF
 from pruning_lit.criteria import Magnitude, Scoring
 from pruning_lit.data import Digits
-from pruning_lit.data.expected import always, expected_input
 from pruning_lit.models import cifar_resnet
+from pruning_lit.runs.expected import always, expected_input
 from pruning_lit.sparsity import Macs
 
 

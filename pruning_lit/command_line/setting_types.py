@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pruning_lit.command_line.annotations import annotations
+from pruning_lit.command_line.class_facts import annotations
 from pruning_lit.command_line.composition import perhaps
 
 #: Constructors of others say nothing reliable about what they take.

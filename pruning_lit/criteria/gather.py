@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGroup, observe
 from pruning_lit.criteria.ranks import add_over_ranks
-from pruning_lit.tasks.base import Batch, first_tensor, like
+from pruning_lit.system.nested import first_tensor
+from pruning_lit.tasks.base import Batch, like
 
 Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)
 Measure = Callable[[int, Tensor], Tensor]  # number of an operation and its result to what is added up

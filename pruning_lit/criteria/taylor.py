@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Literal, get_args
 
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGroup, ChannelSlice
@@ -77,6 +76,8 @@ class Taylor(Criterion):
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """Squared Taylor terms of each channel, averaged over batches; the gradients are those of the task's loss."""
+        from lightning_fabric.utilities import move_data_to_device  # late: loads most of Lightning
+
         if scoring.task is None:
             raise NeedsData("these scores depend on the loss, and there is no task that has one")
         batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size, shared=False)

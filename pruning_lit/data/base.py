@@ -12,6 +12,7 @@ from pruning_lit.data.loader import EvaluationLoader, TrainingLoader
 from pruning_lit.data.parts import Part, Parts, PlannedBatch, hold_out
 from pruning_lit.data.sampler import EpochBatches, OrderedBatches, draw_nothing
 from pruning_lit.data.seeding import generator
+from pruning_lit.system.nested import first_tensor
 
 
 class DataModule(LightningDataModule):
@@ -232,15 +233,3 @@ class DataModule(LightningDataModule):
     def _num_finished(self) -> int:
         assert self.trainer is not None, "only a trainer saves a checkpoint"
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-
-
-def first_tensor(nested: Any) -> Tensor:
-    """The first tensor of what may be nested; ValueError where there is none."""
-    while not isinstance(nested, Tensor):
-        if not isinstance(nested, list | tuple | dict) or not nested:
-            raise ValueError(
-                f"inputs are of type {type(nested).__name__}, expected tensors: give the data set a transform such as "
-                "torchvision.transforms.ToTensor()"
-            )
-        nested = next(iter(nested.values() if isinstance(nested, dict) else nested))
-    return nested

@@ -22,7 +22,8 @@ class Cifar10(ImagesInMemory):
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
     """
 
-    always_shape, always_classes = (3, 32, 32), 10
+    always_shape = (3, 32, 32)
+    always_classes = 10
 
     source: ClassVar[type[CIFAR10]] = CIFAR10
 

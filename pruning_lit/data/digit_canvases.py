@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -105,6 +104,8 @@ class DigitCanvases(ImageData):
 
     def read(self) -> Parts:
         """Draw the canvases."""
+        from sklearn.datasets import load_digits  # late: other data sets do without scikit-learn
+
         digits = load_digits()
         enlarged = F.interpolate(torch.from_numpy(digits.images).float()[:, None], size=DIGIT, mode="bilinear")
         grey, target = (enlarged[:, 0] * (255 / 16)).round().to(torch.uint8), torch.from_numpy(digits.target).long()

@@ -1,7 +1,6 @@
 """The handwritten digits that come with scikit-learn: small, always there, nothing to download."""
 
 import torch
-from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from pruning_lit.data.in_memory import ImagesInMemory, whole
@@ -18,10 +17,13 @@ class Digits(ImagesInMemory):
     Source: Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository.
     """
 
-    always_shape, always_classes = (3, 32, 32), 10
+    always_shape = (3, 32, 32)
+    always_classes = 10
 
     def read(self) -> Parts:
         """Decode the digits; their grey values are 0 … 16."""
+        from sklearn.datasets import load_digits  # late: other data sets do without scikit-learn
+
         digits = load_digits()
         grey = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)
         enlarged = F.interpolate(grey, size=(32, 32), mode="bilinear").round().to(torch.uint8)

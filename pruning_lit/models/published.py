@@ -3,7 +3,6 @@
 import os
 
 from torch import Tensor
-from torchvision import models
 
 
 def full_name(network: str, weights: str) -> str:
@@ -12,6 +11,8 @@ def full_name(network: str, weights: str) -> str:
     Raises:
         ValueError: torchvision publishes no weights of that name for the network.
     """
+    from torchvision import models  # late, here and below, as for the networks
+
     enum = models.get_model_weights(network)
     if weights not in enum.__members__:
         there = ", ".join(enum.__members__) or "none"
@@ -29,6 +30,8 @@ def published_weights(name: str) -> dict[str, Tensor]:
         ValueError: torchvision publishes no weights of that name.
         FileNotFoundError: they cannot be fetched.
     """
+    from torchvision import models
+
     try:
         entry = models.get_weight(name)
     except (ValueError, KeyError) as error:

@@ -5,7 +5,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
-from torchvision import models
 
 from pruning_lit.models.published import full_name
 from pruning_lit.models.start import batch_norm_scales
@@ -33,6 +32,8 @@ def torchvision_model(
             ``zero_init_residual`` lets some scales start at 0 against ``norm_scale``.
         FileNotFoundError: the weights cannot be fetched.
     """
+    from torchvision import models  # late: takes as long to load as torch, and few networks are torchvision's
+
     if name not in models.list_models():
         close = get_close_matches(name, models.list_models()) or ["see torchvision.models.list_models()"]
         raise ValueError(f"torchvision has no network {name!r}; closest names: {', '.join(close)}")

@@ -27,7 +27,7 @@ from pruning_lit.runs.builder import build
 from pruning_lit.runs.composed import from_python
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner
 from pruning_lit.runs.result import note_on_filled, write_results
-from pruning_lit.runs.settings import is_recipe, phase_task
+from pruning_lit.runs.settings import is_recipe, phase_task, require_seed
 from pruning_lit.runs.stored import fill
 from pruning_lit.system.launcher import place
 from pruning_lit.system.noise import without_noise
@@ -74,12 +74,6 @@ def note_on_launcher(processes: int, nodes: int) -> list[str]:
         f"A launcher such as torchrun has started the command in {processes} processes on {nodes} node(s), with one "
         "folder for all (hydra.run.dir=…)."
     ]
-
-
-def require_seed(value: Any) -> None:
-    """ValueError for what is no seed, by numpy's range."""
-    if not isinstance(value, int) or not 0 <= value < 2**32:
-        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {value!r}")
 
 
 def _rank() -> int:

@@ -34,9 +34,9 @@ from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.section import Section
 from pruning_lit.runs.batch import Batch, in_words
 from pruning_lit.runs.composed import side_by_side
+from pruning_lit.runs.phase_checkpoint import load_network, read_checkpoint
 from pruning_lit.runs.settings import exact_settings, phase_settings
 from pruning_lit.runs.shared_phases import SharedPhase, shared_root
-from pruning_lit.runs.stored import load_network, read_checkpoint
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.console_log import can_show_bars
 from pruning_lit.system.deaths import LostProcess

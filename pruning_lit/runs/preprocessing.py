@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
-from pruning_lit.data import DataModule, ImageData
+if TYPE_CHECKING:
+    from pruning_lit.data import DataModule, ImageData
 
 Normalisation = tuple[Tensor, Tensor]  # mean and standard deviation of each channel on the scale 0 … 1, (C,)
 
@@ -35,7 +36,7 @@ class TrainingInputs:
         images = header.get("pictures") or {}
         return cls(**{key: images.get(key) for key in ("mean", "std", "shape", "classes")})
 
-    def require_alike(self, data: DataModule, path: str) -> None:
+    def require_alike(self, data: "DataModule", path: str) -> None:
         """Refuse images of another size or other classes than the network of ``path`` was made for: ValueError."""
         if self.shape is not None and tuple(self.shape) != tuple(data.shape):
             raise ValueError(
@@ -49,7 +50,7 @@ class TrainingInputs:
                 f"{data.num_classes}{_listed(data.classes)}: choose images of the classes it was trained on"
             )
 
-    def note_on_names(self, data: DataModule, path: str) -> str | None:
+    def note_on_names(self, data: "DataModule", path: str) -> str | None:
         """Note on classes of other names, where there are as many: which output means which is then anybody's guess."""
         if self.classes is None or data.classes is None or list(self.classes) == data.classes:
             return None
@@ -58,7 +59,7 @@ class TrainingInputs:
             f"{_listed(data.classes)}; they are taken for each other in this order."
         )
 
-    def normalisation(self, data: ImageData, path: str) -> tuple[Normalisation, str | None]:
+    def normalisation(self, data: "ImageData", path: str) -> tuple[Normalisation, str | None]:
         """Normalisation of the network's training, or that of ``data`` where it is not known.
 
         Returns:

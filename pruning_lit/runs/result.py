@@ -31,9 +31,9 @@ from pruning_lit.reports.section import sections_of
 from pruning_lit.runs.batch import in_words
 from pruning_lit.runs.builder import constructor_call, own_call
 from pruning_lit.runs.composed import choices, overrides
+from pruning_lit.runs.phase_checkpoint import load_network, read_checkpoint
 from pruning_lit.runs.phase_runner import PhaseOutcome, on_gpu
 from pruning_lit.runs.settings import plain_data
-from pruning_lit.runs.stored import load_network, read_checkpoint
 from pruning_lit.system.console_log import IN_FILE_ONLY
 from pruning_lit.system.disk import naming
 from pruning_lit.tasks import Task, evaluate

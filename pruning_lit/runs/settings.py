@@ -52,6 +52,12 @@ def exact_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     return phase_settings(config, keys) | {key: settings.get(key) for key in ("trainer", "callbacks", "on_nonfinite")}
 
 
+def require_seed(value: Any) -> None:
+    """ValueError for what is no seed, by numpy's range."""
+    if not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {value!r}")
+
+
 def is_recipe(value: Any) -> bool:
     """True if a part of the config describes a phase."""
     return isinstance(value, dict) and {"_target_", "epochs"} <= value.keys()

@@ -3,17 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import reduce
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from pruning_lit.channels.tracing.operations import evaluating
-from pruning_lit.data.base import first_tensor
 from pruning_lit.records.primary import Primary
+from pruning_lit.system.nested import first_tensor
 from pruning_lit.system.one_line import in_one_line
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 Batch = Any  # (inputs, targets), each a tensor, or a tuple, list or dict of tensors
 
@@ -75,7 +77,7 @@ class Task(ABC):
         return self.losses(self.outputs(net, batch), batch[1], training)
 
     @abstractmethod
-    def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
+    def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Fresh metrics, the primary one among them.
 
         Args:
@@ -83,7 +85,7 @@ class Task(ABC):
             over_ranks: the processes add up what they have seen; else each computes for itself.
         """
 
-    def update(self, metrics: MetricCollection, outputs: Any, targets: Any) -> None:
+    def update(self, metrics: "MetricCollection", outputs: Any, targets: Any) -> None:
         """Count a batch."""
         metrics.update(outputs, targets)
 

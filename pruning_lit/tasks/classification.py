@@ -1,15 +1,16 @@
 """Classification: one class per image."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
-from pruning_lit.data.base import first_tensor
+from pruning_lit.system.nested import first_tensor
 from pruning_lit.tasks.base import NUMBERED, Batch, Primary, Task, as_classes, is_integral, refused_targets
 from pruning_lit.tasks.mixup import dominant, mixup, require_alpha
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class Classification(Task):
@@ -56,15 +57,18 @@ class Classification(Task):
         smoothing = self.label_smoothing if training else 0.0
         return {"cross_entropy": F.cross_entropy(outputs, as_classes(targets), label_smoothing=smoothing)}
 
-    def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
+    def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Top-1 accuracy, and top-5 where there are more than five classes; shares of all images, 0…1."""
+        from torchmetrics import Metric, MetricCollection  # late: loads torchvision, SciPy and matplotlib
+        from torchmetrics.classification import MulticlassAccuracy
+
         common: dict[str, Any] = {"average": "micro", "sync_on_compute": over_ranks}
         metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(self.num_classes, **common)}
         if self.num_classes > 5:
             metrics["accuracy_top5"] = MulticlassAccuracy(self.num_classes, top_k=5, **common)
         return MetricCollection(metrics, prefix=prefix)
 
-    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, metrics: "MetricCollection", outputs: Tensor, targets: Tensor) -> None:
         """Count a batch; blended images by the class with the largest share."""
         metrics.update(outputs, dominant(as_classes(targets)))
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
@@ -75,6 +74,8 @@ def compare(before: nn.Module, after: nn.Module, data: TestData, task: Task) -> 
 
 def _batches(data: TestData, weights: Tensor) -> Iterator[Batch]:
     """The test batches, where and in the precision that ``weights`` are."""
+    from lightning_fabric.utilities import move_data_to_device  # late: loads most of Lightning
+
     for batch in data.test_batches():
         inputs, targets = data.on_after_batch_transfer(move_data_to_device(batch, weights.device), 0)
         yield like(inputs, weights), targets

@@ -1,15 +1,16 @@
 """Multi-label classification: any number of classes per image."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
-from pruning_lit.data.base import first_tensor
+from pruning_lit.system.nested import first_tensor
 from pruning_lit.tasks.base import Primary, Task, refused_targets
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class MultiLabel(Task):
@@ -35,8 +36,11 @@ class MultiLabel(Task):
         require_logits(outputs, len(targets), self.num_classes)
         return {"binary_cross_entropy": F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype))}
 
-    def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
+    def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Average precision and F1 score, each the mean over classes."""
+        from torchmetrics import MetricCollection  # late: loads torchvision, SciPy and matplotlib
+        from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
+
         common: dict[str, Any] = {"average": "macro", "sync_on_compute": over_ranks}
         return MetricCollection(
             {
@@ -46,7 +50,7 @@ class MultiLabel(Task):
             prefix=prefix,
         )
 
-    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, metrics: "MetricCollection", outputs: Tensor, targets: Tensor) -> None:
         """Count a batch, by probabilities: whether numbers are logits metrics would guess batch by batch."""
         metrics.update(outputs.float().sigmoid(), targets.long())
 

@@ -1,14 +1,15 @@
 """Semantic segmentation: one class per pixel."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from pruning_lit.data.base import first_tensor
+from pruning_lit.system.nested import first_tensor
 from pruning_lit.tasks.base import NUMBERED, Primary, Task, as_classes, is_integral, refused_targets
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class SemanticSegmentation(Task):
@@ -29,8 +30,11 @@ class SemanticSegmentation(Task):
         require_maps(outputs, (len(targets), self.num_classes, *targets.shape[1:]))
         return {"cross_entropy": F.cross_entropy(outputs, as_classes(targets), ignore_index=self.ignore_index)}
 
-    def metrics(self, prefix: str = "", over_ranks: bool = True) -> MetricCollection:
+    def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Intersection over union, the mean over classes, and pixel accuracy; over all pixels of all images."""
+        from torchmetrics import MetricCollection  # late: loads torchvision, SciPy and matplotlib
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
         common: dict[str, Any] = {"ignore_index": self.ignore_index, "sync_on_compute": over_ranks}
         return MetricCollection(
             {
@@ -41,7 +45,7 @@ class SemanticSegmentation(Task):
             compute_groups=False,  # one counts pairs of classes, the other what is right
         )
 
-    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, metrics: "MetricCollection", outputs: Tensor, targets: Tensor) -> None:
         """Count a batch."""
         metrics.update(outputs, as_classes(targets))
 

@@ -9,7 +9,8 @@ from pruning_lit.callbacks.checkpoint_settings import KEY
 from pruning_lit.channels import save
 from pruning_lit.methods.chex import ExplorationStages
 from pruning_lit.methods.resrep import RowMasks
-from pruning_lit.runs.stored import PhaseCheckpoint, fill, prunings_named, read_checkpoint
+from pruning_lit.runs.phase_checkpoint import PhaseCheckpoint, prunings_named, read_checkpoint
+from pruning_lit.runs.stored import fill
 from tests.reports.cut import cut
 
 EXAMPLE = torch.zeros(1, 1, 3, 3)

@@ -7,7 +7,6 @@ doi 10.1016/j.neucom.2024.128108.
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import networkx as nx
 import torch
 from torch import Tensor
 
@@ -98,6 +97,8 @@ def require_threshold(threshold: float, name: str) -> float:
 
 def _rounds(neighbours: Tensor, norms: list[float]) -> Iterator[Round]:
     """Rounds of a graph given as booleans ``(C, C)``; the lower triangle and the diagonal are not looked at."""
+    import networkx as nx  # late: no other criterion needs it
+
     graph = nx.Graph(neighbours.triu(diagonal=1).nonzero().tolist())
     while graph.number_of_edges():
         coreness = nx.core_number(graph)

@@ -14,7 +14,7 @@ from pruning_lit.channels import Compactor, adopt_on_load, cost, load, trace
 from pruning_lit.data import Digits
 from pruning_lit.methods.resrep import RowMasks
 from pruning_lit.models import cifar_resnet
-from pruning_lit.runs.stored import load_network
+from pruning_lit.runs.phase_checkpoint import load_network
 from pruning_lit.tasks import Classification, evaluate
 from tests.commands import run_command, start
 from tests.conftest import read_report

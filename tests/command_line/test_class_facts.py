@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from pruning_lit.command_line.annotations import annotations
+from pruning_lit.command_line.class_facts import annotations
 from pruning_lit.command_line.configs import CONF
 from pruning_lit.command_line.setting_types import PACKAGES, describe
 from tests.test_allow_targets import targets_in

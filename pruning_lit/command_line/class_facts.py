@@ -1,4 +1,4 @@
-"""Annotations of a constructor's parameters, read from its source without importing it."""
+"""Facts of the classes that configs name, read from their source without importing them: parameters and constants."""
 
 import ast
 import builtins
@@ -34,6 +34,17 @@ def annotations(target: str) -> tuple[dict[str, Any], bool]:
         if function.args.kwarg is None:
             return named, True
     return named, False
+
+
+def constant(target: str, name: str) -> Any:
+    """Constant of a class, or of the nearest one that it inherits from and that has it; None where there is none."""
+    definition = find(target)
+    for each in definition.lineage() if definition else []:
+        for statement in each.node.body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=bound)], value=value) if bound == name:
+                    return _evaluated(value, each.module)
+    return None
 
 
 def _init(node: ast.ClassDef) -> ast.FunctionDef | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from pruning_lit import data
+from pruning_lit.command_line.class_facts import constant
 
 #: Builders by the beginning of their names, and the images they are documented for.
 NETWORKS = {"pruning_lit.models.torchvision_model": (3, 224, 224), "torchvision.models.": (3, 224, 224)}
@@ -54,9 +54,8 @@ def expected_input(config: DictConfig, dataset_named: bool) -> Input:
 
 def always(target: str) -> tuple[tuple[int, ...] | None, int | None]:
     """Shape of the inputs and number of classes of a data set in here, where these are always the same."""
-    package, _, name = target.rpartition(".")
-    kind = getattr(data, name, None) if package == data.__name__ else None
-    return getattr(kind, "always_shape", None), getattr(kind, "always_classes", None)
+    known = target.startswith("pruning_lit.data.")
+    return (constant(target, "always_shape"), constant(target, "always_classes")) if known else (None, None)
 
 
 def _of_dataset(dataset: DictConfig) -> tuple[tuple[int, ...] | None, int | None]:

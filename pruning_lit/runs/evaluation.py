@@ -1,0 +1,161 @@
+"""Evaluation of finished networks on any images, one of them or several side by side."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from pruning_lit.channels import Cost, cost, trace
+from pruning_lit.command_line.paths import named_paths
+from pruning_lit.command_line.setting_types import require_types
+from pruning_lit.data import DataModule, ImageData
+from pruning_lit.measure.forward_pass import ForwardPass, forward_passes
+from pruning_lit.measure.machine import hardware, versions
+from pruning_lit.measure.memory import COUNTED
+from pruning_lit.reports.console import open_console
+from pruning_lit.reports.evaluation import Evaluated, Evaluation, evaluation_table, explanation
+from pruning_lit.runs.experiment import build_task, open_data
+from pruning_lit.runs.file_trust import needs_builder
+from pruning_lit.runs.network_file import NetworkFile
+from pruning_lit.runs.phase_checkpoint import PhaseCheckpoint
+from pruning_lit.runs.phase_runner import on_gpu
+from pruning_lit.runs.preprocessing import Normalisation, TrainingInputs
+from pruning_lit.runs.stored import open_stored
+from pruning_lit.tasks import Task, evaluate
+
+Stored = NetworkFile | PhaseCheckpoint
+
+
+def evaluate_stored(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
+    """Measure the networks, print the table, and write ``evaluation.md`` and ``evaluation.json`` into ``folder``.
+
+    Args:
+        config: see ``conf/evaluate.yaml``.
+        folder: for the files.
+        typed: the command line as it was.
+
+    Raises:
+        ValueError, FileNotFoundError: one sentence on what a user can mend.
+    """
+    paths = named_paths(config.path, "the folder of a run, a network file or a checkpoint")
+    device, stopwatch = chosen_device(config.accelerator), instantiate(config.latency)
+    stored = [open_stored(path) for path in paths]
+    dataset = chosen_dataset(config, stored)
+    require_types(OmegaConf.create({"dataset": dataset}))  # the run's own is not in the config
+    data = open_data(OmegaConf.create({"dataset": dataset}))
+    task = build_task(OmegaConf.create(chosen_task(config, stored)), data)
+    nets = [network(each, data, task, config.get("arch"), path) for path, each in zip(paths, stored, strict=True)]
+    ways, notes = normalisations(paths, [each.trained_on for each in stored], data, config.normalisation)
+    if config.get("arch") and not any(needs_builder(each.arch) for each in stored):
+        notes.append("arch was not used: every file names a builder that it may.")
+    views = [task.view(net) for net in nets]
+    costs = [cost(trace(view, data.example)) for view in views]  # told before any measuring if it cannot be done
+    metrics = [measured(net, data, task, way, device) for net, way in zip(nets, ways, strict=True)]
+    passes = forward_passes(views, data.example, stopwatch, device)
+    evaluation = Evaluation(
+        name=config.name,
+        primary=task.primary,
+        networks=[_evaluated(*each) for each in zip(paths, metrics, costs, ways, passes, strict=True)],
+        pictures=described(data),
+        dataset=dataset,
+        memory=COUNTED[device.type],
+        threads=torch.get_num_threads(),
+        notes=notes,
+        command=f"python -m pruning_lit.evaluate {shlex.join(typed)}",
+        versions=versions(),
+        hardware=hardware(device),
+    )
+    evaluation.write(folder)
+    show(evaluation, folder)
+
+
+def chosen_device(accelerator: Any) -> torch.device:
+    """Device to measure on; ValueError where there is none."""
+    if accelerator not in ("auto", "cpu", "gpu"):
+        raise ValueError(f"accelerator is auto, cpu or gpu, got {accelerator!r}")
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("accelerator=gpu, but PyTorch finds no GPU here: leave it out, or choose accelerator=cpu")
+    return torch.device("cuda" if on_gpu(accelerator) else "cpu")
+
+
+def chosen_dataset(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
+    """Config of the data set: the user's, or that of the first run there is, with what the user changes in it."""
+    given = OmegaConf.to_container(config.get("dataset") or OmegaConf.create(), resolve=True)
+    assert isinstance(given, dict)
+    if "_target_" in given:
+        return {str(key): value for key, value in given.items()}
+    for each in stored:
+        if (dataset := each.dataset()) is not None:
+            return {**dataset, **{str(key): value for key, value in given.items()}}
+    raise ValueError(f"'{stored[0].file}' lies in no run's folder, so it has to be said on which images: add dataset=…")
+
+
+def chosen_task(config: DictConfig, stored: Sequence[Stored]) -> dict[str, Any]:
+    """Config of the task: the user's or that of the data set chosen, else that of the first run there is."""
+    if config.get("task"):
+        return {str(key): value for key, value in config.task.items()}
+    return next((task for each in stored if (task := each.task())), {"_target_": "pruning_lit.tasks.Classification"})
+
+
+def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | None, path: str) -> nn.Module:
+    """Network of ``path``, on the CPU; ValueError where it is not one for these images."""
+    stored.trained_on.require_alike(data, path)
+    builder = arch if needs_builder(stored.arch) else None
+    net = stored.network(builder, data.example, data.num_classes).float()  # as inputs and clocks expect
+    task.require_fit(net, data)
+    return net
+
+
+def normalisations(
+    paths: Sequence[str], trained_on: Sequence[TrainingInputs], data: DataModule, by: Any
+) -> tuple[list[Normalisation | None], list[str]]:
+    """Normalisation of the images for each network, and notes on what a user may not have expected."""
+    if by not in ("stored", "dataset"):
+        raise ValueError(f"normalisation is stored or dataset, got {by!r}")
+    if not isinstance(data, ImageData):  # nobody but the data set knows how it normalises
+        return [None for _ in paths], []
+    own, notes = (data.mean, data.std), []
+    ways: list[Normalisation | None] = []
+    for path, known in zip(paths, trained_on, strict=True):
+        way, note = known.normalisation(data, path) if by == "stored" else (own, None)
+        ways.append(way)
+        notes += [known.note_on_names(data, path), note]
+    return ways, [note for note in notes if note]
+
+
+def measured(
+    net: nn.Module, data: DataModule, task: Task, way: Normalisation | None, device: torch.device
+) -> dict[str, float]:
+    """Metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards."""
+    if isinstance(data, ImageData) and way is not None:
+        data.mean, data.std = way
+    found = evaluate(net.to(device), data, task)
+    net.cpu()
+    return found
+
+
+def _evaluated(
+    path: str, metrics: dict[str, float], counted: Cost, way: Normalisation | None, passes: list[ForwardPass]
+) -> Evaluated:
+    mean, std = (values.tolist() for values in way or (torch.empty(0),) * 2)
+    return Evaluated(path, metrics, counted.macs, counted.params, mean, std, passes)
+
+
+def described(data: DataModule) -> str:
+    """Description of the test part."""
+    size = "×".join(map(str, data.shape))
+    return f"{len(data.parts.test):,} test images of {data.title}, {size}, {data.num_classes} classes"
+
+
+def show(evaluation: Evaluation, folder: Path) -> None:
+    """Print the table, what it means, and notes."""
+    console = open_console()
+    console.print(evaluation_table(evaluation))
+    for line in (*explanation(evaluation), *(f"Note: {note}" for note in evaluation.notes)):
+        console.print(line, soft_wrap=True)
+    console.print(f"written: {folder / 'evaluation.md'}, evaluation.json", soft_wrap=True)

@@ -1,0 +1,17 @@
+"""Tensors in nested inputs."""
+
+from typing import Any
+
+from torch import Tensor
+
+
+def first_tensor(nested: Any) -> Tensor:
+    """The first tensor of what may be nested; ValueError where there is none."""
+    while not isinstance(nested, Tensor):
+        if not isinstance(nested, list | tuple | dict) or not nested:
+            raise ValueError(
+                f"inputs are of type {type(nested).__name__}, expected tensors: give the data set a transform such as "
+                "torchvision.transforms.ToTensor()"
+            )
+        nested = next(iter(nested.values() if isinstance(nested, dict) else nested))
+    return nested
