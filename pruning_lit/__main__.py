@@ -1,6 +1,7 @@
 """``python -m pruning_lit``: run an experiment composed on the command line; without any argument the demo."""
 
 import logging
+import os
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,6 +11,10 @@ from omegaconf import DictConfig
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.command_line.resume import with_resume
+from pruning_lit.runs.job_process import run_alone, starts_processes_by_its_command
+from pruning_lit.runs.settings import result_settings
+from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
+from pruning_lit.system.launcher import place
 
 DEMO = "experiment=demo"
 log = logging.getLogger("pruning_lit")
@@ -17,19 +22,18 @@ log = logging.getLogger("pruning_lit")
 
 def _run(config: DictConfig, folder: Path) -> None:
     """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued."""
-    from pruning_lit.runs.experiment import run  # late: --help and shell completion need not load torch
-    from pruning_lit.runs.job_process import run_alone, starts_processes_by_its_command
-    from pruning_lit.runs.settings import result_settings
-    from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
-
     hydra = HydraConfig.get()
     finished_before = hydra.mode == RunMode.MULTIRUN and finished_with(folder) is not None
     if finished_before and is_finished(folder, result_settings(config), present_settings):
         log.info("job %s is finished, not run again", hydra.job.num)
         return
+    if place()[0] == 0 and os.environ.get("LOCAL_RANK", "0") == "0":
+        log.info("folder of this run: %s", folder)
     if hydra.mode == RunMode.MULTIRUN and starts_processes_by_its_command(config):
         run_alone(config, folder)
     else:
+        from pruning_lit.runs.experiment import run  # late: torch and Lightning take seconds, which refusals need not
+
         run(config, folder)
     note_finished(folder, result_settings(config), hydra.overrides.task)
 

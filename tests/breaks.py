@@ -312,8 +312,8 @@ CALLBACKS = [
     Break(
         "an epoch that is trained again has its figures twice",
         "callbacks/metrics_file.py",
-        "int(line[1]) >= trainer.current_epoch",
-        "int(line[1]) > trainer.current_epoch",
+        "int(line[1]) >= epoch",
+        "int(line[1]) > epoch",
         "callbacks/test_metrics_file.py",
     ),
     Break(

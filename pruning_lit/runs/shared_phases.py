@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pruning_lit.callbacks.metrics_file import lines_of, replace_lines
+from pruning_lit.records.metrics_table import lines_of, replace_lines
 
 log = logging.getLogger(__name__)
 

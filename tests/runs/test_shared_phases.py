@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from pruning_lit.callbacks.metrics_file import lines_of, replace_lines
+from pruning_lit.records.metrics_table import lines_of, replace_lines
 from pruning_lit.runs.shared_phases import SharedPhase
 
 SETTINGS = {"seed": 1, "train": {"epochs": 2}}

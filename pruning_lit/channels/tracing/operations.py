@@ -58,10 +58,6 @@ class OperationMode(TorchDispatchMode):
         self.index = 0
         self.paused = False  # while true, operations are neither numbered nor shown: they are not the model's
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here; to skip the compiler, torch would load it first, which takes a second
-
     def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
         """Note that an operation has been executed; ``index`` counts from 0."""
         raise NotImplementedError

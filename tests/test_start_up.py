@@ -1,0 +1,98 @@
+"""A command loads no more than it needs: refusals do without torch, and all but training without Lightning."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import environment
+
+#: One after the other in one process: each stage's words, and what is in that process behind it. The run itself is left
+#: out, as its first line has to be there before the modules of a run are.
+STAGES = """
+import json, sys, types
+from importlib import import_module
+
+run = sys.modules["pruning_lit.runs.experiment"] = types.ModuleType("pruning_lit.runs.experiment")
+run.run = lambda config, folder: None
+for name, module, *words in json.loads(sys.argv[1]):
+    sys.argv = [module, *words]
+    try:
+        import_module(module).main()
+    except SystemExit as stop:
+        print(stop.code)
+    print("\\nLOADED", name, json.dumps(sorted(sys.modules)), flush=True)
+import pruning_lit.runs.export
+print("\\nLOADED", "exporter", json.dumps(sorted(sys.modules)))
+"""
+RUN = "pruning_lit.__main__"
+COMMANDS = {
+    "help": [RUN, "--help"],
+    "misspelt": [RUN, "train.epoch=3"],
+    "no_choice": [RUN, "arch=resnet9"],
+    "wrong_type": [RUN, "train.epochs=x"],
+    "not_allowed": [RUN, "arch._target_=mynet.Net"],
+    "inspect_help": ["pruning_lit.inspect", "--help"],
+    "evaluate_help": ["pruning_lit.evaluate", "--help"],
+    "export_help": ["pruning_lit.export", "--help"],
+    "no_report": ["pruning_lit.report", "path=nowhere"],
+    "demo": [RUN, "experiment=demo"],
+    "inspect": ["pruning_lit.inspect", "arch=resnet8"],
+}
+TOLD = {
+    "misspelt": "there is no setting train.epoch",
+    "no_choice": "there is no arch called 'resnet9'",
+    "wrong_type": "train.epochs must be a whole number, got 'x'",
+    "not_allowed": "add allow_targets=[mynet]",
+    "no_report": "no folder 'nowhere'",
+    "demo": "folder of this run: ",
+    "inspect": "75,290 parameters",
+}
+FOR_TRAINING = {"pytorch_lightning", "lightning_fabric", "torchmetrics", "tensorboard", "sklearn"}
+FOR_SOME_NETWORKS = {"torchvision", "networkx"}  # torchvision's, and their pruning by redundancy graphs
+FOR_WORK = {"torch", "numpy", "scipy", "matplotlib"}
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """What each command printed, and the modules that were there behind it."""
+    listed = json.dumps([[name, *words] for name, words in COMMANDS.items()])
+    done = subprocess.run(
+        [sys.executable, "-c", STAGES, listed],
+        cwd=tmp_path_factory.mktemp("start_up"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    found, printed = {}, ""
+    for line in done.stdout.splitlines():
+        if line.startswith("LOADED "):
+            _, name, modules = line.split(" ", 2)
+            found[name], printed = (printed, set(json.loads(modules))), ""
+        else:
+            printed += line + "\n"
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "inspect"])
+def test_help_refusals_and_the_first_line_of_a_run_need_no_torch(stages, name):
+    printed, modules = stages[name]
+    assert TOLD.get(name, f"python -m {COMMANDS[name][0].removesuffix('.__main__')}") in printed
+    assert not modules & (FOR_WORK | FOR_TRAINING | FOR_SOME_NETWORKS)
+
+
+def test_a_look_at_a_network_loads_nothing_for_training_nor_for_other_networks(stages):
+    printed, modules = stages["inspect"]
+    assert TOLD["inspect"] in printed
+    assert modules >= FOR_WORK
+    assert not modules & (FOR_TRAINING | FOR_SOME_NETWORKS)
+
+
+def test_an_export_loads_nothing_for_training(stages):
+    _, modules = stages["exporter"]
+    assert "pruning_lit.runs.network_file" in modules
+    assert not modules & FOR_TRAINING
