@@ -15,6 +15,7 @@ from pruning_lit.runs.job_process import run_alone, starts_processes_by_its_comm
 from pruning_lit.runs.settings import result_settings
 from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
 from pruning_lit.system.launcher import place
+from pruning_lit.system.loading import loading
 
 DEMO = "experiment=demo"
 log = logging.getLogger("pruning_lit")
@@ -32,8 +33,8 @@ def _run(config: DictConfig, folder: Path) -> None:
     if hydra.mode == RunMode.MULTIRUN and starts_processes_by_its_command(config):
         run_alone(config, folder)
     else:
-        from pruning_lit.runs.experiment import run  # late: torch and Lightning take seconds, which refusals need not
-
+        with loading():  # late: torch and Lightning take seconds, and --help and refusals do without
+            from pruning_lit.runs.experiment import run
         run(config, folder)
     note_finished(folder, result_settings(config), hydra.overrides.task)
 

@@ -8,11 +8,12 @@ from omegaconf import DictConfig
 
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list
+from pruning_lit.system.loading import loading
 
 
 def _run(config: DictConfig, folder: Path, typed: Sequence[str]) -> None:
-    from pruning_lit.runs.evaluation import evaluate_stored  # late: --help and refusals need not load torch
-
+    with loading():  # late: --help and refusals do without torch
+        from pruning_lit.runs.evaluation import evaluate_stored
     evaluate_stored(config, folder, typed)
 
 

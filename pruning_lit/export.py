@@ -6,12 +6,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
+from pruning_lit.system.loading import loading
 
 
 def _run(config: DictConfig, folder: Path) -> None:
     """Export the network that the config names, and tell how exact the files are."""
-    from pruning_lit.runs.export import BATCHES, export  # late: --help and refusals need not load torch
-
+    with loading():  # late: --help and refusals do without torch
+        from pruning_lit.runs.export import BATCHES, export
     paths = named_paths(config.path, "the folder of a run or a network file")
     if len(paths) > 1:
         raise ValueError(f"path= takes one network to export, got {', '.join(paths)}")

@@ -8,11 +8,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pruning_lit.command_line.command import command
+from pruning_lit.system.loading import loading
 
 
 def _run(config: DictConfig, folder: Path) -> None:
-    from pruning_lit.runs.inspection import inspect  # late: --help and refusals need not load torch
-
+    with loading():  # late: --help and refusals do without torch
+        from pruning_lit.runs.inspection import inspect
     inspect(config, folder)
 
 

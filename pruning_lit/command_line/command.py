@@ -21,7 +21,10 @@ from pruning_lit.command_line.ranks import in_one_folder
 from pruning_lit.command_line.renamed import require_present_names, require_present_settings
 from pruning_lit.command_line.resume import MULTIRUN
 from pruning_lit.command_line.setting_types import require_types
+from pruning_lit.command_line.targets import names_allowed, require_allowed, typed
+from pruning_lit.sweeps.failure import forget_failure, note_failure
 from pruning_lit.system.disk import quiet_threads
+from pruning_lit.system.loading import loading
 from pruning_lit.system.noise import without_noise
 from pruning_lit.system.one_line import in_one_line
 from pruning_lit.system.preemption import Preempted, leaving_on_signal, passing_on
@@ -45,16 +48,14 @@ def command(
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def job(config: DictConfig) -> None:
-        from pruning_lit.command_line.targets import names_allowed, require_allowed, typed
-        from pruning_lit.sweeps.failure import forget_failure, note_failure  # late: --help need not load torch
-
         folder = Path(HydraConfig.get().runtime.output_dir)
         allowing = typed(HydraConfig.get().overrides.task)
         try:
             with leaving_on_signal(), without_noise():  # here, as a launcher may have started this process
                 require_present_settings(config)
-                require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
-                require_types(config)
+                with loading():
+                    require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
+                    require_types(config)
                 work(config, folder)
             if is_run:
                 forget_failure(folder)

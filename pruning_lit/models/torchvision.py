@@ -9,6 +9,7 @@ from torch import nn
 from pruning_lit.models.published import full_name
 from pruning_lit.models.start import batch_norm_scales
 from pruning_lit.models.weights import load_weights
+from pruning_lit.system.loading import loading
 
 
 def torchvision_model(
@@ -32,8 +33,8 @@ def torchvision_model(
             ``zero_init_residual`` lets some scales start at 0 against ``norm_scale``.
         FileNotFoundError: the weights cannot be fetched.
     """
-    from torchvision import models  # late: takes as long to load as torch, and few networks are torchvision's
-
+    with loading():  # late: it takes as long as torch, and few networks are torchvision's
+        from torchvision import models
     if name not in models.list_models():
         close = get_close_matches(name, models.list_models()) or ["see torchvision.models.list_models()"]
         raise ValueError(f"torchvision has no network {name!r}; closest names: {', '.join(close)}")

@@ -24,7 +24,6 @@ from pruning_lit.reports.groups import (
     planned_groups,
     prediction_table,
 )
-from pruning_lit.reports.plots import save, widths_figure
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.expected import expected_input
 from pruning_lit.runs.settings import require_seed
@@ -71,8 +70,6 @@ def inspect(config: DictConfig, folder: Path) -> None:
         except ValueError as error:
             refused = error  # told last: the tables say what could be asked for instead
     reasons = {group.name: sparsity.limits.why_whole(group) for group in graph.groups} if sparsity else None
-    save(widths_figure(planned_groups(graph, plan.kept if plan else {}, reasons)), folder / "widths.png")
-
     console, counted = open_console(), cost(graph)
     shape = "×".join(map(str, images.shape))
     arch = HydraConfig.get().runtime.choices.get("arch") or config.arch._target_  # one's own network is no choice
@@ -88,6 +85,9 @@ def inspect(config: DictConfig, folder: Path) -> None:
         source = f"of {weights}" if weights is not None else "fresh; weights=<file> takes trained ones"
         for line in (f"Scores: {scored_by}. Weights: {source}.", *notes, *plan.notes):
             console.print(line)
+    from pruning_lit.reports.plots import save, widths_figure  # late: what can be read is there before matplotlib is
+
+    save(widths_figure(planned_groups(graph, plan.kept if plan else {}, reasons)), folder / "widths.png")
     console.print(f"widths: {folder / 'widths.png'}", soft_wrap=True)
     if refused is not None:
         raise refused
