@@ -544,6 +544,17 @@ MEASURE = [
     ),
 ]
 
+RECORDS = [
+    Break(
+        "a speed-up is one of the dense network",
+        "records/latency.py",
+        "self.before.median_ms / self.after.median_ms",
+        "self.after.median_ms / self.before.median_ms",
+        "measure/test_stopwatch.py",
+        "speedup",
+    ),
+]
+
 REPORTS = [
     Break(
         "a reduction is one of the pruned network",
@@ -691,6 +702,6 @@ SYSTEM = [
 ]
 
 BREAKS = [
-    *CHANNELS, *CRITERIA, *SPARSITY, *CALLBACKS, *PHASES, *METHODS, *DATA, *TASKS, *MODELS, *MEASURE, *REPORTS,
-    *RUNS, *SWEEPS, *COMMAND_LINE, *SYSTEM,
+    *CHANNELS, *CRITERIA, *SPARSITY, *CALLBACKS, *PHASES, *METHODS, *DATA, *TASKS, *MODELS, *MEASURE, *RECORDS,
+    *REPORTS, *RUNS, *SWEEPS, *COMMAND_LINE, *SYSTEM,
 ]  # fmt: skip

@@ -167,6 +167,7 @@ def test_a_image_that_only_one_process_reads_ends_all_of_them(images, damaged, t
     assert_told(process, f"'{files[first[0]]}' is not a readable image")
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_when_another_has_died_is_ended_with_a_sentence(tmp_path):
     """As in a collective operation of a GPU; Lightning would kill it without a word."""
     program = """

@@ -70,6 +70,7 @@ def test_a_run_that_is_asked_to_leave_saves_and_says_how_to_go_on(finished, tmp_
     assert_same_end(folder, finished)
 
 
+@pytest.mark.slow
 def test_what_is_saved_on_leaving_is_the_state_in_the_middle_of_an_epoch(tmp_path):
     """The checkpoint that the epoch's end would have left is still far away."""
     one_by_one = ("trainer.limit_train_batches=1000", "dataset.batch_size=1", "train.epochs=1")

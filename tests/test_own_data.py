@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[-1])
+@pytest.mark.parametrize("words", [COMMANDS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in COMMANDS[1:])])
 def test_an_example_of_the_documentation_runs(folder, words):
     assert len(COMMANDS) == len(FILES) == 4
     small = [] if any(word.startswith("arch=") for word in words) else ["arch=resnet8"]

@@ -18,6 +18,7 @@ def weights(folder):
     return load_file(folder / "pruned" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_deterministic_run_comes_out_twice_to_the_last_bit(tmp_path):
     for name in ("once", "again"):
         printed = run_command(*SAME, f"hydra.run.dir={tmp_path / name}")

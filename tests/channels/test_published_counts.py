@@ -63,14 +63,7 @@ def widths(net: nn.Module, arch: str) -> dict:
     }
 
 
-SLOW = {("resnet_50", "[0.]+[0.12]*3+[0.38]*16"), ("resnet_50", "[0.]+[0.25]*3+[0.5]*16")}
-MARKED = [
-    pytest.param(row, marks=[pytest.mark.slow] if (row["arch"], row["sparsity"]) in SLOW else [], id=row_name(row))
-    for row in ROWS
-]
-
-
-@pytest.mark.parametrize("row", MARKED)
+@pytest.mark.parametrize("row", ROWS, ids=row_name)
 def test_a_network_narrowed_by_published_rates_has_the_published_counts(row):
     with torch.device("meta" if row["arch"] == "resnet_50" else "cpu"):  # without one multiplication, where it can be
         net, image = build(row["arch"]), torch.zeros(1, *row["input"])

@@ -185,7 +185,7 @@ networks = given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=5), st.i
 quietly = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
-@settings(max_examples=150, **quietly)
+@settings(max_examples=60, **quietly)
 @networks
 def test_any_choice_of_channels_is_cut_exactly(kinds, width, data):
     require_exact(kinds, width, data)

@@ -13,6 +13,7 @@ from pruning_lit.system.console_log import IN_FILE_ONLY, ConsoleLog
 def log():
     logger, console = logging.getLogger("tests.console"), ConsoleLog()
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # what commands have set up in this process prints, too
     logger.addHandler(console)
     yield logger
     logger.removeHandler(console)

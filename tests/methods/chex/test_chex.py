@@ -234,9 +234,9 @@ OPTION_B = "arch.shortcut=option_b"
 SETTINGS = [
     ("explore.callbacks.stages.regrow_init=ema",),
     ("explore.callbacks.stages.regrow_init=random", MASKED),
-    ("explore.callbacks.stages.regrow_allocation=global",),
 ]
 MORE_SETTINGS = [
+    ("explore.callbacks.stages.regrow_allocation=global",),
     ("explore.callbacks.stages.regrow_init=zero",),
     ("explore.callbacks.stages.regrow_init=random",),
     ("sparsity=uniform",),

@@ -157,6 +157,7 @@ def test_two_processes_have_the_same_scales_and_keep_the_same_channels(tmp_path,
     assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"), 1e-4)
 
 
+@pytest.mark.slow
 def test_masked_execution_ends_with_the_network_of_narrowed_execution(finished, tmp_path):
     folder = tmp_path / "masked"
     trained = finished / "phases/2-sparsify/last.ckpt"

@@ -206,6 +206,7 @@ def done(cli, folder: Path, *overrides: str) -> dict:
     return read_report(folder)
 
 
+@pytest.mark.slow
 def test_the_channels_of_streams_go_under_coupled_compactors_and_batch_norms_can_stay(cli, tmp_path):
     report = done(cli, tmp_path, "criterion.policy=coupled", "gradient_reset.callbacks.masks.fold_norms=none")
     groups = report["sections"]["compaction"][0]["groups"]
