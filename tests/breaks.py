@@ -636,6 +636,14 @@ SWEEPS = [
 
 COMMAND_LINE = [
     Break(
+        "a look at a network loads Lightning",
+        "runs/inspection.py",
+        "from pruning_lit.runs.settings import require_seed\n",
+        "import pytorch_lightning\nfrom pruning_lit.runs.settings import require_seed\n",
+        "test_start_up.py",
+        "a_look",
+    ),
+    Break(
         "the folder of a run allows its own code",
         "command_line/resume.py",
         "if not ALLOWING.match(word) and word not in typed",

@@ -1,5 +1,7 @@
 """One way of reading a command line for all commands: configs by Hydra, errors told in one sentence."""
 
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -77,6 +79,7 @@ def command(
                 sys.exit(1)  # in a sweep the other jobs go on; its summary tells, in the end, that this one has failed
 
     is_run = config_name == "config"
+    atexit.register(gc.freeze)  # else Python looks for garbage among all that was loaded before it ends: up to a second
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
     import_from_current_folder()
     try:
