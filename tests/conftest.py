@@ -1,9 +1,11 @@
 """What several rooms' tests need: the command line, in this process and in another, on tiny settings."""
 
+import gc
 import json
 import multiprocessing
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,24 @@ def shared_file(path: str) -> Path:
     if not (SHARED / path).is_file():
         pytest.skip(f"no {path} beside the folder PRUNING_LIT_DATA")
     return SHARED / path
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Mark as slow, of a test with ``at_once(count)``, all cases behind the first ``count``."""
+    seen: Counter[tuple[Path, str]] = Counter()
+    for item in items:
+        mark = item.get_closest_marker("at_once")
+        if mark is not None:
+            seen[item.path, item.originalname] += 1
+            if seen[item.path, item.originalname] > mark.args[0]:
+                item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """Keep what has been imported out of the search for garbage, which takes a part of a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

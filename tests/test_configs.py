@@ -91,8 +91,9 @@ def test_every_choice_of_every_group_composes(choice):
 
 
 def built_at_once() -> list:
-    """All experiments, those on large images marked slow."""
-    return [pytest.param(name, marks=pytest.mark.slow) if "imagenet" in name else name for name in EXPERIMENTS]
+    """All experiments, those on large images and of the deepest networks marked slow."""
+    slow = ("imagenet", "resnet110", "resnet164", "densenet")
+    return [pytest.param(n, marks=pytest.mark.slow) if any(word in n for word in slow) else n for n in EXPERIMENTS]
 
 
 @pytest.mark.parametrize("name", built_at_once())
@@ -267,6 +268,7 @@ def test_an_experiment_of_resrep_stops_at_the_operations_of_the_release():
     assert sparsity.macs_convention == "published"
 
 
+@pytest.mark.at_once(8)
 @pytest.mark.parametrize("arch", names("arch"))
 def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header(arch):
     config = composed(f"arch={arch}").arch
@@ -276,6 +278,7 @@ def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header
     assert f"{sum(p.numel() for p in net.parameters()):,} parameters" in header
 
 
+@pytest.mark.at_once(8)
 @pytest.mark.parametrize(
     ("method", "sparsity"),
     [(name, "macs_50") for name in names("method") if name != "chex"]

@@ -228,6 +228,7 @@ def refused(answer: tuple[int, str, dict], expected: str) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.at_once(6)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -175,6 +175,7 @@ def test_what_is_known_of_a_data_set_is_what_it_has():
     assert always("pruning_lit.data.Digits") == (data.shape, data.num_classes)
 
 
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [

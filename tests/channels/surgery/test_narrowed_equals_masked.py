@@ -37,6 +37,7 @@ def difference(net: nn.Module, graph: ChannelGraph, kept: Kept, inputs: Tensor) 
     return verify(narrowed, masked, inputs)
 
 
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NETWORKS]
 )

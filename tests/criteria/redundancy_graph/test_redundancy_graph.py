@@ -130,6 +130,7 @@ def test_budgets_are_met(tmp_path, sparsity):
     assert len(cuts(tmp_path)) == 2
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

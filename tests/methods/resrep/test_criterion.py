@@ -299,6 +299,7 @@ def test_an_unknown_policy_is_refused():
 # --- whatever gets a compactor is converted exactly ---
 
 
+@pytest.mark.at_once(20)
 @pytest.mark.parametrize("policy", ["internal_only", pytest.param("coupled", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("construction", PRUNABLE, ids=lambda construction: construction.__name__)
 def test_whatever_people_build_is_converted_exactly_where_it_gets_compactors(construction, policy):

@@ -287,6 +287,7 @@ def refused(cli, tmp_path: Path, *overrides: str) -> str:
     return " ".join(printed.split())
 
 
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
