@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -128,6 +129,7 @@ def _run(module: str, overrides: tuple[str, ...], output: Connection, variables:
         traceback.print_exc()
         sys.exit(1)
     finally:
-        atexit._run_exitfuncs()  # processes of multiprocessing end without
+        threading._shutdown()  # as a program ends: first the threads, where joblib lets its workers go, …
+        atexit._run_exitfuncs()  # … then the rest; a process of multiprocessing ends without
         sys.stdout.flush()
         sys.stderr.flush()
