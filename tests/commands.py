@@ -119,6 +119,7 @@ def _run(module: str, overrides: tuple[str, ...], output: Connection, variables:
     os.dup2(output.fileno(), 2)
     output.close()
     sys.argv = [module, *overrides]
+    sys.path[:0] = [folder, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
     if module != "pruning_lit":  # a package, which stays; a module is `__main__` alone in a new process
         del sys.modules[module]
     try:

@@ -193,7 +193,7 @@ def test_any_choice_of_channels_is_cut_exactly(kinds, width, data):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(max_examples=200, **quietly)
+@settings(max_examples=100, **quietly)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=2, max_size=8), st.integers(2, 9), st.data())
 def test_any_choice_of_channels_is_cut_exactly_also_in_deeper_networks(kinds, width, data):
     require_exact(kinds, width, data)
