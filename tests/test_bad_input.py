@@ -91,6 +91,7 @@ def test_resuming_a_folder_that_is_no_run(cli, tmp_path):
     assert "is not the folder of a run" in refused(cli, tmp_path, f"resume={tmp_path}")
 
 
+@pytest.mark.slow
 def test_a_resume_that_is_refused_leaves_on_record_what_the_run_was_begun_with(cli, tmp_path):
     run = tmp_path / "run"
     assert cli(*TINY, "train.epochs=1", "finetune.epochs=1", f"hydra.run.dir={run}")[0] == 0

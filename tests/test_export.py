@@ -113,6 +113,7 @@ def test_another_network_of_another_shape(tmp_path):
     assert answers(file, torch.zeros(3, 3, 48, 64)).shape == (3, 4)
 
 
+@pytest.mark.slow
 def test_the_shape_in_the_file_is_taken_unless_another_is_given(tmp_path):
     folder = written(tmp_path, pictures={"shape": [3, 16, 24]})
     for given, shape in [(None, (3, 16, 24)), ([3, 8, 8], (3, 8, 8))]:

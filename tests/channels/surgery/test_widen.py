@@ -53,6 +53,7 @@ def train(net: nn.Module, seed: int = 5) -> None:
             tensor.add_(torch.randn(tensor.shape, generator=random))
 
 
+@pytest.mark.at_once(2)
 @every_network
 def test_narrow_then_widen_is_the_same_network_bit_for_bit(build):
     net = randomise(build())
@@ -67,6 +68,7 @@ def test_narrow_then_widen_is_the_same_network_bit_for_bit(build):
     assert [p.requires_grad for p in net.parameters()] == frozen
 
 
+@pytest.mark.at_once(2)
 @every_network
 def test_what_was_kept_is_as_trained_and_what_came_back_is_as_it_was(build):
     net = randomise(build())

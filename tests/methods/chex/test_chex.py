@@ -115,7 +115,7 @@ def test_one_training_ends_in_a_smaller_network(finished):
     assert counted.params < report["before"]["params"]
 
 
-@pytest.mark.parametrize("execution", ["finished", "masked"])
+@pytest.mark.parametrize("execution", ["finished", pytest.param("masked", marks=pytest.mark.slow)])
 def test_the_network_in_the_file_has_no_row_of_zeros(execution, request):
     folder = request.getfixturevalue(execution)
     net = load(folder / "pruned" / "model.safetensors")

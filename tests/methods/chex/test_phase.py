@@ -306,6 +306,7 @@ def alike(name: str) -> Any:
     return pytest.param(name, marks=marks)
 
 
+@pytest.mark.at_once(12)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("name", map(alike, ALIKE))
 def test_both_executions_end_in_the_same_network(name):
@@ -370,6 +371,7 @@ def uninterrupted(request, tmp_path_factory) -> tuple[Callable[[], Exploration],
     return make, fit(make(), callbacks=[every], enable_checkpointing=True), folder
 
 
+@pytest.mark.at_once(12)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("step", [1, 3, 6, 9, 13, 18])
 def test_a_resumed_phase_ends_in_the_same_bits(uninterrupted, step):
