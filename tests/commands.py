@@ -41,9 +41,9 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.imported"])
 
 
-def command(*overrides: str, module: str = "pruning_lit") -> list[str]:
+def command(*overrides: str) -> list[str]:
     """Words of a shell that start a command as users do."""
-    return [sys.executable, "-m", module, *overrides]
+    return [sys.executable, "-m", "pruning_lit", *overrides]
 
 
 def environment() -> dict[str, str]:
@@ -51,14 +51,14 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def start(*overrides: str, module: str = "pruning_lit") -> "Command":
+def start(*overrides: str) -> "Command":
     """Start a command; what is left of it at the end of the test is killed."""
-    return Command(overrides, module)
+    return Command(overrides)
 
 
-def run_command(*overrides: str, module: str = "pruning_lit", timeout: float = 240) -> str:
+def run_command(*overrides: str, timeout: float = 240) -> str:
     """Run a command to its end; everything printed. A failure of the command fails the test."""
-    process = start(*overrides, module=module)
+    process = start(*overrides)
     printed, _ = process.communicate(timeout)
     assert process.returncode == 0, printed[-6000:]
     return printed
@@ -67,10 +67,9 @@ def run_command(*overrides: str, module: str = "pruning_lit", timeout: float = 2
 class Command:
     """A command that runs, with those members of ``subprocess.Popen`` that tests use; errors come with the output."""
 
-    def __init__(self, overrides: tuple[str, ...], module: str) -> None:
+    def __init__(self, overrides: tuple[str, ...]) -> None:
         output, theirs = multiprocessing.Pipe(duplex=False)
-        run = (module, overrides, theirs, environment(), os.getcwd())
-        self._process = _SERVER.Process(target=_run, args=run)
+        self._process = _SERVER.Process(target=_run, args=(overrides, theirs, environment(), os.getcwd()))
         self._process.start()
         theirs.close()
         self.pid: int = self._process.pid  # type: ignore[assignment]  # it has been started
@@ -110,20 +109,18 @@ class Command:
         raise subprocess.TimeoutExpired("a command", timeout, printed)
 
 
-def _run(module: str, overrides: tuple[str, ...], output: Connection, variables: dict[str, str], folder: str) -> None:
-    """Do what ``python -m <module> <overrides>`` does behind its imports; this is run by the forked process."""
+def _run(overrides: tuple[str, ...], output: Connection, variables: dict[str, str], folder: str) -> None:
+    """Do what ``python -m pruning_lit <overrides>`` does behind its imports; this is run by the forked process."""
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     output.close()
-    sys.argv = [module, *overrides]
+    sys.argv = ["pruning_lit", *overrides]
     sys.path[:0] = [folder, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
-    if module != "pruning_lit":  # a package, which stays; a module is `__main__` alone in a new process
-        del sys.modules[module]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        runpy.run_module("pruning_lit", run_name="__main__", alter_sys=True)
     except SystemExit:
         raise
     except BaseException:

@@ -57,31 +57,31 @@ def needs_builder(arch: Arch) -> bool:
 
 def trusted_dataset(config: Any, file: Path) -> dict[str, Any]:
     """The config of a data set as a file has it; ValueError where it names other code than the data sets in here."""
-    settings = dict(config)
-    others = str({key: value for key, value in settings.items() if key != "_target_"})
-    if not _is_shown(DATA, str(settings.get("_target_"))) or "_target_" in others:
-        target = str(settings.get("_target_"))
-        raise ValueError(
-            f"{str(file)!r} wants its images to be read by {target}, and no file runs code of your own by itself: "
-            f"add dataset=…, or dataset._target_=… with all its keys and {permission(target).strip()}"
-        )
-    if "${" in others:  # a file's config is resolved already; resolved once more, text can become a target
-        raise ValueError(f"{str(file)!r} describes its images by interpolations, not by values: add dataset=…")
-    return settings
+    target = str(config.get("_target_"))
+    wanted = f"wants its images to be read by {target}"
+    mended = f"dataset=…, or dataset._target_=… with all its keys and {permission(target).strip()}"
+    interpolated = "describes its images by interpolations, not by values: add dataset=…"
+    return _trusted(dict(config), DATA, file, wanted, mended, interpolated)
 
 
 def trusted_task(config: Any, file: Path) -> dict[str, Any]:
     """The config of a task as a file has it; ValueError where it names other code than the tasks in here."""
     settings = {key: value for key, value in dict(config).items() if key != "_partial_"}
+    target = str(settings.get("_target_"))
+    mended = f"task._target_={target} with its keys and {permission(target).strip()}"
+    interpolated = "describes its task by interpolations, not by values: add task=…"
+    return _trusted(settings, TASKS, file, f"names the task {target}", mended, interpolated)
+
+
+def _trusted(
+    settings: dict[str, Any], room: str, file: Path, wanted: str, mended: str, interpolated: str
+) -> dict[str, Any]:
+    """The settings, if they are values alone and build a class that the room shows; ValueError in the words given."""
     others = str({key: value for key, value in settings.items() if key != "_target_"})
-    if not _is_shown(TASKS, str(settings.get("_target_"))) or "_target_" in others:
-        target = str(settings.get("_target_"))
-        raise ValueError(
-            f"{str(file)!r} names the task {target}, and no file runs code of your own by itself: add "
-            f"task._target_={target} with its keys and {permission(target).strip()}"
-        )
-    if "${" in others:
-        raise ValueError(f"{str(file)!r} describes its task by interpolations, not by values: add task=…")
+    if not _is_shown(room, str(settings.get("_target_"))) or "_target_" in others:
+        raise ValueError(f"{str(file)!r} {wanted}, and no file runs code of your own by itself: add {mended}")
+    if "${" in others:  # a file's config is resolved already; resolved once more, text can become a target
+        raise ValueError(f"{str(file)!r} {interpolated}")
     return settings
 
 
