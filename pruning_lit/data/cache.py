@@ -32,7 +32,7 @@ def read_cache(path: Path, digest: str) -> dict[str, Tensor] | None:
     except (SafetensorError, OSError) as error:
         log.warning("the cache '%s' cannot be read (%s) and is made anew", path, error)
         return None
-    log.info("the images, or dataset.size, have changed since '%s' was written: it is made anew", path)
+    log.info("the images, dataset.size or how files are read have changed since '%s': it is made anew", path)
     return None
 
 

@@ -13,12 +13,10 @@ from rich import get_console
 from rich.progress import track
 from torch import Tensor
 
+from pruning_lit.data.image_file import open_image
+
 log = logging.getLogger(__name__)
 FILES_PER_JOB = 64  # small images take 0.05 ms each; a job per file would cost as much again
-
-
-class UnreadableImage(ValueError):
-    """A file that is no readable image, in one sentence."""
 
 
 def decode(paths: Sequence[Path], size: int | None, name: str) -> Tensor:
@@ -63,16 +61,3 @@ def decode_one(path: Path, size: int | None) -> np.ndarray:
     """One image as RGB, uint8, shape ``(H, W, 3)``; see ``decode``."""
     image = open_image(path)
     return np.asarray(image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
-
-
-def open_image(path: str | Path) -> Image.Image:
-    """An image file as RGB.
-
-    Raises:
-        UnreadableImage: the file is no readable image.
-    """
-    try:
-        with Image.open(path) as file:
-            return file.convert("RGB")
-    except Exception as error:  # Pillow's decoders raise whatever the damage leads to
-        raise UnreadableImage(f"'{path}' is not a readable image ({error}): replace or remove it") from error

@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from pruning_lit.data.image_file import READING
+
+LEFT_BY_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
 
 
 class Listing(NamedTuple):
@@ -45,14 +49,14 @@ def list_parts(root: Path) -> dict[str, Listing]:
 
 
 def class_names(folder: Path) -> list[str]:
-    """The names of the class folders, sorted.
+    """The names of the class folders, sorted; hidden folders, and those that systems leave behind, are none.
 
     Raises:
         FileNotFoundError: the folder is missing, or has no class folders.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder '{folder}' is missing: images are expected in '{folder}/<class>/'")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and _holds_images(entry.name))
     if not names:
         raise FileNotFoundError(f"the folder '{folder}' is empty: images are expected in '{folder}/<class>/'")
     return names
@@ -77,12 +81,7 @@ def list_images(folder: Path, classes: Sequence[str]) -> Listing:
         )
     listing = Listing([], [])
     for target, name in enumerate(classes):
-        paths = sorted(
-            Path(parent) / file
-            for parent, _, files in os.walk(folder / name, followlinks=True)
-            for file in files
-            if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")
-        )
+        paths = sorted(_image_files(folder / name))
         if not paths:
             raise FileNotFoundError(
                 f"class folder '{folder / name}' has no images ({', '.join(IMG_EXTENSIONS)}): add some, or remove it"
@@ -92,10 +91,22 @@ def list_images(folder: Path, classes: Sequence[str]) -> Listing:
     return listing
 
 
+def _image_files(folder: Path) -> Iterator[Path]:
+    for parent, inner, files in os.walk(folder, followlinks=True):
+        inner[:] = filter(_holds_images, inner)  # where the walk goes on
+        for file in files:
+            if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith("."):
+                yield Path(parent) / file
+
+
+def _holds_images(folder_name: str) -> bool:
+    return not folder_name.startswith(".") and folder_name not in LEFT_BY_SYSTEMS
+
+
 def digest(root: Path, listings: dict[str, Listing], size: int | None) -> str:
-    """A fingerprint of what decoding depends on: the files' names, sizes and times of change, and ``size``."""
+    """A fingerprint of what decoding depends on: the rules, ``size``, the files' names, sizes and times of change."""
     parts = {
         name: [(path.relative_to(root).as_posix(), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
         for name, (paths, _) in listings.items()
     }
-    return hashlib.sha256(json.dumps([size, parts]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([READING, size, parts]).encode()).hexdigest()

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from pruning_lit.data.decode import UnreadableImage, open_image
+from pruning_lit.data.image_file import UnreadableImage, open_image
 from pruning_lit.data.parts import Batch, Part, PlannedBatch
 
 CARRIED_OUT = torch.empty(0, 1, dtype=torch.int64)  # no draws are left for the device

@@ -36,7 +36,9 @@ def test_images_are_read_class_by_class_in_the_order_of_their_names(make_folder)
 def test_other_files_and_hidden_folders_are_passed_over_and_subfolders_searched(make_folder):
     root = make_folder()
     (root / "train" / "cat" / "notes.txt").write_text("not an image")
-    (root / "train" / ".thumbnails").mkdir()
+    for left in (".thumbnails", ".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        for place in (root / "train" / left, root / "train" / "cat" / left):
+            write_images(place, torch.zeros(1, 3, 6, 8, dtype=torch.uint8))
     write_images(root / "train" / "cat" / "more", torch.zeros(1, 3, 6, 8, dtype=torch.uint8))
     assert folder(root).parts.train.targets.tolist() == [0, 0, 0, 1, 1]
 
@@ -114,6 +116,22 @@ def test_a_stale_cache_is_made_anew(make_folder, tmp_path, caplog, change):
     caplog.clear()
     folder(root, cache=cache, size=size)
     assert caplog.text == ""
+
+
+def test_a_cache_of_files_read_by_other_rules_is_made_anew(make_folder, tmp_path, monkeypatch):
+    root, cache = make_folder(), tmp_path / "images.safetensors"
+    with monkeypatch.context() as before:
+        before.setattr("pruning_lit.data.listing.READING", 1)
+        white = torch.full((4, 3, 6, 8), 255, dtype=torch.uint8)
+        before.setattr("pruning_lit.data.image_folder.decode", lambda *_: white.clone())
+        folder(root, cache=cache)
+    assert torch.equal(folder(root, cache=cache).parts.train.images, folder(root).parts.train.images)
+
+
+def test_images_of_16_bits_are_not_read_as_white(make_folder):
+    root = make_folder()
+    Image.fromarray(np.full((6, 8), 25700, dtype=np.uint16)).save(root / "train" / "cat" / "0.png")
+    assert folder(root).parts.train.images[0].unique().tolist() == [100]
 
 
 @pytest.mark.parametrize("left", [0, 60, -100])
