@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.measure.machine import hardware
-from pruning_lit.records.latency import Latency, Timing
+from pruning_lit.records.latency import FEWEST, Latency, Timing
 
 Example = Tensor | tuple[Any, ...]
-FEWEST = 3  # timed passes of a network that is too slow for more
 
 
 class Stopwatch:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any, Self
 
+FEWEST = 3  # timed passes: quartiles of fewer say nothing about noise
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -47,9 +49,9 @@ class Latency:
     threads: int
 
     @property
-    def speedup(self) -> float:
-        """Speed-up of the pruned network: the ratio of the median latencies, before to after."""
-        return self.before.median_ms / self.after.median_ms
+    def speedup(self) -> float | None:
+        """Speed-up of the pruned network, see :func:`speedup`; None: too noisy to tell."""
+        return speedup(self.before, self.after, self.repeats)
 
     def throughput(self, timing: Timing) -> float:
         """Images per second at the median of ``timing``, one of the two."""
@@ -60,3 +62,19 @@ class Latency:
         """Back from the dictionary that a report keeps; what it has beside the fields is left out."""
         known = {key: data[key] for key in ("batch_size", "repeats", "device", "threads")}
         return cls(**known, before=Timing(**data["before"]), after=Timing(**data["after"]))
+
+
+def speedup(before: Timing, after: Timing, repeats: int) -> float | None:
+    """Ratio of two median latencies, before to after.
+
+    Args:
+        before: timing of the one network.
+        after: timing of the other, measured in turns with it.
+        repeats: timed passes of each.
+
+    Returns:
+        The ratio, above 1 where ``after`` is faster; None where it is too noisy to tell: the quartiles of the two
+        overlap, or there are fewer passes than :data:`FEWEST`.
+    """
+    apart = before.upper_ms < after.lower_ms or after.upper_ms < before.lower_ms
+    return before.median_ms / after.median_ms if apart and repeats >= FEWEST else None

@@ -5,10 +5,21 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pruning_lit.records.latency import Latency, Timing
+from pruning_lit.records.latency import Latency
 from pruning_lit.reports.record import JSON_NAME, Report
 from pruning_lit.reports.section import Section
-from pruning_lit.reports.wording import UNKNOWN, amount, change, markdown_table, metric, metric_change, percent
+from pruning_lit.reports.wording import (
+    NOISY,
+    UNKNOWN,
+    amount,
+    change,
+    latency_change,
+    markdown_table,
+    metric,
+    metric_change,
+    percent,
+    with_quartiles,
+)
 from pruning_lit.system.atomic import write_text
 
 MARKDOWN_NAME = "report.md"
@@ -19,8 +30,8 @@ MEANINGS = """\
 - **parameters**: numbers the network has learned; they decide the size of its file and of its memory.
 - **MACs**: multiply-accumulates of all convolutions and linear layers for one image; the arithmetic to be done.
 - **latency**: median wall time of one forward pass of a batch in eval mode, dense and pruned network in turns, after
-  passes that warm up; between the quartiles in parentheses lie the middle half of the passes. (1.50×) means that the
-  pruned network is 1.5 times as fast.
+  passes that warm up; between the quartiles in parentheses lie the middle half of the passes. 1.50× means that the
+  pruned network is 1.5 times as fast; where the quartiles of the two overlap, it is too noisy to tell.
 - **throughput**: images per second at that median."""
 
 
@@ -97,19 +108,16 @@ def _comparison(report: Report) -> list[list[str]]:
         largest = max(report.latency, key=lambda each: each.batch_size)
         speeds = [largest.throughput(each) for each in (largest.before, largest.after)]
         label = f"throughput,\nbatch of {largest.batch_size}"
-        rows.append([label, *(amount(each, "images/s") for each in speeds), change(*speeds)])
+        told = NOISY if largest.speedup is None else change(*speeds)
+        rows.append([label, *(amount(each, "images/s") for each in speeds), told])
     return rows
 
 
 def _latency(latency: Latency) -> list[str]:
-    """Median and quartiles before and after, and the ratio of the medians."""
+    """Median and quartiles before and after, and the ratio of the medians where it can be told."""
     before, after = latency.before, latency.after
-    faster = f"{change(before.median_ms, after.median_ms)}\n({latency.speedup:.2f}×)"
-    return [f"latency,\nbatch of {latency.batch_size}", _with_quartiles(before), _with_quartiles(after), faster]
-
-
-def _with_quartiles(timing: Timing) -> str:
-    return f"{amount(timing.median_ms, 'ms')}\n({amount(timing.lower_ms)}–{amount(timing.upper_ms)})"
+    faster = latency_change(before, after, latency.repeats)
+    return [f"latency,\nbatch of {latency.batch_size}", with_quartiles(before), with_quartiles(after), faster]
 
 
 def _measured(report: Report) -> str:

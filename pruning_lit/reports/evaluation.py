@@ -11,9 +11,19 @@ from typing import Any, TypeVar
 from rich.table import Table
 
 from pruning_lit.measure.forward_pass import ForwardPass
-from pruning_lit.records.latency import Timing
+from pruning_lit.records.latency import speedup
 from pruning_lit.records.primary import Primary
-from pruning_lit.reports.wording import UNKNOWN, amount, change, markdown_table, metric, metric_change
+from pruning_lit.reports.wording import (
+    NOISY,
+    UNKNOWN,
+    amount,
+    change,
+    latency_change,
+    markdown_table,
+    metric,
+    metric_change,
+    with_quartiles,
+)
 from pruning_lit.system.atomic import write_text
 
 JSON_NAME = "evaluation.json"
@@ -125,7 +135,7 @@ def explanation(evaluation: Evaluation) -> list[str]:
         f"images: {evaluation.pictures}",
         "MACs: multiply-accumulates of convolutions and linear layers for one image",
         f"latency: median (quartiles) of {passes} pass{plural}{turns} on {evaluation.hardware} with {threads}; "
-        "throughput: images per second at that median",
+        "throughput: images per second at that median; where quartiles overlap, a difference is too noisy to tell",
         f"peak memory of a forward pass: {evaluation.memory}",
     ]
 
@@ -142,8 +152,8 @@ def _cells(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     for passes in zip(*(net.passes for net in nets), strict=True):
         batch = f",\nbatch of {passes[0].batch_size}"
         rows += [
-            _row(f"latency{batch}", [each.timing for each in passes], _with_quartiles, _faster),
-            _row(f"throughput{batch}", [each.throughput for each in passes], _speed, change),
+            _row(f"latency{batch}", passes, _latency, _faster),
+            _row(f"throughput{batch}", passes, _speed, _speed_change),
             _row(f"peak memory{batch}", [each.peak_memory for each in passes], _megabytes, change),
         ]
     return ["", *(net.path for net in nets)], rows
@@ -164,16 +174,21 @@ def _metric(primary: Primary, name: str, values: Sequence[float | None]) -> list
     return _row(unit.title, values, lambda value: metric(unit, value), lambda old, new: metric_change(unit, old, new))
 
 
-def _with_quartiles(timing: Timing) -> str:
-    return f"{amount(timing.median_ms, 'ms')}\n({amount(timing.lower_ms)}–{amount(timing.upper_ms)})"
+def _latency(one: ForwardPass) -> str:
+    return with_quartiles(one.timing)
 
 
-def _faster(old: Timing, new: Timing) -> str:
-    return f"{change(old.median_ms, new.median_ms)}, {old.median_ms / new.median_ms:.2f}×"
+def _faster(old: ForwardPass, new: ForwardPass) -> str:
+    return latency_change(old.timing, new.timing, new.repeats)
 
 
-def _speed(pictures_per_second: float) -> str:
-    return amount(pictures_per_second, "images/s")
+def _speed(one: ForwardPass) -> str:
+    return amount(one.throughput, "images/s")
+
+
+def _speed_change(old: ForwardPass, new: ForwardPass) -> str:
+    told = speedup(old.timing, new.timing, new.repeats) is not None
+    return change(old.throughput, new.throughput) if told else NOISY
 
 
 def _megabytes(size: int) -> str:

@@ -156,11 +156,16 @@ class Report:
 
     @property
     def reduction(self) -> dict[str, float | None]:
-        """The share that is gone, ``1 - after / before``, of ``params``, ``macs`` and ``latency``; None: unknown."""
+        """The share that is gone, ``1 - after / before``, of ``params``, ``macs`` and ``latency``.
+
+        None: unknown, or in the case of the latency too noisy to tell.
+        """
+        smallest = min(self.latency, key=lambda each: each.batch_size, default=None)  # of which the figures tell
+        noisy = smallest is not None and smallest.speedup is None
         return {
             "params": _reduction(self.before.params, self.after.params),
             "macs": _reduction(self.before.macs, self.after.macs),
-            "latency": _reduction(self.before.latency_ms, self.after.latency_ms),
+            "latency": None if noisy else _reduction(self.before.latency_ms, self.after.latency_ms),
         }
 
     def to_json(self) -> str:

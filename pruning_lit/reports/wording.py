@@ -2,9 +2,11 @@
 
 from textwrap import wrap
 
+from pruning_lit.records.latency import Timing, speedup
 from pruning_lit.records.primary import Primary
 
 UNKNOWN = "-"
+NOISY = "too noisy to tell"  # of a difference of two latencies
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
@@ -31,6 +33,17 @@ def metric_change(primary: Primary, before: float | None, after: float | None) -
 def change(before: float | None, after: float | None) -> str:
     """A relative change with its sign: 200 to 150 is ``-25.0 %``."""
     return UNKNOWN if before is None or after is None or before == 0 else f"{100 * (after / before - 1):+.1f} %"
+
+
+def latency_change(before: Timing, after: Timing, repeats: int) -> str:
+    """A change of the median latency with the speed-up, or that the passes are too noisy to tell one."""
+    ratio = speedup(before, after, repeats)
+    return NOISY if ratio is None else f"{change(before.median_ms, after.median_ms)}, {ratio:.2f}×"
+
+
+def with_quartiles(timing: Timing) -> str:
+    """A median latency, and in a second line its quartiles."""
+    return f"{amount(timing.median_ms, 'ms')}\n({amount(timing.lower_ms)}–{amount(timing.upper_ms)})"
 
 
 def amount(value: float | None, unit: str = "") -> str:

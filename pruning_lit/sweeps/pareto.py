@@ -1,7 +1,7 @@
 """The picture of a sweep: primary metric against the MACs, parameters and latency that are left."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pruning_lit.records.primary import Primary
 from pruning_lit.reports.plots import without_frame
-from pruning_lit.reports.wording import wrapped
+from pruning_lit.reports.wording import NOISY, wrapped
 from pruning_lit.sweeps.labels import Label, by_place
 from pruning_lit.sweeps.spread import Combination, dense_spread
 
@@ -23,6 +23,9 @@ COSTS = {
 }
 DASHES = ("-", "--", ":", "-.")
 WIDTH = 14  # inches
+MARKER = 6.5  # points, the diameter of a marker
+RING = 5  # points by which every further ring around a marker is wider
+NEAR = 0.015  # of the extent of a panel: markers that are closer hide each other
 LONGEST_NAME = 44  # letters of a line's name, on each of two lines
 
 Members = Sequence[tuple[Label, Combination]]
@@ -32,9 +35,10 @@ Styles = dict[str, dict[str, Any]]  # name of a line to how it is drawn
 def pareto_figure(combinations: Sequence[Combination]) -> Figure:
     """The primary metric against MACs, parameters and measured latency: a row of panels per network and data set.
 
-    A point is the mean over seeds, its bars the sample standard deviations, the pale points the single seeds; the line
-    of a method goes from its lightest cut to its deepest. The dashed line, with a square at 100 %, is the dense
-    network, in a band of its standard deviation.
+    A point is the mean over seeds, its bars the sample standard deviations as far as values go (no share is below 0),
+    the pale points the single seeds; the line of a method goes from its lightest cut to its deepest. A ring around a
+    point is that of another method in the same place. The dashed line, with a square at 100 %, is the dense network, in
+    a band of its standard deviation.
 
     Raises:
         ValueError: no combination has both.
@@ -51,7 +55,7 @@ def pareto_figure(combinations: Sequence[Combination]) -> Figure:
     for row, (place, members) in zip(panels, places.items(), strict=True):
         for axes, (cost, text) in zip(row, COSTS.items(), strict=True):
             _draw_dense(axes, members)
-            _draw_lines(axes, members, cost, styles)
+            _draw_rings(axes, _draw_lines(axes, members, cost, styles), styles)
             axes.set_xlabel(text)
             axes.grid(alpha=0.25)
             without_frame(axes)
@@ -103,29 +107,68 @@ def _draw_dense(axes: Axes, members: Members) -> None:
     if dense is None:
         return
     scale = _scale(members[0][1])
-    mean, deviation = scale * dense.mean, scale * (dense.deviation or 0)
-    axes.axhspan(mean - deviation, mean + deviation, color=DENSE, alpha=0.15, linewidth=0, zorder=0)
+    mean = scale * dense.mean
+    below, above = _bars(mean, scale * (dense.deviation or 0), members[0][1].primary)
+    axes.axhspan(mean - below, mean + above, color=DENSE, alpha=0.15, linewidth=0, zorder=0)
     axes.axhline(mean, color=DENSE, linestyle="--", linewidth=1, zorder=0)
     axes.plot(100, mean, color=DENSE, linestyle="--", linewidth=1, marker="s", label="dense")
 
 
-def _draw_lines(axes: Axes, members: Members, cost: str, styles: Styles) -> None:
-    """The combinations of every method whose ``cost`` is known."""
+class Point(NamedTuple):
+    """A combination in a panel: what its cut has removed, its place, and the deviations that are drawn as bars."""
+
+    depth: float
+    cost: float
+    value: float
+    left: float
+    right: float
+    below: float
+    above: float
+
+
+def _draw_lines(axes: Axes, members: Members, cost: str, styles: Styles) -> list[tuple[float, float, str]]:
+    """Draw the combinations of every method whose ``cost`` is known; their places, and the names of their lines."""
     lines: dict[str, list[Combination]] = {}
+    places: list[tuple[float, float, str]] = []
     for label, combination in members:
         if combination.spread(cost):
             lines.setdefault(label.series, []).append(combination)
     for name, line in lines.items():
         for each in line:
             _draw_seeds(axes, each, cost, styles[name]["color"])
-        points = sorted((_point(each, cost) for each in line), key=lambda point: point[0])
-        _, costs, values, wide, high = zip(*points, strict=True)
+        points = sorted((_point(each, cost) for each in line), key=lambda point: point.depth)
+        _, costs, values, left, right, below, above = zip(*points, strict=True)
         axes.errorbar(
-            costs, values, high, wide, **styles[name], markersize=6.5, markeredgecolor="white", markeredgewidth=0.7,
-            linewidth=1.4, elinewidth=1, capsize=2.5, label=wrapped(name, LONGEST_NAME),
+            costs, values, (below, above), (left, right), **styles[name], markersize=MARKER, markeredgecolor="white",
+            markeredgewidth=0.7, linewidth=1.4, elinewidth=1, capsize=2.5, label=wrapped(name, LONGEST_NAME),
         )  # fmt: skip
-    if not lines:
+        places += [(*place, name) for place in zip(costs, values, strict=True)]
+    noisy = sum(combination.noisy for _, combination in members) if cost == "latency_reduction" else 0
+    if noisy:
+        told = NOISY if noisy == len(members) else f"{noisy} of {len(members)} {NOISY}"
+        axes.text(0.98, 0.02, told, transform=axes.transAxes, ha="right", color=DENSE, fontsize=8)
+    elif not lines:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=DENSE)
+    return places
+
+
+def _draw_rings(axes: Axes, places: Sequence[tuple[float, float, str]], styles: Styles) -> None:
+    """Draw a ring around a marker for every other line's that it hides, in the colour of that line."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for number, (x, y, name) in enumerate(places):
+        above = (
+            {  # lines that are drawn later, over this one
+                other
+                for u, v, other in places[number + 1 :]
+                if abs(x - u) <= NEAR * (right - left) and abs(y - v) <= NEAR * (top - bottom)
+            }
+            - {name}
+        )
+        if above:
+            axes.plot(
+                x, y, "o", markersize=MARKER + RING * len(above), markerfacecolor="none",
+                markeredgecolor=styles[name]["color"], markeredgewidth=1.6,
+            )  # fmt: skip
 
 
 def _draw_seeds(axes: Axes, combination: Combination, cost: str, colour: str) -> None:
@@ -136,15 +179,21 @@ def _draw_seeds(axes: Axes, combination: Combination, cost: str, colour: str) ->
         axes.scatter(left, values, color=colour, alpha=0.3, s=12, linewidths=0)
 
 
-def _point(combination: Combination, cost: str) -> tuple[float, ...]:
-    """MACs gone, then in per cent: the cost that is left, the primary metric, and the deviations of the two."""
+def _point(combination: Combination, cost: str) -> Point:
+    """A combination with its bars: one to each side, cut off where no value can be."""
     depth, gone, value = (combination.spread(column) for column in ("macs_reduction", cost, "primary"))
     assert depth is not None
     assert gone is not None
     assert value is not None
     scale = _scale(combination)
-    deviations = 100 * (gone.deviation or 0), scale * (value.deviation or 0)
-    return depth.mean, 100 * (1 - gone.mean), scale * value.mean, *deviations
+    wide, high = 100 * (gone.deviation or 0), scale * (value.deviation or 0)
+    x, y = 100 * (1 - gone.mean), scale * value.mean
+    return Point(depth.mean, x, y, min(wide, x), wide, *_bars(y, high, combination.primary))
+
+
+def _bars(value: float, deviation: float, primary: Primary) -> tuple[float, float]:
+    """Lengths of the bars of a deviation below and above a value; a share in per cent stays between 0 and 100."""
+    return (min(deviation, value), min(deviation, 100 - value)) if primary.percent else (deviation, deviation)
 
 
 def _name_lines(figure: Figure, columns: int) -> None:

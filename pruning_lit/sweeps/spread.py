@@ -60,8 +60,19 @@ class Combination:
         """The seeds, ascending; a seed that was run twice is there twice."""
         return sorted(row["seed"] for row in self.rows)
 
+    @property
+    def noisy(self) -> bool:
+        """True where a job has measured its latency, and it is too noisy to tell whether it has changed."""
+        return any(row["latency_reduction"] is None and row["latency_ms"] is not None for row in self.rows)
+
     def spread(self, column: str) -> Spread | None:
-        """Mean and deviation of a column over the seeds whose jobs know it; of a seed that was run twice the mean."""
+        """Mean and deviation of a column over the seeds whose jobs know it; of a seed that was run twice the mean.
+
+        Of the removed latency None where it is too noisy to tell in one of the jobs: a mean over the others, in which
+        it happened to be large, would be too good.
+        """
+        if column == "latency_reduction" and self.noisy:
+            return None
         values: dict[int, list[float]] = {}
         for row in self.rows:
             if row[column] is not None:

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pruning_lit.records.primary import Primary
-from pruning_lit.reports.wording import UNKNOWN, amount, markdown_table
+from pruning_lit.reports.wording import NOISY, UNKNOWN, amount, markdown_table
 from pruning_lit.sweeps.jobs import FINISHED, Row
 from pruning_lit.sweeps.labels import Label, by_place, labels
 from pruning_lit.sweeps.spread import Combination, Spread, apart, dense_spread
@@ -14,7 +14,8 @@ from pruning_lit.sweeps.spread import Combination, Spread, apart, dense_spread
 EXPLANATION = """\
 Mean ± sample standard deviation over the seeds. *Dense* and *pruned* are the metric that is named with the dense
 network; *change* is pruned minus dense, taken seed by seed. Removed shares are of the dense network; latencies were
-measured in each job on its own machine, dense and pruned network in turns, and their ratio is taken job by job."""
+measured in each job on its own machine, dense and pruned network in turns, and their ratio is taken job by job; it is
+too noisy to tell where the quartiles of the two overlap in one of the jobs."""
 
 COUNTS = ("macs", "params")
 Shown = tuple[Label, Combination]
@@ -45,7 +46,9 @@ GAINS: dict[str, Column] = {  # {%} and {points}: units of the metric
     "change{points}": _metric("primary_change"),
     "MACs removed, %": _percent("macs_reduction"),
     "parameters removed, %": _percent("params_reduction"),
-    "latency removed, %": _percent("latency_reduction"),
+    "latency removed, %": lambda _, combination: (
+        NOISY if combination.noisy else _in_percent(combination.spread("latency_reduction"))
+    ),
 }
 SIZES: dict[str, Column] = {
     "MACs": _quantity("macs"),

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from pruning_lit.measure import Latency, Timing
 from pruning_lit.reports import Figures, GroupRecord, Report, console_table, markdown, write_report
+from pruning_lit.reports.console import table_text
 from pruning_lit.tasks import Primary
 
 
@@ -79,6 +80,22 @@ def test_reductions_are_the_shares_that_are_gone():
 def test_a_reduction_of_something_unknown_is_unknown():
     report = example(before=Figures(0, 10), after=Figures(0, 5))
     assert report.reduction == {"params": None, "macs": 0.5, "latency": None}
+
+
+NOISY = Latency(1, 30, Timing(36.3, 8.2, 41.0), Timing(8.5, 1.6, 38.0), "one abacus", 2)
+
+
+@pytest.mark.parametrize("noisy", [NOISY, Latency(1, 2, Timing(8.0, 8.0, 8.0), Timing(6.0, 6.0, 6.0), "one abacus", 2)])
+def test_latencies_that_overlap_or_were_hardly_measured_are_too_noisy_to_tell(noisy):
+    report = example(latency=[noisy])
+    assert report.latency[0].speedup is report.reduction["latency"] is None
+    assert json.loads(report.to_json())["reduction"]["latency"] is None
+    rows = [line for line in markdown(report).splitlines() if line.startswith(("| latency", "| throughput"))]
+    assert len(rows) == 2
+    assert all(row.endswith("| too noisy to tell |") for row in rows)
+    told = table_text(console_table(report))
+    assert told.count("too noisy to tell") == 2
+    assert "×" not in told
 
 
 def test_what_is_written_is_what_is_read(tmp_path):
@@ -193,8 +210,8 @@ def test_the_document_tells_the_numbers_the_reasons_and_how_to_go_on():
         "| accuracy | 93.26 % | 93.01 % | -0.25 points |",
         "| parameters | 853,018 | 426,509 | -50.0 % |",
         "| MACs | 125,485,696 | 94,114,272 | -25.0 % |",
-        "| latency, batch of 1 | 8.00 ms (7.50–9.00) | 6.00 ms (5.50–6.50) | -25.0 % (1.33×) |",
-        "| latency, batch of 64 | 64.0 ms (60.0–70.0) | 32.0 ms (30.0–36.0) | -50.0 % (2.00×) |",
+        "| latency, batch of 1 | 8.00 ms (7.50–9.00) | 6.00 ms (5.50–6.50) | -25.0 %, 1.33× |",
+        "| latency, batch of 64 | 64.0 ms (60.0–70.0) | 32.0 ms (30.0–36.0) | -50.0 %, 2.00× |",
         "| throughput, batch of 64 | 1,000 images/s | 2,000 images/s | +100.0 % |",
         "median (quartiles) of 30 passes of each network, in turns, on one abacus with 4 PyTorch threads",
         "41.25 %",
@@ -270,7 +287,7 @@ def test_the_console_table_shows_the_comparison():
         "853,018",
         "8.00 ms",
         "(7.50–9.00)",
-        "(1.33×)",
+        "-25.0 %, 1.33×",
         "seed 3",
         "4 PyTorch threads",
     ):

@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 import pruning_lit
+from pruning_lit.records.latency import Latency, Timing
 from pruning_lit.reports import Figures, GroupRecord, Report, write_report
 from pruning_lit.sweeps import collect, write_summary
 from pruning_lit.sweeps.failure import forget_failure, note_failure
@@ -23,13 +24,14 @@ ACCURACY = Primary("accuracy")
 
 def job(
     folder, seed, accuracy, *, macs=50, params=600, latency=3.0, before=0.9, widths=None, command="", overrides=None,
-    primary=ACCURACY, **choices,
+    primary=ACCURACY, measured=(), **choices,
 ):  # fmt: skip
     choices = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half", "criterion": "chip"} | choices
     before, after = ({primary.name: value} for value in (before, accuracy))
     figures = Figures(1000, 100, before, 4.0), Figures(params, macs, after, latency)
     groups = [GroupRecord(name, *sizes) for name, sizes in (widths or {}).items()]
-    report = Report("e", seed, *figures, primary=primary, groups=groups, command=command, choices=choices)
+    known = {"primary": primary, "groups": groups, "command": command, "choices": choices, "latency": list(measured)}
+    report = Report("e", seed, *figures, **known)
     write_report(report, folder)
     if overrides is not None:
         hydra(folder, seed, choices, overrides)
@@ -208,6 +210,44 @@ def test_jobs_of_several_tasks_keep_their_metrics_apart(tmp_path):
     assert sorted(filter(None, labels)) == ["accuracy, %", "mean IoU, %"]
 
 
+def test_a_latency_that_is_too_noisy_in_one_job_has_no_mean_over_the_others(tmp_path):
+    for seed, upper in enumerate((3.5, 4.5)):  # against 3.9 at the least
+        passes = Latency(1, 30, Timing(4.0, 3.9, 4.1), Timing(3.0, 2.9, upper), "one abacus", 2)
+        job(tmp_path / str(seed), seed, 0.5, measured=[passes])
+        job(tmp_path / f"{seed}_random", seed, 0.5, method="random")
+    rows = {row["job"]: row["latency_reduction"] for row in collect(tmp_path)}
+    assert rows == {"0": 0.25, "1": None, "0_random": 0.25, "1_random": 0.25}
+    text = write_summary(tmp_path).read_text()
+    assert "| chip | half | 2 (0, 1) | 90.00 ± 0.00 | 50.00 ± 0.00 | -40.00 ± 0.00 | 50.00 ± 0.00 | 40.00" in text
+    assert text.count("| too noisy to tell |") == 1
+    figure = pareto_figure(combine(collect(tmp_path)))
+    assert set(panels_of(figure)[2]) == {"random"}
+    assert [text.get_text() for text in figure.axes[2].texts] == ["1 of 2 too noisy to tell"]
+
+
+def test_no_bar_reaches_where_no_value_can_be(tmp_path):
+    for seed, (accuracy, latency) in enumerate([(0.01, 0.1), (0.02, 0.1), (0.3, 3.9)]):
+        job(tmp_path / str(seed), seed, accuracy, latency=latency, before=1 - accuracy)
+    for axes in pareto_figure(combine(collect(tmp_path))).axes:
+        (container,) = axes.containers
+        ends = [end for bars in container[2] for bar in bars.get_segments() for end in bar]
+        assert len(ends) == 4
+        assert min(min(end) for end in ends) >= 0
+        (band,) = axes.patches
+        assert band.get_y() + band.get_height() <= 100
+
+
+def test_a_point_that_another_hides_has_a_ring(tmp_path):
+    for number, (method, macs) in enumerate([("chip", 50), ("magnitude", 50), ("random", 50), ("random", 20)]):
+        job(tmp_path / str(number), 0, 0.5, macs=macs, method=method, sparsity=f"macs_{macs}")
+    axes = pareto_figure(combine(collect(tmp_path))).axes[0]
+    rings = {line.get_markeredgecolor(): line for line in axes.lines if line.get_markerfacecolor() == "none"}
+    assert list(rings) == list(COLOURS[:2])  # of CHIP and magnitude; random is on top
+    assert all(ring.get_xydata().tolist() == [[50, 50]] for ring in rings.values())
+    sizes = [ring.get_markersize() for ring in rings.values()]
+    assert sizes[0] > sizes[1]
+
+
 def panels_of(figure):
     """Points of every line, by panel (in reading order) and name."""
     return [
@@ -335,7 +375,8 @@ def test_a_run_keeps_its_own_pictures(tmp_path):
 APPLICATION = """
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from pruning_lit.reports import Figures, Report, write_report
+    from pruning_lit.records.latency import Latency, Timing
+from pruning_lit.reports import Figures, Report, write_report
 
     @hydra.main(version_base=None, config_path=None, config_name="config")
     def main(config):
