@@ -1,5 +1,6 @@
 """A command loads no more than it needs: refusals do without torch, and all but training without Lightning."""
 
+import atexit
 import json
 import subprocess
 import sys
@@ -96,3 +97,11 @@ def test_an_export_loads_nothing_for_training(stages):
     _, modules = stages["exporter"]
     assert "pruning_lit.runs.network_file" in modules
     assert not modules & FOR_TRAINING
+
+
+def test_commands_in_one_process_leave_one_function_for_its_end(cli):
+    cli("train.epochs=many")
+    registered = atexit._ncallbacks()
+    for _ in range(3):
+        assert cli("train.epochs=many")[0] == 1
+    assert atexit._ncallbacks() == registered

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -79,7 +80,7 @@ def command(
                 sys.exit(1)  # in a sweep the other jobs go on; its summary tells, in the end, that this one has failed
 
     is_run = config_name == "config"
-    atexit.register(gc.freeze)  # else Python looks for garbage among all that was loaded before it ends: up to a second
+    _end_at_once()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
     import_from_current_folder()
     try:
@@ -95,6 +96,12 @@ def command(
         sys.exit(0)  # between two jobs, or before the first; what goes on stands in the log
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
+
+
+@cache  # once in a process
+def _end_at_once() -> None:
+    """Keep Python from its search for garbage among all that was loaded before it ends: up to a second."""
+    atexit.register(gc.freeze)
 
 
 def options_first(words: list[str]) -> list[str]:

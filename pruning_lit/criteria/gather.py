@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGroup, observe
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.criteria.ranks import add_over_ranks
-from pruning_lit.system.nested import first_tensor
 from pruning_lit.tasks.base import Batch, like
 
 Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)

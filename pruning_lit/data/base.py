@@ -8,11 +8,11 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Generator, Tensor
 
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.data.loader import EvaluationLoader, TrainingLoader
 from pruning_lit.data.parts import Part, Parts, PlannedBatch, hold_out
 from pruning_lit.data.sampler import EpochBatches, OrderedBatches, draw_nothing
 from pruning_lit.data.seeding import generator
-from pruning_lit.system.nested import first_tensor
 
 
 class DataModule(LightningDataModule):

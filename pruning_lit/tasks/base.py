@@ -9,9 +9,9 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.records.primary import Primary
-from pruning_lit.system.nested import first_tensor
 from pruning_lit.system.one_line import in_one_line
 
 if TYPE_CHECKING:

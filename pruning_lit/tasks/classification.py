@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from pruning_lit.system.nested import first_tensor
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.tasks.base import NUMBERED, Batch, Primary, Task, as_classes, is_integral, refused_targets
 from pruning_lit.tasks.mixup import dominant, mixup, require_alpha
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pruning_lit.system.nested import first_tensor
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.tasks.base import Primary, Task, refused_targets
 
 if TYPE_CHECKING:

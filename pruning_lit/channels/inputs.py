@@ -1,4 +1,4 @@
-"""Tensors in nested inputs."""
+"""Inputs of a network: one tensor, or lists, tuples and dictionaries of them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def first_tensor(nested: Any) -> Tensor:
-    """The first tensor of what may be nested; ValueError where there is none."""
+    """First tensor of inputs that may be nested; ValueError where there is none."""
     while not isinstance(nested, Tensor):
         if not isinstance(nested, list | tuple | dict) or not nested:
             raise ValueError(
