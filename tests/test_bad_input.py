@@ -31,6 +31,7 @@ def refused(cli, tmp_path, *overrides: str) -> str:
     return " ".join(printed.split())
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("rates", ["[0.]+[0.15]*2+[0.4]*26", "[0.]+[0.15]*2+[0.4]*28"])
 def test_a_list_of_the_wrong_length_is_answered_with_the_layout(cli, tmp_path, rates):
     told = refused(cli, tmp_path, "arch=resnet56", "sparsity=layerwise", f'sparsity.rates="{rates}"')

@@ -106,6 +106,7 @@ def test_a_criterion_that_needs_images_is_replaced_and_that_is_said(look):
     assert "Scores: magnitude (sum of absolute weights), since ChannelIndependence needs images" in printed
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("limits", "told"),
     [
@@ -139,6 +140,7 @@ def test_excluded_groups_are_shown_with_their_reason(look):
     assert any(" conv1 " in line and "excluded by sparsity.exclude" in line for line in printed.splitlines())
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.parametrize(
     ("overrides", "named", "shape", "classes"),
     [

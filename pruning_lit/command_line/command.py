@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pruning_lit.command_line.configs import CONF
+from pruning_lit.command_line.configs import CONF, composed_once
 from pruning_lit.command_line.custom_network import import_from_current_folder, with_own_code
 from pruning_lit.command_line.errors import ending_in_a_sentence, sentence
 from pruning_lit.command_line.outputs import naming_outputs
@@ -89,7 +89,7 @@ def command(
             sys.argv[1:] = in_one_folder(
                 options_first(with_own_code(rewrite(sys.argv[1:]), config_name in ("config", "inspect")))
             )
-            with quiet_threads(), naming_outputs(work), passing_on():
+            with quiet_threads(), naming_outputs(work), passing_on(), composed_once():
                 job()
             sys.stdout.flush()
     except Preempted:

@@ -59,7 +59,7 @@ def steps(net: nn.Module, how, optimizer: torch.optim.Optimizer, count: int, see
         optimizer.step()
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "make", [partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-3), torch.optim.AdamW]
 )

@@ -61,6 +61,7 @@ def test_a_convolution_shortcut_is_a_strided_3x3_kernel_and_batch_norm(stage, wi
     torch.testing.assert_close(entry(x), F.relu(entry.shortcut.bn(inner)))
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.parametrize("stem", ["select", "tied"])
 @pytest.mark.parametrize("depth", CONV_SHORTCUTS)
 def test_networks_with_convolution_shortcuts_have_the_counts_of_the_original(depth, stem):
@@ -96,6 +97,7 @@ def test_the_configs_tell_the_counts_with_projection_shortcuts(depth):
     assert f"{counted.params:,} parameters, {counted.macs:,} MACs" in config.partition("option_b: 1x1")[2]
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("stem", ["select", "tied"])
 @pytest.mark.parametrize(("depth", "shortcut"), [(8, "conv"), (20, "conv"), (8, "option_b"), (20, "option_b")])
 def test_narrowed_networks_with_convolution_shortcuts_are_the_masked_ones(depth, shortcut, stem):

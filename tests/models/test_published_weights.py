@@ -48,6 +48,7 @@ def test_a_file_fetched_by_hand_gives_the_same(published, tmp_path):
     assert_loaded(net, published)
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("invalid hash value")])
 def test_without_a_way_to_them_the_file_and_the_option_are_named(monkeypatch, error):
     def fail(*_, **__):

@@ -31,6 +31,7 @@ def test_limits_are_set_on_the_command_line_and_the_report_tells_what_came_of_th
     assert all(note in document for note in report["notes"])
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("override", "told"),
     [

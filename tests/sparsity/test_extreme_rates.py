@@ -32,6 +32,7 @@ ALL = [(name, configured, name in FAST) for name in sorted(path.stem for path in
 ALL += [(name, foreign, fast) for name, fast in FOREIGN.items()]
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.parametrize("on_empty", ["floor", "remove"])
 @pytest.mark.parametrize(
     ("name", "build"),

@@ -57,6 +57,7 @@ def reachable(sparsity, graph) -> bool:
     return True
 
 
+@pytest.mark.at_once(2)
 @every
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(rate=rates, limits=limits, seed=seeds)

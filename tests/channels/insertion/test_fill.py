@@ -90,7 +90,7 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @each_network
 def test_the_filled_network_computes_what_the_narrow_one_did(name):
     net, images, graph, shortcuts = inserted(name)
@@ -116,7 +116,7 @@ def test_in_training_too_the_filled_network_computes_what_the_narrow_one_did(nam
     torch.testing.assert_close(filled.train()(images), narrow_one.train()(images), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @each_network
 def test_names_and_shapes_are_those_of_a_plain_network_whose_other_groups_were_narrowed(name):
     plain, images = build(name)

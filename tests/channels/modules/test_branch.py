@@ -103,6 +103,7 @@ def test_the_golden_network_computes_without_the_emptied_branch_what_the_referen
         torch.testing.assert_close(net(x), torch.from_numpy(golden["logits_block_removed"]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.at_once(2)
 @every_choice
 def test_without_the_branches_a_network_is_the_masked_one(paths):
     net, x = network(), images(4)

@@ -40,6 +40,7 @@ def test_a_selection_cannot_provide_zeros():
         ChannelSelect([-1, 0])
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("shortcut", "source_group", "target_group", "offset"),
     [

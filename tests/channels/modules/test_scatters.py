@@ -258,6 +258,7 @@ def test_every_layer_on_a_shortcut_of_resnet50_has_a_group_of_its_own_apart_from
     assert free.keys() == bound.keys() | {f"layer{stage}.0.downsample.0" for stage in (1, 2, 3, 4)}
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @each_network
 def test_narrowed_shortcuts_are_the_masked_ones(name, dtype, tolerance):
@@ -485,6 +486,7 @@ def test_an_exported_network_writes_through_its_scatters():
 COUNTS = json.loads((VECTORS / "chex" / "counts.json").read_text())["classification_224"]
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("arch", COUNTS)
 def test_uniformly_narrowed_networks_have_the_counts_of_free_and_of_whole_projections(arch):
     net, image, golden = torchvision_model(arch), torch.zeros(1, 3, 224, 224), COUNTS[arch]

@@ -197,6 +197,7 @@ def test_every_reader_has_a_prunable_group_and_the_stream_stays_whole(name):
     assert "stem" not in prunable
 
 
+@pytest.mark.at_once(1)
 @each_network
 def test_narrowed_selections_are_the_masked_ones(name):
     net, images = build(name)
@@ -284,6 +285,7 @@ def test_norms_made_anew_read_through_their_selections_once_they_are_attached():
         assert all(len(converted.get_submodule(norm)._forward_pre_hooks) == 1 for norm in RESIDUAL_SITES)
 
 
+@pytest.mark.at_once(1)
 @each_network
 def test_a_narrowed_network_learns(name):
     net, images = narrowed_one(name)

@@ -245,6 +245,7 @@ MORE_SETTINGS = [
 ]
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "settings",
     [*SETTINGS, *(pytest.param(settings, marks=pytest.mark.slow) for settings in MORE_SETTINGS)],
@@ -263,18 +264,21 @@ def test_a_uniform_allocation_takes_the_same_share_of_every_group(cli, tmp_path)
     assert widths(tmp_path) == {name: size // 4 for name, size in SIZES.items()}
 
 
+@pytest.mark.slow
 def test_a_target_of_macs_is_met(cli, tmp_path):
     report = done(cli, tmp_path, OPTION_B, *SHORT, "sparsity=macs_50")
     assert 0.45 < report["after"]["macs"] / report["before"]["macs"] <= 0.5
     assert "as many as it took to be left with at most 6,250,816 MACs" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_stages_can_be_at_steps(cli, tmp_path):
     stage = "explore.callbacks.stages"
     done(cli, tmp_path, OPTION_B, *SHORT, f"{stage}.unit=steps", f"{stage}.interval=2", f"{stage}.last_stage=4")
     assert [record["at"] for record in stages(tmp_path)["stages"]] == [0, 2, 4]
 
 
+@pytest.mark.slow
 def test_streams_of_an_ordinary_resnet_are_explored_when_asked_for(cli, tmp_path):
     done(cli, tmp_path, *SHORT, "explore.streams=true", "channel_scatter=false", OPTION_B)
     found = widths(tmp_path)
@@ -283,6 +287,7 @@ def test_streams_of_an_ordinary_resnet_are_explored_when_asked_for(cli, tmp_path
     assert net.layer3[0].conv2.out_channels == net.layer3[0].shortcut.conv.out_channels == found["layer3.0.conv2"] < 64
 
 
+@pytest.mark.slow
 def test_shortcuts_without_scatters_stay_whole(cli, tmp_path):
     done(cli, tmp_path, *SHORT, OPTION_B, "channel_scatter=false")
     assert widths(tmp_path).keys() == {name for name in SIZES if "shortcut" not in name}

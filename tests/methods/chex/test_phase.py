@@ -306,7 +306,7 @@ def alike(name: str) -> Any:
     return pytest.param(name, marks=marks)
 
 
-@pytest.mark.at_once(12)
+@pytest.mark.at_once(4)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("name", map(alike, ALIKE))
 def test_both_executions_end_in_the_same_network(name):
@@ -371,7 +371,7 @@ def uninterrupted(request, tmp_path_factory) -> tuple[Callable[[], Exploration],
     return make, fit(make(), callbacks=[every], enable_checkpointing=True), folder
 
 
-@pytest.mark.at_once(12)
+@pytest.mark.at_once(4)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("step", [1, 3, 6, 9, 13, 18])
 def test_a_resumed_phase_ends_in_the_same_bits(uninterrupted, step):
@@ -379,6 +379,7 @@ def test_a_resumed_phase_ends_in_the_same_bits(uninterrupted, step):
     assert_same_end(*uninterrupted, step)
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("step", [4, 12, 16])
 def test_a_phase_killed_behind_the_last_step_of_an_epoch_does_not_miss_the_stage_of_the_next_one(uninterrupted, step):

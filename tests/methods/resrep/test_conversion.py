@@ -199,6 +199,7 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     return with_statistics(make()), torch.randn(1, 3, side, side)
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("policy", ["internal_only", pytest.param("coupled", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MARKED)
 def test_a_converted_network_computes_what_it_did_with_compactors(name, policy):
