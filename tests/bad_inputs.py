@@ -224,6 +224,7 @@ CASES = [
         "a batch of 2.5": "dataset.batch_size=2.5",
         "a batch larger than the data, of which incomplete ones are left out":
             "dataset.batch_size=5000 dataset.drop_last=true",
+        "a last batch of one image for a batch norm of one pixel": "arch=vgg16_bn dataset.batch_size=647",
         "a mean of one channel": "dataset.mean=[0.5]",
         "a mean in words": "dataset.mean=[a,b,c]",
         "a standard deviation of 0": "dataset.std=[0,0.3,0.3]",

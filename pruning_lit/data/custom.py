@@ -252,8 +252,9 @@ class CustomData(DataModule):
         plain = shuffled and type(loader.batch_sampler) is BatchSampler and isinstance(loader.dataset, Sized)
         if plain and not isinstance(loader.dataset, IterableDataset):
             return dataset_part(loader.dataset, loader.collate_fn, loader.num_workers)
+        in_batches = type(loader.batch_sampler) is BatchSampler and not isinstance(loader.dataset, IterableDataset)
         try:
-            num_examples = len(loader) * (loader.batch_size or 1)
+            num_examples = len(loader.sampler) if in_batches else len(loader) * (loader.batch_size or 1)  # type: ignore[arg-type]
         except TypeError as error:
             raise ValueError(f"a loader of {self.title} has no length, so nobody knows how long an epoch is") from error
         return LoaderPart(torch.zeros(num_examples, dtype=torch.int64), torch.arange(num_examples), loader)

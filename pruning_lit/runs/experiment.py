@@ -25,7 +25,8 @@ from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.composed import from_python
-from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner
+from pruning_lit.runs.lone_example import require_no_lone_example
+from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner, on_gpu
 from pruning_lit.runs.result import note_on_filled, write_results
 from pruning_lit.runs.settings import is_recipe, phase_task, require_seed
 from pruning_lit.runs.stored import fill
@@ -55,6 +56,9 @@ def run(config: DictConfig, folder: Path) -> None:
     dense = copy.deepcopy(net)
     phases = build_phases(config, net, data)
     check(phases, dense, data, epoch_steps(config, data))
+    if (processes := num_processes(config.trainer)) is not None:
+        trainer = config.trainer
+        require_no_lone_example(dense, data, processes, trainer.limit_train_batches, trainer.sync_batchnorm)
     stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
     names = phase_names(config)
@@ -210,9 +214,14 @@ def check(phases: dict[str, Training], dense: nn.Module, data: DataModule, steps
 def epoch_steps(config: DictConfig, data: DataModule) -> EpochSteps | None:
     """Length of an epoch; None where only Lightning knows how many processes there will be."""
     trainer = config.trainer
-    devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
-    if not isinstance(devices, int) or devices < 1:
+    if (processes := num_processes(trainer)) is None:
         return None
-    return EpochSteps.of(
-        data, devices * trainer.num_nodes, trainer.limit_train_batches, trainer.accumulate_grad_batches
-    )
+    return EpochSteps.of(data, processes, trainer.limit_train_batches, trainer.accumulate_grad_batches)
+
+
+def num_processes(trainer: DictConfig) -> int | None:
+    """Number of processes that will train; None where only Lightning knows."""
+    devices = len(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
+    if devices == "auto" and not on_gpu(trainer.accelerator):
+        devices = 1  # the processor is one device
+    return devices * trainer.num_nodes if isinstance(devices, int) and devices >= 1 else None
