@@ -297,7 +297,7 @@ def test_the_command_told_on_leaving_allows_what_was_allowed(cli, own, monkeypat
     monkeypatch.setattr("pruning_lit.runs.experiment.run", leave)
     code, printed = cli(f"arch._target_={own}.net", f"allow_targets=[{own}]", "hydra.run.dir=run")
     assert code == 0
-    assert f"python -m pruning_lit resume=run allow_targets=[{own}]" in " ".join(printed.split()).replace(
+    assert f"python -m pruning_lit resume=run 'allow_targets=[{own}]'" in " ".join(printed.split()).replace(
         f"{Path.cwd()}/", ""
     )
 

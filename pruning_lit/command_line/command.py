@@ -20,6 +20,7 @@ from pruning_lit.command_line.configs import CONF, composed_once
 from pruning_lit.command_line.custom_network import import_from_current_folder, with_own_code
 from pruning_lit.command_line.errors import ending_in_a_sentence, sentence
 from pruning_lit.command_line.outputs import naming_outputs
+from pruning_lit.command_line.quoting import readable
 from pruning_lit.command_line.ranks import in_one_folder
 from pruning_lit.command_line.renamed import require_present_names, require_present_settings
 from pruning_lit.command_line.resume import MULTIRUN
@@ -31,7 +32,7 @@ from pruning_lit.system.loading import loading
 from pruning_lit.system.noise import without_noise
 from pruning_lit.system.one_line import in_one_line
 from pruning_lit.system.preemption import Preempted, leaving_on_signal, passing_on
-from pruning_lit.system.resume_hint import how_to_resume
+from pruning_lit.system.resume_hint import how_to_resume, resuming
 
 log = logging.getLogger("pruning_lit")
 
@@ -86,9 +87,8 @@ def command(
     try:
         with ending_in_a_sentence():
             require_present_names(sys.argv[1:])
-            sys.argv[1:] = in_one_folder(
-                options_first(with_own_code(rewrite(sys.argv[1:]), config_name in ("config", "inspect")))
-            )
+            words = [readable(word) for word in rewrite(sys.argv[1:])]
+            sys.argv[1:] = in_one_folder(options_first(with_own_code(words, config_name in ("config", "inspect"))))
             with quiet_threads(), naming_outputs(work), passing_on(), composed_once():
                 job()
             sys.stdout.flush()
@@ -124,7 +124,7 @@ def _refuse(message: str) -> NoReturn:
 
 def _going_on(allowing: Sequence[str]) -> str:
     """Command that continues a run; permissions have to be typed every time."""
-    return " ".join(["python -m pruning_lit", f"resume={_begun_in()}", *allowing])
+    return resuming(_begun_in(), allowing)
 
 
 def _begun_in() -> Path:

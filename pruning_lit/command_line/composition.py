@@ -25,6 +25,8 @@ def composition_error(error: BaseException) -> str | None:
         return f"there is no {group} called {name!r}; there are {_listed(choices(group), name)}"
     text = " ".join(str(error).split())
     if isinstance(error, OverrideParseException):
+        if not error.override.partition("=")[0].isascii():
+            return f"cannot read {error.override!r}: names of settings have letters of ASCII only; values may have any"
         return (
             f"cannot read {error.override!r}: settings are written key=value without blanks around the sign, and "
             "values with brackets, braces, quotes or blanks in quotes for the shell, as in 'phases=[train,finetune]'"

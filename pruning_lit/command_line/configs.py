@@ -9,6 +9,8 @@ import hydra
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
+from pruning_lit.command_line.quoting import readable
+
 _HERE = Path(__file__).parents[1]
 #: In a checkout they lie beside the package; in a wheel they are inside it.
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
@@ -23,7 +25,7 @@ def choices(group: str) -> list[str]:
 def compose(*overrides: str) -> DictConfig:
     """Compose the config of a run in Python: ``compose("experiment=demo", "seed=2")``."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", list(overrides), return_hydra_config=True)
+        return hydra.compose("config", [readable(word) for word in overrides], return_hydra_config=True)
 
 
 @contextmanager

@@ -4,14 +4,15 @@ from typing import Any
 
 from omegaconf import ListConfig
 
+from pruning_lit.command_line.quoting import quoted
+
 
 def as_list(word: str, key: str = "path") -> str:
     """Turn ``path=a,b`` into one list instead of a sweep, quoted, for paths hold signs that mean something to Hydra."""
     name, _, value = word.partition("=")
     if name != key or value[:1] in ("[", "'", '"'):
         return word
-    quoted = [f"'{each}'" for each in value.replace("'", r"\'").split(",")]
-    return f"{key}=[{','.join(quoted)}]"
+    return f"{key}=[{','.join(map(quoted, value.split(',')))}]"
 
 
 def named_paths(path: Any, expected: str) -> list[str]:

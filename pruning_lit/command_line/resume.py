@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pruning_lit.command_line.configs import CONF
+from pruning_lit.command_line.quoting import quoted
 from pruning_lit.command_line.renamed import present_words
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.disk import require_room
@@ -124,9 +125,3 @@ def _listed(path: Path, key: str | None = None) -> list[str]:
     except (YAMLError, OmegaConfBaseException, AssertionError, ValueError, OSError) as error:
         raise ValueError(f"'{path}' does not list the overrides of a command: it is damaged") from error
     return [str(word) for word in listed]
-
-
-def quoted(folder: Path) -> str:
-    """Folder as the value of an override, quoted where its name has signs that mean something there."""
-    text = str(folder)
-    return text if re.fullmatch(r"[\w./:+%@~-]+", text) else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

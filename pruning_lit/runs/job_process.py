@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from pruning_lit.command_line.resume import quoted
+from pruning_lit.command_line.quoting import quoted
 from pruning_lit.reports.record import JSON_NAME
 from pruning_lit.runs.shared_phases import shared_root
 from pruning_lit.sweeps.failure import noted_failure

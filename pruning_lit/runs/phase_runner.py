@@ -42,7 +42,7 @@ from pruning_lit.system.console_log import can_show_bars
 from pruning_lit.system.deaths import LostProcess
 from pruning_lit.system.plain_data import WantsToRunCode
 from pruning_lit.system.processes import ending_together
-from pruning_lit.system.resume_hint import how_to_resume
+from pruning_lit.system.resume_hint import how_to_resume, resuming
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class PhaseRunner:
         trainer.strategy.barrier()
 
     def _tell(self, loss: LostProcess) -> None:
-        log.error("%s%s", loss, how_to_resume(loss, self.folder, f"python -m pruning_lit resume={self.folder}"))
+        log.error("%s%s", loss, how_to_resume(loss, self.folder, resuming(self.folder)))
 
     def _trainer(self, module: Training, data: DataModule, leave: LeaveOnSignal) -> pl.Trainer:
         logger = self._logger()
