@@ -1,6 +1,7 @@
 """Loading of foreign and native weight files into a network of the same shape, without running anything from them."""
 
 import copy
+import logging
 import re
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -14,11 +15,10 @@ from torch import Tensor, nn
 from pruning_lit.channels import ChannelRelabel, adopt
 from pruning_lit.models.published import published_weights
 from pruning_lit.models.slimming_checkpoint import adopt_widths, clash_of_widths, is_released_form, translated
+from pruning_lit.models.state_dicts import find_state_dict
 from pruning_lit.system.plain_data import WantsToRunCode, read_plain, refuse_code
 
-NESTINGS = ("state_dict", "model", "net")
-WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
-PROFILER_KEYS = ("total_ops", "total_params")  # left behind by thop
+log = logging.getLogger(__name__)
 PUBLISHED = re.compile(r"\w+_Weights\.\w+")  # the name of one of torchvision's weights
 MAX_NAMED = 5
 INSTEAD = "save the state dict alone with torch.save(model.state_dict(), path)"
@@ -28,8 +28,8 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     """Fill the network, in place, with the weights of a file, or with some that torchvision publishes.
 
     ``.safetensors`` files are read as plain tensors, all others with ``torch.load(weights_only=True)``: a state dict,
-    bare or under ``state_dict``, ``model`` or ``net``, with or without the prefixes of wrappers; of a Lightning
-    checkpoint the entries under ``net.`` count. A ``.safetensors`` file may hold a narrowed network, whose widths are
+    bare or under some key, its names behind some prefix or none; what was found where is logged, see
+    ``find_state_dict``. A ``.safetensors`` file may hold a narrowed network, whose widths are
     adopted; so may one of Network Slimming's release, in whatever file, whose names are translated first
     (see ``slimming_checkpoint``). Every tensor must fit, except that batch counters (``num_batches_tracked``) and the
     ``source`` buffers of channel relabelling modules may be absent.
@@ -46,16 +46,17 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     fit_weights(model, _read(source), source, narrower=Path(source).suffix == ".safetensors")
 
 
-def fit_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path, narrower: bool) -> None:
+def fit_weights(model: nn.Module, content: Any, source: str | Path, narrower: bool) -> None:
     """Fill the network, in place, with tensors by name; errors are those of ``load_weights``.
 
     Args:
         model: the network.
-        weights: the tensors, also of Network Slimming's release.
+        content: the tensors, also of Network Slimming's release, or a checkpoint that has them somewhere.
         source: where they come from, for errors.
         narrower: they may be of a narrowed network, whose widths are adopted.
     """
-    weights, fitting = _without_wrappers(weights, model), copy.deepcopy(model)
+    found, fitting = find_state_dict(content, sorted(_required(model)), source), copy.deepcopy(model)
+    weights, where = found.weights, f" ({found.where})" if found.where else ""
     if released := is_released_form(weights, model):
         weights = _in_our_form(weights, fitting, source)
         adopt_widths(fitting, weights)
@@ -65,13 +66,20 @@ def fit_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path
     if released and not misfits and (clash := clash_of_widths(fitting)):
         misfits = [clash]
     if misfits:
-        more = f", and {len(misfits) - MAX_NAMED} more" if len(misfits) > MAX_NAMED else ""
         raise ValueError(
-            f"the weights in '{source}' do not fit the {type(model).__name__}: {', '.join(misfits[:MAX_NAMED])}{more}; "
-            "build the network (depth, form, number of classes) that they were saved from"
+            f"the weights in '{source}'{where} do not fit the {type(model).__name__}: {_some(misfits)}; build the "
+            "network (depth, form, number of classes) that they were saved from"
         )
     adopt(model, {name: weights[name] for name in fitting.state_dict() if name in weights})
     model.load_state_dict(weights, strict=False)  # strict but for what _misfits tolerates
+    if where:
+        left_out = f"; left out: {_some(found.left_out)}" if found.left_out else ""
+        log.info("the weights in '%s' are found %s%s", source, found.where, left_out)
+
+
+def _some(texts: list[str]) -> str:
+    more = f", and {len(texts) - MAX_NAMED} more" if len(texts) > MAX_NAMED else ""
+    return ", ".join(texts[:MAX_NAMED]) + more
 
 
 def _in_our_form(weights: dict[str, Tensor], fitting: nn.Module, source: str | Path) -> dict[str, Tensor]:
@@ -81,8 +89,8 @@ def _in_our_form(weights: dict[str, Tensor], fitting: nn.Module, source: str | P
         raise ValueError(f"'{source}' is no whole network of Network Slimming's release: {error}") from error
 
 
-def _read(source: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, or of what torchvision publishes."""
+def _read(source: str | Path) -> Any:
+    """The content of a file, or the tensors that torchvision publishes."""
     path = Path(source)
     if not path.is_file():
         if PUBLISHED.fullmatch(str(source)):
@@ -101,10 +109,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"'{path}' is no safetensors file, or a damaged one: {error}") from error
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Unpickle with torch's restricted reader and unwrap the state dict."""
+def _read_checkpoint(path: Path) -> Any:
+    """Unpickle with torch's restricted reader."""
     try:
-        content = read_plain(path, INSTEAD)
+        return read_plain(path, INSTEAD)
     except (PermissionError, WantsToRunCode):
         raise
     except Exception as error:  # the bytes of a damaged file can raise anything
@@ -112,45 +120,18 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"'{path}' is no checkpoint that torch.load reads with weights_only=True: it is damaged, incomplete or "
             "of another kind; get it again, or save the state dict with torch.save(model.state_dict(), path)"
         ) from error
-    return _state_dict(content, path)
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in a checkpoint; of a Lightning module's, the part that is the network."""
-    is_lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in NESTINGS if isinstance(content.get(key), Mapping)), content)
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        keys = ", ".join(map(str, list(content)[:MAX_NAMED])) if isinstance(content, Mapping) else ""
-        found = f"a dict of {keys}" if keys else f"a {type(content).__name__}"
-        raise ValueError(f"'{path}' holds {found}; expected a state dict, bare or under {', '.join(NESTINGS)}")
-    network = {key.removeprefix("net."): tensor for key, tensor in content.items() if key.startswith("net.")}
-    return network if is_lightning and network else dict(content)
-
-
-def _without_wrappers(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Drop the profiler's keys, then the prefixes that all keys share and the network's own do not have."""
-    weights = {key: tensor for key, tensor in weights.items() if key.rpartition(".")[2] not in PROFILER_KEYS}
-    own = model.state_dict().keys()
-    while own.isdisjoint(weights):
-        prefix = next((wrapper for wrapper in WRAPPERS if all(key.startswith(wrapper) for key in weights)), None)
-        if not weights or prefix is None:
-            break
-        weights = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
-    return weights
+def _required(model: nn.Module) -> set[str]:
+    """Names of the tensors without which weights are not the network's."""
+    relabels = {f"{name}.source" for name, module in model.named_modules() if isinstance(module, ChannelRelabel)}
+    return {name for name in model.state_dict().keys() - relabels if not name.endswith("num_batches_tracked")}
 
 
 def _misfits(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """Say of every key that is missing, unexpected or of another shape what is wrong with it, the kinds in turn."""
-    own = model.state_dict()
-    relabels = {f"{name}.source" for name, module in model.named_modules() if isinstance(module, ChannelRelabel)}
-    missing = [
-        f"{key} is missing"
-        for key in own
-        if key not in weights and key not in relabels and not key.endswith("num_batches_tracked")
-    ]
+    own, required = model.state_dict(), _required(model)
+    missing = [f"{key} is missing" for key in own if key in required and key not in weights]
     unexpected = [f"{key} is unexpected" for key in weights if key not in own]
     reshaped = [
         f"{key} is {tuple(weights[key].shape)} in the file and {tuple(tensor.shape)} in the network"

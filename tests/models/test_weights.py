@@ -42,6 +42,10 @@ def prefixed(weights, prefix):
     return {prefix + key: tensor for key, tensor in weights.items()}
 
 
+def zeroed(weights):
+    return {key: torch.zeros_like(tensor) for key, tensor in weights.items()}
+
+
 def assert_loaded(net, weights):
     for key, tensor in net.state_dict().items():
         torch.testing.assert_close(tensor, weights[key], rtol=0, atol=0, msg=key)
@@ -64,6 +68,16 @@ ACCEPTED = {
         "pytorch-lightning_version": "2.6.6",
         "state_dict": prefixed(w, "net._orig_mod."),
     },
+    "under a key of one's own": lambda w: {"epoch": 3, "best": {"generator": w}, "optimizer": {"state": {0: w}}},
+    "under model_state_dict": lambda w: {"model_state_dict": w, "optimizer_state_dict": {"state": {}}},
+    "beside an average": lambda w: {"state_dict_ema": zeroed(w), "state_dict": w},
+    "beside numbers": lambda w: w | {"epoch": 3, "arch": "resnet8"},
+    "behind a prefix": lambda w: prefixed(w, "model.") | {"criterion.weight": torch.ones(10)},
+    "behind a prefix of one's own": lambda w: {"state_dict": prefixed(w, "student.net.backbone.")},
+    "behind a prefix, beside an average": lambda w: prefixed(w, "model.") | prefixed(zeroed(w), "model_ema.module."),
+    "behind two prefixes, of one network": lambda w: prefixed(w, "student.") | prefixed(w, "loss.student."),
+    "data parallel in lightning": lambda w: {"state_dict": prefixed(w, "model.module.")},
+    "data parallel inside": lambda w: {key.replace("layer1.", "layer1.module."): each for key, each in w.items()},
     "profiled": lambda w: w | {"total_ops": torch.zeros(1), "layer1.0.conv1.total_params": torch.zeros(1)},
     "profiled in data parallel": lambda w: prefixed(w, "module.") | {"total_ops": torch.zeros(1)},
 }
@@ -74,6 +88,40 @@ def test_a_checkpoint_is_found_in_every_usual_form(form, net, weights, tmp_path)
     torch.save(ACCEPTED[form](weights), tmp_path / "weights.pt")
     load_weights(net, tmp_path / "weights.pt")
     assert_loaded(net, weights)
+
+
+def test_what_is_found_where_is_told(net, weights, tmp_path, caplog):
+    caplog.set_level("INFO", "pruning_lit")
+    torch.save({"state_dict": prefixed(weights, "model.") | {"loss.weight": torch.ones(10)}}, tmp_path / "a.pt")
+    load_weights(net, tmp_path / "a.pt")
+    assert "found under 'state_dict', behind the prefix 'model.'; left out: loss.weight" in caplog.text
+    caplog.clear()
+    torch.save(weights, tmp_path / "b.pt")
+    load_weights(net, tmp_path / "b.pt")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "net.", "module.", "net.body."])
+def test_a_network_around_the_one_that_was_saved_finds_its_weights(weights, tmp_path, prefix):
+    net = nn.ModuleDict({"net": nn.ModuleDict({"body": cifar_resnet(8)})})
+    torch.save(prefixed(weights, prefix), tmp_path / "weights.pt")
+    load_weights(net, tmp_path / "weights.pt")
+    assert_loaded(net["net"]["body"], weights)
+
+
+def test_two_networks_in_a_file_are_named(net, weights, tmp_path):
+    torch.save(prefixed(weights, "student.") | prefixed(zeroed(weights), "teacher."), tmp_path / "both.pt")
+    with pytest.raises(ValueError, match=r"more than once, behind the prefix 'student\.' and .* 'teacher\.': save"):
+        load_weights(net, tmp_path / "both.pt")
+
+
+def test_misfits_behind_a_prefix_are_those_of_the_network(net, weights, tmp_path):
+    weights["linear.bias"] = torch.zeros(100)
+    torch.save({"model_state_dict": prefixed(weights, "model.")}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"do not fit") as refusal:
+        load_weights(net, tmp_path / "other.pt")
+    assert "(under 'model_state_dict', behind the prefix 'model.')" in str(refusal.value)
+    assert "CifarResNet: linear.bias is (100,) in the file and (10,) in the network; build" in str(refusal.value)
 
 
 def test_safetensors_are_read_too(net, weights, tmp_path):
