@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
-OLDEST := torch==2.6.* torchvision==0.21.*
+OLDEST := torch==2.8.* torchvision==0.23.*
 
 PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadscope
 

@@ -183,6 +183,8 @@ class Tracer(OperationMode):
         if self.module_path[-1] in self.relabels:  # what a relabelling does inside is told by its buffer
             self._pass_on(index, Role.OTHER, given, outputs, [])
             return
+        if _takes_all(operation, given, outputs):
+            operation, args, kwargs = torch.ops.aten.alias.default, (given[0],), {}
         name, before = short_name(operation), any(self.shadow(tensor) is not None for tensor in given)
         flowing = [shadow for tensor in given if (shadow := self.shadows.get(tensor, None)) is not None]
         provenances = tuple(self.provenance(tensor) for tensor in given)
@@ -316,6 +318,11 @@ def _counts_values(operation: Operation, given: list[Tensor]) -> bool:
     if torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms":
         return True
     return short_name(operation) == "index" and any(tensor.dtype == torch.bool for tensor in given[1:])
+
+
+def _takes_all(operation: Operation, given: list[Tensor], outputs: list[Tensor]) -> bool:
+    """True for a slice that leaves nothing out; some versions of PyTorch leave the operation itself out then."""
+    return short_name(operation) == "slice" and outputs[0].shape == given[0].shape
 
 
 def short_name(operation: Operation) -> str:
