@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import DeformConv2d, FrozenBatchNorm2d
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, **options: object) -> nn.Conv2d:
@@ -933,6 +933,210 @@ class SortedPixels(Built):
         return x.flatten(2).sort(-1).values.view_as(x)
 
 
+class TopPixels(Built):
+    def between(self, x):
+        return x.flatten(2).topk(5).values[..., None].expand(-1, -1, -1, 6)
+
+
+class OrderStatistics(Built):
+    """Median, mode, quantile and the extremes of every map."""
+
+    def between(self, x):
+        pixels = x.flatten(2)
+        low, high = torch.aminmax(pixels, dim=-1)
+        middle = pixels.median(-1).values + pixels.kthvalue(3, -1).values + pixels.quantile(0.3, -1)
+        return x - (middle + low + high)[..., None, None]
+
+
+class RunningPixels(Built):
+    def between(self, x):
+        return x.cummax(-1).values + x.cumprod(2) + x.logcumsumexp(-1)
+
+
+class GatheredPixels(Built):
+    def between(self, x):
+        pixels = x.flatten(2)
+        ordered = pixels.gather(2, pixels.argsort(-1)).view_as(x)
+        order = torch.tensor([3, 2, 1, 0, 4, 5], device=x.device).view(1, 1, 1, 6)
+        return ordered.take_along_dim(order, -1)
+
+
+class GatheredChannels(Built):
+    width = 2
+
+    def between(self, x):
+        order = torch.tensor([3, 2], device=x.device).view(1, 2, 1, 1)
+        return x.gather(1, order.expand(x.shape[0], -1, *x.shape[2:]))
+
+
+class ScatteredPixels(Built):
+    """The largest pixels stay where they are, and sums over rows take the place of others."""
+
+    def between(self, x):
+        pixels = x.flatten(2)
+        values, places = pixels.topk(9)
+        largest = torch.zeros_like(pixels).scatter_(2, places, values).view_as(x)
+        rows = (torch.arange(36, device=x.device) // 6).expand_as(pixels)
+        sums = x.new_zeros(*x.shape[:2], 6).scatter_add(2, rows, pixels)
+        return largest + sums[..., None] + x.new_zeros(x.shape).index_add(2, rows[0, 0, ::6], x)
+
+
+class PickedPoints(Built):
+    """Neighbours of every point, by two lists, as in networks for point clouds; and by a mask."""
+
+    def between(self, x):
+        points = x.flatten(2).transpose(1, 2)
+        batch = torch.arange(len(points), device=x.device)[:, None, None]
+        near = (torch.arange(36 * 3, device=x.device) % 36).view(1, 36, 3)
+        largest = points[batch, near].amax(2).transpose(1, 2).unflatten(2, (6, 6))
+        return largest + x[:, :, torch.ones(6, 6, dtype=torch.bool, device=x.device)].unflatten(2, (6, 6))
+
+
+class LargerOf(Built):
+    def build(self):
+        self.one, self.two = conv(8, 8), conv(8, 8)
+
+    def between(self, x):
+        return torch.min(torch.max(self.one(x), self.two(x)), x)
+
+
+class PaddedByOthers(Built):
+    """Zeros are not the only thing that people pad with."""
+
+    width = 5
+
+    def build(self):
+        modes = ("circular", "reflect", "replicate")
+        self.inner = nn.ModuleList(nn.Conv2d(8, 5, 3, padding=1, padding_mode=mode) for mode in modes)
+
+    def between(self, x):
+        return sum(layer(x) for layer in self.inner)
+
+
+class Volumes(Built):
+    """Padding, pooling, resizing and sampling in three dimensions."""
+
+    def build(self):
+        self.deep = nn.Conv3d(8, 8, 3, padding=1)
+
+    def between(self, x):
+        x = self.deep(torch.stack([x, x * 2, x.sin(), x.cos()], 2))
+        for mode in ("circular", "reflect", "replicate"):
+            x = F.pad(x, (1, 1, 1, 1, 1, 1), mode=mode)
+        x = F.interpolate(F.max_pool3d(x, 2) + F.avg_pool3d(x, 2), scale_factor=2.0, mode="nearest-exact")
+        grid = torch.linspace(-0.5, 0.5, 432, device=x.device, dtype=x.dtype).view(1, 4, 6, 6, 3)
+        seen = F.grid_sample(x, grid.expand(len(x), -1, -1, -1, -1), align_corners=False)
+        return (seen + F.adaptive_max_pool3d(x, 1) + F.adaptive_avg_pool3d(x, 1)).mean(2)
+
+
+class Unpooled(Built):
+    """SegNet: maxima go back to where they came from."""
+
+    def build(self):
+        self.inner = conv(8, 8)
+
+    def between(self, x):
+        pooled, places = F.max_pool2d(x, 2, return_indices=True)
+        return F.max_unpool2d(self.inner(pooled), places, 2)
+
+
+class Deformable(Built):
+    width = 5
+
+    def build(self):
+        self.offset, self.inner = conv(8, 18), DeformConv2d(8, 5, 3, padding=1)
+
+    def between(self, x):
+        return self.inner(x, self.offset(x) / 9).relu()
+
+
+class ModulatedDeformable(Built):
+    """With a mask, two sets of offsets, and no bias."""
+
+    width = 5
+
+    def build(self):
+        self.offset, self.mask, self.inner = conv(8, 36), conv(8, 18), DeformConv2d(8, 5, 3, padding=1, bias=False)
+
+    def between(self, x):
+        return self.inner(x, self.offset(x) / 9, self.mask(x).sigmoid())
+
+
+class GroupedDeformable(Built):
+    def build(self):
+        self.offset, self.inner = conv(8, 18), DeformConv2d(8, 8, 3, padding=1, groups=4)
+
+    def between(self, x):
+        return self.inner(x, self.offset(x) / 9)
+
+
+class Blur(Built):
+    """A fixed filter for each channel, in a buffer."""
+
+    def build(self):
+        self.register_buffer("blur", torch.rand(8, 1, 3, 3))
+
+    def between(self, x):
+        return F.conv2d(x, self.blur, padding=1, groups=x.shape[1])
+
+
+class OneBlur(Built):
+    """The same fixed filter for all channels."""
+
+    def build(self):
+        self.register_buffer("blur", torch.rand(3, 3))
+
+    def between(self, x):
+        return F.conv2d(x, self.blur.expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+
+
+class RepeatedBlur(Built):
+    def build(self):
+        self.register_buffer("blur", torch.rand(1, 1, 3, 3))
+
+    def between(self, x):
+        return F.conv2d(x, self.blur.repeat(x.shape[1], 1, 1, 1), padding=1, groups=x.shape[1])
+
+
+class FixedProjection(Built):
+    width = 5
+
+    def build(self):
+        self.register_buffer("kernel", torch.randn(8, 5))
+
+    def between(self, x):
+        return (x.permute(0, 2, 3, 1) @ self.kernel).permute(0, 3, 1, 2)
+
+
+class Codebook(Built):
+    """Every pixel becomes the nearest row of a buffer."""
+
+    def build(self):
+        self.register_buffer("book", torch.randn(5, 8))
+
+    def between(self, x):
+        pixels = x.movedim(1, -1)
+        distance = (self.book**2).sum(1) - 2 * pixels @ self.book.t()
+        return F.embedding(distance.argmin(-1), self.book).movedim(-1, 1)
+
+
+class Conditional(Built):
+    """A row of an embedding, and one of a matrix, is added to the channels."""
+
+    def build(self):
+        self.embed, self.table = nn.Embedding(5, 8), nn.Parameter(torch.randn(4, 8))
+
+    def between(self, x):
+        rows = torch.arange(len(x), device=x.device) % 3
+        return x + (self.embed(rows) + self.table[rows])[:, :, None, None]
+
+
+class MovedInPlace(Built):
+    def between(self, x):
+        moved = x.neg().flatten(2).unsqueeze_(-1).squeeze_(-1).transpose_(1, 2) * 2
+        return moved.transpose(1, 2).unflatten(2, (6, 6)).abs_().rot90(1, (2, 3))
+
+
 #: What may be cut: the layers that write prunable channels, as ``first``; the rest must be protected, with a reason.
 PRUNABLE: dict[type[Built], str] = {
     Residual: "first one two last",
@@ -1040,4 +1244,25 @@ PRUNABLE: dict[type[Built], str] = {
     Zeroed: "first last",
     TopChannels: "last",
     SortedPixels: "first last",
+    TopPixels: "first last",
+    OrderStatistics: "first last",
+    RunningPixels: "first last",
+    GatheredPixels: "first last",
+    GatheredChannels: "last",
+    ScatteredPixels: "first last",
+    PickedPoints: "first last",
+    LargerOf: "first one two last",
+    PaddedByOthers: "first inner.0 inner.1 inner.2 last",
+    Volumes: "first deep last",
+    Unpooled: "first inner last",
+    Deformable: "first inner last",
+    ModulatedDeformable: "first inner last",
+    GroupedDeformable: "first inner last",
+    Blur: "first blur last",
+    OneBlur: "first last",
+    RepeatedBlur: "first last",
+    FixedProjection: "first kernel last",
+    Codebook: "first last",
+    Conditional: "first last",
+    MovedInPlace: "first last",
 }

@@ -17,8 +17,8 @@ class Cost:
 
     Attributes:
         macs: multiply-accumulates of all convolutions and linear layers for one example; biases, normalisation,
-            activation and pooling are not counted.
-        params: trainable scalars.
+            activation and pooling are not counted, nor is a single kernel that is applied to all channels (a blur).
+        params: scalars in parameters; a buffer that is used as a weight (a fixed filter, a codebook) has none.
     """
 
     macs: int
@@ -62,4 +62,4 @@ def cost_of_widths(graph: ChannelGraph, widths: Mapping[str, int], convention: M
     if convention == "published":
         strided = [call for call in graph.calls if call.strided and graph.shapes[call.weight][2:] == (1, 1)]
         macs += sum(3 * call.positions * sizes[call.weight] for call in strided)
-    return Cost(macs=macs, params=sum(sizes.values()))
+    return Cost(macs=macs, params=sum(size for name, size in sizes.items() if name not in graph.fixed))

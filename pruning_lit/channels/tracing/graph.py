@@ -151,7 +151,8 @@ class ChannelGraph:
 
     Attributes:
         groups: the groups, protected ones included.
-        shapes: shapes of all parameters by name, for counting.
+        shapes: shapes of all parameters by name, and of the buffers that are used as weights, for counting.
+        fixed: names of these buffers; they cost multiply-accumulates, and are no parameters.
         calls: the uses of convolution and linear weights in one forward pass of one example.
         entries: names of the layers that read the model's input.
         relabellings: the ``ChannelRelabel`` modules.
@@ -162,6 +163,7 @@ class ChannelGraph:
 
     groups: tuple[ChannelGroup, ...]
     shapes: dict[str, tuple[int, ...]]
+    fixed: frozenset[str]
     calls: tuple[LayerCall, ...]
     entries: tuple[str, ...]
     relabellings: tuple[Relabelling, ...]
@@ -190,7 +192,8 @@ class ChannelGraph:
 
     def require_traced(self, model: nn.Module) -> None:
         """Require that ``model`` is as wide as the one that was traced; ValueError otherwise."""
-        present = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        tensors = [*model.named_parameters(), *(each for each in model.named_buffers() if each[0] in self.fixed)]
+        present = {name: tuple(tensor.shape) for name, tensor in tensors}
         for name, shape in self.shapes.items():
             if name not in present:
                 raise ValueError(f"the model is not the one that was traced: it has no tensor called {name!r}")

@@ -59,9 +59,13 @@ class GroupBuilder:
             Relabelling(name, tuple(place.get(label) if label is not None else None for label in labels))
             for name, labels in self.sources.items()
         )
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        weights = {call.weight for call in self.tracer.calls}
+        fixed = {name: tuple(buffer.shape) for name, buffer in model.named_buffers() if name in weights}
         return ChannelGraph(
             groups=groups,
-            shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
+            shapes=shapes | fixed,
+            fixed=frozenset(fixed),
             calls=tuple(self.tracer.calls),
             entries=tuple(dict.fromkeys(self.tracer.entries)),
             relabellings=relabellings,

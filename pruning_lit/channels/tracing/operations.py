@@ -16,7 +16,8 @@ COMPOSITE = (
     "softmax log_softmax scaled_dot_product_attention pixel_shuffle pixel_unshuffle channel_shuffle glu "
     "einsum upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d "
     "upsample_trilinear3d upsample_bicubic2d _upsample_nearest_exact1d _upsample_nearest_exact2d "
-    "_upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa lstm gru rnn_tanh rnn_relu"
+    "_upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa lstm gru rnn_tanh rnn_relu "
+    "_pad_circular take_along_dim matmul"
 )
 #: Composite operations seen as one: taking them apart would lose what they mean, and differs between devices.
 WHOLE = frozenset(f"aten::{name}" for name in COMPOSITE.split())

@@ -51,8 +51,13 @@ class StoredTensors:
         """State-dict name of a parameter or buffer; None for anything else."""
         return self.names.get(id(tensor)) if isinstance(tensor, Tensor) else None
 
-    def view(self, tensor: Tensor) -> View | None:
-        """The view of a stored tensor that a tensor is; None where it is computed, or only a part."""
+    def view(self, tensor: Tensor, whole: bool = True) -> View | None:
+        """The view of a stored tensor that a tensor is; None where it is computed, or only a part.
+
+        Args:
+            tensor: of a forward pass.
+            whole: False: rows that are picked from a stored tensor are a view of its other dimensions.
+        """
         name = self.name_of(tensor)
         if name is not None:
             return View(name, tuple(range(tensor.ndim)), tuple(tensor.shape))
@@ -60,6 +65,8 @@ class StoredTensors:
         if part is None:
             return None
         name, shape, maps = part
+        if whole and len(maps) < sum(length > 1 for length in shape):
+            return None
         dims: list[int | None] = [None] * tensor.ndim
         for dim, positions in maps.items():
             there = outline(positions)
@@ -70,17 +77,30 @@ class StoredTensors:
 
     def moved(self, tensor: Tensor, result: Tensor, move: Callable[[Tensor], Tensor]) -> None:
         """Note that ``result`` is a stored tensor, or a view of one, after the shape operation ``move``."""
-        name: str | None
-        if (part := self.parts.get(tensor, None)) is not None:
+        if (part := self._part(tensor)) is not None:
             name, shape, maps = part
-        elif (name := self.name_of(tensor)) is not None:
-            shape = tuple(tensor.shape)
-            maps = {
-                dim: spread(torch.arange(length), dim, tensor.shape) for dim, length in enumerate(shape) if length > 1
-            }
+            self.parts[result] = name, shape, {dim: move(positions) for dim, positions in maps.items()}
         else:
-            return
-        self.parts[result] = name, shape, {dim: move(positions) for dim, positions in maps.items()}
+            self.parts.discard(result)  # an operation in place
+
+    def _part(self, tensor: Tensor) -> Part | None:
+        if (part := self.parts.get(tensor, None)) is not None:
+            return part
+        if (name := self.name_of(tensor)) is None:
+            return None
+        shape = tuple(tensor.shape)
+        maps = {dim: spread(torch.arange(length), dim, tensor.shape) for dim, length in enumerate(shape) if length > 1}
+        return name, shape, maps
+
+    def picked(self, tensor: Tensor, result: Tensor, dims: list[int], move: Callable[[Tensor], Tensor]) -> None:
+        """Note that ``result`` consists of rows of a stored tensor, picked along ``dims`` of ``tensor``.
+
+        What is left of it are the other dimensions, moved by ``move``.
+        """
+        if (part := self._part(tensor)) is not None:
+            name, shape, maps = part
+            whole = {dim: positions for dim, positions in maps.items() if not {*outline(positions).dims} & {*dims}}
+            self.parts[result] = name, shape, {dim: move(positions) for dim, positions in whole.items()}
 
     def stands_for(self, computed: Tensor, tensor: Tensor) -> None:
         """Let ``computed`` take the place of the stored ``tensor``, element by element."""

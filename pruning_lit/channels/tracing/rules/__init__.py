@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.operations import tensors_in
-from pruning_lit.channels.tracing.rules import elementwise, layers, norms, products, reductions, shapes
+from pruning_lit.channels.tracing.rules import elementwise, layers, norms, picking, products, reductions, shapes
 from pruning_lit.channels.tracing.tracer import COPIES, Operation, Tracer
 
 Rule = Callable[[Tracer, Operation, tuple, dict, Any], Role | None]
@@ -35,8 +35,9 @@ def not_understood(tracer: Tracer, operation: Operation, args: tuple, kwargs: di
 
 FAMILIES: dict[Rule, str] = {
     layers.convolution: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+    layers.deformable_convolution: "torchvision::deform_conv2d",
     layers.linear: "linear",
-    products.product: "mm bmm",
+    products.product: "mm bmm matmul",
     products.sum_and_product: "addmm baddbmm",
     products.einsum: "einsum",
     layers.recurrent: "lstm gru rnn_tanh rnn_relu",
@@ -46,28 +47,38 @@ FAMILIES: dict[Rule, str] = {
     norms.group_norm: "group_norm",
     norms.layer_norm: "layer_norm",
     reductions.pooling: "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-    "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d max_pool2d_with_indices "
+    "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "max_pool2d_with_indices max_pool3d_with_indices "
     "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d "
     "upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact1d "
-    "_upsample_nearest_exact2d reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d "
-    "grid_sampler_2d torchvision::roi_align torchvision::roi_pool",
-    reductions.reduction: "mean sum amax amin max min prod var std var_mean logsumexp linalg_vector_norm norm any all",
-    reductions.soft: "softmax log_softmax cumsum sort",
-    shapes.movement: "permute transpose t expand cat stack squeeze unsqueeze unfold roll flip repeat view_as_real "
-    "diagonal",
-    shapes.splitting: "slice select split split_with_sizes unbind",
-    shapes.gathering: "index_select index",
+    "_upsample_nearest_exact2d _upsample_nearest_exact3d _upsample_lanczos2d_aa reflection_pad1d reflection_pad2d "
+    "reflection_pad3d replication_pad1d replication_pad2d replication_pad3d grid_sampler_2d grid_sampler_3d "
+    "torchvision::roi_align torchvision::roi_pool",
+    reductions.unpooling: "max_unpool2d max_unpool3d",
+    reductions.reduction: "mean sum nansum amax amin aminmax max min argmax argmin median nanmedian mode kthvalue prod "
+    "var std var_mean std_mean logsumexp linalg_vector_norm norm any all count_nonzero",
+    reductions.soft: "softmax log_softmax cumsum cumsum_ cumprod cumprod_ cummax cummin logcumsumexp sort topk",
+    shapes.movement: "permute transpose transpose_ t t_ expand cat stack squeeze squeeze_ unsqueeze unsqueeze_ unfold "
+    "roll flip rot90 repeat diagonal",
+    shapes.splitting: "slice select split split_with_sizes unsafe_split unsafe_split_with_sizes unbind",
+    picking.listed: "index_select index",
+    picking.embedded: "embedding",
+    picking.gathered: "gather take_along_dim",
+    picking.scattered: "scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ index_add index_add_ "
+    "index_copy index_copy_ index_reduce index_reduce_",
     shapes.reshape: "view _unsafe_view _reshape_alias reshape",
-    shapes.padding: "constant_pad_nd",
+    shapes.padding: "constant_pad_nd _pad_circular",
     shapes.shuffle: "channel_shuffle",
     shapes.pixel_shuffle: "pixel_shuffle",
     shapes.pixel_unshuffle: "pixel_unshuffle",
     shapes.im2col: "im2col",
     shapes.col2im: "col2im",
     # not all of these carry PyTorch's tag
-    elementwise.pointwise: "hardswish hardswish_ hardtanh hardtanh_ silu silu_ mish mish_ _prelu_kernel",
+    elementwise.pointwise: "hardswish hardswish_ hardtanh hardtanh_ silu silu_ mish mish_ _prelu_kernel abs_ gelu_ "
+    "threshold_ rsub floor_divide floor_divide_ copysign_ heaviside_ eq_ ne_ ge_ gt_ le_ lt_ masked_fill masked_fill_",
+    elementwise.logarithmic: "log_sigmoid_forward",
     elementwise.gated: "glu",
-    elementwise.same: " ".join(sorted(COPIES)),
+    elementwise.same: " ".join(sorted({*COPIES, "detach_"})),
     elementwise.like: "zeros_like ones_like full_like empty_like",
     elementwise.filled: "fill_ zero_",
     elementwise.written: "copy_ index_put_",
@@ -76,17 +87,19 @@ FAMILIES: dict[Rule, str] = {
 RULES: dict[str, Rule] = {
     (name if "::" in name else f"aten::{name}"): rule for rule, names in FAMILIES.items() for name in names.split()
 }
+#: Overloads that do something else than the operation whose name they have: ``torch.max(a, b)`` is ``maximum``.
+OVERLOADS: dict[str, Rule] = {f"aten::{name}.other": elementwise.pointwise for name in ("max", "min")}
 
 #: Told by what happens to the shadows: numbers among their arguments may be widths.
 SIZED = frozenset(
-    {shapes.movement, shapes.splitting, shapes.gathering, shapes.reshape, shapes.padding, layers.convolution}
-    | {norms.group_norm, norms.layer_norm, elementwise.same, elementwise.like, unrelated}
+    {shapes.movement, shapes.splitting, picking.listed, shapes.reshape, shapes.padding, layers.convolution}
+    | {layers.deformable_convolution, norms.group_norm, norms.layer_norm, elementwise.same, elementwise.like, unrelated}
 )
 
 
 def rule_for(operation: Operation) -> Rule:
     """The rule of an operation: by name, else by PyTorch's own pointwise tag, else the cautious one."""
-    if rule := RULES.get(operation._schema.name):
+    if rule := OVERLOADS.get(operation.name()) or RULES.get(operation._schema.name):
         return rule
     return elementwise.pointwise if torch.Tag.pointwise in operation.tags else not_understood
 

@@ -1,5 +1,7 @@
 """Element-wise operations: channels that meet are the same channel."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,10 +31,10 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     shadows = {i: shadow.expand(result.shape) for i, shadow in shadows.items()}
     merged, *rest = shadows.values()
     for shadow in rest:
-        merged = _meet(tracer, merged, shadow)
+        merged = meet(tracer, merged, shadow)
     for shadow in shadows.values():
         for j, other in enumerate(operands):
-            if j not in shadows and _differs_where(tracer, shadow, other):
+            if j not in shadows and differs_where(tracer, shadow, other):
                 tracer.freeze_identities(shadow, "it meets, element by element, a tensor whose width is fixed")
     tracer.place(result, merged, zeroed)
     return Role.FORWARDS
@@ -62,7 +64,7 @@ def _shadows(tracer: Tracer, operands: list[Tensor], ndim: int) -> dict[int, Ten
 
 def _own_shadow(tracer: Tracer, tensor: Tensor, dim: int) -> Tensor | None:
     """The shadow of a stored tensor that meets channels along ``dim``, counted from the end."""
-    view = tracer.stored.view(tensor)
+    view = tracer.stored.view(tensor, whole=False)
     if view is None or -dim > tensor.ndim or (stored := view.dim(dim)) is None:
         return None
     if tracer.decide(tensor.shape[dim] == 1):
@@ -71,7 +73,7 @@ def _own_shadow(tracer: Tracer, tensor: Tensor, dim: int) -> Tensor | None:
     return spread(own, tensor.ndim + dim, tensor.shape)
 
 
-def _meet(tracer: Tracer, one: Tensor, other: Tensor) -> Tensor:
+def meet(tracer: Tracer, one: Tensor, other: Tensor) -> Tensor:
     """Tie two shadows of the same shape; the result says, element by element, who is there."""
     small_one, small_other = torch.broadcast_tensors(compact(one), compact(other))
     tracer.identities.tie(small_one, small_other)
@@ -87,7 +89,7 @@ def _present(tracer: Tracer, one: Tensor, other: Tensor) -> bool:
     return any(first and second for first, second in both)
 
 
-def _differs_where(tracer: Tracer, shadow: Tensor, other: Tensor) -> bool:
+def differs_where(tracer: Tracer, shadow: Tensor, other: Tensor) -> bool:
     """True where a tensor without channels has a length of its own along a dimension in which the shadow varies."""
     offset = shadow.ndim - other.ndim
     own = [dim for dim, length in enumerate(other.shape) if length > 1 and other.stride(dim) != 0]
@@ -112,6 +114,11 @@ def _stays_zero(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
     if name == "pow":
         return zero[0] and isinstance(args[1], int | float) and args[1] > 0
     return False
+
+
+def logarithmic(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
+    """The logarithm of a sigmoid, and a buffer for its gradient, which nobody reads."""
+    return pointwise(tracer, operation, args, kwargs, result[0])
 
 
 def gated(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -167,5 +174,5 @@ def written(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
             tracer.freeze(tensor, "it is written into a part of another tensor")
         return None
     channels = (shadow.narrow(0, 0, 1) if in_rows else shadow).expand(target.shape)
-    tracer.place(target, channels if there is None else _meet(tracer, there, channels))
+    tracer.place(target, channels if there is None else meet(tracer, there, channels))
     return None

@@ -19,13 +19,37 @@ def convolution(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
     transposed = "transpose" in operation._schema.name
     places, made = (tensor.shape[-(weight.ndim - 2) :].numel() for tensor in (x, result))
     spatial, strided = (places if transposed else made), made < places
-    if tracer.stored.view(weight) is None:
+    view = tracer.stored.view(weight)
+    if view is None:
         return _computed(tracer, x, weight, bias)
+    if tracer.shadow(x) is not None and tracer.decide(_is_shared(view, weight, groups)):
+        return _each_by_itself(tracer, x, bias, result)
     if tracer.decide(groups > 1):
         return _grouped(tracer, x, weight, bias, result, groups, transposed, spatial, strided)
     channel = 1 if x.ndim == weight.ndim else 0
     dims = Dims(1, 0, channel) if transposed else Dims(0, 1, channel)
     return layer(tracer, x, weight, bias, result, dims, spatial, strided)
+
+
+def deformable_convolution(
+    tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor
+) -> Role | None:
+    """A convolution whose taps are displaced; as many channels must leave from each part with offsets of its own."""
+    given = named(operation, args, kwargs)
+    x, weight, bias, groups, parts = (given[key] for key in ("input", "weight", "bias", "groups", "offset_groups"))
+    for tensor in (given["offset"], given["mask"]):
+        tracer.freeze(tensor, "it says where a deformable convolution looks")
+    if tracer.stored.view(weight) is None:
+        return _computed(tracer, x, weight, bias)
+    if tracer.decide(tracer.name_of(bias) is None and not bias.is_meta and not bias.any()):
+        bias = None  # of a layer without one it is made anew, of zeros
+    if parts > 1:
+        members = tracer.channels(x).view(parts, -1)
+        tracer.identities.tie(members[:1].expand_as(members[1:]), members[1:])
+    places, made = x.shape[2:].numel(), result.shape[2:].numel()
+    if tracer.decide(groups > 1):
+        return _grouped(tracer, x, weight, bias, result, groups, False, made, made < places)
+    return layer(tracer, x, weight, bias, result, Dims(0, 1, 1), made, made < places)
 
 
 def linear(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -34,6 +58,21 @@ def linear(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resu
     x = given["input"]
     positions = result.numel() // max(1, result.shape[-1]) // max(1, x.shape[0] if x.ndim > 1 else 1)
     return layer(tracer, x, given["weight"], given["bias"], result, Dims(0, 1, x.ndim - 1), positions)
+
+
+def _is_shared(view: View, weight: Tensor, groups: int) -> bool:
+    """True where one stored kernel, repeated, is applied to each channel by itself: a blur, an edge filter."""
+    repeated = view.dims[0] is None and weight.shape[0] > 1
+    return repeated and weight.shape[1] == 1 and weight.shape[0] == groups
+
+
+def _each_by_itself(tracer: Tracer, x: Tensor, bias: Tensor | None, result: Tensor) -> Role | None:
+    """The same kernel for all channels: as pooling, it reads none and makes none."""
+    channels = tracer.channels(x, x.ndim - result.ndim + 1)
+    if bias is not None:
+        tie_parameter(tracer, bias, channels)
+    tracer.set_channels(result, channels, zeroed=tracer.is_zero_when_pruned(x))
+    return Role.FORWARDS
 
 
 class Dims(NamedTuple):

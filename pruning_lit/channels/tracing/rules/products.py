@@ -6,23 +6,29 @@ from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.rules.arguments import named
 from pruning_lit.channels.tracing.rules.layers import Dims, layer, make, tie_parameter
 from pruning_lit.channels.tracing.tracer import Operation, Tracer
+from pruning_lit.channels.tracing.views import View
 
 
 def product(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """A matrix product: a layer where one factor is stored, else a sum over channels that must be zero when removed."""
     one, other = args[0], args[1]
+    if min(one.ndim, other.ndim) == 1:
+        _sum_of_products(tracer, [one, other], (-1, -min(2, other.ndim)))
+        return None
     left, right = tracer.stored.view(one), tracer.stored.view(other)
-    if right is not None and tracer.name_of(one) is None:
-        if one.ndim == 2:
-            return layer(tracer, one, other, None, result, Dims(1, 0, 1), one.shape[0])
-        if other.shape[0] == 1:
-            return layer(tracer, one, other, None, result, Dims(2, 1, 2), one.shape[1])
-    elif left is not None and tracer.name_of(other) is None:
-        if one.ndim == 2:
-            return layer(tracer, other, one, None, result, Dims(0, 1, 0), other.shape[1])
-        if one.shape[0] == 1:
-            return layer(tracer, other, one, None, result, Dims(1, 2, 1), other.shape[2])
+    if right is not None and tracer.name_of(one) is None and _is_one_matrix(right, other):
+        dims = Dims(other.ndim - 1, other.ndim - 2, one.ndim - 1)
+        return layer(tracer, one, other, None, result, dims, result.shape[(result.ndim > 2) : -1].numel())
+    if left is not None and tracer.name_of(other) is None and _is_one_matrix(left, one):
+        dims = Dims(one.ndim - 2, one.ndim - 1, other.ndim - 2)
+        positions = result.shape[1:-2].numel() * result.shape[-1]
+        return layer(tracer, other, one, None, result, dims, positions)
     return _contraction(tracer, one, other, result)
+
+
+def _is_one_matrix(view: View, factor: Tensor) -> bool:
+    """True where a stored factor is one matrix for the whole batch, perhaps repeated for each of its examples."""
+    return all(factor.shape[dim] == 1 or view.dims[dim] is None for dim in range(factor.ndim - 2))
 
 
 def sum_and_product(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:

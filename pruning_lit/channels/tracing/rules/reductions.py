@@ -31,6 +31,20 @@ def pooling(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     return None if is_global else Role.FORWARDS
 
 
+def unpooling(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """The inverse of pooling: every channel for itself, and so are the places that its maxima came from."""
+    x, indices = args[0], args[1]
+    if tracer.shadow(x) is None and tracer.shadow(indices) is None:
+        return None
+    channel_dim = _channel_dim(operation, x)
+    channels, places = tracer.channels(x, channel_dim), tracer.channels(indices, channel_dim)
+    tracer.identities.tie(channels, places)
+    for one, other in ((channels, places), (places, channels)):
+        tracer.freeze_identities(one[other < 0], "it meets, element by element, a tensor whose width is fixed")
+    tracer.set_channels(result, channels, channel_dim, tracer.is_zero_when_pruned(x))
+    return Role.FORWARDS
+
+
 def _channel_dim(operation: Operation, x: Tensor) -> int:
     """1, or 0 where a single image without a batch is pooled."""
     for spatial in (1, 2, 3):
@@ -40,7 +54,7 @@ def _channel_dim(operation: Operation, x: Tensor) -> int:
 
 
 def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
-    """A mean, sum, maximum … over some dimensions.
+    """A mean, sum, maximum, median … over some dimensions.
 
     Over space it leaves channels as they are; over a stack of maps it makes the channels meet that lie on each other;
     over channels it mixes them, unless nothing is added by one that is removed.
@@ -63,8 +77,8 @@ def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
         shadow = shadow.narrow(dim, 0, 1)
     for dim in reversed(dims if not keepdim else []):
         shadow = shadow.squeeze(dim)
-    for output in tensors_in(result):
-        tracer.place(output, shadow.expand(output.shape), zeroed)
+    for output in tensors_in(result):  # the places of extrema of nothing but zeros may be any
+        tracer.place(output, shadow.expand(output.shape), zeroed and output.is_floating_point())
     return None
 
 
@@ -75,7 +89,7 @@ def _dims(dim: Any, ndim: int) -> list[int]:
 
 
 def soft(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
-    """Softmax, sorting and running sums: like a reduction that keeps its dimension."""
+    """Softmax, sorting, the largest few and running sums: like a reduction that keeps its dimension."""
     x = args[0]
     shadow = tracer.shadow(x)
     if shadow is None:
@@ -87,7 +101,8 @@ def soft(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result
             return None
         _lie_on_each_other(tracer, x, shadow, [dim])
     for output in tensors_in(result):
-        tracer.place(output, shadow)
+        few = output.shape[dim] != x.shape[dim]  # all along it is one channel by now
+        tracer.place(output, shadow.narrow(dim, 0, 1).expand(output.shape) if few else shadow)
     return None
 
 

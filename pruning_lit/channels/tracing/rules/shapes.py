@@ -18,8 +18,8 @@ def movement(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, re
     given = tensors_in(args, kwargs)
     if len(given) == 1:
         outputs = tensors_in(result)
-        if len(outputs) == 1:
-            tracer.stored.moved(given[0], outputs[0], lambda positions: operation(positions, *args[1:], **kwargs))
+        if len(outputs) == 1:  # [...]: an operation in place must not change the positions of others
+            tracer.stored.moved(given[0], outputs[0], lambda positions: operation(positions[...], *args[1:], **kwargs))
     if not any(tracer.shadow(tensor) is not None for tensor in given):
         return None
     moved = operation(*_shadowed(tracer, args), **_shadowed(tracer, kwargs))
@@ -34,7 +34,7 @@ def _shadowed(tracer: Tracer, tree: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         shadow = tracer.shadow(leaf)
-        return torch.full((), NONE).expand(leaf.shape) if shadow is None else shadow
+        return torch.full((), NONE).expand(leaf.shape) if shadow is None else shadow[...]
 
     return tree_map(swap, tree)
 
@@ -89,6 +89,7 @@ def reshape(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
 
 def padding(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """Padded positions belong to no channel; padding in space leaves the channels as they are."""
+    circular = operation._schema.name == "aten::_pad_circular"  # the other ways to pad work in space alone
     shadow = tracer.shadow(args[0])
     if shadow is None:
         return None
@@ -97,34 +98,12 @@ def padding(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     zeroed = tracer.is_zero_when_pruned(args[0]) and not value
     padded = [shadow.ndim - 1 - i // 2 for i in range(0, len(pads), 2) if pads[i] or pads[i + 1]]
     if any(tracer.varies(shadow, dim) for dim in padded):
+        if circular:
+            tracer.freeze(args[0], "channels of one end are repeated at the other")
+            return None
         tracer.place(result, torch.nn.functional.pad(shadow, pads, value=NONE), zeroed)
         return None
     tracer.place(result, compact(shadow).expand(result.shape), zeroed)
-    return None
-
-
-def gathering(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
-    """Channels picked by a list of numbers: the list is a constant, so all of them stay."""
-    x = args[0]
-    shadow = tracer.shadow(x)
-    for tensor in tensors_in(args[1:], kwargs):
-        tracer.freeze(tensor, "it is a list of positions")
-    if shadow is None:
-        return None
-    if operation._schema.name == "aten::index_select":
-        picked = [args[1] % x.ndim]
-    else:
-        picked = [dim for dim, index in enumerate(args[1]) if index is not None]
-        if any(index is not None and index.dtype == torch.bool and index.ndim > 1 for index in args[1]):
-            picked = list(range(x.ndim))
-    if any(tracer.varies(shadow, dim) for dim in picked):
-        tracer.freeze(x, "channels are picked from it by a list of numbers")
-        return None
-    if operation._schema.name == "aten::index_select" or (len(picked) == 1 and args[1][picked[0]].ndim == 1):
-        dim = picked[0]
-        tracer.place(result, shadow.narrow(dim, 0, 1).expand(result.shape), tracer.is_zero_when_pruned(x))
-    else:
-        tracer.freeze(x, "elements are picked from it")
     return None
 
 
