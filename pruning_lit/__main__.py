@@ -1,5 +1,10 @@
 """``python -m pruning_lit``: run an experiment composed on the command line; without any argument the demo."""
 
+from pruning_lit.system.preemption import begun_as, leave_when_asked
+
+if begun_as(__name__, "pruning-lit"):
+    leave_when_asked()  # from the first moment on: what is imported below takes a second
+
 import logging
 import os
 from pathlib import Path

@@ -1,5 +1,10 @@
 """``python -m pruning_lit.evaluate path=…``: finished networks on any images, one of them or several side by side."""
 
+from pruning_lit.system.preemption import begun_as, leave_when_asked
+
+if begun_as(__name__):
+    leave_when_asked("pruning_lit.evaluate")
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,5 +1,10 @@
 """``python -m pruning_lit.export path=…``: a network in the formats that other programs run."""
 
+from pruning_lit.system.preemption import begun_as, leave_when_asked
+
+if begun_as(__name__):
+    leave_when_asked("pruning_lit.export")
+
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf

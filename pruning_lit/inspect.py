@@ -3,6 +3,11 @@
 Nothing is trained and no images are read. The command line is that of a run, so that ``.inspect`` can be put into it.
 """
 
+from pruning_lit.system.preemption import begun_as, leave_when_asked
+
+if begun_as(__name__):
+    leave_when_asked("pruning_lit.inspect")
+
 from pathlib import Path
 
 from omegaconf import DictConfig

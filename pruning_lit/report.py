@@ -1,5 +1,10 @@
 """``python -m pruning_lit.report path=…``: the summary of a sweep, or of any runs, at any time."""
 
+from pruning_lit.system.preemption import begun_as, leave_when_asked
+
+if begun_as(__name__):
+    leave_when_asked("pruning_lit.report")
+
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path

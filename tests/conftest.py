@@ -4,6 +4,7 @@ import gc
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pruning_lit.system.preemption import SIGNALS
 from tests.places import ROOT
 
 # One thread: tiny networks gain nothing from more, tests run side by side, and a process that is forked from one whose
@@ -55,6 +57,15 @@ def no_process_stays():
     for process in set(multiprocessing.active_children()) - before:
         process.kill()
         process.join(10)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """A command answers signals to the end of its process, and some run in this one."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
-"""Leaving in good order when the machine wants its processors back."""
+"""Leaving in good order, within training, when the machine wants its processors back."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
-from pruning_lit.system.preemption import Preempted, listen, listening
+from pruning_lit.system import preemption
+from pruning_lit.system.deaths import is_lost, left
+from pruning_lit.system.preemption import LEFT, Preempted
 
 
 class LeaveOnSignal(Checkpoint):
@@ -24,45 +27,47 @@ class LeaveOnSignal(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path, self.asked = path, False
-        self.mark = path.with_name("preempted")  # for a process that has forked those that train
+        self.main = os.getpid()  # another one trains where Lightning forks
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep Lightning from answering signals itself: it would talk to other processes from within one."""
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal waits."""
         self.asked = False
-        listen(self._ask)  # in place of Lightning's, which talks to the other processes from within the signal
+        preemption.answer(self._ask)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Leave, if any process was asked to."""
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer.save_checkpoint(self.path, weights_only=False)
-            if trainer.is_global_zero:
-                self.mark.touch()
+            if os.getpid() != self.main:
+                sys.exit(LEFT)  # to torch an error would be somebody's traceback
             raise Preempted
 
-    def _ask(self, signum: int, _frame: FrameType | None) -> None:
+    def _ask(self, signum: int) -> None:
         self.asked = True
+        if preemption.is_impatient():
+            preemption.leave() if os.getpid() == self.main else os._exit(LEFT)
 
     @contextmanager
-    def forwarded(self, trainer: Trainer) -> Iterator[None]:
-        """Meanwhile hand signals on to processes that were forked to train; Preempted when all is over, if so."""
-        self.mark.unlink(missing_ok=True)
-        try:
-            with listening(lambda signum, frame: self._hand_on(trainer, signum)):
-                yield
-        except Preempted:
-            raise
-        except Exception:
-            if not self.mark.exists():
-                raise
-            raise Preempted from None  # from a process of its own it comes as somebody's traceback
-        finally:
-            self.mark.unlink(missing_ok=True)
-        if self.asked:  # behind the last batch: the phase is finished and saved
-            raise Preempted
+    def until_left(self, launcher: Any) -> Iterator[None]:
+        """Meanwhile hand signals on to the processes that the launcher forks, which train.
 
-    def _hand_on(self, trainer: Trainer, signum: int) -> None:
-        children = [child.pid for child in getattr(trainer.strategy.launcher, "procs", []) if child.pid is not None]
-        if not children:
+        Args:
+            launcher: of Lightning's strategy.
+
+        Raises:
+            Preempted: when all is over, if a signal has come; what goes wrong among processes that leave is no error.
+        """
+        forks = isinstance(launcher, _MultiProcessingLauncher) and preemption.is_answered()
+        try:
+            with preemption.answering(preemption.pass_on if forks else None):
+                yield
+        except Exception as error:
+            if left(error) or (preemption.asked() and is_lost(error)):
+                raise Preempted from None
+            raise
+        if preemption.asked():  # behind the last batch: the phase is finished and saved
             raise Preempted
-        for child in children:
-            os.kill(child, signum)

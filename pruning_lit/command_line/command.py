@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
@@ -27,11 +27,21 @@ from pruning_lit.command_line.resume import MULTIRUN
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.command_line.targets import names_allowed, require_allowed, typed
 from pruning_lit.sweeps.failure import forget_failure, note_failure
+from pruning_lit.system.deaths import is_lost
 from pruning_lit.system.disk import quiet_threads
 from pruning_lit.system.loading import loading
 from pruning_lit.system.noise import without_noise
 from pruning_lit.system.one_line import in_one_line
-from pruning_lit.system.preemption import Preempted, leaving_on_signal, passing_on
+from pruning_lit.system.preemption import (
+    Preempted,
+    asked,
+    go_on_by,
+    is_command,
+    last_words,
+    leaving_at_once,
+    leaving_when_asked,
+    passing_on,
+)
 from pruning_lit.system.resume_hint import how_to_resume, resuming
 
 log = logging.getLogger("pruning_lit")
@@ -52,10 +62,14 @@ def command(
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def job(config: DictConfig) -> None:
+        if asked():  # in a process of a launcher that has more jobs for it
+            return
         folder = Path(HydraConfig.get().runtime.output_dir)
         allowing = typed(HydraConfig.get().overrides.task)
+        if is_run:
+            go_on_by(f"this goes on: {resuming(_begun_in(), allowing)}")
         try:
-            with leaving_on_signal(), without_noise():  # here, as a launcher may have started this process
+            with leaving_at_once(), without_noise():  # here, as a launcher may have started this process
                 require_present_settings(config)
                 with loading():
                     require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
@@ -64,9 +78,9 @@ def command(
             if is_run:
                 forget_failure(folder)
         except Preempted:
-            if os.environ.get("LOCAL_RANK", "0") == "0":
-                log.warning("stopped as asked; this goes on: %s", _going_on(allowing))
-            sys.exit(0)
+            if is_command():
+                raise
+            last_words()  # and the launcher goes on with what is left
         except Exception as error:
             told = sentence(error)
             if getattr(error, "by_itself", False):  # a process of this run that has told it all
@@ -76,7 +90,7 @@ def command(
             if told is None:
                 raise
             log.debug("where it was raised", exc_info=True)
-            log.error(told + how_to_resume(error, folder, _going_on(allowing)))
+            log.error(told + how_to_resume(error, folder, resuming(_begun_in(), allowing)))
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 sys.exit(1)  # in a sweep the other jobs go on; its summary tells, in the end, that this one has failed
 
@@ -84,16 +98,15 @@ def command(
     _end_at_once()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors of the composition come here, to be told in one sentence
     import_from_current_folder()
+    module = "pruning_lit" if is_run else f"pruning_lit.{config_name}"
     try:
-        with ending_in_a_sentence():
+        with leaving_when_asked(module), ending_in_a_sentence():
             require_present_names(sys.argv[1:])
             words = [readable(word) for word in rewrite(sys.argv[1:])]
             sys.argv[1:] = in_one_folder(options_first(with_own_code(words, config_name in ("config", "inspect"))))
             with quiet_threads(), naming_outputs(work), passing_on(), composed_once():
-                job()
+                _to_its_end(job)
             sys.stdout.flush()
-    except Preempted:
-        sys.exit(0)  # between two jobs, or before the first; what goes on stands in the log
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
 
@@ -102,6 +115,17 @@ def command(
 def _end_at_once() -> None:
     """Keep Python from its search for garbage among all that was loaded before it ends: up to a second."""
     atexit.register(gc.freeze)
+
+
+def _to_its_end(job: Callable[[], None]) -> None:
+    """Run what a launcher may do in other processes; where these leave as they were asked to, nothing has failed."""
+    try:
+        job()
+    except Exception as error:
+        if not (asked() and is_lost(error)):
+            raise
+    if asked():
+        raise Preempted
 
 
 def options_first(words: list[str]) -> list[str]:
@@ -120,11 +144,6 @@ def options_first(words: list[str]) -> list[str]:
 
 def _refuse(message: str) -> NoReturn:
     raise ValueError(f"{message}; settings are written key=value, and --help tells which options there are")
-
-
-def _going_on(allowing: Sequence[str]) -> str:
-    """Command that continues a run; permissions have to be typed every time."""
-    return resuming(_begun_in(), allowing)
 
 
 def _begun_in() -> Path:

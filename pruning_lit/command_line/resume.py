@@ -16,8 +16,11 @@ from yaml import YAMLError
 from pruning_lit.command_line.configs import CONF
 from pruning_lit.command_line.quoting import quoted
 from pruning_lit.command_line.renamed import present_words
+from pruning_lit.command_line.targets import typed
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.disk import require_room
+from pruning_lit.system.preemption import go_on_by
+from pruning_lit.system.resume_hint import resuming
 
 KEPT = "hydra.output_subdir=null"  # what the run was begun with stays on record, whatever is tried beside resume=
 MULTIRUN = ("-m", "--multirun")
@@ -59,8 +62,8 @@ def with_resume(arguments: list[str]) -> list[str]:
         if {*MULTIRUN} & {*rest}:
             raise ValueError(f"resume={folder} is a single run, and -m begins a sweep: leave one of the two out")
         return [*_harmless(present_words(_listed(run)), rest, folder), *rest, f"hydra.run.dir={quoted(folder)}", KEPT]
-    if (sweep := folder / "multirun.yaml").is_file():
-        sweep = folder / BEGUN if (folder / BEGUN).is_file() else sweep
+    sweep = folder / BEGUN if (folder / BEGUN).is_file() else folder / "multirun.yaml"
+    if sweep.is_file():
         further = [word for word in rest if word not in MULTIRUN]
         return [
             "-m",
@@ -77,12 +80,14 @@ class SweepBegun(Callback):
     """Keep the overrides that a sweep was begun with; ``multirun.yaml`` has those it was last continued with."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the overrides down, once."""
+        """Write the overrides down, once; from here on the sweep can be resumed."""
         folder = Path(config.hydra.sweep.dir)
         if not (folder / BEGUN).exists():
             overrides = {"hydra": {"overrides": config.hydra.overrides}}
             with suppress(OSError):  # Hydra is about to write there, and its error is told
                 write_text(folder / BEGUN, OmegaConf.to_yaml(OmegaConf.create(overrides)))
+        settings = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+        go_on_by(f"this goes on: {resuming(folder.resolve(), typed(map(str, settings)))}")  # type: ignore[arg-type]
 
 
 def _harmless(saved: Sequence[str], typed: Sequence[str], folder: Path) -> list[str]:

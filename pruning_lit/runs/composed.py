@@ -9,6 +9,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from pruning_lit.system.preemption import forget
+
 ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 Run = Callable[[DictConfig, Path], None]
 
@@ -21,6 +23,7 @@ def from_python(run: Run) -> Run:
         folder = Path(folder)
         if HydraConfig.initialized():  # by the command
             return run(config, folder)
+        forget()
         folder.mkdir(parents=True, exist_ok=True)
         if "hydra" not in config:
             return run(_named(config, folder), folder)

@@ -4,6 +4,7 @@ Lightning starts the further processes of ``trainer=ddp`` by running the command
 command is the whole sweep. Started alone, a job has a command of its own.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from pruning_lit.command_line.quoting import quoted
 from pruning_lit.reports.record import JSON_NAME
 from pruning_lit.runs.shared_phases import shared_root
 from pruning_lit.sweeps.failure import noted_failure
-from pruning_lit.system.preemption import Preempted
+from pruning_lit.system.preemption import LEFT, PART, Preempted, asked, passing_on
 
 
 def starts_processes_by_its_command(config: DictConfig) -> bool:
@@ -47,13 +48,11 @@ def run_alone(config: DictConfig, folder: Path) -> None:
         f"hydra.run.dir={quoted(folder)}",
         *([f"shared={quoted(root)}"] if root else []),
     ]
-    process = subprocess.Popen([sys.executable, "-m", "pruning_lit", *words])
-    try:
+    with passing_on():  # the job saves its state, and ends
+        process = subprocess.Popen([sys.executable, "-m", "pruning_lit", *words], env={**os.environ, PART: "1"})
         code = process.wait()
-    except BaseException:  # a signal: the job saves its state, and ends
-        process.terminate()
-        process.wait()
-        raise
+    if asked() or code == LEFT:
+        raise Preempted
     if code != 0:
         raise ValueError(noted_failure(folder) or f"its process ended with exit code {code}")
     if not (folder / JSON_NAME).is_file():

@@ -151,10 +151,9 @@ class PhaseRunner:
                 at = read_checkpoint(begun)
                 told = self.name, at["global_step"], at["epoch"] + 1, module.epochs
                 log.info("phase %s goes on behind optimizer step %d (epoch %d/%d)", *told)
-        with leave.forwarded(trainer), ending_together(trainer.strategy.launcher, self._tell):
+        launcher = trainer.strategy.launcher
+        with leave.until_left(launcher), ending_together(launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
-            if trainer.interrupted:
-                raise KeyboardInterrupt
         if trainer.is_global_zero:
             write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
         trainer.strategy.barrier()

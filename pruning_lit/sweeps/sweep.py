@@ -19,6 +19,7 @@ from pruning_lit.sweeps.spread import combine
 from pruning_lit.sweeps.summary import console_tables, markdown, without_figures
 from pruning_lit.system.atomic import replacing, write_text
 from pruning_lit.system.launcher import place
+from pruning_lit.system.preemption import asked
 
 
 def write_summary(folders: Iterable[str | Path] | str | Path, out: str | Path | None = None) -> Path:
@@ -89,7 +90,7 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the summary and print it with its place; exit code 1 if a job has failed."""
-        if not _is_first():
+        if not _is_first() or asked():  # not the end, if a signal has come
             return
         folder = _sweep_folder(config)
         rows = collect(folder)

@@ -2,7 +2,12 @@
 
 import builtins
 
+from pruning_lit.system.preemption import LEFT
+
 NOT_DETERMINISTIC = "does not have a deterministic implementation"  # torch's words
+
+
+GONE = ("ProcessExitedException", "TerminatedWorkerError", "UncompletedJobError")  # of torch, joblib and submitit
 
 
 class LostProcess(Exception):
@@ -16,6 +21,17 @@ class LostProcess(Exception):
     def __init__(self, told: str, by_itself: bool = False) -> None:
         super().__init__(told)
         self.by_itself = by_itself
+
+
+def left(error: BaseException) -> bool:
+    """True if another process of the run has left as it was asked to."""
+    return getattr(error, "exit_code", None) == LEFT  # of torch's ProcessExitedException
+
+
+def is_lost(error: BaseException) -> bool:
+    """True if another process has died, whatever for."""
+    gone = isinstance(error, LostProcess) or _raised(error)[0] in GONE
+    return gone or is_dead_worker(error) or is_lost_connection(error)
 
 
 def is_lost_connection(error: BaseException) -> bool:
@@ -53,6 +69,8 @@ def process_error(error: BaseException) -> str | None:
         return f"{' '.join(text.split())}; the others were ended"
     if kind == "UncompletedJobError":  # of submitit, whose message is the job's whole log
         return "a job of the sweep has ended without a result; its log is in .submitit, and resume=<folder> goes on"
+    if kind == "TerminatedWorkerError":
+        return "a process that runs jobs of the sweep has died, for want of memory perhaps; resume=<folder> goes on"
     if is_lost_connection(error):
         return "another process of this run has died, and this one was ended: look at the messages of the others"
     mendable = kind == "UnreadableImage" or issubclass(getattr(builtins, kind, Exception), ValueError | OSError)

@@ -16,7 +16,7 @@ from typing import Any
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from pruning_lit.system.deaths import LostProcess, is_lost_connection
-from pruning_lit.system.preemption import Preempted
+from pruning_lit.system.preemption import LEFT, Preempted, leave
 
 MAIN = "PRUNING_LIT_MAIN_PROCESS"  # its number, for those that it starts
 OBSERVER = "child-process-observer"  # Lightning's thread
@@ -38,6 +38,7 @@ def ending_together(launcher: Any, tell: Callable[[LostProcess], None]) -> Itera
 
     Raises:
         LostProcess: another process has died, of itself or of an error, which it has told.
+        Preempted: another process has left, as it was asked to.
     """
     if not isinstance(launcher, _SubprocessScriptLauncher):
         yield
@@ -48,9 +49,7 @@ def ending_together(launcher: Any, tell: Callable[[LostProcess], None]) -> Itera
     watch.start()
     try:
         yield
-    except Preempted:  # as all others
-        raise
-    except Exception as error:
+    except Exception as error:  # not Preempted, by which all leave
         watch.stop()
         watch.take_over()  # of processes that were only just started
         lost = _loss(error)
@@ -79,6 +78,8 @@ class _Watch(threading.Thread):
                 continue
             if self.over.wait(GRACE):
                 return
+            if _one_has_left():
+                leave()
             self.tell(_dead_ones() or LostProcess(MAIN_IS_GONE))
             _end_all()
             os._exit(1)  # a process that waits for another in torch's C++ hears nothing else
@@ -104,11 +105,18 @@ def _loss(error: Exception) -> LostProcess | None:
         return None
     if _started:
         _wait(lambda: all(process.poll() is not None for process in _started), GRACE)
+        if _one_has_left():
+            raise Preempted from None
         return _dead_ones()
     if os.environ[MAIN] == str(os.getpid()):  # processes that somebody else has started
         return None
     _wait(_is_alone, SHORT)
     return LostProcess(MAIN_IS_GONE, by_itself=not _is_alone())  # while the main process lives, it is its to tell
+
+
+def _one_has_left() -> bool:
+    """True if a process that this one has started was asked to leave while nothing was to be saved there."""
+    return any(process.poll() == LEFT for process in _started)
 
 
 def _dead_ones() -> LostProcess | None:

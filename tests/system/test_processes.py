@@ -4,7 +4,7 @@ import pytest
 from torch.multiprocessing import ProcessRaisedException
 
 from pruning_lit.command_line.errors import sentence
-from pruning_lit.data.decode import UnreadableImage
+from pruning_lit.data.image_file import UnreadableImage
 from pruning_lit.system.deaths import from_outside
 from pruning_lit.system.resume_hint import how_to_resume
 
@@ -25,7 +25,7 @@ def of_a_fork(last_line: str) -> ProcessRaisedException:
     [
         (OSError(28, "No space left on device", "/x/last.ckpt"), "No space left on device: /x/last.ckpt"),
         (UnreadableImage("'a.jpg' is not a readable image"), "'a.jpg' is not a readable image"),
-        (of_a_fork("pruning_lit.data.decode.UnreadableImage: 'a.jpg' is no image"), "'a.jpg' is no image"),
+        (of_a_fork("pruning_lit.data.image_file.UnreadableImage: 'a.jpg' is no image"), "'a.jpg' is no image"),
         (of_a_fork("OSError: the checkpoint cannot be written"), "the checkpoint cannot be written"),
         (of_a_fork("PermissionError: [Errno 13] Permission denied"), "[Errno 13] Permission denied"),
         (RuntimeError(WORKER), "a process that prepares images has died"),
