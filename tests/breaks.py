@@ -161,6 +161,22 @@ CRITERIA = [
         "golden",
     ),
     Break(
+        "singular vectors of weak directions hold parts of strong ones",
+        "criteria/channel_independence.py",
+        "left = orthonormal(left) * ",
+        "left = left * ",
+        "criteria/test_channel_independence.py",
+        "weak_channel",
+    ),
+    Break(
+        "the integral of channel independence begins above where it turns",
+        "criteria/channel_independence.py",
+        "smallest = smallest.minimum(turns.amin())",
+        "pass",
+        "criteria/test_channel_independence.py",
+        "five_decades",
+    ),
+    Break(
         "gates of a stream are squared before they are added",
         "criteria/taylor.py",
         "sums.square(), sums.sum(0).square()",

@@ -91,6 +91,33 @@ def test_scores_follow_the_definition(shape, zeros, seed):
 
 
 @few_examples
+@given(
+    shape=st.tuples(st.just(2), st.integers(2, 24), sides, sides),
+    decades=st.integers(0, 5),
+    decimals=st.sampled_from([None, 4]),
+    seed=seeds,
+)
+def test_scores_of_copies_and_of_sizes_over_five_decades_follow_the_definition(shape, decades, decimals, seed):
+    maps, random = random_maps(shape, seed, zeros=0.2), torch.Generator().manual_seed(seed)
+    maps *= 10 ** (decades * (torch.rand(shape[1], 1, 1, generator=random, dtype=torch.float64) - 0.5))
+    for _ in range(int(torch.randint(0, shape[1], (1,), generator=random))):
+        copy, original = torch.randint(0, shape[1], (2,), generator=random)
+        maps[:, copy] = maps[:, original]
+    rounded = maps if decimals is None else maps.float().round(decimals=decimals).double()
+    tolerance = 1e-12 if decades == 0 else EXACT
+    assert_close(
+        channel_independence(maps, decimals=decimals), by_definition(rounded), nuclear_norms(rounded), tolerance
+    )
+
+
+def test_a_weak_channel_that_the_others_do_not_express_is_seen_beside_copies():
+    maps = random_maps((20, 6, 2, 2), zeros=0.0)
+    maps[:, 4:] = maps[:, :1]
+    maps *= torch.tensor([1.0, 0.1, 1e-2, 1e-5, 1.0, 1.0], dtype=torch.float64)[:, None, None]
+    assert_close(channel_independence(maps), by_definition(maps), nuclear_norms(maps))
+
+
+@few_examples
 @given(channels=st.integers(1, 12), height=sides, width=sides, exponent=st.integers(-60, 60), seed=seeds)
 def test_scores_scale_and_move_with_the_channels_and_ignore_the_order_of_pixels(
     channels, height, width, exponent, seed
