@@ -121,7 +121,7 @@ def test_a_cache_that_does_not_fit_is_done_without(disk, caplog):
 
 
 def test_event_files_that_do_not_fit_name_their_folder_and_hide_no_other_failure(disk):
-    logger = EventFiles(disk, name="tensorboard", version="1-train")
+    logger = EventFiles(save_dir=disk, name="", version="tensorboard")
     logger.log_metrics({"loss": 1.0}, step=0)
     fill(disk)
 
@@ -130,7 +130,7 @@ def test_event_files_that_do_not_fit_name_their_folder_and_hide_no_other_failure
             logger.log_metrics({"loss": 1.0}, step=step)
         logger.save()
 
-    with quiet_threads(), pytest.raises(OSError, match=rf"{FULL}: '{disk}/tensorboard/1-train'"):
+    with quiet_threads(), pytest.raises(OSError, match=rf"{FULL}: '{disk}/tensorboard'"):
         log_on()
     logger.finalize("failed")
 

@@ -62,19 +62,19 @@ def test_the_file_holds_the_weights_of_the_last_epoch(finished):
         assert torch.equal(tensor, checkpoint["state_dict"][f"net.{name}"]), name
 
 
-def test_tensorboard_has_curves_scores_widths_and_hyper_parameters(finished):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_tensorboard_has_one_run_whose_steps_go_on_with_the_primary_metric_first(finished):
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-    tags = {}
-    for folder in sorted((finished / "tensorboard").rglob("*")):
-        if folder.is_dir():
-            events = EventAccumulator(str(folder))
-            events.Reload()
-            tags[folder.name] = events.Tags()
-    assert {"train/loss", "train/accuracy", "val/accuracy", "lr-SGD"} <= set(tags["2-finetune"]["scalars"])
-    assert "scores/layer1.0.conv1" in tags["2-finetune"]["histograms"]
-    assert "widths" in tags["result"]["images"]
-    assert "result/accuracy" in tags["result"]["scalars"]
+    events = EventMultiplexer().AddRunsFromDirectory(str(finished)).Reload()
+    assert list(events.Runs()) == ["tensorboard"]
+    run = events.GetAccumulator("tensorboard")
+    scalars = run.Tags()["scalars"]
+    assert {"loss/train", "Accuracy/train", "Accuracy/val", "lr-SGD", "result/accuracy"} <= set(scalars)
+    assert min(scalars).startswith("Accuracy/")
+    assert [point.step for point in run.Scalars("Accuracy/val")] == [2, 5, 8, 11]  # two phases of 2 epochs of 3 steps
+    assert [point.step for point in run.Histograms("scores/layer1.0.conv1")] == [6]
+    assert [point.step for point in run.Scalars("result/accuracy")] == [12]
+    assert "widths" in run.Tags()["images"]
 
 
 def test_a_finished_run_is_not_trained_again(finished):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.commands import TINY, run_command, start
 from tests.conftest import read_report
@@ -42,6 +43,14 @@ def assert_same_end(folder: Path, expected: Path) -> None:
     assert [name for name, tensor in wanted.items() if not torch.equal(found[name], tensor)] == []
     assert found.keys() == wanted.keys()
     assert read_report(folder)["after"]["metrics"]["accuracy"] == read_report(expected)["after"]["metrics"]["accuracy"]
+    assert curve(folder) == curve(expected)
+
+
+def curve(folder: Path) -> dict[int, float]:
+    """Validation accuracy by the steps of the run, as TensorBoard shows it."""
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return {point.step: point.value for point in events.Scalars("Accuracy/val")}
 
 
 def wait_for(process: subprocess.Popen, path: Path, seconds: float = 120) -> None:
@@ -75,7 +84,7 @@ def test_what_is_saved_on_leaving_is_the_state_in_the_middle_of_an_epoch(tmp_pat
     """The checkpoint that the epoch's end would have left is still far away."""
     one_by_one = ("trainer.limit_train_batches=1000", "dataset.batch_size=1", "train.epochs=1")
     process = start(*TINY, *one_by_one, f"hydra.run.dir={tmp_path}")
-    wait_for(process, tmp_path / "tensorboard" / "1-train" / "hparams.yaml")  # training is about to begin
+    wait_for(process, tmp_path / "tensorboard" / "hparams.yaml")  # training is about to begin
     time.sleep(4)
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)

@@ -110,9 +110,9 @@ def test_tensorboard_compares_the_jobs(uninterrupted):
         asked.col_params.add().metric.tag = tag
     shown = list_session_groups.Handler(RequestContext(), backend, "", asked).run().session_groups
     assert sorted(session.name for group in shown for session in group.sessions) == [
-        f"{job}/tensorboard/result" for job in range(4)
+        f"{job}/tensorboard" for job in range(4)
     ]
-    rows = {f"{row['job']}/tensorboard/result": row for row in figures(uninterrupted)}
+    rows = {f"{row['job']}/tensorboard": row for row in figures(uninterrupted)}
     for group in shown:
         row = rows[group.sessions[0].name]
         settings, metrics = group.hparams, {value.name.tag: value.value for value in group.metric_values}

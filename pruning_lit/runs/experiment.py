@@ -63,7 +63,8 @@ def run(config: DictConfig, folder: Path) -> None:
     outcomes: list[PhaseOutcome] = []
     names = phase_names(config)
     for number, module in enumerate(phases.values(), start=1):
-        outcomes.append(PhaseRunner(config, folder, number, names).run(module, data))
+        first_step = sum(outcome.steps for outcome in outcomes)
+        outcomes.append(PhaseRunner(config, folder, number, names, first_step).run(module, data))
     if _rank() == 0:
         remarks = fill_shortcuts(net, data) if config.remove_scatters else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)

@@ -53,6 +53,7 @@ class PhaseOutcome:
 
     Attributes:
         name, epochs: of the phase.
+        steps: optimizer steps.
         seconds: training time, over all sittings.
         last: the checkpoint of the last epoch.
         sections: of the report, which the phase names.
@@ -65,6 +66,7 @@ class PhaseOutcome:
 
     name: str
     epochs: int
+    steps: int
     seconds: float
     last: Path
     sections: tuple[type[Section], ...] = ()
@@ -83,10 +85,13 @@ class PhaseRunner:
         folder: of the run.
         number: position of the phase, from 1.
         phases: name of every phase of the experiment, in order, to the key of its recipe.
+        first_step: optimizer steps of the phases before.
     """
 
-    def __init__(self, config: DictConfig, folder: Path, number: int, phases: Mapping[str, str]) -> None:
-        self.config, self.folder, self.number = config, folder, number
+    def __init__(
+        self, config: DictConfig, folder: Path, number: int, phases: Mapping[str, str], first_step: int = 0
+    ) -> None:
+        self.config, self.folder, self.number, self.first_step = config, folder, number, first_step
         self.name, keys = list(phases)[number - 1], list(phases.values())[:number]
         self.place = folder / "phases" / f"{number}-{self.name}"
         self.last = self.place / "last.ckpt"
@@ -142,7 +147,7 @@ class PhaseRunner:
 
     def _fit(self, module: Training, data: DataModule, begun: Path | None) -> None:
         leave = LeaveOnSignal(self.last)
-        trainer = self._trainer(module, data, leave)
+        trainer = self._trainer(module, data, leave, self._logger(module, begun))
         batch = batch_of(trainer, data)
         if trainer.is_global_zero:
             epochs = f"{module.epochs} epoch{'s' * (module.epochs != 1)}"
@@ -161,8 +166,7 @@ class PhaseRunner:
     def _tell(self, loss: LostProcess) -> None:
         log.error("%s%s", loss, how_to_resume(loss, self.folder, resuming(self.folder)))
 
-    def _trainer(self, module: Training, data: DataModule, leave: LeaveOnSignal) -> pl.Trainer:
-        logger = self._logger()
+    def _trainer(self, module: Training, data: DataModule, leave: LeaveOnSignal, logger: Any) -> pl.Trainer:
         extras = self._extras(with_logger=logger is not None)
         callbacks = [
             *extras,
@@ -203,11 +207,17 @@ class PhaseRunner:
         extras = [extra for extra in extras if bar or not isinstance(extra, ProgressBar)]
         return [extra for extra in extras if with_logger or not isinstance(extra, LearningRateMonitor)]
 
-    def _logger(self) -> Any:
+    def _logger(self, module: Training, begun: Path | None) -> Any:
+        """Logger of the phase; TensorBoard's own goes on where the phase before has ended."""
         if not self.config.logger:
             return None
         make = instantiate(self.config.logger, _partial_=True)
-        return make(save_dir=self.folder, name="tensorboard", version=f"{self.number}-{self.name}")
+        from pruning_lit.callbacks.event_files import EventFiles  # late: not all runs have TensorBoard
+
+        if not (isinstance(make.func, type) and issubclass(make.func, EventFiles)):
+            return make(save_dir=self.folder, name="tensorboard", version=f"{self.number}-{self.name}")
+        steps = {"first_step": self.first_step, "begun_step": read_checkpoint(begun)["global_step"] if begun else 0}
+        return make(save_dir=self.folder, name="", version="tensorboard", primary=module.task.primary.name, **steps)
 
     def _result(self, module: Training, data: DataModule) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)
@@ -222,6 +232,7 @@ class PhaseRunner:
         return PhaseOutcome(
             name=self.name,
             epochs=module.epochs,
+            steps=checkpoint["global_step"],
             seconds=float(states["Timer"]["time_elapsed"]["train"]),
             last=self.last,
             sections=module.sections,

@@ -102,7 +102,7 @@ def write_results(
     for name, picture in pictures.items():
         save_figure(picture, folder / f"{name}.png")
     write_report(report, folder, sections)
-    _to_tensorboard(config, folder, report, pictures)
+    _to_tensorboard(config, folder, report, pictures, step=sum(outcome.steps for outcome in outcomes))
     table = console_table(report)
     open_console().print(table)
     log.info("%s", table_text(table), extra=IN_FILE_ONLY)
@@ -212,8 +212,8 @@ def _overrides() -> dict[str, str]:
     return {key: value for key, _, value in words}
 
 
-def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: dict[str, Figure]) -> None:
-    """The hyper-parameters with the final figures, and the pictures."""
+def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: dict[str, Figure], step: int) -> None:
+    """Write the hyper-parameters with the final figures, and the pictures, behind the curves of the phases."""
     if not config.logger:
         return
     from torch.utils.tensorboard import SummaryWriter
@@ -225,9 +225,9 @@ def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: 
     }
     figures |= {"params": report.after.params, "latency_ms": report.after.latency_ms}
     settings = {**_overrides(), **report.choices, "seed": report.seed, "experiment": report.experiment}
-    place = folder / "tensorboard" / "result"
+    place = folder / "tensorboard"
     with naming(place), SummaryWriter(place) as writer:
         for name, picture in pictures.items():
-            writer.add_image(name, figure_to_image(picture), dataformats="HWC")
+            writer.add_image(name, figure_to_image(picture), step, dataformats="HWC")
         known = {f"result/{name}": value for name, value in figures.items() if value is not None}
-        writer.add_hparams(settings, known, run_name=".")
+        writer.add_hparams(settings, known, run_name=".", global_step=step)

@@ -142,7 +142,7 @@ def test_the_last_stage_leaves_the_budget_and_nothing_changes_after_it(finished)
 def test_curves_show_every_stage_and_what_training_has_cost(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(finished / "tensorboard" / "1-explore"))
+    events = EventAccumulator(str(finished / "tensorboard"))
     events.Reload()
     records = stages(finished)["stages"]
     for name, values in {
