@@ -2,6 +2,7 @@
 
 import json
 import re
+from fractions import Fraction
 from functools import cache
 from types import SimpleNamespace
 
@@ -310,6 +311,32 @@ def test_the_quick_setting_goes_with_every_method(method, images):
     criterion = instantiate(composed(f"method={method}", "debug=quick").criterion)
     assert getattr(criterion, "num_images", None) == images
     assert getattr(instantiate(composed(f"method={method}").criterion), "num_images", None) == (images and 640)
+
+
+@pytest.mark.parametrize("length", names("length"))
+@pytest.mark.parametrize("method", names("method"))
+def test_every_length_goes_with_every_method_and_shortens_all_its_phases(method, length):
+    budget = ["sparsity=channels_50" if method == "chex" else "sparsity=macs_50"]
+    asked = [] if length == "paper" else [f"length={length}"]
+    published, config = (composed("arch=resnet8", f"method={method}", *budget, *more) for more in ((), tuple(asked)))
+    net, phases = phases_of(config)
+    steps = EpochSteps(21, Fraction(1294, 64))  # of the digits
+    check(phases, net, TEN_CLASSES, steps)
+    assert all((module.epochs < published[name].epochs) == bool(asked) for name, module in phases.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "mended"),
+    [
+        ("macs_60", "any share has a setting: sparsity=macs sparsity.reduction=0.6"),
+        ("channels_5", "any share has a setting: sparsity=global sparsity.rule=slimming sparsity.rate=0.05"),
+        ("macs_100", "there are channels_40, channels_50"),
+    ],
+)
+def test_a_budget_of_any_size_is_answered_with_its_setting(cli, name, mended):
+    code, printed = cli(f"sparsity={name}")
+    assert code == 1
+    assert f"there is no sparsity called '{name}'; {mended}" in printed
 
 
 def test_criterion_and_data_share_the_seed_of_the_run():

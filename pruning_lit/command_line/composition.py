@@ -9,6 +9,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pruning_lit.command_line.configs import choices
 
+BUDGETS = {
+    "macs": "sparsity=macs sparsity.reduction",
+    "channels": "sparsity=global sparsity.rule=slimming sparsity.rate",
+}
 LAUNCHERS = 'pip install "pruning_lit[sweeps]"'
 TYPES = {"NoneType": "null", "int": "a number", "float": "a number", "bool": "true or false", "dict": "a mapping"}
 
@@ -22,7 +26,7 @@ def composition_error(error: BaseException) -> str | None:
         group, _, name = error.missing_cfg_file.partition("/")
         if not name:
             return f"there is no configuration called {group!r} among those of the package: leave --config-name out"
-        return f"there is no {group} called {name!r}; there are {_listed(choices(group), name)}"
+        return f"there is no {group} called {name!r}; {_budget(name) or f'there are {_listed(choices(group), name)}'}"
     text = " ".join(str(error).split())
     if isinstance(error, OverrideParseException):
         if not error.override.partition("=")[0].isascii():
@@ -48,6 +52,14 @@ def composition_error(error: BaseException) -> str | None:
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
         return f"{text}: {' '.join(str(error.__cause__).split('full_key')[0].split())}"
     return None
+
+
+def _budget(name: str) -> str:
+    """The settings for a budget that has no choice of its own, such as ``macs_60``; empty for other names."""
+    kind, _, gone = name.partition("_")
+    if kind not in BUDGETS or not gone.isdecimal() or not 0 < int(gone) < 100:
+        return ""
+    return f"any share has a setting: {BUDGETS[kind]}={int(gone) / 100:g}"
 
 
 def _listed(names: list[str], missed: str) -> str:
