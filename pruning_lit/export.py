@@ -7,10 +7,12 @@ if begun_as(__name__):
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
+from pruning_lit.command_line.targets import allowed
 from pruning_lit.system.loading import loading
 
 
@@ -24,7 +26,8 @@ def _run(config: DictConfig, folder: Path) -> None:
     formats = [config.format] if isinstance(config.format, str) else config.format
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    for file, difference in export(paths[0], formats, plain["input_shape"], plain.get("arch")).items():
+    names = allowed(config, HydraConfig.get().overrides.task)
+    for file, difference in export(paths[0], formats, plain["input_shape"], plain.get("arch"), names).items():
         sizes = " and ".join(map(str, BATCHES))
         kilobytes = file.stat().st_size // 1000
         print(f"{file}: {kilobytes} kB, differs by {difference:.1e} of the largest output (batches of {sizes})")

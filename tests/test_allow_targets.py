@@ -179,11 +179,17 @@ def test_what_is_allowed_is_meant_part_by_part():
         require_allowed(config, ["mynet"])
 
 
+def test_for_what_a_file_names_only_code_of_ones_own_is_suggested():
+    assert permission(["mynet.parts.Net"]) == permission(["mynet.Net", "mynet.f"]) == "allow_targets=mynet"
+    assert permission(["mynet.Net", "other.f"]) == "'allow_targets=[mynet,other]'"
+    for target in ("os.system", "torch.hub.load", "torchvision.models.resnet18"):
+        assert permission(["mynet.Net", target]) is None
+
+
 def test_of_python_itself_only_one_thing_at_a_time_is_suggested():
-    assert permission("os.system") == " allow_targets=[os.system]"
-    assert permission("torch.hub.load") == " allow_targets=[torch.hub.load]"
-    assert permission("mynet.parts.Net") == " allow_targets=[mynet]"
-    assert permission("torchvision.models.resnet18") == ""
+    for target in ("os.system", "torch.hub.load"):
+        with pytest.raises(ValueError, match=rf"add allow_targets=\[{target}\]$"):
+            require_allowed(OmegaConf.create({"x": {"_target_": target}}))
 
 
 @pytest.mark.parametrize("value", ["my net", ["my-net"], [""], ["*"], [3], {"a": 1}, ["mynet."]])
@@ -276,9 +282,9 @@ def test_evaluate_and_export_ask_for_permission_and_tell_the_command_that_has_it
         words = ["path=own.safetensors", *words]
         refused(*called(command, monkeypatch, capfd, *words, f"arch._target_={own}.net"), f"arch._target_={own}.net")
         told = called(command, monkeypatch, capfd, *words)[1]
-        assert told.strip().endswith(f"add arch._target_={own}.net allow_targets=[{own}]")
+        assert told.strip().endswith(f"if you trust it, add allow_targets={own}")
         assert not Path("imported").exists()
-        code, printed = called(command, monkeypatch, capfd, *words, *told.split()[-2:])
+        code, printed = called(command, monkeypatch, capfd, *words, *told.split()[-1:])
         assert code == 0, printed
 
 

@@ -41,7 +41,23 @@ def test_settings_are_told_under_their_present_names(page):
     require_present_names(word.strip("`'") for word in settings)
 
 
-@pytest.mark.parametrize("group", ["task", "dataset", "method", "criterion", "sparsity", "trainer"])
+#: A word such as ``phases=[train,finetune]``, which a shell takes for names of files; quoted it has a quote in front.
+GLOBBED = re.compile(r"(?<![\w.+'\"\]=(\[])[+~]{0,2}[a-z][\w./@-]*=[^\s'\"`)]*?[\[{*?]")
+
+
+@pytest.mark.parametrize("folder", [".", "docs", "conf"])
+def test_commands_are_quoted_for_every_shell(folder):
+    pages = (
+        [path for path in PAGES if path.parent == ROOT / folder]
+        if folder != "conf"
+        else (ROOT / "conf").rglob("*.yaml")
+    )
+    texts = {page: re.sub(r"```python.*?```", "", page.read_text("utf-8"), flags=re.DOTALL) for page in pages}
+    assert texts
+    assert {page.name: found for page, text in texts.items() if (found := GLOBBED.findall(text))} == {}
+
+
+@pytest.mark.parametrize("group", ["task", "dataset", "method", "criterion", "sparsity", "length", "trainer"])
 def test_the_page_of_the_commands_has_every_choice(group):
     (item,) = re.findall(rf"^- `{group}`(?:[^\n]|\n  )+", (ROOT / "docs" / "commands.md").read_text("utf-8"), re.M)
     written = set(re.findall(r"`(\w+)`", re.sub(r"`(\w+_)(\d+(?:/\d+)+)`", _each, item)))

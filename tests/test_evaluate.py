@@ -10,9 +10,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from pruning_lit.channels import load, save
+from pruning_lit.channels.artefact import read
 from pruning_lit.data import Digits
 from pruning_lit.models import cifar_resnet
 from tests.commands import TINY, run_command
@@ -275,6 +277,11 @@ def test_what_is_wrong_is_told_in_one_sentence(evaluate, finished, words, expect
 
 OWN = """
     from torch import nn
+    from pruning_lit.data import Digits
+
+
+    class Data(Digits):
+        title = "digits of my own"
 
 
     class Net(nn.Sequential):
@@ -300,13 +307,38 @@ def test_a_network_of_ones_own_is_built_only_by_the_builder_that_the_user_names(
     words = (f"path={own}", "dataset=digits")
     answer = evaluate(*words)
     refused(
-        answer, "wants to be built by own_for_evaluate.Net, and no file runs code of your own by itself: add arch._t"
+        answer, "wants to be built by own_for_evaluate.Net, and no file runs code of your own by itself: if you trust"
     )
     assert "own_for_evaluate" not in sys.modules
-    code, printed, found = evaluate(*words, *answer[1].split()[-4:])
+    code, printed, found = evaluate(*words, *answer[1].split()[-1:])
     assert code == 0, printed
     assert found["networks"][0]["params"] == 8 * 3 * 9 + 8 + 8 * 10 + 10
     assert found["name"] == "evaluation"
+
+
+def test_what_the_user_allows_may_be_named_by_file_and_run_and_nothing_else(evaluate, own, tmp_path):
+    header, weights = read(own)
+    run = tmp_path / "run"
+    (run / "pruned").mkdir(parents=True)
+    save_file(weights, run / "pruned" / "model.safetensors", {"pruning_lit": json.dumps(header)})
+    config = run / ".hydra" / "config.yaml"
+    config.parent.mkdir()
+    dataset = {"_target_": "own_for_evaluate.Data", **NORMALISED, "batch_size": 64, "seed": 1}
+    OmegaConf.save(OmegaConf.create({"dataset": dataset}), config)
+    refused(evaluate(f"path={run}"), "if you trust it, add allow_targets=own_for_evaluate")
+    assert "own_for_evaluate" not in sys.modules
+    code, printed, found = evaluate(f"path={run}", "allow_targets=own_for_evaluate")
+    assert code == 0, printed
+    assert found["networks"][0]["params"] == 8 * 3 * 9 + 8 + 8 * 10 + 10
+    assert "digits of my own" in found["pictures"]
+    call = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "executed")]}
+    OmegaConf.save(OmegaConf.create({"dataset": dataset | {"batch_size": call}}), config)
+    refused(evaluate(f"path={run}", "allow_targets=own_for_evaluate"), "no file runs code of your own by itself: add d")
+    OmegaConf.save(OmegaConf.create({"dataset": dataset}), config)
+    header["arch"]["width"] = call
+    save_file(weights, run / "pruned" / "model.safetensors", {"pruning_lit": json.dumps(header)})
+    refused(evaluate(f"path={run}", "allow_targets=own_for_evaluate"), "no file runs code of your own by itself: add a")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):

@@ -25,7 +25,7 @@ from pruning_lit.command_line.ranks import in_one_folder
 from pruning_lit.command_line.renamed import require_present_names, require_present_settings
 from pruning_lit.command_line.resume import MULTIRUN
 from pruning_lit.command_line.setting_types import require_types
-from pruning_lit.command_line.targets import names_allowed, require_allowed, typed
+from pruning_lit.command_line.targets import allowed, require_allowed, typed
 from pruning_lit.sweeps.failure import forget_failure, note_failure
 from pruning_lit.system.deaths import is_lost
 from pruning_lit.system.disk import quiet_threads
@@ -72,7 +72,7 @@ def command(
             with leaving_at_once(), without_noise():  # here, as a launcher may have started this process
                 require_present_settings(config)
                 with loading():
-                    require_allowed(config, names_allowed(config.get("allow_targets") if allowing else None))
+                    require_allowed(config, allowed(config, allowing))
                     require_types(config)
                 work(config, folder)
             if is_run:

@@ -1,7 +1,7 @@
 """Permission of targets: every ``_target_`` of a config is looked at before anything is imported or built.
 
 A config comes from many hands (experiments, folders of runs, pasted commands), so it may only name what cannot do harm;
-code of one's own is allowed by name, on the command line: ``allow_targets=[mynet]``.
+code of one's own is allowed by name, on the command line: ``allow_targets=mynet``.
 """
 
 import re
@@ -96,9 +96,25 @@ def typed(words: Iterable[str]) -> list[str]:
     return [word for word in words if TYPED.match(word)]
 
 
-def permission(target: str) -> str:
-    """Permission to add to a command that names this target, `` allow_targets=[mynet]``; empty where none is needed."""
-    return "" if is_trusted(target, NAMES, WRITTEN_IN) else f" {KEY}=[{_to_allow(target)}]"
+def allowed(config: DictConfig, words: Iterable[str]) -> list[str]:
+    """Packages, modules and names that the user of a command allows.
+
+    Args:
+        config: with ``allow_targets``.
+        words: overrides as typed; without that one among them nothing is allowed.
+    """
+    return names_allowed(config.get(KEY)) if typed(words) else []
+
+
+def permission(targets: Iterable[str]) -> str | None:
+    """Permission to add to a command so that a file may name these targets of the user's own: ``allow_targets=mynet``.
+
+    None where one is a part of Python or of the packages used here, which no network or data set of a file needs.
+    """
+    needed = {target.partition(".")[0]: _to_allow(target) for target in targets}
+    if any(root != name for root, name in needed.items()):
+        return None
+    return f"{KEY}={','.join(needed)}" if len(needed) == 1 else f"'{KEY}=[{','.join(needed)}]'"
 
 
 def _to_allow(target: str) -> str:

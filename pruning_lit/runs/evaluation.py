@@ -13,6 +13,7 @@ from torch import nn
 from pruning_lit.channels import Cost, cost, trace
 from pruning_lit.command_line.paths import named_paths
 from pruning_lit.command_line.setting_types import require_types
+from pruning_lit.command_line.targets import allowed
 from pruning_lit.data import DataModule, ImageData
 from pruning_lit.measure.forward_pass import ForwardPass, forward_passes
 from pruning_lit.measure.machine import hardware, versions
@@ -44,7 +45,7 @@ def evaluate_stored(config: DictConfig, folder: Path, typed: Sequence[str] = ())
     """
     paths = named_paths(config.path, "the folder of a run, a network file or a checkpoint")
     device, stopwatch = chosen_device(config.accelerator), instantiate(config.latency)
-    stored = [open_stored(path) for path in paths]
+    stored = [open_stored(path, allowed(config, typed)) for path in paths]
     dataset = chosen_dataset(config, stored)
     require_types(OmegaConf.create({"dataset": dataset}))  # the run's own is not in the config
     data = open_data(OmegaConf.create({"dataset": dataset}))

@@ -26,6 +26,7 @@ def export(
     formats: Iterable[str],
     input_shape: Sequence[int] | None = None,
     arch: Mapping[str, Any] | None = None,
+    allowed: Sequence[str] = (),
 ) -> dict[Path, float]:
     """Write a network in other formats, beside its file.
 
@@ -35,6 +36,7 @@ def export(
         input_shape: of one input, without the batch; by default that in the file, else 3x32x32.
         arch: ``_target_`` (dotted name of the builder) and arguments of the dense network, where the file may not name
             its own; ``num_classes`` is that in the file, unless given.
+        allowed: packages, modules or full names of code of the user's own that the file may name.
 
     Returns:
         By file: its largest difference from the network's output, over the largest output.
@@ -46,7 +48,7 @@ def export(
     """
     formats = list(formats)
     _require_formats(formats)
-    stored = open_stored(str(path))
+    stored = open_stored(str(path), allowed)
     shape = input_shape or stored.trained_on.shape or CIFAR
     _require_shape(shape)
     _require_packages(formats)

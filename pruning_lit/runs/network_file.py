@@ -1,5 +1,6 @@
 """A network in a file of its own, and what the folder of its run knows about it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ class NetworkFile:
 
     Args:
         path: the file, or the folder of a run.
+        allowed: packages, modules or full names of code of the user's own that file and run may name.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no network file, or the folder is not that of a finished run.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.file = network_file(path)
+    def __init__(self, path: Path, allowed: Sequence[str] = ()) -> None:
+        self.file, self.allowed = network_file(path), allowed
         header, _ = artefact.read(self.file)
         self.arch: Arch = header.get("arch") or {}
         self.trained_on = TrainingInputs.of_header(header)
@@ -37,12 +39,14 @@ class NetworkFile:
         if settings.get("dataset") is None:
             return None
         dataset = OmegaConf.to_container(settings.dataset, resolve=True)
-        return trusted_dataset(present_settings({"dataset": dataset})["dataset"], self.file)
+        return trusted_dataset(present_settings({"dataset": dataset})["dataset"], self.file, self.allowed)
 
     def task(self) -> dict[str, Any] | None:
         """Config of the task of the run; None where it is not known."""
         task = self._settings().get("task")
-        return None if task is None else trusted_task(OmegaConf.to_container(task, resolve=True), self.file)
+        return (
+            None if task is None else trusted_task(OmegaConf.to_container(task, resolve=True), self.file, self.allowed)
+        )
 
     def _settings(self) -> DictConfig:
         """The config of the run; empty where the file lies in no run's folder."""
@@ -64,7 +68,7 @@ class NetworkFile:
         Raises:
             ValueError: it cannot be built, or is another network than that in the file.
         """
-        return artefact.load(self.file, user_built(self.arch, builder, self.file))
+        return artefact.load(self.file, user_built(self.arch, builder, self.file, self.allowed))
 
     def fill(self, net: nn.Module, example: Any) -> None:
         """Fill a network of one's own with the weights and widths in the file, in place."""

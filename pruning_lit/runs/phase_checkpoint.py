@@ -1,6 +1,6 @@
 """The network of a phase, read back from a checkpoint."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,17 @@ class PhaseCheckpoint:
 
     Args:
         file: the checkpoint.
+        allowed: packages, modules or full names of code of the user's own that it may name.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint of this kind.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, allowed: Sequence[str] = ()) -> None:
         if not file.is_file():
             raise FileNotFoundError(f"there is no file {str(file)!r}")
-        self.file = file
+        self.file, self.allowed = file, allowed
         self.checkpoint = read_checkpoint(file)
         settings = self.checkpoint.get(KEY) if isinstance(self.checkpoint, dict) else None
         if not isinstance(settings, dict) or not all(isinstance(settings.get(k), dict) for k in ("arch", "dataset")):
@@ -51,15 +52,15 @@ class PhaseCheckpoint:
 
     def dataset(self) -> dict[str, Any]:
         """Config of the images that it was trained on."""
-        return trusted_dataset(self._dataset, self.file)
+        return trusted_dataset(self._dataset, self.file, self.allowed)
 
     def task(self) -> dict[str, Any] | None:
         """Config of the task of its phase; None where it is not known."""
-        return None if self._task is None else trusted_task(self._task, self.file)
+        return None if self._task is None else trusted_task(self._task, self.file, self.allowed)
 
     def network(self, builder: Arch | None, example: Any, num_classes: int | None) -> nn.Module:
         """The network, see ``NetworkFile``, without what is masked or compacted in the checkpoint."""
-        net = user_built({**self.arch, "num_classes": num_classes}, builder, self.file)
+        net = user_built({**self.arch, "num_classes": num_classes}, builder, self.file, self.allowed)
         if net is None:
             net = artefact.build(constructor_call(OmegaConf.create(dict(self.arch)), num_classes), self.file)
         self.fill(net, example)

@@ -1,5 +1,6 @@
 """Whatever holds a network, by its path: a network file, the folder of a run, a checkpoint, or plain weights."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,15 @@ def fill(net: nn.Module, source: str, example: Any) -> None:
         stored.fill(net, example)
 
 
-def open_stored(path: str) -> "NetworkFile | PhaseCheckpoint":
-    """Open what the user has named: a checkpoint by its ending, else a network file or the folder of a run."""
+def open_stored(path: str, allowed: Sequence[str] = ()) -> "NetworkFile | PhaseCheckpoint":
+    """Open what the user has named: a checkpoint by its ending, else a network file or the folder of a run.
+
+    Args:
+        path: as named.
+        allowed: packages, modules or full names of code of the user's own that what is stored there may name.
+    """
     if path.endswith(".ckpt"):
         from pruning_lit.runs.phase_checkpoint import PhaseCheckpoint  # late: callbacks of Lightning make it final
 
-        return PhaseCheckpoint(Path(path))
-    return NetworkFile(Path(path))
+        return PhaseCheckpoint(Path(path), allowed)
+    return NetworkFile(Path(path), allowed)
