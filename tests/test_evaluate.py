@@ -327,18 +327,19 @@ def test_what_the_user_allows_may_be_named_by_file_and_run_and_nothing_else(eval
     OmegaConf.save(OmegaConf.create({"dataset": dataset}), config)
     refused(evaluate(f"path={run}"), "if you trust it, add allow_targets=own_for_evaluate")
     assert "own_for_evaluate" not in sys.modules
-    code, printed, found = evaluate(f"path={run}", "allow_targets=own_for_evaluate")
-    assert code == 0, printed
-    assert found["networks"][0]["params"] == 8 * 3 * 9 + 8 + 8 * 10 + 10
-    assert "digits of my own" in found["pictures"]
     call = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "executed")]}
     OmegaConf.save(OmegaConf.create({"dataset": dataset | {"batch_size": call}}), config)
     refused(evaluate(f"path={run}", "allow_targets=own_for_evaluate"), "no file runs code of your own by itself: add d")
     OmegaConf.save(OmegaConf.create({"dataset": dataset}), config)
-    header["arch"]["width"] = call
-    save_file(weights, run / "pruned" / "model.safetensors", {"pruning_lit": json.dumps(header)})
+    evil = header | {"arch": header["arch"] | {"width": call}}
+    save_file(weights, run / "pruned" / "model.safetensors", {"pruning_lit": json.dumps(evil)})
     refused(evaluate(f"path={run}", "allow_targets=own_for_evaluate"), "no file runs code of your own by itself: add a")
     assert not (tmp_path / "executed").exists()
+    save_file(weights, run / "pruned" / "model.safetensors", {"pruning_lit": json.dumps(header)})
+    code, printed, found = evaluate(f"path={run}", "allow_targets=own_for_evaluate")
+    assert code == 0, printed
+    assert found["networks"][0]["params"] == 8 * 3 * 9 + 8 + 8 * 10 + 10
+    assert "digits of my own" in found["pictures"]
 
 
 def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
