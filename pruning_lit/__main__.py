@@ -17,7 +17,7 @@ from pruning_lit.command_line.command import command
 from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.command_line.resume import with_resume
 from pruning_lit.runs.job_process import run_alone, starts_processes_by_its_command
-from pruning_lit.runs.settings import result_settings
+from pruning_lit.runs.settings import decides_result, result_settings
 from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
 from pruning_lit.system.launcher import place
 from pruning_lit.system.loading import loading
@@ -49,7 +49,7 @@ def _demo_or_resumed(words: list[str]) -> list[str]:
     if not words:
         print(f"Nothing was asked for: this is the demo, {DEMO} (--help tells what there is).", flush=True)
         return [DEMO]
-    return with_resume(words)
+    return with_resume(words, decides_result)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from torch import nn
 
 from pruning_lit import evaluate, export, inspect
 from pruning_lit.channels import save
@@ -113,7 +114,8 @@ def test_all_else_is_refused_by_key_and_name(target):
     with pytest.raises(ValueError, match=r"a config may by itself name only") as error:
         require_allowed(OmegaConf.create({"criterion": {"_target_": target}}))
     assert str(error.value).startswith(f"criterion._target_={target}: ")
-    assert "add allow_targets=[" in str(error.value)
+    ready = "add allow_targets=[" in str(error.value)  # a command is put together for one's own code alone
+    assert ready == (target in ("mynet.Net", "Net"))
     require_allowed(OmegaConf.create({"criterion": {"_target_": target}}), [target])
 
 
@@ -179,17 +181,31 @@ def test_what_is_allowed_is_meant_part_by_part():
         require_allowed(config, ["mynet"])
 
 
-def test_for_what_a_file_names_only_code_of_ones_own_is_suggested():
-    assert permission(["mynet.parts.Net"]) == permission(["mynet.Net", "mynet.f"]) == "allow_targets=mynet"
+def test_for_what_a_file_names_only_code_of_ones_own_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mypackage").mkdir()
+    (tmp_path / "mypackage" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (
+        permission(["mypackage.parts.Net"]) == permission(["mypackage.Net", "mypackage.f"]) == "allow_targets=mypackage"
+    )
     assert permission(["mynet.Net", "other.f"]) == "'allow_targets=[mynet,other]'"
-    for target in ("os.system", "torch.hub.load", "torchvision.models.resnet18"):
+    for target in ("os.system", "torch.hub.load", "torchvision.models.resnet18", "pytest.main", "builtins.eval"):
         assert permission(["mynet.Net", target]) is None
 
 
-def test_of_python_itself_only_one_thing_at_a_time_is_suggested():
-    for target in ("os.system", "torch.hub.load"):
-        with pytest.raises(ValueError, match=rf"add allow_targets=\[{target}\]$"):
-            require_allowed(OmegaConf.create({"x": {"_target_": target}}))
+def test_what_others_want_to_be_called_is_no_advice(tmp_path, monkeypatch, capfd):
+    """The command that a refusal tells is typed by whoever reads it."""
+    monkeypatch.chdir(tmp_path)
+    for target, key in (("os.system", "command"), ("shutil.rmtree", "path")):
+        save(nn.Linear(1, 1), "evil.safetensors", {"_target_": target, key: "touch executed"})
+        for command, words in ((export, ["format=pt2"]), (evaluate, ["dataset=digits"])):
+            code, printed = called(command, monkeypatch, capfd, "path=evil.safetensors", *words)
+            told = " ".join(printed.split())
+            assert code == 1
+            assert f"wants to be built by {target}, and no file" in told
+            assert told.endswith("by itself: add arch._target_=mynet.Net")
+            assert "executed" not in told
 
 
 @pytest.mark.parametrize("value", ["my net", ["my-net"], [""], ["*"], [3], {"a": 1}, ["mynet."]])
@@ -348,6 +364,12 @@ EVIL = [
     "hydra.job.env_set.LD_PRELOAD=evil.so",
     "+dataset@hydra.callbacks.mine=digits",
     "--config-dir=/tmp",
+    "hydra.sweep.subdir=../../x",
+    "hydra.sweep.subdir=/tmp/x",
+    "hydra.sweep={subdir: ../x}",
+    "hydra.sweep.subdir=${oc.env:HOME}",
+    "hydra.sweep.subdir=${finetune.epochs}",
+    "hydra.sweep.subdir='a/../../x'",
     "--experimental-rerun=config.pickle",
     "-m",
     "experiment=../../evil",
@@ -360,8 +382,10 @@ EVIL = [
 @pytest.mark.parametrize("word", EVIL)
 def test_what_a_folder_tells_hydra_that_could_run_code_is_refused_by_name_unless_typed(tmp_path, word):
     for folder in (saved(tmp_path / "run", "seed=3", word), swept(tmp_path / "sweep", ["seed=1,2"], [word])):
-        with pytest.raises(ValueError, match=re.escape(f"tells Hydra {word}, which can run code")):
+        key = word.lstrip("+").partition("=")[0]
+        with pytest.raises(ValueError, match=re.escape(f"what is saved there sets {key}, by which")) as error:
             with_resume([f"resume={folder}"])
+        assert word == key or word not in str(error.value)  # the values are those of whoever wrote them
         if word not in ("-m", "--multirun"):
             assert with_resume([f"resume={folder}", word]).count(word) == 1
 
@@ -370,9 +394,24 @@ def test_what_sweeps_usually_tell_hydra_is_kept(tmp_path):
     task = ["arch={_target_: mynet.Net, root: ../x}", "dataset.root=../data", "weights=../net.pt", "method=chip,random",
             "experiment=chip/resnet56_cifar10_47", "sparsity.rates='[0.]+[0.4]*2'", "~debug", "arch=[]"]  # fmt: skip
     hydra = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "hydra.launcher.partition=gpu"]
-    hydra.append("hydra.sweep.subdir=${method}_${seed}")
+    hydra += ["hydra.sweep.subdir=${method}_${hydra:job.num}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=20"]
     words = with_resume([f"resume={swept(tmp_path / 'sweep', task, hydra)}"])
     assert words[1:-1] == [*task, *hydra]
+
+
+def test_a_sweep_sends_no_job_elsewhere_by_the_settings_that_name_its_folders(tmp_path):
+    for number, (task, subdir) in enumerate(
+        [
+            (["name=../../x"], "${name}"),
+            (["name=a,../../x"], "${name}"),
+            (["+up=..", "name=${up}/${up}/x"], "${name}"),
+            (["finetune.epochs=/tmp/x"], "${finetune.epochs}"),
+        ]
+    ):
+        folder = swept(tmp_path / f"sweep{number}", task, [f"hydra.sweep.subdir={subdir}"])
+        with pytest.raises(ValueError, match=r"sets hydra\.sweep\.subdir, by which"):
+            with_resume([f"resume={folder}"])
+        assert with_resume([f"resume={folder}", "hydra.sweep.subdir=mine"])[1:-1] == [*task, "hydra.sweep.subdir=mine"]
 
 
 def test_nothing_of_a_folder_is_executed(cli, tmp_path, monkeypatch):

@@ -205,6 +205,21 @@ def test_a_header_runs_nothing(monkeypatch, capfd, arch):
 
 
 @pytest.mark.parametrize(
+    ("target", "arguments"),
+    [
+        ("pruning_lit.models.cifar_resnet", {"depth": 60_000_002}),
+        ("pruning_lit.models.cifar_resnet", {"depth": 8, "num_classes": 10**11}),
+        ("torchvision.models.resnet50", {"width_per_group": 10**8}),
+    ],
+)
+def test_a_header_that_asks_for_an_absurd_network_is_refused_before_it_is_built(here, target, arguments):
+    header = {"format": "pruning_lit/1", "arch": {"_target_": target, **arguments}}
+    save_file(cifar_resnet(8).state_dict(), "evil.safetensors", metadata={"pruning_lit": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"far larger network than the one in the file \(47 tensors of 75,889 weights"):
+        load("evil.safetensors")
+
+
+@pytest.mark.parametrize(
     "text", ["[]", "3", '"x"', "{", '{"pictures": 3}', '{"arch": {"_target_": "a.b"}, "pictures": "x"}']
 )
 def test_a_header_that_is_none_is_told_in_one_sentence(monkeypatch, capfd, text):

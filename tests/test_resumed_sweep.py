@@ -13,6 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from pruning_lit.command_line.resume import SweepBegun, with_resume
+from pruning_lit.runs.settings import decides_result
 from tests.commands import TINY, run_command, start
 
 SWEEP = (
@@ -80,10 +81,8 @@ def test_finished_jobs_of_other_settings_are_not_taken_for_these(uninterrupted, 
     before, rows = written(sweep / "0"), figures(sweep)
     code, printed = cli(f"resume={sweep}", "finetune.epochs=2", "method=magnitude", "seed=1")
     assert code == 1
-    assert "different experiment: finetune.epochs was 1 and is 2" in printed
-    after = written(sweep / "0")
-    after.pop(sweep / "0" / "failed.txt")
-    assert after == before
+    assert "finetune.epochs=2 method=magnitude seed=1 would make other jobs than those that the sweep was" in printed
+    assert written(sweep / "0") == before
     assert figures(sweep) == rows  # the table says what the reports were made with
 
 
@@ -158,6 +157,20 @@ def test_a_folder_with_signs_of_the_command_line_in_its_name_is_quoted(tmp_path)
     folder = tmp_path / "lr=0.1, it's a try"
     begun(folder, ["seed=1,2"])
     assert with_resume([f"resume={folder}"])[-1] == f"hydra.sweep.dir='{tmp_path}/lr=0.1, it\\'s a try'"
+
+
+def test_settings_that_would_make_other_jobs_are_refused_before_anything_is_written(cli, tmp_path):
+    folder = tmp_path / "sweep"
+    begun(folder, ["seed=1,2", "method=chip"])
+    before = sorted(tmp_path.rglob("*"))
+    for other in ("method=random", "finetune.epochs=2", "++train={epochs: 3}", "debug=quick", "seed=1,2,3"):
+        code, printed = cli(f"resume={folder}", other)
+        assert code == 1
+        assert f"{other} would make other jobs than those that the sweep was begun with" in " ".join(printed.split())
+    assert sorted(tmp_path.rglob("*")) == before
+    same = ("trainer=ddp", "+trainer.profiler=simple", "~callbacks.epochs", "seed=1,2", "hydra/launcher=joblib", "-m")
+    same += ("dataset.num_workers=2", "checkpoint.every_n_steps=5", "allow_targets=[mynet]", "latency.repeats=3")
+    assert {*same} <= {*with_resume([f"resume={folder}", *same], decides_result)}
 
 
 def test_what_is_neither_run_nor_sweep_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pruning_lit.channels.bounded import Bounded
 from pruning_lit.channels.modules.attached import KINDS
 from pruning_lit.channels.surgery.widths import adopt
 from pruning_lit.system.atomic import replacing
@@ -57,7 +58,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     header, weights = read(path)
     if model is None:
-        model = build(header.get("arch"), path)
+        model = build(header.get("arch"), path, weights)
     adopt(model, weights)
     _fill(model, weights, path)
     return model.eval()
@@ -83,12 +84,13 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, weights
 
 
-def build(arch: Mapping[str, Any] | None, path: str | Path) -> nn.Module:
+def build(arch: Mapping[str, Any] | None, path: str | Path, weights: Mapping[str, Any]) -> nn.Module:
     """The dense network that a file describes.
 
     Args:
         arch: ``_target_`` and arguments, as plain data.
         path: the file, for errors.
+        weights: in the file; a network far larger than that is not built.
 
     Raises:
         ValueError: the builder is missing, or none that a file may name, or it fails, or makes no network.
@@ -103,7 +105,8 @@ def build(arch: Mapping[str, Any] | None, path: str | Path) -> nn.Module:
         )
     arguments = {key: None if key.startswith(START_WEIGHTS) else value for key, value in arguments.items()}
     try:
-        model = builder(**arguments)
+        with Bounded(each for each in weights.values() if isinstance(each, Tensor)):
+            model = builder(**arguments)
     except Exception as error:  # arguments from anywhere lead a builder to anything
         raise ValueError(f"{str(path)!r} cannot be built by {target!r} with {arguments}: {error}") from error
     if not isinstance(model, nn.Module):

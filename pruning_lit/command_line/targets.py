@@ -7,6 +7,8 @@ code of one's own is allowed by name, on the command line: ``allow_targets=mynet
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
@@ -61,6 +63,9 @@ MAY = "pruning_lit, torch.nn, torch.optim, torchvision.models, timm.create_model
 def require_allowed(config: DictConfig, allowed: Sequence[str] = ()) -> None:
     """Refuse a config that names a class or function it may not call.
 
+    What allows a name is put into a user's mouth only where it lies in the current folder: the config may be somebody
+    else's, and what it wants to call anything.
+
     Args:
         config: composed; interpolations are followed, and what is missing is left to whom it is missed by.
         allowed: packages, modules, or dotted names in full, which the user allows, see ``names_allowed``.
@@ -75,10 +80,11 @@ def require_allowed(config: DictConfig, allowed: Sequence[str] = ()) -> None:
     refused = [target for target in keys if not is_trusted(target, NAMES, WRITTEN_IN)]
     if refused:
         told = ", ".join(f"{keys[target]}={target}" for target in refused)
-        needed = dict.fromkeys([*allowed, *map(_to_allow, refused)])
+        needed = ",".join(dict.fromkeys([*allowed, *(_root(target) for target in refused)]))
+        mended = f"add {KEY}=[{needed}]" if all(map(lies_here, refused)) else f"allow it by its full name, {KEY}=[…]"
         raise ValueError(
             f"{told}: a config may by itself name only classes and functions that are written in {MAY}; correct the "
-            f"name, or, if you trust what it names, add {KEY}=[{','.join(needed)}]"
+            f"name, or, if you trust what it names, {mended}"
         )
 
 
@@ -109,18 +115,33 @@ def allowed(config: DictConfig, words: Iterable[str]) -> list[str]:
 def permission(targets: Iterable[str]) -> str | None:
     """Permission to add to a command so that a file may name these targets of the user's own: ``allow_targets=mynet``.
 
-    None where one is a part of Python or of the packages used here, which no network or data set of a file needs.
+    None where one is no code of the user's own, which no network or data set of a file needs.
     """
-    needed = {target.partition(".")[0]: _to_allow(target) for target in targets}
-    if any(root != name for root, name in needed.items()):
+    targets = list(targets)
+    needed = list(dict.fromkeys(map(_root, targets)))
+    if not all(map(lies_here, targets)):
         return None
     return f"{KEY}={','.join(needed)}" if len(needed) == 1 else f"'{KEY}=[{','.join(needed)}]'"
 
 
-def _to_allow(target: str) -> str:
-    """Name to allow for a target: the user's own package, or the whole name where that would allow half of Python."""
-    root = target.partition(".")[0]
-    return target if root in NOT_ONES_OWN or root in sys.stdlib_module_names else root
+def lies_here(target: str) -> bool:
+    """True for a name of the user's own code: its module lies in the current folder, or nowhere yet."""
+    root = _root(target)
+    if root in NOT_ONES_OWN or root in sys.stdlib_module_names:
+        return False
+    try:
+        spec = find_spec(root)
+    except (ImportError, ValueError):  # no name of a module, or one that was made by hand
+        return False
+    if spec is None:
+        return True
+    folders = spec.submodule_search_locations or []  # of a package
+    files = [Path(each) for each in (*folders, *[spec.origin] * (not folders)) if each is not None]
+    return any(each.absolute().parent == Path.cwd() for each in files)
+
+
+def _root(target: str) -> str:
+    return target.partition(".")[0]
 
 
 def _targets(node: Container, at: str = "") -> Iterator[tuple[str, str]]:

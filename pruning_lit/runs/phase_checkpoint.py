@@ -62,7 +62,8 @@ class PhaseCheckpoint:
         """The network, see ``NetworkFile``, without what is masked or compacted in the checkpoint."""
         net = user_built({**self.arch, "num_classes": num_classes}, builder, self.file, self.allowed)
         if net is None:
-            net = artefact.build(constructor_call(OmegaConf.create(dict(self.arch)), num_classes), self.file)
+            call = constructor_call(OmegaConf.create(dict(self.arch)), num_classes)
+            net = artefact.build(call, self.file, self.checkpoint["state_dict"])
         self.fill(net, example)
         return net.eval()
 

@@ -1,5 +1,6 @@
 """Settings that decide the result of a run, or of one of its phases."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,14 @@ def exact_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     """Settings of the phase, and what might matter to the last bit: devices, precision, callbacks."""
     settings = plain_data(config)
     return phase_settings(config, keys) | {key: settings.get(key) for key in ("trainer", "callbacks", "on_nonfinite")}
+
+
+def decides_result(word: str) -> bool:
+    """True if an override can change the result of a run; what is told to Hydra, and its options, cannot."""
+    key = word.lstrip("+~").partition("=")[0]
+    if word.startswith("-") or key in {f"dataset.{each}" for each in HOW_IMAGES_ARE_READ}:
+        return False
+    return re.split(r"[./@:]", key)[0] not in ("hydra", *NOT_PART_OF_THE_RESULT)
 
 
 def require_seed(value: Any) -> None:
