@@ -20,13 +20,14 @@ class Identities:
     ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     frozen: list[tuple[Tensor, str]] = field(default_factory=list)
     count: int = 0
+    along: dict[Slot, Tensor] = field(default_factory=dict)  # the slots, as tensors
 
     def of(self, name: str, dim: int, length: int) -> Tensor:
         """Identities of the positions along ``dim`` of tensor ``name``, shape ``(length,)``; the same at every call."""
         if (name, dim) not in self.slots:
-            self.slots[name, dim] = self._next(length)
-        slot = self.slots[name, dim]
-        return torch.arange(slot.start, slot.stop)
+            slot = self.slots[name, dim] = self._next(length)
+            self.along[name, dim] = torch.arange(slot.start, slot.stop)
+        return self.along[name, dim]
 
     def fresh(self, length: int) -> Tensor:
         """New identities that sit in no tensor, shape ``(length,)``."""
@@ -39,20 +40,17 @@ class Identities:
 
     def tie(self, one: Tensor, other: Tensor) -> None:
         """Declare two tensors of identities, of the same shape, equal element by element; -1 ties with nothing."""
-        one, other = one.reshape(-1), other.reshape(-1)
-        both = (one >= 0) & (other >= 0) & (one != other)
-        if both.any():
-            self.ties.append((one[both], other[both]))
+        if one is not other:
+            self.ties.append((one.reshape(-1), other.reshape(-1)))
 
     def freeze(self, identities: Tensor, reason: str) -> None:
         """Forbid the removal of these identities; the first reason given is the one reported."""
-        identities = identities[identities >= 0].unique()
         if identities.numel():
-            self.frozen.append((identities, reason))
+            self.frozen.append((identities.reshape(-1), reason))
 
     def copy(self) -> "Identities":
         """A copy, to which ties and reasons can be added for a trial."""
-        return Identities(self.slots, self.made, list(self.ties), list(self.frozen), self.count)
+        return Identities(self.slots, self.made, list(self.ties), list(self.frozen), self.count, self.along)
 
     def classes(self) -> tuple[np.ndarray, dict[int, str]]:
         """Solve the ties.
@@ -62,10 +60,13 @@ class Identities:
         """
         ones = np.concatenate([np.empty(0, np.int64)] + [one.numpy() for one, _ in self.ties])
         others = np.concatenate([np.empty(0, np.int64)] + [other.numpy() for _, other in self.ties])
+        both = (ones >= 0) & (others >= 0)
+        ones, others = ones[both], others[both]
         graph = coo_matrix((np.ones(len(ones), np.int8), (ones, others)), shape=(self.count, self.count))
         _, labels = connected_components(graph, directed=False)
         reasons: dict[int, str] = {}
         for identities, reason in self.frozen:
-            for label in np.unique(labels[identities.numpy()]):
-                reasons.setdefault(int(label), reason)
+            each = identities.numpy()
+            for label in np.unique(labels[each[each >= 0]]).tolist():
+                reasons.setdefault(label, reason)
         return labels, reasons

@@ -20,10 +20,9 @@ def spread(identities: Tensor, dim: int, shape: torch.Size) -> Tensor:
 
 def compact(shadow: Tensor) -> Tensor:
     """The shadow with every dimension along which it is constant by construction (stride 0) cut down to length 1."""
-    for dim, stride in enumerate(shadow.stride()):
-        if stride == 0 and shadow.shape[dim] > 1:
-            shadow = shadow.narrow(dim, 0, 1)
-    return shadow
+    strides, lengths = shadow.stride(), shadow.shape
+    small = [1 if stride == 0 and length else length for stride, length in zip(strides, lengths, strict=True)]
+    return shadow if small == list(lengths) else shadow.as_strided(small, strides)
 
 
 def varies(shadow: Tensor, dim: int) -> bool:
@@ -33,7 +32,7 @@ def varies(shadow: Tensor, dim: int) -> bool:
 
 def constant(small: Tensor, dim: int) -> bool:
     """True where a tensor is the same all along ``dim``."""
-    return small.shape[dim] == 1 or not bool((small != small.narrow(dim, 0, 1)).any())
+    return small.shape[dim] == 1 or torch.equal(small, small.narrow(dim, 0, 1).expand_as(small))
 
 
 def settle(shadow: Tensor) -> Tensor:
@@ -65,7 +64,7 @@ class Outline:
         dim %= len(self.shape)
         if self.dims not in ((), (dim,)):
             return None
-        return self.identities.reshape(-1).expand(self.shape[dim])
+        return self.identities if self.dims else self.identities.reshape(-1).expand(self.shape[dim])
 
 
 def outline(shadow: Tensor) -> Outline:

@@ -1,5 +1,6 @@
 """Follow the identities of channels through one forward pass."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,8 @@ class Tracer(OperationMode):
         self.readers: dict[tuple[str, int], str] = {}  # slot to the layer that consumes them
         self.shadows: WeakIdMap[Tensor] = WeakIdMap()
         self.outlines: WeakIdMap[Outline] = WeakIdMap()  # beside shadows
+        self.settled: WeakIdMap[bool] = WeakIdMap()  # shadows that have been placed already
+        self.spreads: dict[Any, tuple[Tensor, Tensor]] = {}  # identities, and their shadow in a shape
         self.own: dict[str, Tensor] = {}  # shadows of parameters and buffers
         self.zeroed: WeakIdMap[bool] = WeakIdMap()  # tensors that are zero where a channel has been removed
         self.overwritten: WeakIdMap[bool] = WeakIdMap()  # memory into which something else than zero was written
@@ -138,16 +141,23 @@ class Tracer(OperationMode):
 
     def place(self, tensor: Tensor, shadow: Tensor, zeroed: bool = False) -> None:
         """Put a shadow beside a tensor; one without any channel in it is forgotten."""
-        self.shadows.discard(tensor)
         self.zeroed.discard(tensor)
-        if bool((compact(shadow) >= 0).any()):
-            self.shadows[tensor] = settle(shadow)
-            if zeroed:
-                self.zeroed[tensor] = True
+        if shadow not in self.settled:
+            if not bool((compact(shadow) >= 0).any()):
+                self.shadows.discard(tensor)
+                return
+            shadow = settle(shadow)
+            self.settled[shadow] = True
+        self.shadows[tensor] = shadow
+        if zeroed:
+            self.zeroed[tensor] = True
 
     def set_channels(self, tensor: Tensor, identities: Tensor, dim: int = 1, zeroed: bool = False) -> None:
         """Declare the identities along ``dim`` of an activation."""
-        self.place(tensor, spread(identities, dim, tensor.shape), zeroed)
+        key = id(identities), dim, tensor.shape
+        if key not in self.spreads or self.spreads[key][0] is not identities:
+            self.spreads[key] = identities, spread(identities, dim, tensor.shape)
+        self.place(tensor, self.spreads[key][1], zeroed)
 
     def called(self, weight: str, positions: int, strided: bool = False) -> None:
         """Record a use of a layer: ``positions`` multiply-accumulates for each element of its weight."""
@@ -325,6 +335,7 @@ def _takes_all(operation: Operation, given: list[Tensor], outputs: list[Tensor])
     return short_name(operation) == "slice" and outputs[0].shape == given[0].shape
 
 
+@functools.cache
 def short_name(operation: Operation) -> str:
     """The name of an operation without its name space; the ways to change a shape are one."""
     name = operation._schema.name.rpartition("::")[2]

@@ -5,11 +5,11 @@ identities, and may return the operation's role in the data flow. Whatever has n
 it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.operations import tensors_in
@@ -97,6 +97,7 @@ SIZED = frozenset(
 )
 
 
+@functools.cache
 def rule_for(operation: Operation) -> Rule:
     """The rule of an operation: by name, else by PyTorch's own pointwise tag, else the cautious one."""
     if rule := OVERLOADS.get(operation.name()) or RULES.get(operation._schema.name):
@@ -110,4 +111,15 @@ def numbers_of(operation: Operation, args: tuple, kwargs: dict) -> tuple[object,
         return ()
     if operation._schema.name in ("aten::full", "aten::scalar_tensor"):
         return (args[-1],)
-    return tuple(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, int | float | str))
+    return tuple(_numbers((args, kwargs)))
+
+
+def _numbers(tree: Any) -> list[object]:
+    """The numbers and words in nested arguments, in order."""
+    found: list[object] = []
+    for each in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(each, int | float | str):
+            found.append(each)
+        elif isinstance(each, list | tuple | dict):
+            found += _numbers(each)
+    return found

@@ -1,5 +1,6 @@
 """Arguments of operations."""
 
+import functools
 from typing import Any
 
 from pruning_lit.channels.tracing.tracer import Operation
@@ -7,7 +8,11 @@ from pruning_lit.channels.tracing.tracer import Operation
 
 def named(operation: Operation, args: tuple, kwargs: dict) -> dict[str, Any]:
     """Arguments by name, defaults filled in."""
-    schema = operation._schema.arguments
-    values = {argument.name: argument.default_value for argument in schema}
-    values.update(zip((argument.name for argument in schema), args, strict=False))
-    return values | kwargs
+    names, defaults = _schema(operation)
+    return defaults | dict(zip(names, args, strict=False)) | kwargs
+
+
+@functools.cache  # reading a schema takes longer than most rules
+def _schema(operation: Operation) -> tuple[tuple[str, ...], dict[str, Any]]:
+    arguments = operation._schema.arguments
+    return tuple(each.name for each in arguments), {each.name: each.default_value for each in arguments}

@@ -28,7 +28,9 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     if not shadows:
         return None
     zeroed = _stays_zero(tracer, operation, args, kwargs, operands)
-    shadows = {i: shadow.expand(result.shape) for i, shadow in shadows.items()}
+    shadows = {
+        i: shadow if shadow.shape == result.shape else shadow.expand(result.shape) for i, shadow in shadows.items()
+    }
     merged, *rest = shadows.values()
     for shadow in rest:
         merged = meet(tracer, merged, shadow)
