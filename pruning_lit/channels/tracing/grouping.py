@@ -84,7 +84,7 @@ class GroupBuilder:
                 through[label].append((name, count))
         runs: dict[Any, list[int]] = defaultdict(list)
         for label in self.footprints.with_any(writes):
-            shape = self.footprints.slots(label).tobytes()
+            shape = self.footprints.shape(label)
             runs[shape, tuple(through.get(label, ())), self.reasons.get(label)].append(label)
         return list(runs.values())
 
@@ -106,7 +106,7 @@ class GroupBuilder:
 
     def _group(self, name: str, run: list[int]) -> ChannelGroup:
         numbers = self.footprints.slots(run[0])
-        positions = np.stack([self.footprints.positions(label) for label in run])
+        positions = self.footprints.all_positions(run)
         slots = [self.slots[number] for number in dict.fromkeys(numbers.tolist())]
         slices = tuple(
             ChannelSlice(slot[0], slot[1], torch.from_numpy(positions[:, numbers == number]), self._role(slot))
@@ -195,16 +195,28 @@ class Footprints:
         self._present, self._starts = np.unique(self._label, return_index=True)
         bounds = pairwise([*self._starts.tolist(), len(order)])
         self._bounds = dict(zip(self._present.tolist(), bounds, strict=True))
+        self._bytes, self._size = self._slot.tobytes(), self._slot.itemsize
 
     def slots(self, label: int) -> np.ndarray:
         """Numbers of the slots, one for each position, ascending."""
         start, stop = self._bounds[label]
         return self._slot[start:stop]
 
+    def shape(self, label: int) -> bytes:
+        """The same for two classes that are in the same slots, as often."""
+        start, stop = self._bounds[label]
+        return self._bytes[start * self._size : stop * self._size]
+
     def positions(self, label: int) -> np.ndarray:
         """Positions along these slots."""
         start, stop = self._bounds[label]
         return self._position[start:stop]
+
+    def all_positions(self, run: list[int]) -> np.ndarray:
+        """Positions of each class of a run in the slots that all of them are in, shape ``(len(run), n)``."""
+        starts = self._starts[np.searchsorted(self._present, run)]
+        start, stop = self._bounds[run[0]]
+        return self._position[starts[:, None] + np.arange(stop - start)]
 
     def with_any(self, wanted: np.ndarray) -> list[int]:
         """The classes, ascending, that sit in any of the wanted slots."""
