@@ -25,7 +25,9 @@ class Identities:
     def of(self, name: str, dim: int, length: int) -> Tensor:
         """Identities of the positions along ``dim`` of tensor ``name``, shape ``(length,)``; the same at every call."""
         if (name, dim) not in self.slots:
-            slot = self.slots[name, dim] = self._next(length)
+            self.slots[name, dim] = self._next(length)
+        if (name, dim) not in self.along:
+            slot = self.slots[name, dim]
             self.along[name, dim] = torch.arange(slot.start, slot.stop)
         return self.along[name, dim]
 
