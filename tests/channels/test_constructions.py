@@ -1,13 +1,15 @@
 """Whatever people build: cut exactly, or left alone with a true reason; never wrong, never broken."""
 
-import copy
-
 import pytest
 import torch
 
 from pruning_lit.channels import cost, mask, narrow, trace, verify
+from pruning_lit.channels.tracing.operations import tensors_of
+from tests.channels import constructions, modes
 from tests.channels.chance import random_kept, randomise
-from tests.channels.constructions import PRUNABLE, Built
+from tests.channels.constructions import Built
+
+PRUNABLE = constructions.PRUNABLE | modes.PRUNABLE
 
 DRAWS = 4
 
@@ -27,10 +29,11 @@ def test_what_can_be_cut_is_cut_exactly(construction):
     graph = trace(net, images[:2])
     for seed in range(DRAWS):
         kept = random_kept(graph, seed)
-        narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
+        narrowed, masked = build(construction), build(construction)
         narrow(narrowed, graph, kept)
         mask(masked, graph, kept)
         assert verify(narrowed, masked, images) < 1e-10
+        assert verify(narrowed, masked, images, training=True) < 1e-10
         assert cost(graph, kept).params == sum(parameter.numel() for parameter in narrowed.parameters())
 
 
@@ -45,8 +48,6 @@ def test_the_narrowed_network_trains(construction):
     net, images = build(construction).train(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
     graph = trace(net, images[:2])
     narrow(net, graph, random_kept(graph, 0))
-    outputs = net(images)
-    tensors = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, tuple) else [outputs]
-    sum(tensor.square().sum() for tensor in tensors).backward()
+    sum(tensor.square().sum() for tensor in tensors_of(net(images))).backward()
     assert all(bool(p.grad.isfinite().all()) for p in net.parameters() if p.grad is not None)
     assert net.classify.weight.grad is not None

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels.modules.relabel import SELECT, ChannelSelect
-from pruning_lit.channels.surgery.trace import follow
+from pruning_lit.channels.tracing.passes import follow
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.tracer import Tracer
 from pruning_lit.channels.tracing.views import layer_of
@@ -34,8 +34,7 @@ def insert_selections(model: nn.Module, example_input: Any) -> list[str]:
     Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 3, on
     cross-layer connections and pre-activation structures.
     """
-    tracer = NormInputs(model)
-    follow(tracer, model, example_input)
+    tracer = follow(NormInputs, model, example_input)
     norms = tracer.stream_norms()
     for path in norms:
         norm = cast(_BatchNorm, model.get_submodule(path))
@@ -56,8 +55,7 @@ def own_norms(model: nn.Module, example_input: Any) -> dict[str, str]:
     Raises:
         ValueError: the model does not run on ``example_input``.
     """
-    tracer = NormInputs(model)
-    follow(tracer, model, example_input)
+    tracer = follow(NormInputs, model, example_input)
     return tracer.owners()
 
 

@@ -8,8 +8,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from pruning_lit.channels.insertion.norm_inputs import NormInputs
 from pruning_lit.channels.modules.relabel import SCATTER, ChannelScatter
-from pruning_lit.channels.surgery.trace import follow
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.passes import follow
 from pruning_lit.channels.tracing.tracer import Operation, short_name
 
 SUMS = frozenset({"add", "add_"})
@@ -41,8 +41,7 @@ def insert_scatters(model: nn.Module, example_input: Any) -> list[str]:
     Source: Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression", which prunes these layers too; its
     release does so by masks only.
     """
-    tracer = Shortcuts(model)
-    follow(tracer, model, example_input)
+    tracer = follow(Shortcuts, model, example_input)
     widths = tracer.shortcuts()
     layers = [path for path, layer in model.named_modules() if path in widths and SCATTER.name not in layer._modules]
     for path in layers:

@@ -6,13 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.surgery import rehearsal
 from pruning_lit.channels.surgery.cut import Cut, Moves
 from pruning_lit.channels.surgery.rehearsal import RehearsalMismatch
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
-from pruning_lit.channels.tracing.operations import evaluating, tensors_of
+from pruning_lit.channels.tracing.modes import still
+from pruning_lit.channels.tracing.operations import Alike, evaluating, tensors_of, without_gradients
+from pruning_lit.channels.tracing.passes import twin_of
+from pruning_lit.channels.tracing.randomness import same_randomness
 
 
 def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool = True) -> Moves:
@@ -53,25 +57,33 @@ def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:
     Cut.of(model, graph, kept).mask(model)
 
 
-def verify(narrowed: nn.Module, masked: nn.Module, inputs: Any) -> float:
-    """Largest difference between the outputs of two networks in eval mode, over the largest output of the second.
+def verify(narrowed: nn.Module, masked: nn.Module, inputs: Any, *, training: bool = False) -> float:
+    """Largest difference between the outputs of two networks, over the largest output of the second.
 
-    Infinite where the shapes differ.
+    Infinite where the shapes, or the numbers of tensors, differ. Nothing in the networks is changed, and both draw the
+    same random numbers.
 
     Args:
         narrowed: the one network.
         masked: the other, of whatever widths.
         inputs: a tensor, or a tuple of arguments.
+        training: compare in training mode, in which dropout lets everything through here, else in eval mode.
     """
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    with torch.no_grad(), evaluating(narrowed, masked):
-        pairs = list(zip(tensors_of(narrowed(*arguments)), tensors_of(masked(*arguments)), strict=True))
-    if any(one.shape != other.shape for one, other in pairs):
+    ones, others = (_outputs(net, arguments, training) for net in (narrowed, masked))
+    if len(ones) != len(others) or any(one.shape != other.shape for one, other in zip(ones, others, strict=True)):
         return math.inf
-    pairs = [pair for pair in pairs if pair[0].numel()]  # a detector may find nothing
+    pairs = [pair for pair in zip(ones, others, strict=True) if pair[0].numel()]  # a detector may find nothing
     difference = max((float((one.double() - other.double()).abs().max()) for one, other in pairs), default=0.0)
     largest = max((float(other.double().abs().max()) for _, other in pairs), default=0.0)
     return difference / largest if largest > 0 else difference
+
+
+def _outputs(net: nn.Module, arguments: tuple[Any, ...], training: bool) -> list[Tensor]:
+    twin = twin_of(net)
+    with still(net), evaluating(twin), same_randomness(), without_gradients(), Alike():
+        twin.train(training)
+        return tensors_of(twin(*tree_map_only(Tensor, torch.clone, arguments)))
 
 
 def _rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
@@ -91,7 +103,9 @@ def _without_branches(cut: Cut, model: nn.Module, graph: ChannelGraph) -> tuple[
     trial = copy.deepcopy(model)
     removals = cut.drop(trial)
     rest = {name: dims for name, dims in cut.stays.items() if name not in removals}
-    anew = trace(trial, rehearsal.moved_along(graph.example, trial))
+    training = graph.training[0].arguments if graph.training else graph.example
+    example, training = (rehearsal.moved_along(arguments, trial) for arguments in (graph.example, training))
+    anew = trace(trial, example, outputs=graph.outputs, training_input=training)
     kept = {}
     for group in anew.groups:
         piece = group.slices[0]
@@ -111,7 +125,9 @@ def _lists(stays: dict[str, dict[int, Tensor]]) -> dict[str, dict[int, list[bool
 
 
 def _refusal(mismatch: RehearsalMismatch, cut: Cut, graph: ChannelGraph) -> str:
-    step = graph.transcript.steps[min(mismatch.step, len(graph.transcript.steps) - 1)]
+    assert mismatch.transcript is not None
+    steps = mismatch.transcript.steps
+    step = steps[min(mismatch.step, len(steps) - 1)]
     removed = graph.removed(cut.kept)
     concerned = next((ids for ids in step.identities() if bool(removed[ids].any())), torch.empty(0, dtype=torch.int64))
     labels = set(graph.classes.labels[concerned].tolist())

@@ -1,6 +1,6 @@
 """Rehearsal of a cut: proof on a copy that it removes the channels that it says, and nothing else."""
 
-import copy
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,11 @@ from torch.utils._pytree import tree_map_only
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.tracing.graph import ChannelGraph
 from pruning_lit.channels.tracing.identities import Identities
-from pruning_lit.channels.tracing.operations import evaluating, tensors_in, tensors_of
+from pruning_lit.channels.tracing.modes import still
+from pruning_lit.channels.tracing.operations import tensors_in, tensors_of
+from pruning_lit.channels.tracing.outputs import Outputs, chosen
+from pruning_lit.channels.tracing.passes import run
+from pruning_lit.channels.tracing.replica import replica
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.shadow import Outline, outline_along
 from pruning_lit.channels.tracing.tracer import Operation, Tracer, short_name
@@ -31,6 +35,7 @@ class RehearsalMismatch(Exception):
     Attributes:
         step: number of the first step that is different.
         reason: in words.
+        transcript: the pass that is meant.
         needs_data: whether it may be another with data: numbers that the model puts into a tensor are not seen without,
             and some operations arrive under another name there, depending on PyTorch's version.
     """
@@ -38,6 +43,7 @@ class RehearsalMismatch(Exception):
     def __init__(self, step: int, reason: str, needs_data: bool = False) -> None:
         super().__init__(reason)
         self.step, self.reason, self.needs_data = step, reason, needs_data
+        self.transcript: Transcript | None = None
 
 
 class KeptIdentities(Identities):
@@ -86,14 +92,16 @@ class Reference(Tracer):
     """
 
     def __init__(self, model: nn.Module, transcript: Transcript) -> None:
-        self.first = transcript
-        super().__init__(model, rule_for, numbers_of)
+        self.expected = transcript
+        super().__init__(model, rule_for, numbers_of, transcript.mode)
 
     def start(self) -> Identities:
         """Begin another transcript with the identities of the first one."""
-        self.transcript = replace(self.first, steps=[], outputs=[])
-        nobody = torch.zeros(1 + max((slot.stop for slot in [*self.first.slots.values(), *self.first.made]), default=0))
-        return KeptIdentities(self.first, nobody.bool())
+        self.transcript = replace(self.expected, steps=[], outputs=[])
+        nobody = torch.zeros(
+            1 + max((slot.stop for slot in [*self.expected.slots.values(), *self.expected.made]), default=0)
+        )
+        return KeptIdentities(self.expected, nobody.bool())
 
 
 class Rehearsal(Tracer):
@@ -108,13 +116,13 @@ class Rehearsal(Tracer):
     def __init__(self, narrowed: nn.Module, transcript: Transcript, removed: Tensor) -> None:
         self.expected, self.removed = transcript, removed
         self.verdicts: WeakIdMap[Outline] = WeakIdMap()  # shadows that are what is left of an outline
-        super().__init__(narrowed, rule_for, numbers_of)
+        super().__init__(narrowed, rule_for, numbers_of, transcript.mode)
 
     def start(self) -> Identities:
         """Begin with the identities that stay."""
         return KeptIdentities(self.expected, self.removed)
 
-    def execute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
+    def compute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
         """Run an operation; without data, those that leave shapes alone are answered here."""
         # PyTorch takes a millisecond to find out the shape of a result
         x = args[0] if args else None
@@ -227,7 +235,7 @@ def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
 
 
 def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
-    """Carry a cut out on a copy of a model, run that, and hold it against the trace.
+    """Carry a cut out on a copy of a model, run that in every mode, and hold it against the trace.
 
     The copy has no data, unless the model turns out to need some: detectors look at their own predictions. Then the
     narrowed copy is held against a masked one, which predicts the same, both in float64.
@@ -240,52 +248,71 @@ def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
     Raises:
         RehearsalMismatch: the narrowed copy does not do what the model did, with the removed channels deleted.
     """
-    removed, failure = graph.removed(cut.kept), None
-    if graph.transcript.on_meta:
-        trial = blank(model)
+    removed = graph.removed(cut.kept)
+    for transcript in (graph.transcript, *graph.training):
+        try:
+            with still(model):
+                _rehearse(cut, model, transcript, removed, graph.outputs)
+        except RehearsalMismatch as mismatch:
+            mismatch.transcript = transcript
+            raise
+
+
+def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tensor, outputs: Outputs | None) -> None:
+    failure = None
+    if transcript.on_meta:
+        trial = replica(model, on_meta)
         cut.narrow(trial)
         try:
-            _run(Rehearsal(trial, graph.transcript, removed), trial, graph)
+            _run(Rehearsal(trial, transcript, removed), trial, outputs)
             return
         except RehearsalMismatch as mismatch:
             if not mismatch.needs_data:
                 raise
             failure = mismatch
-    masked, narrowed = (copy.deepcopy(model).double() for _ in range(2))
+    masked, narrowed = (replica(model, doubled) for _ in range(2))
     cut.mask(masked)
     cut.narrow(narrowed)
-    reference = Reference(masked, graph.transcript)
+    reference = Reference(masked, transcript)
     try:
-        _run(reference, masked, graph)
-        _run(Rehearsal(narrowed, reference.transcript, removed), narrowed, graph)
-        graph.transcript.on_meta = False
+        _run(reference, masked, outputs)
+        _run(Rehearsal(narrowed, reference.transcript, removed), narrowed, outputs)
+        transcript.on_meta = False
     except RehearsalMismatch as mismatch:
-        graph.transcript.on_meta = failure is not None and mismatch.step <= failure.step
+        transcript.on_meta = failure is not None and mismatch.step <= failure.step
         raise
 
 
-def _run(tracer: Tracer, trial: nn.Module, graph: ChannelGraph) -> None:
+def _run(tracer: "Rehearsal | Reference", trial: nn.Module, outputs: Outputs | None) -> None:
+    expected = tracer.expected
+    result: Any = None
     try:
-        with evaluating(trial), torch.inference_mode(), tracer:
-            outputs = trial(*moved_along(graph.example, trial))
+        result = run(tracer, trial, moved_along(expected.arguments, trial))
     except RehearsalMismatch:
         raise
     except Exception as error:  # whatever somebody's forward raises
-        message = (str(error).splitlines() or [type(error).__name__])[0]
-        reason = f"without some of its channels the model fails: {message}"
-        raise RehearsalMismatch(tracer.position, reason, needs_data=True) from error
+        if expected.failure is None or (isinstance(tracer, Rehearsal) and tracer.position != len(expected.steps)):
+            message = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = f"without some of its channels the model fails: {message}"
+            raise RehearsalMismatch(tracer.position, reason, needs_data=True) from error
     finally:
         tracer.close()
-    tracer.finish([tracer.provenance(output) for output in tensors_of(outputs)])
+    with contextlib.suppress(Exception):  # in training, there may be no such outputs; then all that is returned matters
+        result = chosen(result, outputs)
+    tracer.finish([tracer.provenance(output) for output in tensors_of(result)])
 
 
-def blank(model: nn.Module) -> nn.Module:
-    """A copy without data: its tensors are on the ``meta`` device, which knows shapes only."""
-    memo: dict[int, Any] = {}
-    for tensor in [*model.parameters(), *model.buffers()]:
-        empty = tensor.detach().to("meta")
-        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    return copy.deepcopy(model, memo)
+def on_meta(tensor: Tensor) -> Tensor:
+    """A tensor without data: it is on the ``meta`` device, which knows shapes only."""
+    empty = tensor.detach().to("meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def doubled(tensor: Tensor) -> Tensor:
+    """A copy of a tensor in float64, if its numbers are real."""
+    copy = tensor.detach().clone()
+    copy = copy.double() if copy.is_floating_point() else copy
+    return nn.Parameter(copy, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copy
 
 
 def moved_along(example: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:

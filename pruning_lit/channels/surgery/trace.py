@@ -1,85 +1,78 @@
 """From one forward pass, and a proof, to the groups of channels that can only leave together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.surgery.rehearsal import RehearsalMismatch, rehearse
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
 from pruning_lit.channels.tracing.grouping import GroupBuilder
-from pruning_lit.channels.tracing.operations import evaluating, tensors_of
+from pruning_lit.channels.tracing.outputs import Outputs
+from pruning_lit.channels.tracing.passes import arguments_of, follow
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.tracer import Tracer
+from pruning_lit.channels.tracing.training import FurtherTracer, follow_training
+from pruning_lit.channels.tracing.views import layer_of
 
 
-def trace(model: nn.Module, example_input: Any) -> ChannelGraph:
+def trace(
+    model: nn.Module, example_input: Any, *, outputs: Outputs | None = None, training_input: Any = None
+) -> ChannelGraph:
     """Find out which slices of which tensors of ``model`` must leave together.
 
-    The model is run on ``example_input``, in eval mode and without gradients; nothing in it is changed. Then a copy
-    of it, with a part of all channels removed, is run and held against that. Where a channel number turns out to be
-    written into somebody's ``forward``, the channels concerned are protected, until all that is not is proven.
+    The model is run on ``example_input``, in eval mode and, where its modules ask for their mode, in training mode;
+    without gradients, and on a replica: nothing in it is changed, nor are random numbers. Then a copy of it, with a
+    part of all channels removed, is run and held against that. Where a channel number turns out to be written into
+    somebody's ``forward``, the channels concerned are protected, until all that is not is proven.
+
+    What the model returns is protected, in either mode, and so is whatever map is still held by somebody after a pass,
+    or has its values taken out of PyTorch. So are layers of which nothing that can be seen depends, and those that
+    matter in training only.
 
     Args:
         model: any module; channels are found in its convolutions and linear layers.
         example_input: a tensor (a batch of one is enough), or a tuple of arguments; a list or a dictionary of tensors
             is a single argument, as detectors take it.
+        outputs: what of the model's result matters, where that is not everything: a key, an index or an attribute of
+            it, a list of these, or a function of the result. What else it returns may lose channels. Where the result
+            in training has no such thing, all of it matters there.
+        training_input: the arguments in training, where they are others (with targets, say).
 
     Returns:
-        The groups in execution order, those that may not be pruned included, with the reason.
+        The groups in execution order, those that may not be pruned included, with the reason. ``not_followed`` says
+        where the model could not be run in training.
 
     Raises:
-        ValueError: the model does not run on ``example_input``.
+        ValueError: the model does not run on ``example_input``, or ``outputs`` is not in its result.
     """
-    tracer = Tracer(model, rule_for, numbers_of)
-    return _proven(tracer, model, follow(tracer, model, example_input))
+    first = follow(lambda twin: Tracer(twin, rule_for, numbers_of), model, example_input, outputs)
+    arguments = first.transcript.arguments if training_input is None else arguments_of(training_input)
+    return _proven(first, follow_training(first, model, arguments, outputs), model, outputs)
 
 
-def follow(tracer: Tracer, model: nn.Module, example_input: Any) -> tuple[Any, ...]:
-    """Run ``model`` once, in eval mode and without gradients, under its tracer.
-
-    Returns:
-        The arguments with which it was run.
-
-    Raises:
-        ValueError: it does not run on ``example_input``.
-    """
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
-    try:
-        if not tensors_of(arguments):
-            raise ValueError(f"example_input must be a tensor or a tuple of arguments, got {example_input!r}")
-        result = _run(tracer, model, arguments)
-    finally:
-        tracer.close()
-    for tensor in tensors_of(result):
-        tracer.freeze(tensor, "it leaves the model")
-        tracer.flow.leaves(tensor)
-    tracer.finish([tracer.provenance(tensor) for tensor in tensors_of(result)])
-    return arguments
-
-
-def _run(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> Any:
-    try:
-        with evaluating(model), torch.inference_mode(), tracer:
-            return model(*arguments)
-    except Exception as error:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(arguments))
-        place = f" (in {tracer.module_path[-1]!r})" if tracer.module_path[-1] else ""
-        message = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"the model does not run on the example input {shapes}: {message}{place}") from error
-
-
-def _proven(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> ChannelGraph:
+def _proven(first: Tracer, training: list[FurtherTracer], model: nn.Module, outputs: Outputs | None) -> ChannelGraph:
     """Protect more and more, until a rehearsal succeeds that removes some of whatever is not protected."""
     found: list[tuple[Tensor, str]] = []
+    used = frozenset(call.weight for call in first.calls if call.operation in first.reach.live)
+    only_in_training = {call.weight for tracer in training for call in tracer.calls} - used
     while True:
-        identities = tracer.identities.copy()
-        tracer.splits.apply(identities)
+        identities = first.identities.copy()
+        first.splits.apply(identities)
         for which, reason in found:
             identities.freeze(which, reason)
-        graph = GroupBuilder(tracer, identities).graph(model, arguments)
+        graph = GroupBuilder(first, identities).graph(model, first.transcript.arguments)
+        graph = graph.protect(_in_vain(graph, used, only_in_training))
+        graph = replace(
+            graph,
+            outputs=outputs,
+            training=tuple(tracer.transcript for tracer in training),
+            not_followed=_not_followed(model, first, training),
+        )
         kept = some_of_everything(graph)
         if not kept:
             return graph
@@ -89,6 +82,30 @@ def _proven(tracer: Tracer, model: nn.Module, arguments: tuple[Any, ...]) -> Cha
             return graph
         except RehearsalMismatch as mismatch:
             _blame(mismatch, graph, graph.removed(cut.kept), lambda *freezing: found.append(freezing))
+
+
+def _in_vain(graph: ChannelGraph, used: Collection[str], only_in_training: Collection[str]) -> dict[str, str]:
+    """Reasons to protect groups that no use of a layer makes on which a result in eval mode depends."""
+    reasons = {}
+    for group in graph.prunable:
+        made_by = {piece.tensor for piece in group.slices if piece.role == "writes"}
+        if made_by.isdisjoint(used) and not any(item.tensor in made_by for item in graph.relabellings):
+            trains = not made_by.isdisjoint(only_in_training)
+            reasons[group.name] = "it matters in training only" if trains else "nothing that can be seen depends on it"
+    return reasons
+
+
+def _not_followed(model: nn.Module, first: Tracer, training: list[FurtherTracer]) -> str | None:
+    """What the model does in training that was not seen, for people; None where everything was."""
+    failures = [tracer.transcript.failure for tracer in training if tracer.transcript.failure]
+    if not failures:
+        return None
+    run = {layer_of(name) for name in first.order}
+    idle = [
+        path for path, module in model.named_modules() if path not in run and isinstance(module, nn.Linear | _ConvNd)
+    ]
+    told = f"in training the model was followed up to an error only: {failures[0]}"
+    return f"{told}; never run, and left as they are, were {', '.join(idle)}" if idle else told
 
 
 def some_of_everything(graph: ChannelGraph) -> Kept:
@@ -106,7 +123,8 @@ def _blame(
     mismatch: RehearsalMismatch, graph: ChannelGraph, removed: Tensor, freeze: Callable[[Tensor, str], object]
 ) -> None:
     """Find out which channels are to be left alone: those of the step that went wrong, or else of the nearest one."""
-    steps = graph.transcript.steps
+    assert mismatch.transcript is not None
+    steps = mismatch.transcript.steps
     nearest = [*reversed(steps[: mismatch.step + 1]), *steps[mismatch.step + 1 :]]
     for step in nearest:
         if step.split is not None and bool(removed[step.split.identities].any()) and step.split.next_assumption():

@@ -159,6 +159,9 @@ class ChannelGraph:
         branches: the residual branches of which all channels may go at once.
         example: the arguments with which the model was traced.
         transcript, classes: what the pass did to the channels, to be held against that of a narrower model.
+        training: the same of passes in training mode, where the model asks for its mode.
+        outputs: what of the model's result matters, as it was given to ``trace``.
+        not_followed: what the model does in training that was not seen, and why; None where all of it was.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -171,6 +174,9 @@ class ChannelGraph:
     example: tuple[Any, ...] = field(repr=False)
     transcript: Transcript = field(repr=False)
     classes: Classes = field(repr=False)
+    training: tuple[Transcript, ...] = field(default=(), repr=False)
+    outputs: Any = None
+    not_followed: str | None = None
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """The group called ``name``; ValueError, with the nearest names, where there is none."""

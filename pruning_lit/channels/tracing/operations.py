@@ -1,13 +1,19 @@
 """The operations of one forward pass, numbered independently of device, batch size and who is watching."""
 
+import copyreg
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from pruning_lit.channels.tracing.modes import still
+from pruning_lit.channels.tracing.randomness import alike, drops_out, even_out, is_random
+from pruning_lit.channels.tracing.replica import FIXED, own_state, replica
 
 COMPOSITE = (
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear batch_norm instance_norm "
@@ -24,14 +30,33 @@ WHOLE = frozenset(f"aten::{name}" for name in COMPOSITE.split())
 
 
 def tensors_of(tree: Any) -> list[Tensor]:
-    """The tensors in nested lists, tuples, dicts, and in the fields of whatever else a model may return, in order."""
+    """The tensors in nested lists, tuples, dicts, and in the fields of whatever else a model may return, in order.
+
+    Not those in sets, which have no order, nor in generators and closures, which cannot be looked into.
+    """
     found: list[Tensor] = []
+    _collect(tree, found, {})
+    return found
+
+
+def _collect(tree: Any, found: list[Tensor], met: dict[int, Any]) -> None:
     for leaf in tree_leaves(tree):
         if isinstance(leaf, Tensor):
             found.append(leaf)
-        elif hasattr(leaf, "__dict__") and not isinstance(leaf, type | nn.Module):
-            found += tensors_of(list(vars(leaf).values()))
-    return found
+        elif type(leaf) not in FIXED and not isinstance(leaf, nn.Module) and id(leaf) not in met:
+            met[id(leaf)] = leaf
+            _collect(_inside(leaf), found, met)
+
+
+def _inside(leaf: Any) -> list[Any]:
+    """Members of a mapping or sequence, or the fields of an object."""
+    if isinstance(leaf, Mapping):
+        return list(leaf.values())
+    if isinstance(leaf, Sequence | ValuesView | ItemsView):
+        return [] if isinstance(leaf, str | bytes) else list(leaf)
+    slots = copyreg._slotnames(type(leaf))  # type: ignore[attr-defined]
+    in_slots = [getattr(leaf, name) for name in slots if hasattr(leaf, name)]
+    return in_slots + list(getattr(leaf, "__dict__", {}).values())
 
 
 def tensors_in(*trees: Any) -> list[Tensor]:
@@ -47,10 +72,20 @@ def tensors_in(*trees: Any) -> list[Tensor]:
     return found
 
 
+@contextmanager
+def without_gradients() -> Iterator[None]:
+    """Context in which operations arrive at an ``OperationMode`` as they are called, and no gradients are recorded.
+
+    As under ``torch.inference_mode``, but what is made are ordinary tensors: a model that keeps some goes on training.
+    """
+    with torch.no_grad(), torch._C._AutoDispatchBelowADInplaceOrView():
+        yield
+
+
 class OperationMode(TorchDispatchMode):
     """Mode that calls ``seen`` for every operation, in the order of execution.
 
-    Under ``torch.inference_mode`` composite operations arrive here whole. Those of ``WHOLE`` (and whatever PyTorch tags
+    In ``without_gradients`` composite operations arrive here whole. Those of ``WHOLE`` (and whatever PyTorch tags
     as pointwise) are kept so; the others are decomposed, and their parts are numbered instead.
     """
 
@@ -73,7 +108,7 @@ class OperationMode(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.paused:
             return func(*args, **kwargs)
-        if not _is_whole(func):
+        if not _is_whole(func) and not drops_out(func, args):
             with self:
                 return func.decompose(*args, **kwargs)
         result = self.execute(func, args, kwargs)
@@ -86,6 +121,22 @@ class OperationMode(TorchDispatchMode):
 def _is_whole(func: torch._ops.OpOverload) -> bool:
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
     return not composite or func._schema.name in WHOLE or torch.Tag.pointwise in func.tags
+
+
+class Alike(OperationMode):
+    """Mode in which what is drawn at random does not depend on widths, see ``randomness``; a map of noise is even."""
+
+    def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
+        """Note nothing."""
+
+    def execute(self, operation: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:
+        """Run an operation."""
+        if drops_out(operation, args) or is_random(operation):
+            result = alike(operation, args, kwargs, self.index)
+            if is_random(operation) and not drops_out(operation, args):
+                even_out(result)
+            return result
+        return operation(*args, **kwargs)
 
 
 class Observer(OperationMode):
@@ -107,9 +158,13 @@ class Observer(OperationMode):
 
 
 def observe(model: nn.Module, inputs: tuple[Any, ...], listeners: dict[int, Callable[[Tensor], None]]) -> None:
-    """Run ``model`` once in eval mode, without gradients, and hand chosen intermediate tensors to ``listeners``."""
-    with evaluating(model), torch.inference_mode(), Observer(listeners):
-        model(*inputs)
+    """Run ``model`` once in eval mode, without gradients, and hand chosen intermediate tensors to ``listeners``.
+
+    A replica is run, so that what a pass remembers makes no later one shorter: its operations are those of the trace.
+    """
+    twin = replica(model, own_state)
+    with still(model), evaluating(twin), without_gradients(), Observer(listeners):
+        twin(*inputs)
 
 
 class evaluating:

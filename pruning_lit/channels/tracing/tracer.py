@@ -11,7 +11,10 @@ from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelSelect
 from pruning_lit.channels.tracing.dataflow import DataFlow, Role
 from pruning_lit.channels.tracing.graph import LayerCall
 from pruning_lit.channels.tracing.identities import Identities
-from pruning_lit.channels.tracing.operations import OperationMode, tensors_in
+from pruning_lit.channels.tracing.modes import PassMode
+from pruning_lit.channels.tracing.operations import OperationMode, tensors_in, without_gradients
+from pruning_lit.channels.tracing.randomness import alike, drops_out, is_random
+from pruning_lit.channels.tracing.reach import Reach, memory_of
 from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, outline, settle, spread
 from pruning_lit.channels.tracing.splits import Split, Splits
 from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
@@ -20,6 +23,7 @@ from pruning_lit.channels.tracing.weak import WeakIdMap
 
 Operation = torch._ops.OpOverload
 NO_PROVENANCE = Provenance()
+EVALUATION = PassMode()
 COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
 
 
@@ -32,6 +36,7 @@ class Tracer(OperationMode):
         model: the model that is going to run.
         rule_for: the rule of an operation.
         numbers_of: the numbers among the arguments of an operation that are no widths.
+        mode: of the pass.
     """
 
     def __init__(
@@ -39,15 +44,18 @@ class Tracer(OperationMode):
         model: nn.Module,
         rule_for: Callable[[Operation], Callable[..., Role | None]],
         numbers_of: Callable[..., tuple[object, ...]],
+        mode: PassMode = EVALUATION,
     ) -> None:
         super().__init__()
-        self.rule_for, self.numbers_of = rule_for, numbers_of
+        self.rule_for, self.numbers_of, self.mode = rule_for, numbers_of, mode
         self.identities = self.start()
         self.splits = Splits()
         self.split: Split | None = None
         self.stored = StoredTensors(model)
         self.position = 0  # how many steps there have been
-        self.flow = DataFlow()
+        self.flow, self.reach = DataFlow(), Reach()
+        self.drew = self.looked = False  # whether numbers were drawn at random, and whether a value was looked at
+        self.asked = False  # whether a module asked if it is in training
         self.calls: list[LayerCall] = []
         self.order: list[str] = []  # weights, and what selects, in the order of their use
         self.entries: list[str] = []
@@ -69,6 +77,8 @@ class Tracer(OperationMode):
         self.hooks: list[Any] = []
         for path, module in model.named_modules():
             self._watch(path, module)
+        self.parameters = {id(memory_of(one)): one for one in model.parameters() if memory_of(one) is not None}
+        self.written: dict[int, Tensor] = {}  # parameters into which the model writes, as they were
         self._start_step()
 
     def start(self) -> Identities:
@@ -172,7 +182,7 @@ class Tracer(OperationMode):
 
     def freeze_identities(self, identities: Tensor, reason: str) -> None:
         """Forbid the removal of these identities."""
-        path = self.module_path[-1]
+        path, reason = self.module_path[-1], f"{reason}{self.mode}"
         self.identities.freeze(compact(identities), f"{reason} (in {path!r})" if path else reason)
 
     def chunk(self, run: Tensor, at: set[int], operation: Operation) -> None:
@@ -187,9 +197,36 @@ class Tracer(OperationMode):
         path = self.module_path[-1]
         return f"{short_name(operation)} in {path!r}" if path else short_name(operation)
 
+    def execute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
+        """Run an operation; one that draws numbers leaves the numbers drawn after it as they are for any width."""
+        if operation._schema.is_mutable:
+            self._remember_parameters(args)
+        if drops_out(operation, args):
+            return alike(operation, args, kwargs, self.index, self.mode.draws)
+        if is_random(operation):
+            self.drew = True
+            return alike(operation, args, kwargs, self.index, self.mode.draws)
+        return self.compute(operation, args, kwargs)
+
+    def _remember_parameters(self, args: tuple) -> None:
+        for tensor in tensors_in(args):
+            key = id(memory_of(tensor))
+            if key in self.parameters and key not in self.written:
+                self.written[key] = self.parameters[key].detach().clone()
+
+    def left(self, tensor: Tensor, way: str) -> None:
+        """Note that the values of a tensor have been taken out of PyTorch, as a list or an array."""
+        self.freeze(tensor, f"its values are taken out as {way!r}")
+        self.reach.look_at([tensor])
+
+    def compute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
+        """Run an operation that draws no numbers."""
+        return operation(*args, **kwargs)
+
     def seen(self, index: int, operation: Operation, args: tuple, kwargs: dict, result: Any) -> None:
         """Apply the rule of one operation, and record it if there are channels in it."""
         given, outputs = tensors_in(args, kwargs), tensors_in(result)
+        self.reach.add(index, given, outputs, operation._schema.is_mutable)
         if self.module_path[-1] in self.relabels:  # what a relabelling does inside is told by its buffer
             self._pass_on(index, Role.OTHER, given, outputs, [])
             return
@@ -198,6 +235,7 @@ class Tracer(OperationMode):
         name, before = short_name(operation), any(self.shadow(tensor) is not None for tensor in given)
         flowing = [shadow for tensor in given if (shadow := self.shadows.get(tensor, None)) is not None]
         provenances = tuple(self.provenance(tensor) for tensor in given)
+        self.looked = self.looked or name == "_local_scalar_dense"
         self._start_step()
         role = self._follow(operation, args, kwargs, result)
         after = [self.shadows.get(tensor, None) for tensor in outputs]
@@ -318,9 +356,12 @@ class Tracer(OperationMode):
         self.transcript.outputs += outputs
 
     def close(self) -> None:
-        """Take the hooks off the model again."""
+        """Take the hooks off the model again, and undo what it has written into its parameters."""
         for hook in self.hooks:
             hook.remove()
+        with without_gradients():
+            for key, before in self.written.items():
+                self.parameters[key].copy_(before)
 
 
 def _counts_values(operation: Operation, given: list[Tensor]) -> bool:

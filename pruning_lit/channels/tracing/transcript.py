@@ -1,11 +1,13 @@
 """The transcript of a forward pass: what it did to channels, step by step, for a second pass to be held against it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pruning_lit.channels.tracing.identities import Slot
+from pruning_lit.channels.tracing.modes import PassMode
 from pruning_lit.channels.tracing.shadow import Outline
 from pruning_lit.channels.tracing.splits import Split
 
@@ -77,6 +79,10 @@ class Transcript:
         own: parameters and buffers with a single long dimension, and which it is.
         outputs: what the outputs of the model come from, see ``Provenance``.
         on_meta: whether the model runs without data; assumed until it has failed to.
+        mode: of the modules in the pass.
+        arguments: those of the model.
+        depends_on_mode: whether the model may do something else in training.
+        failure: where the pass has ended with an error, in training, its words.
     """
 
     steps: list[OpRecord]
@@ -85,6 +91,10 @@ class Transcript:
     own: dict[str, int]
     outputs: list[Provenance]
     on_meta: bool = True
+    mode: PassMode = field(default_factory=PassMode)
+    arguments: tuple[Any, ...] = ()
+    depends_on_mode: bool = False
+    failure: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Weak map from tensors, by identity, to values."""
 
 import weakref
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -34,6 +35,12 @@ class WeakIdMap(Generic[Value]):
         """The value beside ``key``, else ``default``."""
         entry = self._entries.get(id(key))
         return entry[1] if entry is not None and entry[0]() is key else default
+
+    def items(self) -> Iterator[tuple[Any, Value]]:
+        """The objects that are still alive, with the values beside them."""
+        for reference, value in list(self._entries.values()):
+            if (key := reference()) is not None:
+                yield key, value
 
     def discard(self, key: Any) -> None:
         """Forget the value beside ``key``, if there is one."""

@@ -384,12 +384,9 @@ def test_layers_that_are_not_used_are_in_no_group_but_are_counted():
     assert net.idle.out_channels == 9
 
 
-def test_a_layer_whose_result_nobody_uses_may_go_down_to_one_channel():
+def test_a_layer_on_which_nothing_depends_is_left_alone():
     net = Net(lambda net, x: (net.dead(x), net.head(net.wide(x)))[1], wide=conv(3, 6), dead=conv(3, 4), head=conv(6, 5))
-    graph = trace(net, IMAGE)
-    assert graph["dead"].protected is None
-    narrow(net, graph, {"dead": [2]})
-    assert net.dead.out_channels == 1
+    assert trace(net, IMAGE)["dead"].protected == "nothing that can be seen depends on it"
 
 
 def test_several_inputs_and_keywords_of_any_kind_are_passed_on():

@@ -13,6 +13,7 @@ import torch
 
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.operations import tensors_in
+from pruning_lit.channels.tracing.randomness import DROPOUTS
 from pruning_lit.channels.tracing.rules import elementwise, layers, norms, picking, products, reductions, shapes
 from pruning_lit.channels.tracing.tracer import COPIES, Operation, Tracer
 
@@ -75,11 +76,13 @@ FAMILIES: dict[Rule, str] = {
     shapes.col2im: "col2im",
     # not all of these carry PyTorch's tag
     elementwise.pointwise: "hardswish hardswish_ hardtanh hardtanh_ silu silu_ mish mish_ _prelu_kernel abs_ gelu_ "
-    "threshold_ rsub floor_divide floor_divide_ copysign_ heaviside_ eq_ ne_ ge_ gt_ le_ lt_ masked_fill masked_fill_",
+    "threshold_ rsub floor_divide floor_divide_ copysign_ heaviside_ eq_ ne_ ge_ gt_ le_ lt_ masked_fill masked_fill_ "
+    "bernoulli bernoulli_ uniform_ normal_ exponential_",
     elementwise.logarithmic: "log_sigmoid_forward",
+    elementwise.dropped: " ".join(f"{name} {name}_" for name in sorted(DROPOUTS)),
     elementwise.gated: "glu",
     elementwise.same: " ".join(sorted({*COPIES, "detach_"})),
-    elementwise.like: "zeros_like ones_like full_like empty_like",
+    elementwise.like: "zeros_like ones_like full_like empty_like rand_like randn_like randint_like",
     elementwise.filled: "fill_ zero_",
     elementwise.written: "copy_ index_put_",
     unrelated: "new_zeros new_ones new_full new_empty new_empty_strided zeros ones empty rand randn",

@@ -153,6 +153,14 @@ def like(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result
     return None
 
 
+def dropped(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
+    """Dropout: what is zero stays so, but where it is set to another number."""
+    shadow = tracer.shadow(args[0])
+    if shadow is not None:
+        tracer.place(result, shadow, "alpha" not in operation._schema.name and tracer.is_zero_when_pruned(args[0]))
+    return Role.FORWARDS
+
+
 def filled(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """A number is written over a tensor, or a part of it: its positions remain the channels'."""
     shadow = tracer.shadow(args[0])
