@@ -23,6 +23,7 @@ from pruning_lit.command_line.outputs import naming_outputs
 from pruning_lit.command_line.quoting import readable
 from pruning_lit.command_line.ranks import in_one_folder
 from pruning_lit.command_line.renamed import require_present_names, require_present_settings
+from pruning_lit.command_line.replaced import settle
 from pruning_lit.command_line.resume import MULTIRUN
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.command_line.targets import allowed, require_allowed, typed
@@ -71,6 +72,7 @@ def command(
         try:
             with leaving_at_once(), without_noise():  # here, as a launcher may have started this process
                 require_present_settings(config)
+                settle(config, folder)
                 with loading():
                     require_allowed(config, allowed(config, allowing))
                     require_types(config)

@@ -10,6 +10,7 @@ from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from pruning_lit.command_line.quoting import readable
+from pruning_lit.command_line.replaced import without_what_was_replaced
 
 _HERE = Path(__file__).parents[1]
 #: In a checkout they lie beside the package; in a wheel they are inside it.
@@ -25,7 +26,10 @@ def choices(group: str) -> list[str]:
 def compose(*overrides: str) -> DictConfig:
     """Compose the config of a run in Python: ``compose("experiment=demo", "seed=2")``."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", [readable(word) for word in overrides], return_hydra_config=True)
+        words = [readable(word) for word in overrides]
+        config = hydra.compose("config", words, return_hydra_config=True)
+    without_what_was_replaced(config, words, [CONF])
+    return config
 
 
 @contextmanager

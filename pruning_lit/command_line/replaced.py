@@ -1,0 +1,113 @@
+"""A typed choice, or a typed ``_target_``, in the place of another one: what was set for that one is not handed to it.
+
+Experiments, methods and recipes set what their choices take: ``criterion: {bn_mode: train}``, ``optimizer: {lr: 0.1}``.
+Who types another choice gets it as its file has it.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, flag_override
+
+from pruning_lit.system.atomic import write_text
+
+GROUPS = ("arch", "criterion", "dataset", "optimizer", "schedule", "sparsity")  # of which a file is one constructor
+LATER = ("length", "debug")  # groups that are meant to change what others say, and that are typed themselves
+log = logging.getLogger("pruning_lit")
+
+
+def settle(config: DictConfig, folder: Path) -> None:
+    """Leave out what was replaced from the config of a command, also in the file that Hydra has written of it."""
+    hydra = HydraConfig.get()
+    places = [Path(each.path) for each in hydra.runtime.config_sources if each.schema == "file"]
+    if without_what_was_replaced(config, hydra.overrides.task, places) and hydra.output_subdir is not None:
+        with suppress(OSError):  # told where the command writes
+            write_text(folder / hydra.output_subdir / "config.yaml", OmegaConf.to_yaml(config))
+
+
+def without_what_was_replaced(config: DictConfig, words: Sequence[str], folders: Sequence[Path]) -> bool:
+    """Leave out, in place, what others have set for a choice or constructor that the user has replaced; told in a line.
+
+    Settings that other parts of the config refer to stay.
+
+    Args:
+        config: composed.
+        words: overrides as typed.
+        folders: of configs, for the files of the choices.
+
+    Returns:
+        True if anything was left out.
+    """
+    typed = [OverridesParser.create().parse_override(word) for word in words if "=" in word]
+    later = [_choice(each, folders) for each in typed if each.key_or_group in LATER]
+    kept = {each.key_or_group for each in typed} | {key for each in later for key in _keys(each)}
+    left_out = []
+    for override in typed:
+        key = override.key_or_group
+        if key in GROUPS and isinstance(override.value(), str):
+            left_out += _restored(config, override.package or key, _choice(override, folders), kept)
+        elif key.endswith("._target_") and key.split(".")[-2] in GROUPS:
+            left_out += _restored(config, key.removesuffix("._target_"), {}, kept)
+    if left_out:
+        log.info("left out, as it was set for what has been replaced: %s", ", ".join(left_out))
+    return bool(left_out)
+
+
+def _restored(config: DictConfig, place: str, own: dict[str, Any], kept: set[str]) -> list[str]:
+    """Give a node the settings of its own choice, but for those that are kept, however deep; what has been left out."""
+    node, left_out = OmegaConf.select(config, place), []
+    if not isinstance(node, DictConfig):
+        return []
+    referred = str(OmegaConf.to_container(config, resolve=False))
+    with flag_override(node, ["struct", "readonly"], False):
+        for key, value in _plain(node).items():
+            name = f"{place}.{key}"
+            if (
+                key.startswith("_")
+                or f"${{{name}}}" in referred
+                or any(f"{each}.".startswith(f"{name}.") for each in kept)
+            ):
+                continue
+            if key not in own:
+                del node[key]
+            elif value != own[key]:
+                node[key] = own[key]
+            else:
+                continue
+            left_out.append(f"{name}={value}")
+    return left_out
+
+
+def _choice(override: Override, folders: Sequence[Path]) -> dict[str, Any]:
+    """Settings in the file of a choice, with those of the choices of its group that it builds on."""
+    for folder in folders:
+        file = folder / override.key_or_group / f"{override.value()}.yaml"
+        if file.is_file():
+            return _settings(file)
+    return {}
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    settings = _plain(OmegaConf.load(file))
+    listed = [each for each in settings.pop("defaults", []) if isinstance(each, str) and each != "_self_"]
+    for name in listed:  # of the same group
+        settings = _settings(file.with_name(f"{name}.yaml")) | settings
+    return settings
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    settings = OmegaConf.to_container(node, resolve=False)
+    return {str(key): value for key, value in settings.items()} if isinstance(settings, dict) else {}
+
+
+def _keys(settings: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        yield f"{above}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{above}{key}.")

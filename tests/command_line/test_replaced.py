@@ -1,0 +1,68 @@
+"""Another choice beside an experiment is that choice: neither barred nor changed by what the experiment set."""
+
+import pytest
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from pruning_lit.command_line.class_facts import annotations
+from pruning_lit.command_line.configs import CONF, choices, compose
+from pruning_lit.command_line.setting_types import require_types
+
+SHIPPED = [name for name in choices("experiment") if "/" in name]
+
+
+def plain(config: DictConfig, place: str) -> dict:
+    return OmegaConf.to_container(OmegaConf.select(config, place), resolve=False)
+
+
+@pytest.mark.at_once(1)
+@pytest.mark.parametrize("name", SHIPPED[::-1])
+def test_typed_choices_are_as_they_are_without_an_experiment(name):
+    words = ("criterion=taylor", "sparsity=macs_30", "arch=resnet20", "dataset=digits")
+    config, alone = compose(f"experiment={name}", *words), compose(*words)
+    for group in ("criterion", "sparsity", "arch", "dataset"):
+        assert plain(config, group) == plain(alone, group)
+    require_types(config)
+
+
+def test_what_is_typed_and_what_a_length_says_stay():
+    config = compose("experiment=redundancy_graph/resnet56_cifar10_65", "criterion=taylor", "criterion.num_images=7")
+    assert config.criterion.num_images == 7
+    config = compose("experiment=demo", "schedule@finetune.schedule=multistep", "length=demo")
+    length = yaml.safe_load((CONF / "length" / "demo.yaml").read_text())
+    assert config.finetune.schedule.warmup_epochs == length["finetune"]["schedule"]["warmup_epochs"]
+    config = compose("arch=resnet20", "sparsity=layerwise", "sparsity.rates={layer1.0.conv1: 0.5}")
+    assert plain(config, "sparsity.rates") == {"layer1.0.conv1": 0.5}
+
+
+def test_another_optimizer_gets_nothing_that_was_set_for_the_one_before():
+    config = compose("train.optimizer._target_=torch.optim.RMSprop", "train.optimizer.momentum=0.5")
+    assert plain(config, "train.optimizer") == {
+        "_target_": "torch.optim.RMSprop", "_partial_": True, "momentum": 0.5,
+    }  # fmt: skip
+    require_types(config)
+    adamw = yaml.safe_load((CONF / "optimizer" / "adamw.yaml").read_text())
+    assert plain(compose("optimizer@finetune.optimizer=adamw"), "finetune.optimizer") == adamw
+
+
+def test_a_setting_that_others_refer_to_stays():
+    config = compose("method=network_slimming", "train.optimizer._target_=torch.optim.Adam")
+    assert config.finetune.optimizer.lr == config.train.optimizer.lr
+    assert set(config.train.optimizer) - {"_target_", "_partial_"} == {"lr"} <= set(annotations("torch.optim.Adam")[0])
+
+
+def test_what_is_left_out_is_told_and_not_kept_on_record(cli, tmp_path):
+    words = ("experiment=redundancy_graph/resnet56_cifar10_65", "criterion=magnitude", "dataset=digits", "seed=x")
+    code, printed = cli(*words, f"hydra.run.dir={tmp_path}")
+    assert code == 1
+    told = " ".join(printed.split())
+    assert "left out, as it was set for what has been replaced: criterion.bn_mode=train" in told
+    assert told.endswith("seed must be a whole number, got 'x'")
+    kept = yaml.safe_load((tmp_path / ".hydra" / "config.yaml").read_text())
+    assert set(kept["criterion"]) == {"_target_", "power"}
+
+
+def test_a_setting_that_is_typed_for_a_choice_that_does_not_have_it_is_refused(cli):
+    code, printed = cli("experiment=redundancy_graph/resnet56_cifar10_65", "criterion=magnitude", "criterion.bn_mode=x")
+    assert code == 1
+    assert "there is no setting criterion.bn_mode" in printed
