@@ -24,7 +24,6 @@ from pruning_lit.command_line.quoting import readable
 from pruning_lit.command_line.ranks import in_one_folder
 from pruning_lit.command_line.renamed import require_present_names, require_present_settings
 from pruning_lit.command_line.replaced import settle
-from pruning_lit.command_line.resume import MULTIRUN
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.command_line.targets import allowed, require_allowed, typed
 from pruning_lit.sweeps.failure import forget_failure, note_failure
@@ -131,16 +130,24 @@ def _to_its_end(job: Callable[[], None]) -> None:
 
 
 def options_first(words: list[str]) -> list[str]:
-    """Put ``-m`` in front of all settings, where Hydra looks for it.
+    """Put ``-m``, ``--config-dir`` and their like, with their values, in front of all settings, where Hydra reads them.
 
     Raises:
         ValueError: there is an option that Hydra does not have.
     """
-    several = [word for word in words if word in MULTIRUN]
-    words = [*several[:1], *(word for word in words if word not in MULTIRUN)]
-    options = get_args_parser()
-    options.error = _refuse  # type: ignore[method-assign]  # its own prints how to use all of them, and exits
-    options.parse_args(words)
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]  # its own prints how to use all of them, and exits
+    options, settings, rest = list[str](), list[str](), list(words)
+    while rest:
+        word = rest.pop(0)
+        (options if word.startswith("-") else settings).append(word)
+        action = parser._option_string_actions.get(word)
+        if action and action.nargs == "?" and not (rest and rest[0] in (action.choices or ())):
+            options.append(action.const)  # said, for the next word would be taken for it
+        elif rest and action and action.nargs in (None, "?"):
+            options.append(rest.pop(0))
+    words = [*options, *settings]
+    parser.parse_args(words)
     return words
 
 
