@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.callbacks.pruning import Pruning
-from pruning_lit.channels import ChannelGraph, cost_of_widths, trace
-from pruning_lit.criteria import Criterion
+from pruning_lit.channels import ChannelGraph, cost_of_widths, insert_scatters, trace
+from pruning_lit.criteria import Criterion, Magnitude
+from pruning_lit.methods.chex import Exploration
 from pruning_lit.methods.resrep import GradientReset
 from pruning_lit.phases import Schedule, Training
 from pruning_lit.phases.epoch_steps import EpochSteps
@@ -49,6 +50,7 @@ def names(group: str) -> list[str]:
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 EXPERIMENTS = names("experiment")
+CHEX = [name for name in EXPERIMENTS if re.match(r"chex/.*_imagenet_", name)]
 CHIP = [name for name in EXPERIMENTS if name.startswith("chip/")]
 BY_SIMILARITY = ("similarity", "similarity_macs")  # need that criterion
 CHOICES = [f"{PLACES.get(group, group)}={name}" for group in GROUPS if group != "experiment" for name in names(group)]
@@ -76,6 +78,7 @@ def phases_of(config: DictConfig) -> tuple[torch.nn.Module, dict[str, Training]]
 def test_all_groups_are_looked_at():
     assert {"arch", "criterion", "dataset", "experiment", "method", "optimizer", "sparsity", "trainer"} <= set(GROUPS)
     assert len(CHIP) >= 8
+    assert len(CHEX) == 16  # the eight rows of the release's table, each twice
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -206,6 +209,29 @@ def gradient_reset(name: str) -> tuple[torch.nn.Module, GradientReset]:
     module = phases["gradient_reset"]
     assert isinstance(module, GradientReset)
     return net, module
+
+
+@pytest.mark.parametrize("name", [n if "resnet18" in n else pytest.param(n, marks=pytest.mark.slow) for n in CHEX])
+def test_an_experiment_of_chex_ends_at_the_operations_that_it_announces(name):
+    text, config = (CONF / "experiment" / f"{name}.yaml").read_text(), composed(f"experiment={name}")
+    published, gone = re.search(r"at ([\d.]+) G operations, (\d+) % less", text).groups()
+    net = instantiate(config.arch, _partial_=True)(num_classes=1000)
+    insert_scatters(net, torch.zeros(1, 3, 224, 224))
+    graph = trace(net, torch.zeros(1, 3, 224, 224))
+    graph, sparsity, _ = Exploration.preview(
+        net, graph, instantiate(config.criterion), instantiate(config.sparsity), config.explore
+    )
+    scores = {group.name: torch.ones(group.size) for group in graph.prunable}
+    found = sparsity.bind(Magnitude()).plan(graph, scores)
+    if "_macs_" in name:
+        assert name.endswith(f"_{gone}")
+        assert found.cost.macs / 1e9 == pytest.approx(float(published), rel=0.01)
+    else:
+        told = re.search(r"By the share of channels.*: ([\d.]+) G at even widths. By the .* operations: (.*)", text)
+        assert found.cost.macs / 1e9 == pytest.approx(float(told[1]), abs=0.005)
+        other = (CONF / "experiment" / f"{told[2]}.yaml").read_text()
+        assert f"at {published} G operations, {gone} % less" in other
+        assert f"By the share: {name}\n" in other
 
 
 def test_every_experiment_of_resrep_is_looked_at():
