@@ -26,6 +26,7 @@ def record_cut(
     notes: Sequence[str],
     before: dict[str, float] | None = None,
     after: dict[str, float] | None = None,
+    missed: str | None = None,
     **details: Any,
 ) -> CutRecord:
     """Record a cut.
@@ -40,6 +41,7 @@ def record_cut(
         notes: sentences a reader has to know.
         before: metrics of the network before the cut.
         after: and after it.
+        missed: a sentence on the budget, where it is not met.
         **details: by section of the report.
     """
     groups = [
@@ -47,7 +49,8 @@ def record_cut(
         for group in graph.groups
     ]
     gone = removed_positions(graph, kept)
-    return CutRecord(epoch, kept, gone, groups, cost.macs, cost.params, list(notes), error, before, after, details)
+    figures = cost.macs, cost.params, list(notes), error, before, after
+    return CutRecord(epoch, kept, gone, groups, *figures, details, missed)
 
 
 class Pruning(Callback):

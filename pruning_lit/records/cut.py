@@ -27,6 +27,7 @@ class CutRecord:
         error: largest difference from what the masked network computed, over its largest output.
         metrics_before, metrics_after: of the task on the test part; None: not measured.
         details: by name of a report's section, what that alone reads, plain data.
+        missed: a sentence on the budget, where the cut does not meet it.
     """
 
     epoch: int
@@ -40,6 +41,7 @@ class CutRecord:
     metrics_before: dict[str, float] | None = None
     metrics_after: dict[str, float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    missed: str | None = None
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""

@@ -57,6 +57,7 @@ def markdown(report: Report, sections: Sequence[Section] = (), pictures: Contain
     parts = [
         f"# {report.experiment}: pruning report",
         _verdict(report),
+        *[f"> **Warning.** {each}" for each in report.missed],
         *[f"> **Note.** {note}" for note in report.notes],
         "\n".join(markdown_table(["", "before", "after", "change"], _comparison(report))),
         _along_the_way(report),

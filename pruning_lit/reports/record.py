@@ -106,7 +106,8 @@ class Report:
         groups: every group of channels, in the order of the network.
         sections: data of what methods and criteria tell, see ``Section``, by its name.
         latency: forward times before and after, by batch size.
-        notes: sentences a reader has to know, such as a target that was not met.
+        notes: sentences a reader has to know.
+        missed: sentences on budgets that were not met.
         command: the command line that repeats the run.
         versions: library to version.
         commits: checkout to commit, of this package and of the folder the run was started in.
@@ -134,6 +135,7 @@ class Report:
     sections: dict[str, Any] = field(default_factory=dict)
     latency: list[Latency] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)

@@ -84,6 +84,7 @@ def write_results(
         latency=latency,
         cut_error=max((cut.error for cut in cuts), default=None),
         notes=[*[QUICK] * (choices().get("debug") == "quick"), *notes_on(cuts), *_published_count(narrowed), *remarks],
+        missed=[cut.missed for cut in cuts if cut.missed],
         command=f"python -m pruning_lit {shlex.join(as_typed(overrides()))}",
         versions=versions(),
         commits=commits(),
@@ -106,6 +107,8 @@ def write_results(
     table = console_table(report)
     open_console().print(table)
     log.info("%s", table_text(table), extra=IN_FILE_ONLY)
+    for each in report.missed:
+        log.warning("%s", each)
     log.info("report and network in %s", folder)
     return report
 

@@ -157,6 +157,7 @@ def _load(path: Path) -> DictConfig:
 def _outcome(report: Report) -> Row:
     return {
         "status": FINISHED,
+        "error": " ".join(report.missed) or None,
         "experiment": report.experiment,
         "seed": report.seed,
         **{group: report.choices[group] for group in CHOICES if group in report.choices},

@@ -76,6 +76,8 @@ def markdown(rows: Sequence[Row], combinations: Sequence[Combination], pictures:
     sections += [f"![{shown}]({file})" for file, shown in pictures.items()]
     for place, members in by_place(combinations).items():
         sections += [f"## {place}", _dense(members), _table(members, GAINS), _table(members, SIZES)]
+    if missed := budgets_missed(rows):
+        sections += ["## Budgets that were not met", "\n".join(f"- `{job}`{told}" for job, told in missed.items())]
     if finished < len(rows):
         missing = [f"- `{job}`{told}" for job, told in without_figures(rows).items()]
         sections += ["## Jobs without figures", "\n".join(missing)]
@@ -98,13 +100,24 @@ def console_tables(combinations: Sequence[Combination]) -> list[Table]:
 
 def without_figures(rows: Sequence[Row]) -> dict[str, str]:
     """Every job that failed or has not finished: its seed, what was asked for, how it ended, and why."""
+    return {name: told for name, (status, told) in _endings(rows).items() if status != FINISHED}
+
+
+def budgets_missed(rows: Sequence[Row]) -> dict[str, str]:
+    """Every finished job that has missed its budget: its seed, what was asked for, and why."""
+    missed = [row for row in rows if row["status"] == FINISHED and row["error"]]
+    return {name: told for name, (_, told) in _endings(missed).items()}
+
+
+def _endings(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+    """By job: its status, and what is told of it."""
     told = {}
     for job in apart(rows):
         (row,), (label,) = job.rows, labels([job])
-        if row["status"] != FINISHED:
-            seed = f" (seed {row['seed']})" if row["seed"] is not None else ""
-            asked = str(label) if row["method"] else None  # Hydra had not yet written it down
-            told[row["job"]] = f"{seed}: " + ": ".join(filter(None, (asked, row["status"], row["error"])))
+        seed = f" (seed {row['seed']})" if row["seed"] is not None else ""
+        asked = str(label) if row["method"] else None  # Hydra had not yet written it down
+        ended = row["status"] if row["status"] != FINISHED else None
+        told[row["job"]] = row["status"], f"{seed}: " + ": ".join(filter(None, (asked, ended, row["error"])))
     return told
 
 

@@ -16,7 +16,7 @@ from pruning_lit.reports.record import JSON_NAME
 from pruning_lit.sweeps.failure import noted_failure
 from pruning_lit.sweeps.jobs import Row, collect, named_columns
 from pruning_lit.sweeps.spread import combine
-from pruning_lit.sweeps.summary import console_tables, markdown, without_figures
+from pruning_lit.sweeps.summary import budgets_missed, console_tables, markdown, without_figures
 from pruning_lit.system.atomic import replacing, write_text
 from pruning_lit.system.launcher import place
 from pruning_lit.system.preemption import asked
@@ -68,11 +68,12 @@ def write_rows(rows: Sequence[Row], out: Path) -> Path:
 
 
 def print_rows(rows: Sequence[Row], path: Path) -> None:
-    """Print the tables, the jobs without figures, and where the summary is."""
+    """Print the tables, the jobs without figures or that missed their budget, and where the summary is."""
     console = open_console()
     for table in console_tables(combine(rows)):
         console.print(table)
-    for line in [*(f"job {job}{told}" for job, told in without_figures(rows).items()), f"summary: {path}"]:
+    jobs = without_figures(rows) | budgets_missed(rows)
+    for line in [*(f"job {job}{told}" for job, told in jobs.items()), f"summary: {path}"]:
         console.print(line, soft_wrap=True)
 
 

@@ -24,13 +24,14 @@ ACCURACY = Primary("accuracy")
 
 def job(
     folder, seed, accuracy, *, macs=50, params=600, latency=3.0, before=0.9, widths=None, command="", overrides=None,
-    primary=ACCURACY, measured=(), **choices,
+    primary=ACCURACY, measured=(), missed=(), **choices,
 ):  # fmt: skip
     choices = {"arch": "vgg", "dataset": "digits", "method": "chip", "sparsity": "half", "criterion": "chip"} | choices
     before, after = ({primary.name: value} for value in (before, accuracy))
     figures = Figures(1000, 100, before, 4.0), Figures(params, macs, after, latency)
     groups = [GroupRecord(name, *sizes) for name, sizes in (widths or {}).items()]
-    known = {"primary": primary, "groups": groups, "command": command, "choices": choices, "latency": list(measured)}
+    known = {"primary": primary, "groups": groups, "command": command, "choices": choices}
+    known |= {"latency": list(measured), "missed": list(missed)}
     report = Report("e", seed, *figures, **known)
     write_report(report, folder)
     if overrides is not None:
@@ -117,6 +118,17 @@ def test_a_failed_job_is_listed_with_its_sentence_until_it_ends_well(tmp_path):
         assert [line["error"] for line in csv.DictReader(file)] == ["", "sparsity.rate is a share, got 7"]
     forget_failure(tmp_path / "1")
     assert collect(tmp_path)[1]["status"] == "unfinished"
+
+
+def test_a_finished_job_that_missed_its_budget_is_listed_with_the_reason(tmp_path):
+    job(tmp_path / "0", 1, 0.5)
+    job(tmp_path / "1", 2, 0.5, missed=["The budget is not met: too few."])
+    text = write_summary(tmp_path).read_text()
+    assert "2 jobs, 2 of them finished" in text
+    assert "## Budgets that were not met\n\n- `1` (seed 2): chip, half: The budget is not met: too few.\n" in text
+    assert "> **Warning.** The budget is not met: too few." in (tmp_path / "1" / "report.md").read_text()
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        assert [line["error"] for line in csv.DictReader(file)] == ["", "The budget is not met: too few."]
 
 
 def test_other_commands_leave_no_jobs(tmp_path):

@@ -117,6 +117,7 @@ class RowOutcome:
             notes=self.notes(),
             before=both.before,
             after=both.after,
+            missed=self.missed(),
             compaction=compaction,
         )
 
@@ -128,13 +129,16 @@ class RowOutcome:
 
     def notes(self) -> list[str]:
         """Notes for the report, in sentences."""
-        total, stay, alive = (self._total(key) for key in ("rows", "kept", "masked_alive"))
-        notes = [f"Of {total:,} channels that can be pruned {total - stay:,} went ({100 * (1 - stay / total):.2f} %)."]
-        widths = {name: len(positions) for name, positions in self.kept.items()}
-        if not self.module.sparsity.meets(self.module.graph, self.norms, widths, self.dense):
-            why = f"{alive:,} masked row(s) not dead yet" if alive else "too few rows were masked by the end"
-            notes.append(
-                f"The budget is not met: {why}. Train longer, or raise the lasso strength; method.auto_pace=true finds "
-                "a pace."
-            )
-        return notes
+        total, stay = self._total("rows"), self._total("kept")
+        return [f"Of {total:,} channels that can be pruned {total - stay:,} went ({100 * (1 - stay / total):.2f} %)."]
+
+    def missed(self) -> str | None:
+        """Why the budget is not met, in a sentence; None where it is."""
+        alive, widths = self._total("masked_alive"), {name: len(positions) for name, positions in self.kept.items()}
+        if self.module.sparsity.meets(self.module.graph, self.norms, widths, self.dense):
+            return None
+        why = f"{alive:,} masked row(s) not dead yet" if alive else "too few rows were masked by the end"
+        return (
+            f"The budget is not met: {why}. Train longer, or raise the lasso strength; method.auto_pace=true finds "
+            "a pace."
+        )
