@@ -42,6 +42,7 @@ class Counts(NamedTuple):
                 *(LayerCall(f"{n}.weight", coefficient, n) for n, (_, _, coefficient, _) in enumerate(self.terms)),
                 LayerCall("constant", self.constant, len(self.terms)),
             ),
+            fixed=frozenset(),
             entries=(),
             relabellings=(),
             branches=(),
