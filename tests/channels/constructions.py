@@ -1131,6 +1131,24 @@ class Conditional(Built):
         return x + (self.embed(rows) + self.table[rows])[:, :, None, None]
 
 
+class WeightStatistics(Built):
+    """Numbers made of weights: what is removed has a part in them."""
+
+    def build(self):
+        self.inner, self.scale = conv(8, 8), nn.Parameter(torch.rand(8, 1, 1, 1))
+
+    def between(self, x):
+        weight = self.inner.weight * self.scale
+        return self.inner(x) * weight.mean() + self.first.weight.exp().amax()
+
+
+class WeightLength(Built):
+    """What is removed adds nothing to the length of a weight."""
+
+    def between(self, x):
+        return x / (1 + self.last.weight.square().sum() + self.first.weight.norm())
+
+
 class MovedInPlace(Built):
     def between(self, x):
         moved = x.neg().flatten(2).unsqueeze_(-1).squeeze_(-1).transpose_(1, 2) * 2
@@ -1264,5 +1282,7 @@ PRUNABLE: dict[type[Built], str] = {
     FixedProjection: "first kernel last",
     Codebook: "first last",
     Conditional: "first last",
+    WeightStatistics: "last",
+    WeightLength: "first last",
     MovedInPlace: "first last",
 }

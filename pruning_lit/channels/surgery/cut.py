@@ -9,8 +9,7 @@ from pruning_lit.channels.modules.branch import ResidualBranch, drop_branches
 from pruning_lit.channels.modules.relabel import ChannelRelabel
 from pruning_lit.channels.surgery.widths import replace, sync_widths
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept, Relabelling
-
-NOT_MASKED = ("running_mean", "running_var", "weight_v", "original1")  # statistics; directions, which have no zero
+from pruning_lit.channels.tracing.views import NOT_MASKED
 
 
 @dataclass(frozen=True)

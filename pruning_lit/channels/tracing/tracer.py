@@ -147,7 +147,9 @@ class Tracer(OperationMode):
 
     def is_zero_when_pruned(self, tensor: Tensor) -> bool:
         """True where removed channels are zero in a tensor, when they are masked."""
-        return tensor in self.zeroed and tensor.untyped_storage() not in self.overwritten
+        if tensor in self.zeroed:
+            return tensor.untyped_storage() not in self.overwritten
+        return self.stored.is_masked(tensor)
 
     def place(self, tensor: Tensor, shadow: Tensor, zeroed: bool = False) -> None:
         """Put a shadow beside a tensor; one without any channel in it is forgotten."""
@@ -179,6 +181,9 @@ class Tracer(OperationMode):
         shadow = self.shadow(tensor)
         if shadow is not None:
             self.freeze_identities(shadow, reason)
+        for name in self.stored.sources(tensor):  # a number made of a weight may have all its channels in it
+            for dim, length in enumerate(self.stored.shapes[name]):
+                self.freeze_identities(self.identities.of(name, dim, length), reason)
 
     def freeze_identities(self, identities: Tensor, reason: str) -> None:
         """Forbid the removal of these identities."""
@@ -246,6 +251,8 @@ class Tracer(OperationMode):
             if name not in COPIES:
                 self._record(name, numbers, provenances, flowing, after)
                 self.position += 1
+        if role is not Role.PRODUCES and not any(t in self.shadows and not self.stored.sources(t) for t in given):
+            self.stored.computes(given, outputs)
         self._remember_provenances(operation, numbers, provenances, given, outputs)
         self._pass_on(index, role or Role.OTHER, given, outputs, after)
 

@@ -11,6 +11,9 @@ from pruning_lit.channels.tracing.shadow import outline, spread
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
 
+NOT_MASKED = ("running_mean", "running_var", "weight_v", "original1")  # statistics; directions, which have no zero
+
+
 @dataclass(frozen=True)
 class View:
     """A stored tensor, perhaps with its dimensions in another order.
@@ -46,10 +49,33 @@ class StoredTensors:
             if isinstance(tensor, Tensor):
                 self.names.setdefault(id(tensor), name)
         self.parts: WeakIdMap[Part] = WeakIdMap()
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        self.computed: WeakIdMap[frozenset[str]] = WeakIdMap()  # tensors to the stored ones they were computed from
 
     def name_of(self, tensor: Any) -> str | None:
         """State-dict name of a parameter or buffer; None for anything else."""
         return self.names.get(id(tensor)) if isinstance(tensor, Tensor) else None
+
+    def sources(self, tensor: Tensor) -> frozenset[str]:
+        """Names of the stored tensors with channels in several dimensions that a tensor is, or was computed from."""
+        if (computed := self.computed.get(tensor, None)) is not None:
+            return computed
+        part = self.parts.get(tensor, None)
+        name = self.name_of(tensor) if part is None else part[0]
+        if name is None or sum(length > 1 for length in self.shapes.get(name, ())) < 2:
+            return frozenset()
+        return frozenset({name})
+
+    def computes(self, given: list[Tensor], outputs: list[Tensor]) -> None:
+        """Note that an operation on nothing but stored tensors, and what was computed from them, made ``outputs``."""
+        if sources := frozenset[str]().union(*map(self.sources, given)):
+            for output in outputs:
+                if output not in self.parts:
+                    self.computed[output] = sources
+
+    def is_masked(self, tensor: Tensor) -> bool:
+        """True for a stored tensor with channels in several dimensions, in which removed ones are zero."""
+        return tensor not in self.computed and any(not name.endswith(NOT_MASKED) for name in self.sources(tensor))
 
     def view(self, tensor: Tensor, whole: bool = True) -> View | None:
         """The view of a stored tensor that a tensor is; None where it is computed, or only a part.

@@ -25,9 +25,11 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     """Channels that meet element by element are the same channel."""
     operands = tensors_in(args, kwargs)
     shadows = _shadows(tracer, operands, result.ndim)
-    if not shadows:
-        return None
     zeroed = _stays_zero(tracer, operation, args, kwargs, operands)
+    if not shadows:
+        if zeroed:  # of weights alone
+            tracer.zeroed[result] = True
+        return None
     shadows = {
         i: shadow if shadow.shape == result.shape else shadow.expand(result.shape) for i, shadow in shadows.items()
     }

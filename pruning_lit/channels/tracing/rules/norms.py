@@ -12,6 +12,8 @@ def channel_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict
     """Batch and instance normalisation: every channel for itself; all their vectors belong to the channels."""
     given = named(operation, args, kwargs)
     channels = tracer.channels(given["input"])
+    if tracer.shadow(given["input"]) is None:
+        tracer.freeze(given["input"], "a norm mixes its channels")
     affine = given.get("weight") is not None
     for key in ("weight", "bias", "running_mean", "running_var"):
         if given.get(key) is not None:
@@ -27,6 +29,7 @@ def group_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, 
     x, num_groups = given["input"], given["num_groups"]
     channels = tracer.channels(x)
     if tracer.shadow(x) is None:
+        tracer.freeze(x, "a norm mixes its channels")
         return None
     if tracer.decide(num_groups == 1 and len(channels) > 1):
         tracer.freeze(x, "group_norm with one group normalises over all channels")
@@ -48,6 +51,7 @@ def layer_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, 
     x = given["input"]
     shadow = tracer.shadow(x)
     if shadow is None:
+        tracer.freeze(x, "a norm mixes its channels")
         return None
     if any(tracer.varies(shadow, dim) for dim in range(-len(given["normalized_shape"]), 0)):
         tracer.freeze(x, "layer_norm normalises over all channels")

@@ -87,7 +87,7 @@ def _einsum_of_activations(
             for tensor in operands:
                 tracer.freeze(tensor, "an einsum sums over it")
         return None
-    if all(shadow is not None for shadow in shadows):
+    if all(shadow is not None for shadow in shadows) or not any(shadow is not None for shadow in shadows):
         for tensor in operands:
             tracer.freeze(tensor, "two sets of channels meet in an einsum")
         return None
@@ -131,6 +131,9 @@ def attention(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
 def _contraction(tracer: Tracer, one: Tensor, other: Tensor, result: Tensor) -> Role | None:
     """``(…, n, k)`` by ``(…, k, m)`` to ``(…, n, m)`` without a stored factor."""
     left, right = tracer.shadow(one), tracer.shadow(other)
+    if left is None and right is None:
+        for tensor in (one, other):
+            tracer.freeze(tensor, "it is multiplied by another weight")
     contracted = [shadow is not None and tracer.varies(shadow, dim) for shadow, dim in ((left, -1), (right, -2))]
     if any(contracted):
         _sum_of_products(tracer, [one, other], (-1, -2))

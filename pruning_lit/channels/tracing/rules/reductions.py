@@ -63,13 +63,15 @@ def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     x, keepdim = args[0], given.get("keepdim", False)
     shadow = tracer.shadow(x)
     if shadow is None:
+        if not (tracer.is_zero_when_pruned(x) and _adds_nothing(operation, given)):
+            tracer.freeze(x, f"{operation._schema.name.removeprefix('aten::')} mixes its channels")
         return None
     dims = _dims(given.get("dim"), x.ndim)
     mixed = [dim for dim in dims if tracer.varies(shadow, dim)]
     beside = [dim for dim in range(x.ndim) if dim not in dims and tracer.varies(shadow, dim)]
     zeroed = tracer.is_zero_when_pruned(x) and operation._schema.name != "aten::logsumexp"
     if mixed and not beside:
-        if not (operation._schema.name in ADDS_NOTHING and zeroed and given.get("ord", 2) == 2):
+        if not (zeroed and _adds_nothing(operation, given)):
             tracer.freeze(x, f"{operation._schema.name.removeprefix('aten::')} mixes channels")
         return None
     _lie_on_each_other(tracer, x, shadow, mixed)
@@ -80,6 +82,10 @@ def reduction(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     for output in tensors_in(result):  # the places of extrema of nothing but zeros may be any
         tracer.place(output, shadow.expand(output.shape), zeroed and output.is_floating_point())
     return None
+
+
+def _adds_nothing(operation: Operation, given: dict[str, Any]) -> bool:
+    return operation._schema.name in ADDS_NOTHING and given.get("ord", 2) == 2
 
 
 def _dims(dim: Any, ndim: int) -> list[int]:
@@ -93,6 +99,7 @@ def soft(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result
     x = args[0]
     shadow = tracer.shadow(x)
     if shadow is None:
+        tracer.freeze(x, f"{operation._schema.name.removeprefix('aten::')} mixes its channels")
         return None
     dim = named(operation, args, kwargs)["dim"] % x.ndim
     if tracer.varies(shadow, dim):
