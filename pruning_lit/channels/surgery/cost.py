@@ -16,8 +16,11 @@ class Cost:
     """Cost of a network.
 
     Attributes:
-        macs: multiply-accumulates of all convolutions and linear layers for one example; biases, normalisation,
-            activation and pooling are not counted, nor is a single kernel that is applied to all channels (a blur).
+        macs: multiply-accumulates of all convolutions and linear layers for one example: those of the pass in which
+            the network was traced, divided by the number of examples in it; the heads of a detector for the regions
+            that it found there, or for a declared number of them, see ``ChannelGraph.with_regions``. Biases,
+            normalisation, activation and pooling are not counted, nor is a single kernel that is applied to all
+            channels (a blur).
         params: scalars in parameters; a buffer that is used as a weight (a fixed filter, a codebook) has none.
     """
 
@@ -58,8 +61,8 @@ def cost_of_widths(graph: ChannelGraph, widths: Mapping[str, int], convention: M
         name: math.prod(length - removed.get((name, dim), 0) for dim, length in enumerate(shape))
         for name, shape in graph.shapes.items()
     }
-    macs = sum(call.positions * sizes[call.weight] for call in graph.calls)
+    macs = sum(call.rows * call.positions * sizes[call.weight] for call in graph.calls)
     if convention == "published":
         strided = [call for call in graph.calls if call.strided and graph.shapes[call.weight][2:] == (1, 1)]
-        macs += sum(3 * call.positions * sizes[call.weight] for call in strided)
-    return Cost(macs=macs, params=sum(size for name, size in sizes.items() if name not in graph.fixed))
+        macs += sum(3 * call.rows * call.positions * sizes[call.weight] for call in strided)
+    return Cost(macs=round(macs), params=sum(size for name, size in sizes.items() if name not in graph.fixed))

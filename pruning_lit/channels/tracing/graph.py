@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from numbers import Integral
 from typing import Any, Literal
 
@@ -133,16 +134,22 @@ class Branch:
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One use of a weight: multiply-accumulates = ``positions`` x number of elements of the weight.
+    """One use of a weight: multiply-accumulates = ``rows`` x ``positions`` x number of elements of the weight.
 
-    ``operation`` is its number in the forward pass, see ``operations.observe``; ``strided`` says whether a convolution
-    has fewer pixels in its output than in its input.
+    Attributes:
+        weight: its state-dict name.
+        positions: pixels, or tokens, of one row.
+        operation: its number in the forward pass, see ``operations.observe``.
+        strided: whether a convolution has fewer pixels in its output than in its input.
+        rows: length of the leading dimension for one example: 1 for a batch of images, more for windows, frames or
+            regions of an image that lie along it; a fraction where examples have different numbers of them.
     """
 
     weight: str
     positions: int
     operation: int
     strided: bool = False
+    rows: int | Fraction = 1
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ class ChannelGraph:
         groups: the groups, protected ones included.
         shapes: shapes of all parameters by name, and of the buffers that are used as weights, for counting.
         fixed: names of these buffers; they cost multiply-accumulates, and are no parameters.
-        calls: the uses of convolution and linear weights in one forward pass of one example.
+        calls: the uses of convolution and linear weights in one forward pass, for one example.
         entries: names of the layers that read the model's input.
         relabellings: the ``ChannelRelabel`` modules.
         branches: the residual branches of which all channels may go at once.
@@ -195,6 +202,30 @@ class ChannelGraph:
         groups = (replace(group, protected=group.protected or reasons.get(group.name)) for group in self.groups)
         branches = (branch for branch in self.branches if reasons.keys().isdisjoint(branch.groups))
         return replace(self, groups=tuple(groups), branches=tuple(branches))
+
+    def with_regions(self, numbers: Mapping[str, int]) -> "ChannelGraph":
+        """A copy of the graph that counts the heads of a detector for a declared number of regions of interest (RoIs).
+
+        As traced, a head is counted for as many regions as the pass found in the example, divided by the number of
+        examples: for none at all where an untrained network finds nothing.
+
+        Args:
+            numbers: by path of a module, the rows that its layers get for one example, as
+                ``{"roi_heads.box_head": 1000, "roi_heads.mask_head": 100}``.
+
+        Raises:
+            ValueError: no layer is used in a module, or a number is negative.
+        """
+        calls = list(self.calls)
+        for path, number in numbers.items():
+            inside = [i for i, call in enumerate(calls) if f"{layer_of(call.weight)}.".startswith(f"{path}.")]
+            if not inside or not _is_whole(number) or number < 0:
+                raise ValueError(
+                    f"regions: expected a module with layers that are used, and a number; got {path!r}: {number!r}"
+                )
+            for i in inside:
+                calls[i] = replace(calls[i], rows=number)
+        return replace(self, calls=tuple(calls))
 
     def require_traced(self, model: nn.Module) -> None:
         """Require that ``model`` is as wide as the one that was traced; ValueError otherwise."""

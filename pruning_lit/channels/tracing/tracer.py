@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from pruning_lit.channels.tracing.dataflow import DataFlow, Role
 from pruning_lit.channels.tracing.graph import LayerCall
 from pruning_lit.channels.tracing.identities import Identities
 from pruning_lit.channels.tracing.modes import PassMode
-from pruning_lit.channels.tracing.operations import OperationMode, tensors_in, without_gradients
+from pruning_lit.channels.tracing.operations import OperationMode, tensors_in, tensors_of, without_gradients
 from pruning_lit.channels.tracing.randomness import alike, drops_out, is_random
 from pruning_lit.channels.tracing.reach import Reach, memory_of
 from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, outline, settle, spread
@@ -57,6 +58,7 @@ class Tracer(OperationMode):
         self.drew = self.looked = False  # whether numbers were drawn at random, and whether a value was looked at
         self.asked = False  # whether a module asked if it is in training
         self.calls: list[LayerCall] = []
+        self.examples = 1  # in the batch
         self.order: list[str] = []  # weights, and what selects, in the order of their use
         self.entries: list[str] = []
         self.relabel_inputs: dict[str, Tensor] = {}
@@ -171,9 +173,19 @@ class Tracer(OperationMode):
             self.spreads[key] = identities, spread(identities, dim, tensor.shape)
         self.place(tensor, self.spreads[key][1], zeroed)
 
-    def called(self, weight: str, positions: int, strided: bool = False) -> None:
-        """Record a use of a layer: ``positions`` multiply-accumulates for each element of its weight."""
-        self.calls.append(LayerCall(weight, positions, self.index, strided))
+    def called(self, weight: str, positions: int, rows: int | None, strided: bool = False) -> None:
+        """Record a use of a layer: ``positions`` multiply-accumulates for each element of its weight, in each row.
+
+        Args:
+            weight: state-dict name of the weight.
+            positions: pixels or tokens in a row.
+            rows: length of the leading dimension; None for a single example without one.
+            strided: whether a convolution has fewer pixels in its output than in its input.
+        """
+        if not self.calls and (rows is None or rows % self.examples):
+            self.examples = 1  # the first dimension of the input is no batch
+        each = 1 if rows is None else Fraction(rows, self.examples)
+        self.calls.append(LayerCall(weight, positions, self.index, strided, int(each) if each == int(each) else each))
         self.order.append(weight)
 
     def freeze(self, tensor: Tensor, reason: str) -> None:
@@ -326,8 +338,10 @@ class Tracer(OperationMode):
             self.flow.add(index, role, given, outputs, channels)
 
     def _watch(self, path: str, module: nn.Module) -> None:
-        def enter(_module: nn.Module, _args: Any) -> None:
+        def enter(_module: nn.Module, args: Any) -> None:
             self.module_path.append(path)
+            if not path:
+                self.examples = num_examples(args)
 
         def leave(_module: nn.Module, args: tuple, result: Any) -> None:
             self.module_path.pop()
@@ -388,3 +402,12 @@ def short_name(operation: Operation) -> str:
     """The name of an operation without its name space; the ways to change a shape are one."""
     name = operation._schema.name.rpartition("::")[2]
     return "view" if name in ("_unsafe_view", "_reshape_alias", "reshape") else name
+
+
+def num_examples(arguments: tuple[Any, ...]) -> int:
+    """Number of examples among the arguments of a model: images in a list, or the leading dimension of a tensor."""
+    first = arguments[0] if arguments else None
+    if isinstance(first, list | tuple) and all(isinstance(image, Tensor) and image.ndim == 3 for image in first):
+        return max(1, len(first))
+    tensors = tensors_of(arguments)
+    return max(1, len(tensors[0])) if tensors and tensors[0].ndim else 1

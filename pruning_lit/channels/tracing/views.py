@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from pruning_lit.channels.tracing.shadow import outline, spread
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
-
 NOT_MASKED = ("running_mean", "running_var", "weight_v", "original1")  # statistics; directions, which have no zero
 
 

@@ -19,16 +19,17 @@ def convolution(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
     transposed = "transpose" in operation._schema.name
     places, made = (tensor.shape[-(weight.ndim - 2) :].numel() for tensor in (x, result))
     spatial, strided = (places if transposed else made), made < places
+    rows = len(x) if x.ndim == weight.ndim else None
     view = tracer.stored.view(weight)
     if view is None:
         return _computed(tracer, x, weight, bias)
     if tracer.shadow(x) is not None and tracer.decide(_is_shared(view, weight, groups)):
         return _each_by_itself(tracer, x, bias, result)
     if tracer.decide(groups > 1):
-        return _grouped(tracer, x, weight, bias, result, groups, transposed, spatial, strided)
+        return _grouped(tracer, x, weight, bias, result, groups, transposed, Places(spatial, rows, strided))
     channel = 1 if x.ndim == weight.ndim else 0
     dims = Dims(1, 0, channel) if transposed else Dims(0, 1, channel)
-    return layer(tracer, x, weight, bias, result, dims, spatial, strided)
+    return layer(tracer, x, weight, bias, result, dims, Places(spatial, rows, strided))
 
 
 def deformable_convolution(
@@ -48,16 +49,16 @@ def deformable_convolution(
         tracer.identities.tie(members[:1].expand_as(members[1:]), members[1:])
     places, made = x.shape[2:].numel(), result.shape[2:].numel()
     if tracer.decide(groups > 1):
-        return _grouped(tracer, x, weight, bias, result, groups, False, made, made < places)
-    return layer(tracer, x, weight, bias, result, Dims(0, 1, 1), made, made < places)
+        return _grouped(tracer, x, weight, bias, result, groups, False, Places(made, len(x), made < places))
+    return layer(tracer, x, weight, bias, result, Dims(0, 1, 1), Places(made, len(x), made < places))
 
 
 def linear(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """Reads the channels along the last dimension of its input, makes new ones there."""
     given = named(operation, args, kwargs)
     x = given["input"]
-    positions = result.numel() // max(1, result.shape[-1]) // max(1, x.shape[0] if x.ndim > 1 else 1)
-    return layer(tracer, x, given["weight"], given["bias"], result, Dims(0, 1, x.ndim - 1), positions)
+    places = Places(result.shape[1:-1].numel(), len(x) if x.ndim > 1 else None)
+    return layer(tracer, x, given["weight"], given["bias"], result, Dims(0, 1, x.ndim - 1), places)
 
 
 def _is_shared(view: View, weight: Tensor, groups: int) -> bool:
@@ -83,6 +84,14 @@ class Dims(NamedTuple):
     channel: int
 
 
+class Places(NamedTuple):
+    """Where a weight is applied, see ``Tracer.called``: positions in a row, rows, and whether they are strided."""
+
+    positions: int
+    rows: int | None
+    strided: bool = False
+
+
 def layer(
     tracer: Tracer,
     x: Tensor,
@@ -90,15 +99,14 @@ def layer(
     bias: Tensor | None,
     result: Tensor,
     dims: Dims,
-    positions: int,
-    strided: bool = False,
+    places: Places,
 ) -> Role | None:
-    """A weight reads the channels of ``x`` and makes those of ``result``, in ``positions`` places."""
+    """A weight reads the channels of ``x`` and makes those of ``result``, in certain places."""
     view = tracer.stored.view(weight)
     if view is None:
         return _computed(tracer, x, weight, bias)
     given = tracer.channels(x, dims.channel)
-    return make(tracer, view, given, bias, result, dims, positions, strided)
+    return make(tracer, view, given, bias, result, dims, places)
 
 
 def make(
@@ -108,8 +116,7 @@ def make(
     bias: Tensor | None,
     result: Tensor,
     dims: Dims,
-    positions: int,
-    strided: bool = False,
+    places: Places,
 ) -> Role | None:
     """Let a stored weight read the channels ``given``, shape ``(length,)``, and make those of ``result``.
 
@@ -122,7 +129,7 @@ def make(
     if bias is not None:
         tie_parameter(tracer, bias, rows)
     tracer.set_channels(result, rows, dims.channel, zeroed=True)
-    tracer.called(view.name, positions, strided)
+    tracer.called(view.name, *places)
     return Role.PRODUCES
 
 
@@ -161,8 +168,7 @@ def _grouped(
     result: Tensor,
     groups: int,
     transposed: bool,
-    spatial: int,
-    strided: bool,
+    places: Places,
 ) -> Role | None:
     """A convolution with groups: the inputs and outputs of each group leave together, and with them the group."""
     view = tracer.stored.view(weight)
@@ -180,7 +186,7 @@ def _grouped(
     if bias is not None:
         tie_parameter(tracer, bias, made)
     tracer.set_channels(result, made, zeroed=True)
-    tracer.called(view.name, spatial, strided)
+    tracer.called(view.name, *places)
     return Role.PRODUCES
 
 

@@ -1,10 +1,13 @@
 """Matrix products, Einstein sums and attention: layers where a factor is stored, else sums over channels."""
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.rules.arguments import named
-from pruning_lit.channels.tracing.rules.layers import Dims, layer, make, tie_parameter
+from pruning_lit.channels.tracing.rules.layers import Dims, Places, layer, make, tie_parameter
 from pruning_lit.channels.tracing.tracer import Operation, Tracer
 from pruning_lit.channels.tracing.views import View
 
@@ -18,12 +21,18 @@ def product(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     left, right = tracer.stored.view(one), tracer.stored.view(other)
     if right is not None and tracer.name_of(one) is None and _is_one_matrix(right, other):
         dims = Dims(other.ndim - 1, other.ndim - 2, one.ndim - 1)
-        return layer(tracer, one, other, None, result, dims, result.shape[(result.ndim > 2) : -1].numel())
+        return layer(tracer, one, other, None, result, dims, _places(tracer, result.shape[:-1]))
     if left is not None and tracer.name_of(other) is None and _is_one_matrix(left, one):
         dims = Dims(one.ndim - 2, one.ndim - 1, other.ndim - 2)
-        positions = result.shape[1:-2].numel() * result.shape[-1]
-        return layer(tracer, other, one, None, result, dims, positions)
+        return layer(tracer, other, one, None, result, dims, _places(tracer, (*result.shape[:-2], result.shape[-1])))
     return _contraction(tracer, one, other, result)
+
+
+def _places(tracer: Tracer, shape: Sequence[int]) -> Places:
+    """The places of a product of this shape, but for its channels; in a flat one those of all examples are in a row."""
+    if len(shape) == 1:
+        return Places(shape[0] // tracer.examples, tracer.examples)
+    return Places(math.prod(shape[1:]), shape[0])
 
 
 def _is_one_matrix(view: View, factor: Tensor) -> bool:
@@ -62,8 +71,9 @@ def einsum(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resu
         if view is not None and len(shared) == len(made) == 1 and len(letters[number]) == 2:
             x, x_letters = operands[1 - number], letters[1 - number]
             dims = Dims(letters[number].index(made[0]), letters[number].index(shared[0]), output.index(made[0]))
-            positions = result.numel() // max(1, result.shape[dims.channel]) // max(1, result.shape[0])
-            return make(tracer, view, tracer.channels(x, x_letters.index(shared[0])), None, result, dims, positions)
+            shape = [length for letter, length in zip(output, result.shape, strict=True) if letter != made[0]]
+            given = tracer.channels(x, x_letters.index(shared[0]))
+            return make(tracer, view, given, None, result, dims, _places(tracer, shape))
     return _einsum_of_activations(tracer, operands, letters, output, result)
 
 
