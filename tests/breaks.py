@@ -599,8 +599,8 @@ REPORTS = [
     Break(
         "a speed-up between latencies that overlap is none",
         "records/latency.py",
-        "if apart and repeats",
-        "if repeats",
+        "if apart and steady",
+        "if steady",
         "reports/test_record.py",
         "noisy",
     ),

@@ -26,6 +26,7 @@ from pruning_lit.command_line.renamed import require_present_names, require_pres
 from pruning_lit.command_line.replaced import settle
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.command_line.targets import allowed, require_allowed, typed
+from pruning_lit.sweeps.common_settings import with_settings_of_some_jobs
 from pruning_lit.sweeps.failure import forget_failure, note_failure
 from pruning_lit.system.deaths import is_lost
 from pruning_lit.system.disk import quiet_threads
@@ -105,7 +106,7 @@ def command(
             require_present_names(sys.argv[1:])
             words = [readable(word) for word in rewrite(sys.argv[1:])]
             sys.argv[1:] = in_one_folder(options_first(with_own_code(words, config_name in ("config", "inspect"))))
-            with quiet_threads(), naming_outputs(work), passing_on(), composed_once():
+            with quiet_threads(), naming_outputs(work), passing_on(), composed_once(), with_settings_of_some_jobs():
                 _to_its_end(job)
             sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough

@@ -31,7 +31,8 @@ MEANINGS = """\
 - **MACs**: multiply-accumulates of all convolutions and linear layers for one image; the arithmetic to be done.
 - **latency**: median wall time of one forward pass of a batch in eval mode, dense and pruned network in turns, after
   passes that warm up; between the quartiles in parentheses lie the middle half of the passes. 1.50× means that the
-  pruned network is 1.5 times as fast; where the quartiles of the two overlap, it is too noisy to tell.
+  pruned network is 1.5 times as fast; where quartiles overlap or are far apart, it is too noisy
+  to tell.
 - **throughput**: images per second at that median."""
 
 

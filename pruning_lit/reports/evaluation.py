@@ -135,7 +135,7 @@ def explanation(evaluation: Evaluation) -> list[str]:
         f"images: {evaluation.pictures}",
         "MACs: multiply-accumulates of convolutions and linear layers for one image",
         f"latency: median (quartiles) of {passes} pass{plural}{turns} on {evaluation.hardware} with {threads}; "
-        "throughput: images per second at that median; where quartiles overlap, a difference is too noisy to tell",
+        "throughput: images per second at that median; too noisy to tell: quartiles overlap or are far apart",
         f"peak memory of a forward pass: {evaluation.memory}",
     ]
 

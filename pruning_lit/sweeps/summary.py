@@ -15,7 +15,7 @@ EXPLANATION = """\
 Mean ± sample standard deviation over the seeds. *Dense* and *pruned* are the metric that is named with the dense
 network; *change* is pruned minus dense, taken seed by seed. Removed shares are of the dense network; latencies were
 measured in each job on its own machine, dense and pruned network in turns, and their ratio is taken job by job; it is
-too noisy to tell where the quartiles of the two overlap in one of the jobs."""
+too noisy to tell where the quartiles of the two overlap, or are far apart, in one of the jobs."""
 
 COUNTS = ("macs", "params")
 Shown = tuple[Label, Combination]

@@ -85,8 +85,12 @@ def test_a_reduction_of_something_unknown_is_unknown():
 NOISY = Latency(1, 30, Timing(36.3, 8.2, 41.0), Timing(8.5, 1.6, 38.0), "one abacus", 2)
 
 
-@pytest.mark.parametrize("noisy", [NOISY, Latency(1, 2, Timing(8.0, 8.0, 8.0), Timing(6.0, 6.0, 6.0), "one abacus", 2)])
-def test_latencies_that_overlap_or_were_hardly_measured_are_too_noisy_to_tell(noisy):
+UNSTEADY = Latency(1, 3, Timing(17.6, 9.79, 19.7), Timing(1.2, 1.07, 9.49), "one abacus", 2)
+HARDLY = Latency(1, 2, Timing(8.0, 8.0, 8.0), Timing(6.0, 6.0, 6.0), "one abacus", 2)
+
+
+@pytest.mark.parametrize("noisy", [NOISY, UNSTEADY, HARDLY])
+def test_latencies_that_overlap_or_jump_or_were_hardly_measured_are_too_noisy_to_tell(noisy):
     report = example(latency=[noisy])
     assert report.latency[0].speedup is report.reduction["latency"] is None
     assert json.loads(report.to_json())["reduction"]["latency"] is None
