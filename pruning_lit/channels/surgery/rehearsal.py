@@ -1,7 +1,7 @@
 """Rehearsal of a cut: proof on a copy that it removes the channels that it says, and nothing else."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from pruning_lit.channels.tracing.identities import Identities
 from pruning_lit.channels.tracing.modes import still
 from pruning_lit.channels.tracing.operations import tensors_in, tensors_of
 from pruning_lit.channels.tracing.outputs import Outputs, chosen
-from pruning_lit.channels.tracing.passes import run
+from pruning_lit.channels.tracing.passes import owned, run
 from pruning_lit.channels.tracing.replica import replica
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.shadow import Outline, outline_along
@@ -238,7 +238,8 @@ def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
     """Carry a cut out on a copy of a model, run that in every mode, and hold it against the trace.
 
     The copy has no data, unless the model turns out to need some: detectors look at their own predictions. Then the
-    narrowed copy is held against a masked one, which predicts the same, both in float64.
+    narrowed copy is held against a masked one, which predicts the same: both in float64, or in the model's own
+    precision where it does not run in another.
 
     Args:
         cut: what is to be done.
@@ -270,17 +271,33 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
             if not mismatch.needs_data:
                 raise
             failure = mismatch
-    masked, narrowed = (replica(model, doubled) for _ in range(2))
-    cut.mask(masked)
-    cut.narrow(narrowed)
-    reference = Reference(masked, transcript)
     try:
-        _run(reference, masked, outputs)
+        try:
+            reference, copied = _masked(cut, model, transcript, outputs, doubled), doubled
+        except RehearsalMismatch:  # it makes tensors of a precision that is written into its code
+            reference, copied = _masked(cut, model, transcript, outputs, owned), owned
+        narrowed = replica(model, copied)
+        cut.narrow(narrowed)
         _run(Rehearsal(narrowed, reference.transcript, removed), narrowed, outputs)
         transcript.on_meta = False
     except RehearsalMismatch as mismatch:
         transcript.on_meta = failure is not None and mismatch.step <= failure.step
         raise
+
+
+def _masked(
+    cut: Cut,
+    model: nn.Module,
+    transcript: Transcript,
+    outputs: Outputs | None,
+    copied: Callable[[Tensor], Tensor],
+) -> Reference:
+    """The tracer of a masked copy, after its pass; ``copied`` makes the copy's tensors."""
+    masked = replica(model, copied)
+    cut.mask(masked)
+    reference = Reference(masked, transcript)
+    _run(reference, masked, outputs)
+    return reference
 
 
 def _run(tracer: "Rehearsal | Reference", trial: nn.Module, outputs: Outputs | None) -> None:
@@ -293,7 +310,8 @@ def _run(tracer: "Rehearsal | Reference", trial: nn.Module, outputs: Outputs | N
     except Exception as error:  # whatever somebody's forward raises
         if expected.failure is None or (isinstance(tracer, Rehearsal) and tracer.position != len(expected.steps)):
             message = (str(error).splitlines() or [type(error).__name__])[0]
-            reason = f"without some of its channels the model fails: {message}"
+            how = "without some of its channels" if isinstance(tracer, Rehearsal) else "with some of its channels zero"
+            reason = f"{how} the model fails: {message}"
             raise RehearsalMismatch(tracer.position, reason, needs_data=True) from error
     finally:
         tracer.close()
