@@ -631,6 +631,22 @@ REPORTS = [
 
 RUNS = [
     Break(
+        "a resumed run computes with another number of threads",
+        "runs/threads.py",
+        "elif (begun_with := _read(kept)) is not None:",
+        "elif (begun_with := _read(kept)) is not None and False:",
+        "runs/test_threads.py",
+        "goes_on",
+    ),
+    Break(
+        "two threads are taken that wait for each other",
+        "runs/threads.py",
+        "if before < WORTH_IT * after:",
+        "if after < WORTH_IT * before:",
+        "runs/test_threads.py",
+        "worth_it",
+    ),
+    Break(
         "dense training depends on the phases behind it",
         "runs/settings.py",
         'others = (*later, *ONLY_READ_BY_RECIPES, "passes")',
@@ -716,6 +732,14 @@ COMMAND_LINE = [
 ]
 
 SYSTEM = [
+    Break(
+        "the quota of a container is not looked at",
+        "system/processors.py",
+        "min([affinity, *map(math.ceil, _quotas(root))])",
+        "min([affinity])",
+        "system/test_processors.py",
+        "quota",
+    ),
     Break(
         "a config may call what a module of ours only imports",
         "system/trusted.py",

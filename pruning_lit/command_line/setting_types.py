@@ -35,6 +35,8 @@ OF_THE_RUN: dict[str, Any] = {
     "num_classes": int | None,
     "input_shape": Sequence[int] | None,
 }
+#: Settings of the group ``trainer`` that are not Lightning's.
+TRAINER_ALSO: dict[str, Any] = {"threads": int | None}
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -151,6 +153,8 @@ def _parameters(target: str) -> tuple[dict[str, Any], bool]:
     """Annotations of a constructor's parameters by name, as far as they are known, and true where these are all."""
     if not target.startswith(PACKAGES):
         return {}, False
+    if target == "pytorch_lightning.Trainer":
+        return annotations(target)[0] | TRAINER_ALSO, annotations(target)[1]
     if target in HANDED_ON:
         return annotations(target)[0] | annotations(HANDED_ON[target])[0], True
     return annotations(target)

@@ -2,10 +2,14 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.strategies import StrategyRegistry
+
+from pruning_lit.command_line.setting_types import TRAINER_ALSO
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 STARTED_BY = ("WORLD_SIZE", "SLURM_NTASKS", "MASTER_ADDR")  # torchrun, srun, or by hand on every node
@@ -21,6 +25,12 @@ SAID_ELSEWHERE = {
     "use_distributed_sampler": "the data are shared among processes by the data module",
     "limit_val_batches": "all validation images are looked at, for the best epoch is chosen by them",
 }
+
+
+def trainer_maker(trainer: DictConfig) -> partial[Any]:
+    """Lightning's trainer with the settings of the group that are its own."""
+    make = instantiate(trainer, _partial_=True)
+    return partial(make.func, **{key: value for key, value in make.keywords.items() if key not in TRAINER_ALSO})
 
 
 def require_trainer(
@@ -44,7 +54,7 @@ def require_trainer(
             f"trainer.num_nodes={trainer.num_nodes}: start the command on every node by torchrun or srun, as "
             "docs/many_runs.md shows; alone it would wait for the others for ever"
         )
-    for key in ("num_nodes", "accumulate_grad_batches"):
+    for key in ("num_nodes", "accumulate_grad_batches", "threads"):
         if trainer.get(key) is not None and trainer[key] < 1:
             raise ValueError(f"trainer.{key} must be at least 1, got {trainer[key]}")
     for key in ("gradient_clip_val", "log_every_n_steps"):

@@ -183,8 +183,8 @@ def nodes(spectrum: Spectrum, step: float, padding: float) -> tuple[Tensor, Tens
         slope = (spectrum.weights / eigenvalues.where(eigenvalues > 0, math.inf)[:, None, :]).sum(dim=2)
         turns = (remainder / slope).where((remainder > 0) & (slope > 0), 1.0)
         smallest = smallest.minimum(turns.amin())
-    smallest = smallest.sqrt().clamp(min=SMALLEST_SIGMA).item()
-    first, last = math.log(smallest / padding), math.log(padding)
+    begin = smallest.sqrt().clamp(min=SMALLEST_SIGMA).item()
+    first, last = math.log(begin / padding), math.log(padding)
     count = math.ceil((last - first) / step) + 1
     s = (first + step * torch.arange(count, dtype=torch.float64, device=eigenvalues.device)).exp()
     return s[s < 1], s[s >= 1]

@@ -24,8 +24,8 @@ from torch.utils.data import (
 )
 
 from pruning_lit.data.base import DataModule
-from pruning_lit.data.on_disk import num_processors
 from pruning_lit.data.parts import Part, Parts, PlannedBatch
+from pruning_lit.system.processors import num_processors
 
 log = logging.getLogger(__name__)
 Collate = Callable[[list[Any]], Any]

@@ -1,6 +1,5 @@
 """Images that stay in their files until they are asked for, decoded and augmented by worker processes."""
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torchvision.transforms import v2
 
 from pruning_lit.data.image_file import UnreadableImage, open_image
 from pruning_lit.data.parts import Batch, Part, PlannedBatch
+from pruning_lit.system.processors import num_processors
 
 CARRIED_OUT = torch.empty(0, 1, dtype=torch.int64)  # no draws are left for the device
 
@@ -126,11 +126,6 @@ class FilePart(Part):
             Order(str(self.paths[row]), target, seed)
             for row, target, seed in zip(rows.tolist(), self.targets[rows].tolist(), seeds, strict=True)
         ]
-
-
-def num_processors() -> int:
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _told_by_signal(loader: DataLoader) -> Iterator[Any]:

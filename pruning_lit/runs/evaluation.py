@@ -27,6 +27,7 @@ from pruning_lit.runs.phase_checkpoint import PhaseCheckpoint
 from pruning_lit.runs.phase_runner import on_gpu
 from pruning_lit.runs.preprocessing import Normalisation, TrainingInputs
 from pruning_lit.runs.stored import open_stored
+from pruning_lit.runs.threads import stay_within_quota
 from pruning_lit.tasks import Task, evaluate
 
 Stored = NetworkFile | PhaseCheckpoint
@@ -43,6 +44,7 @@ def evaluate_stored(config: DictConfig, folder: Path, typed: Sequence[str] = ())
     Raises:
         ValueError, FileNotFoundError: one sentence on what a user can mend.
     """
+    stay_within_quota()
     paths = named_paths(config.path, "the folder of a run, a network file or a checkpoint")
     device, stopwatch = chosen_device(config.accelerator), instantiate(config.latency)
     stored = [open_stored(path, allowed(config, typed)) for path in paths]

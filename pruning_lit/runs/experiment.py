@@ -30,6 +30,7 @@ from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner, on_gpu
 from pruning_lit.runs.result import note_on_filled, write_results
 from pruning_lit.runs.settings import is_recipe, phase_task, require_seed
 from pruning_lit.runs.stored import fill
+from pruning_lit.runs.threads import settle_threads, stay_within_quota
 from pruning_lit.system.launcher import place
 from pruning_lit.system.noise import without_noise
 from pruning_lit.tasks import Task
@@ -47,6 +48,7 @@ def run(config: DictConfig, folder: Path) -> None:
         ValueError, FileNotFoundError: one sentence on what a user can mend; all that can be told beforehand is checked
             before any training.
     """
+    stay_within_quota()
     require_seed(config.seed)
     require_trainer(config.trainer, config.checkpoint.every_n_steps)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -56,9 +58,12 @@ def run(config: DictConfig, folder: Path) -> None:
     dense = copy.deepcopy(net)
     phases = build_phases(config, net, data)
     check(phases, dense, data, epoch_steps(config, data))
-    if (processes := num_processes(config.trainer)) is not None:
-        trainer = config.trainer
+    trainer, processes = config.trainer, num_processes(config.trainer)
+    if processes is not None:
         require_no_lone_example(dense, data, processes, trainer.limit_train_batches, trainer.sync_batchnorm)
+    here = None if processes is None else processes // trainer.num_nodes
+    trying = not config.deterministic and not on_gpu(trainer.accelerator)
+    settle_threads(folder, task.view(dense), data.example, data.batch_size, trainer.get("threads"), here, trying)
     stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
     names = phase_names(config)

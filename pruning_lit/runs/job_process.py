@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from pruning_lit.command_line.quoting import quoted
@@ -24,7 +23,9 @@ def starts_processes_by_its_command(config: DictConfig) -> bool:
     """True if the trainer of this config would run the command again for every further process."""
     from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-    strategy = instantiate(config.trainer, _partial_=True)(logger=False, enable_checkpointing=False).strategy
+    from pruning_lit.command_line.trainer_options import trainer_maker
+
+    strategy = trainer_maker(config.trainer)(logger=False, enable_checkpointing=False).strategy
     launcher = strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return False

@@ -27,6 +27,7 @@ from pruning_lit.callbacks import (
 )
 from pruning_lit.callbacks.checkpoints import previous
 from pruning_lit.callbacks.pruning import Pruning
+from pruning_lit.command_line.trainer_options import trainer_maker
 from pruning_lit.data import DataModule
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
@@ -191,7 +192,7 @@ class PhaseRunner:
         if self.config.trainer.sync_batchnorm:
             plugins.append(layer_sync(self.config.trainer.accelerator))
             options["sync_batchnorm"] = False  # said by the plugin; Lightning's own knows neither CPUs nor selections
-        return instantiate(self.config.trainer, _partial_=True)(
+        return trainer_maker(self.config.trainer)(
             max_epochs=module.epochs,
             callbacks=callbacks,
             logger=logger or False,
