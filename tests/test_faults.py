@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.commands import TINY, run_command, start
 from tests.conftest import read_report
+from tests.stopping import stop
 
+TIMED = "date|second|latency|throughput|command|config|hardware|commits"
 EVERY = "checkpoint.every_n_steps=1"
 TWO = ("trainer=ddp_fork", "dataset.batch_size=8", "trainer.accelerator=cpu")
 
@@ -42,7 +45,8 @@ def assert_same_end(folder: Path, expected: Path) -> None:
     found, wanted = weights(folder), weights(expected)
     assert [name for name, tensor in wanted.items() if not torch.equal(found[name], tensor)] == []
     assert found.keys() == wanted.keys()
-    assert read_report(folder)["after"]["metrics"]["accuracy"] == read_report(expected)["after"]["metrics"]["accuracy"]
+    assert (folder / "metrics.csv").read_text() == (expected / "metrics.csv").read_text()
+    assert without_times(read_report(folder)) == without_times(read_report(expected))
     assert curve(folder) == curve(expected)
 
 
@@ -51,6 +55,15 @@ def curve(folder: Path) -> dict[int, float]:
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     return {point.step: point.value for point in events.Scalars("Accuracy/val")}
+
+
+def without_times(report: Any) -> Any:
+    """A report without what is measured in time, and how the run was asked for."""
+    if isinstance(report, list):
+        return [without_times(each) for each in report]
+    if not isinstance(report, dict):
+        return report
+    return {key: without_times(value) for key, value in report.items() if not re.search(TIMED, key)}
 
 
 def wait_for(process: subprocess.Popen, path: Path, seconds: float = 120) -> None:
@@ -64,19 +77,43 @@ def wait_for(process: subprocess.Popen, path: Path, seconds: float = 120) -> Non
 # Signals
 
 
-@pytest.mark.parametrize("phase", [pytest.param("1-train", marks=pytest.mark.slow), "2-finetune"])
-def test_a_run_that_is_asked_to_leave_saves_and_says_how_to_go_on(finished, tmp_path, phase):
+def sittings(folder: Path, *settings: str) -> list[str]:
+    """What a run prints in each of the sittings in which it comes to its end, though something stops it again."""
+    told, words = [], [*TINY, f"hydra.run.dir={folder}", *settings]
+    while not (folder / "report.json").is_file() and len(told) < 12:
+        process = start(*words)
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode in (0, -signal.SIGKILL), printed[-3000:]
+        assert "Traceback" not in printed
+        told.append(printed)
+        words = [f"resume={folder}", *(word for word in settings if word.startswith("allow_targets="))]
+    return told
+
+
+#: Optimizer steps: in the middle of an epoch; the last of the first epoch; the last of all.
+@pytest.mark.parametrize("step", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 6))])
+def test_a_run_that_is_asked_to_leave_saves_and_says_how_to_go_on(finished, tmp_path, step):
     folder = tmp_path / "run"
-    process = start(*TINY, f"hydra.run.dir={folder}", EVERY)
-    wait_for(process, folder / "phases" / phase / "last.ckpt")
-    process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, printed[-3000:]
-    assert f"resume={folder}" in printed
-    assert "Traceback" not in printed
-    assert not (folder / "report.json").exists(), "asked too late to prove anything"
-    run_command(f"resume={folder}")
+    told = sittings(folder, *stop(step=step))
+    assert [printed.count(f"this goes on: python -m pruning_lit resume={folder}") for printed in told] == [1, 1, 0]
     assert_same_end(folder, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save", [4, 5])
+def test_killed_before_any_checkpoint_is_replaced_a_run_comes_to_the_same_end(finished, tmp_path, save):
+    """The fourth of an epoch of three steps is the best, the fifth its last."""
+    folder = tmp_path / "run"
+    assert len(sittings(folder, EVERY, *stop(save=save, number=signal.SIGKILL))) > 2
+    assert_same_end(folder, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 3])
+def test_two_processes_have_the_figures_of_whole_epochs(finished_by_two, tmp_path, step):
+    folder = tmp_path / "run"
+    assert len(sittings(folder, *TWO, *stop(step=step))) == 3
+    assert_same_end(folder, finished_by_two)
 
 
 @pytest.mark.slow

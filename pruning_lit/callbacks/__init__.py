@@ -7,6 +7,7 @@ from pruning_lit.callbacks.epoch_lines import EpochLines
 from pruning_lit.callbacks.leave_on_signal import LeaveOnSignal
 from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.metrics_file import MetricsFile
+from pruning_lit.callbacks.missed_epoch_end import MissedEpochEnd
 from pruning_lit.callbacks.nonfinite import NonFinite
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.callbacks.randomness import StatelessRandomness
@@ -21,6 +22,7 @@ __all__ = [
     "LastCheckpoint",
     "LeaveOnSignal",
     "MetricsFile",
+    "MissedEpochEnd",
     "NonFinite",
     "Pruning",
     "ScheduledPruning",

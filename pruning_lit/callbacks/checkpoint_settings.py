@@ -1,39 +1,45 @@
 """Settings in a checkpoint, by which it belongs to one experiment."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 KEY = "pruning_lit"
+BATCH = "pruning_lit.batch"
 FORMERLY_WRITTEN = {"dataset.num_workers", "dataset.cache"}
+PART_OF_BATCH = {"dataset.batch_size"}  # that of one process
 
 
 class CheckpointSettings(Callback):
-    """Write the settings that decide the result into every checkpoint.
+    """Write the settings that decide the result, and the images per step, into every checkpoint.
 
     Args:
         settings: plain nested data; what may differ between two sittings of one run (trainer, logging) is not in it.
+        batch: images per optimizer step, and what makes them up, as plain data.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
+    def __init__(self, settings: dict[str, Any], batch: Mapping[str, Any]) -> None:
+        self.settings, self.batch = settings, dict(batch)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the settings to a checkpoint."""
         checkpoint[KEY] = self.settings
+        checkpoint[BATCH] = self.batch
 
 
 def require_same_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Any) -> None:
     """Refuse a checkpoint of another experiment: ValueError that names the first settings that differ.
 
     What only the checkpoint has, group by group, belongs to later phases, and is not compared; nor what earlier
-    versions have written there that decides nothing.
+    versions have written there that decides nothing, nor the images per process where there are those per step.
     """
     if KEY not in checkpoint:
         raise ValueError(f"{str(path)!r} was not written by an experiment of this kind; it cannot be continued")
     then = _flat({key: value for key, value in checkpoint[KEY].items() if key in settings})
     now = _flat(settings)
-    names = sorted((then.keys() | now.keys()) - FORMERLY_WRITTEN)
+    left_out = FORMERLY_WRITTEN | (PART_OF_BATCH if BATCH in checkpoint else set())
+    names = sorted((then.keys() | now.keys()) - left_out)
     differing = [name for name in names if then.get(name) != now.get(name)]
     if differing:
         told = ", ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])

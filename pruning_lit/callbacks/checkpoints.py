@@ -40,9 +40,10 @@ class BestCheckpoint(ModelCheckpoint):
     Args:
         folder: where.
         primary: the metric that is looked at.
+        so_far: what it was in the epoch whose checkpoint is there; None: there is none.
     """
 
-    def __init__(self, folder: Path, primary: Primary) -> None:
+    def __init__(self, folder: Path, primary: Primary, so_far: float | None = None) -> None:
         super().__init__(
             folder,
             filename="best",
@@ -51,6 +52,15 @@ class BestCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self.so_far = so_far
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go by the checkpoint that is there; the state that was restored may be older, or from another folder."""
+        super().on_train_start(trainer, pl_module)
+        path = self.format_checkpoint_name({})
+        self.best_k_models = {} if self.so_far is None else {path: torch.tensor(self.so_far)}
+        self.kth_best_model_path = self.best_model_path = "" if self.so_far is None else path
+        self.kth_value = self.best_model_score = self.best_k_models.get(path)  # type: ignore[assignment]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the epoch only if nothing is to be cut any more."""

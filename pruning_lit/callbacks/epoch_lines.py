@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 
 from pruning_lit.system.console_log import IN_FILE_ONLY
 from pruning_lit.system.durations import in_words
@@ -26,11 +27,12 @@ class Timed(Protocol):
     later_epochs: int
 
 
-class EpochLines(Callback):
+class EpochLines(Checkpoint):
     """Log loss, primary metric, seconds and time left at the end of every epoch; beside a bar in the file only.
 
     What is left is counted in epochs as long as those of this sitting, on average. The time before its first batch, in
-    which a network may be scored and cut, belongs to none.
+    which a network may be scored and cut, belongs to none. To Lightning it is a checkpoint, as these are called behind
+    the module, which logs.
 
     Args:
         clock: seconds that go on.

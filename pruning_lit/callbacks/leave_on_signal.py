@@ -43,6 +43,8 @@ class LeaveOnSignal(Checkpoint):
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer.save_checkpoint(self.path, weights_only=False)
             if os.getpid() != self.main:
+                for logger in trainer.loggers:
+                    logger.save()
                 sys.exit(LEFT)  # to torch an error would be somebody's traceback
             raise Preempted
 

@@ -1,12 +1,17 @@
 """Every epoch's figures in one table for all phases."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from pruning_lit.records.metrics_table import read_lines, write_lines
+
+LOGGED = "logged_figures"  # in a checkpoint
 
 
 class MetricsFile(Checkpoint):
@@ -22,12 +27,29 @@ class MetricsFile(Checkpoint):
 
     def __init__(self, path: Path, phase: str) -> None:
         self.path, self.phase = path, phase
+        self.so_far: dict[str, float] = {}  # in the sitting before
 
-    @rank_zero_only
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the figures that were logged so far: some are not logged again before the epoch ends."""
+        checkpoint[LOGGED] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the figures that were logged."""
+        self.so_far = checkpoint.get(LOGGED, {})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on from the figures that were logged."""
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.so_far.items()})
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs before the network is saved: an epoch that is not trained again has its lines."""
+        metrics = trainer.callback_metrics  # on all ranks, as they are computed together
+        if trainer.is_global_zero:
+            self._write(trainer, metrics)
+
+    def _write(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
         before, epoch = read_lines(self.path), trainer.current_epoch
         lines = [line for line in before if not (line[0] == self.phase and int(line[1]) >= epoch)]
-        for name, value in sorted(trainer.callback_metrics.items()):
+        for name, value in sorted(metrics.items()):
             lines.append([self.phase, str(epoch), str(trainer.global_step), name, repr(float(value))])
         write_lines(self.path, lines)

@@ -13,6 +13,7 @@ from pruning_lit.channels.bounded import Bounded
 from pruning_lit.channels.modules.attached import KINDS
 from pruning_lit.channels.surgery.widths import adopt
 from pruning_lit.system.atomic import replacing
+from pruning_lit.system.checksum import checksum
 from pruning_lit.system.disk import reason
 from pruning_lit.system.plain_data import refuse_code
 from pruning_lit.system.trusted import trusted_builder
@@ -34,10 +35,11 @@ def save(model: nn.Module, path: str | Path, arch: Mapping[str, Any] | None = No
     Raises:
         OSError: it cannot be written; what was there is still there.
     """
-    header = {"format": FORMAT, "arch": dict(arch) if arch else None, "widths": _widths(model), **notes}
+    text = json.dumps({"format": FORMAT, "arch": dict(arch) if arch else None, "widths": _widths(model), **notes})
+    weights = _unshared(model)
     with replacing(path) as draft:
         try:
-            save_file(_unshared(model), draft, metadata={"pruning_lit": json.dumps(header)})
+            save_file(weights, draft, metadata={"pruning_lit": text, "checksum": checksum(weights, text)})
         except SafetensorError as error:  # a full disk, too
             raise OSError(f"the network {str(path)!r} cannot be written: {reason(draft.parent, error)}") from error
 
@@ -70,7 +72,8 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("pruning_lit", "{}"))
+            metadata = file.metadata() or {}
+            header = json.loads(text := metadata.get("pruning_lit", "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         refuse_code(path, "expected a network file, such as pruned/model.safetensors in the folder of a run")
@@ -78,6 +81,11 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{str(path)!r} is not a readable network file ({error}); "
             "expected one such as pruned/model.safetensors in the folder of a run"
         ) from error
+    if metadata.get("checksum", expected := checksum(weights, text)) != expected:  # earlier versions wrote none
+        raise ValueError(
+            f"{str(path)!r} is damaged (its checksum differs): take a copy of it; resume=<folder> of the run that has "
+            "written it writes it again"
+        )
     parts = (header, *(header.get(key) or {} for key in ("arch", "pictures"))) if isinstance(header, dict) else ()
     if not parts or not all(isinstance(part, dict) for part in parts):
         raise ValueError(f"{str(path)!r} is not a readable network file: its header does not describe a network")

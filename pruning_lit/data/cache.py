@@ -8,12 +8,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pruning_lit.system.atomic import replacing
+from pruning_lit.system.checksum import checksum
 
 log = logging.getLogger(__name__)
 
 
 def read_cache(path: Path, digest: str) -> dict[str, Tensor] | None:
-    """The tensors in a cache file, or None, with a line in the log, when it is stale or cannot be read.
+    """The tensors in a cache file, or None, with a line in the log, when it is stale, damaged or cannot be read.
 
     Args:
         path: the file; it need not exist.
@@ -27,8 +28,13 @@ def read_cache(path: Path, digest: str) -> dict[str, Tensor] | None:
     _require_cache(path)
     try:
         with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("digest") == digest:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            metadata = file.metadata() or {}
+            if metadata.get("digest") == digest:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+                if metadata.get("checksum") in (None, checksum(tensors)):  # earlier versions have written none
+                    return tensors
+                log.warning("the cache '%s' is damaged (its checksum differs) and is made anew", path)
+                return None
     except (SafetensorError, OSError) as error:
         log.warning("the cache '%s' cannot be read (%s) and is made anew", path, error)
         return None
@@ -56,6 +62,6 @@ def write_cache(path: Path, digest: str, tensors: dict[str, Tensor]) -> None:
     """
     try:
         with replacing(path) as draft:
-            save_file(tensors, draft, metadata={"digest": digest})
+            save_file(tensors, draft, metadata={"digest": digest, "checksum": checksum(tensors)})
     except (SafetensorError, OSError) as error:
         log.warning("the cache '%s' cannot be written (%s): the next run decodes the images again", path, error)

@@ -18,6 +18,7 @@ from pruning_lit.criteria import Criterion
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.parameter_groups import ParameterGroups
 from pruning_lit.phases.schedules import Schedule
+from pruning_lit.phases.train_figures import TrainFigures
 from pruning_lit.reports.redundancy import RedundancySection
 from pruning_lit.reports.scores import ScoresSection
 from pruning_lit.reports.section import Section
@@ -26,6 +27,7 @@ from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import Batch, forward, total
 
 log = logging.getLogger(__name__)
+FIGURES = "train_figures"  # in a checkpoint
 Kind = TypeVar("Kind", bound=Callback)
 Term = Callable[[nn.Module, Batch, "Training"], Tensor]  # of the loss
 
@@ -90,6 +92,9 @@ class Training(LightningModule):
         self.outputs: Any = None  # of the network, in the step under way; for terms
         self.step_left_out = False  # of the optimizer, the one that is about to be done
         self.train_metrics = self.task.metrics("train/")
+        self.figures = TrainFigures(self.train_metrics)
+        self.figures_so_far: list[Any] = []  # of an epoch that is resumed
+        self.within_epoch = False  # between its first batch and its end
         self.val_metrics = self.task.metrics("val/")
 
     def check(self, name: str, net: nn.Module, graph: ChannelGraph, steps: EpochSteps | None) -> None:
@@ -185,8 +190,10 @@ class Training(LightningModule):
         """Called in front of every optimizer step that is done, when gradients are exchanged, unscaled and clipped."""
 
     def on_fit_start(self) -> None:
-        """Put the weights into the memory format."""
+        """Put the weights into the memory format, and go on from the figures of an epoch that is under way."""
         self.format_memory()
+        self.figures.load(self.figures_so_far, self.global_rank, self.trainer.world_size, self.device)
+        self.figures_so_far = []
 
     def on_train_epoch_start(self) -> None:
         """Begin with fresh weights, if so asked; callbacks have cut the network by now."""
@@ -208,29 +215,42 @@ class Training(LightningModule):
         terms = {name: term(self.net, batch, self) for name, term in self.terms.items()}
         if losses.keys() & terms.keys():
             raise ValueError(f"terms: the loss of the task has {list(losses)} already; choose other names")
-        loss = self._log_losses("train", losses | terms, batch)
+        losses |= terms
+        loss = total(losses)
+        self.within_epoch = True
+        self.figures.add({"loss": loss} | (losses if len(losses) > 1 else {}), self.task.size(batch))
         self.task.update(self.train_metrics, self.outputs, targets)
-        self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=self.task.size(batch))
         self.outputs = None
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the figures of the whole epoch, whichever sitting its batches were trained in."""
+        self.within_epoch = False
+        for name, figure in self.figures.by_name().items():
+            options: dict[str, Any] = {"prog_bar": name == "train/loss", "metric_attribute": name}
+            self.log(name, figure, on_step=False, on_epoch=True, **options)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the figures of an epoch that is under way."""
+        if self.within_epoch:
+            checkpoint[FIGURES] = self.figures.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the figures of an epoch that is under way."""
+        self.figures_so_far = checkpoint.get(FIGURES, [])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and metrics of one batch of the part that epochs are chosen by."""
         inputs, targets = batch
         outputs = self.task.outputs(self.net, (self.formatted(inputs), targets))
-        self._log_losses("val", self.task.losses(outputs, targets, training=False), batch)
-        self.task.update(self.val_metrics, outputs, targets)
-        self.log_dict(self.val_metrics, on_step=False, on_epoch=True, batch_size=self.task.size(batch))
-
-    def _log_losses(self, part: str, losses: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Log the sum, and by name where there are several; return the sum."""
-        loss = total(losses)
+        losses = self.task.losses(outputs, targets, training=False)
         common: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         common["batch_size"] = self.task.size(batch)
-        self.log(f"{part}/loss", loss, prog_bar=True, **common)
+        self.log("val/loss", total(losses), prog_bar=True, **common)
         for name, value in losses.items() if len(losses) > 1 else ():
-            self.log(f"{part}/{name}", value, **common)
-        return loss
+            self.log(f"val/{name}", value, **common)
+        self.task.update(self.val_metrics, outputs, targets)
+        self.log_dict(self.val_metrics, on_step=False, on_epoch=True, batch_size=self.task.size(batch))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its schedule stepped once per optimizer step."""

@@ -19,6 +19,7 @@ from pruning_lit.runs.expected import always
 from pruning_lit.runs.file_trust import Arch, trusted_dataset, trusted_task, user_built
 from pruning_lit.runs.preprocessing import TrainingInputs
 from pruning_lit.runs.settings import is_recipe
+from pruning_lit.system.checksum import require_whole
 from pruning_lit.system.plain_data import WantsToRunCode, read_plain
 from pruning_lit.system.trusted import trusted
 from pruning_lit.tasks.base import like
@@ -112,21 +113,27 @@ def prunings_named(settings: Mapping[str, Any]) -> list[type[Pruning]]:
     return [kind for kind in found if isinstance(kind, type) and issubclass(kind, Pruning)]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, advice: str = "take another one, or a copy of it") -> dict[str, Any]:
     """A checkpoint as plain data, its settings under their present names.
 
+    Args:
+        path: the file.
+        advice: what to do where it is damaged.
+
     Raises:
+        FileNotFoundError: there is none.
         WantsToRunCode: it would run code.
-        ValueError: it cannot be read.
+        ValueError: it is damaged; with the advice.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {str(path)!r}")
     try:
         checkpoint = read_plain(path, "no run has written it so: get it again from whom you trust, or delete it")
-    except WantsToRunCode:
+        require_whole(path)
+    except (WantsToRunCode, PermissionError):
         raise
     except Exception as error:  # torch raises whatever the damage leads to
-        raise ValueError(
-            f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); delete it to begin the phase again"
-        ) from error
+        raise ValueError(f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); {advice}") from error
     if isinstance(checkpoint, dict) and isinstance(settings := checkpoint.get(KEY), dict):
         checkpoint[KEY] = present_settings(settings)
     return checkpoint

@@ -21,11 +21,13 @@ from pruning_lit.callbacks import (
     LastCheckpoint,
     LeaveOnSignal,
     MetricsFile,
+    MissedEpochEnd,
     NonFinite,
     StatelessRandomness,
     require_same_settings,
 )
-from pruning_lit.callbacks.checkpoints import previous
+from pruning_lit.callbacks.checkpoint_settings import BATCH
+from pruning_lit.callbacks.checkpoints import LAST
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.command_line.trainer_options import trainer_maker
 from pruning_lit.data import DataModule
@@ -33,15 +35,15 @@ from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.phases.training import Training
 from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.section import Section
-from pruning_lit.runs.batch import Batch, in_words
+from pruning_lit.runs.batch import Batch, in_words, require_same_size
 from pruning_lit.runs.composed import side_by_side
 from pruning_lit.runs.phase_checkpoint import load_network, read_checkpoint
+from pruning_lit.runs.progress import Progress, best_score, progress
 from pruning_lit.runs.settings import exact_settings, phase_settings
 from pruning_lit.runs.shared_phases import SharedPhase, shared_root
 from pruning_lit.system.atomic import write_text
 from pruning_lit.system.console_log import can_show_bars
 from pruning_lit.system.deaths import LostProcess
-from pruning_lit.system.plain_data import WantsToRunCode
 from pruning_lit.system.processes import ending_together
 from pruning_lit.system.resume_hint import how_to_resume, resuming
 
@@ -95,7 +97,7 @@ class PhaseRunner:
         self.config, self.folder, self.number, self.first_step = config, folder, number, first_step
         self.name, keys = list(phases)[number - 1], list(phases.values())[:number]
         self.place = folder / "phases" / f"{number}-{self.name}"
-        self.last = self.place / "last.ckpt"
+        self.last, self.best = self.place / LAST, self.place / "best.ckpt"
         self.finished = self.place / "finished.json"
         self.metrics = folder / "metrics.csv"
         self.settings = phase_settings(config, keys)
@@ -108,58 +110,48 @@ class PhaseRunner:
         The result is always read back from the folder, so that it does not matter which process, when, has trained.
         """
         data.stream = self.number
-        begun = self._begun()
+        batch = self._batch(data)
+        begun = progress(self.place)
+        if begun is None and self.finished.is_file():
+            log.warning("phase %s was finished, but its checkpoint is not there any more: it begins again", self.name)
+        if begun is None or begun.path != self.last:
+            self.finished.unlink(missing_ok=True)
         if begun is not None:
-            require_same_settings(read_checkpoint(begun), self.settings, begun)
+            require_same_settings(begun.checkpoint, self.settings, begun.path)
+            require_same_size(begun.checkpoint.get(BATCH), batch, self.name)
         if self.finished.is_file():
             log.info("phase %s is finished, going on with its result", self.name)
         elif self.shared is None:
-            self._fit(module, data, begun)
+            self._fit(module, data, begun, batch)
         else:
-            self._fit_or_take_over(self.shared, module, data, begun)
+            self._fit_or_take_over(self.shared, module, data, begun, batch)
         return self._result(module, data)
 
-    def _fit_or_take_over(self, shared: SharedPhase, module: Training, data: DataModule, begun: Path | None) -> None:
+    def _fit_or_take_over(
+        self, shared: SharedPhase, module: Training, data: DataModule, begun: Progress | None, batch: Batch
+    ) -> None:
         with shared.reserved():
             if not shared.take_over(self.place, self.metrics):
-                self._fit(module, data, begun)
+                self._fit(module, data, begun, batch)
                 shared.publish(self.place, self.metrics, self.folder)
 
-    def _begun(self) -> Path | None:
-        """The checkpoint to go on from: the last one that can be read, or None; ValueError where none can.
-
-        It is put in the place of a damaged one, so that all who look there find the same.
-        """
-        before = previous(self.last)
-        if not self.last.is_file() and not before.is_file():
-            return None
-        try:
-            read_checkpoint(self.last)
-        except WantsToRunCode:  # no damage: somebody has put it there
-            raise
-        except (ValueError, FileNotFoundError) as damage:
-            if not before.is_file():
-                raise
-            step = read_checkpoint(before)["global_step"]
-            log.warning("%s; going on from the one before it, of optimizer step %d", damage, step)
-            self.finished.unlink(missing_ok=True)
-            return before
-        return self.last
-
-    def _fit(self, module: Training, data: DataModule, begun: Path | None) -> None:
+    def _fit(self, module: Training, data: DataModule, begun: Progress | None, batch: Batch) -> None:
+        if begun is None:
+            self.best.unlink(missing_ok=True)  # of a phase that was begun before
+        elif begun.path != self.last:
+            self.last.unlink(missing_ok=True)  # damaged; else it would become the one before the next
         leave = LeaveOnSignal(self.last)
-        trainer = self._trainer(module, data, leave, self._logger(module, begun))
-        batch = batch_of(trainer, data)
+        trainer = self._trainer(module, data, leave, self._logger(module, begun), batch)
         if trainer.is_global_zero:
             epochs = f"{module.epochs} epoch{'s' * (module.epochs != 1)}"
             log.info("phase %s: %s, images per step: %s", self.name, epochs, in_words(batch))
             if begun is not None:
-                at = read_checkpoint(begun)
+                at = begun.checkpoint
                 told = self.name, at["global_step"], at["epoch"] + 1, module.epochs
                 log.info("phase %s goes on behind optimizer step %d (epoch %d/%d)", *told)
         launcher = trainer.strategy.launcher
         with leave.until_left(launcher), ending_together(launcher, self._tell):
-            trainer.fit(module, datamodule=data, ckpt_path=begun, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=begun and begun.path, weights_only=True)
         if trainer.is_global_zero:
             write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
         trainer.strategy.barrier()
@@ -167,22 +159,28 @@ class PhaseRunner:
     def _tell(self, loss: LostProcess) -> None:
         log.error("%s%s", loss, how_to_resume(loss, self.folder, resuming(self.folder)))
 
-    def _trainer(self, module: Training, data: DataModule, leave: LeaveOnSignal, logger: Any) -> pl.Trainer:
+    def _batch(self, data: DataModule) -> Batch:
+        """Images per optimizer step with the processes that there are; the learning rate stays, however many."""
+        return batch_of(instantiate(self.config.trainer, _partial_=True)(logger=False), data)
+
+    def _trainer(
+        self, module: Training, data: DataModule, leave: LeaveOnSignal, logger: Any, batch: Batch
+    ) -> pl.Trainer:
         extras = self._extras(with_logger=logger is not None)
         callbacks = [
             *extras,
             StatelessRandomness(self.config.seed, self.number),
             MetricsFile(self.metrics, self.name),
-            CheckpointSettings(self.settings),
+            CheckpointSettings(self.settings, batch),
             NonFinite(self.config.on_nonfinite, self.name),
             Timer(),
         ]
         if data.has_validation:  # ahead of the others, which write down what it has found
-            callbacks.append(BestCheckpoint(self.place, module.task.primary))
+            callbacks.append(BestCheckpoint(self.place, module.task.primary, best_score(self.best)))
         callbacks.append(LastCheckpoint(self.place))
         if self.config.checkpoint.every_n_steps:
             callbacks.append(LastCheckpoint(self.place, self.config.checkpoint.every_n_steps))
-        callbacks.append(leave)
+        callbacks += [leave, MissedEpochEnd()]
         options: dict[str, Any] = {
             "limit_val_batches": 1.0 if data.has_validation else 0,
             "enable_progress_bar": any(isinstance(each, ProgressBar) for each in extras),  # else Lightning adds its own
@@ -208,7 +206,7 @@ class PhaseRunner:
         extras = [extra for extra in extras if bar or not isinstance(extra, ProgressBar)]
         return [extra for extra in extras if with_logger or not isinstance(extra, LearningRateMonitor)]
 
-    def _logger(self, module: Training, begun: Path | None) -> Any:
+    def _logger(self, module: Training, begun: Progress | None) -> Any:
         """Logger of the phase; TensorBoard's own goes on where the phase before has ended."""
         if not self.config.logger:
             return None
@@ -217,7 +215,7 @@ class PhaseRunner:
 
         if not (isinstance(make.func, type) and issubclass(make.func, EventFiles)):
             return make(save_dir=self.folder, name="tensorboard", version=f"{self.number}-{self.name}")
-        steps = {"first_step": self.first_step, "begun_step": read_checkpoint(begun)["global_step"] if begun else 0}
+        steps = {"first_step": self.first_step, "begun_step": begun.checkpoint["global_step"] if begun else 0}
         return make(save_dir=self.folder, name="", version="tensorboard", primary=module.task.primary.name, **steps)
 
     def _result(self, module: Training, data: DataModule) -> PhaseOutcome:
@@ -227,8 +225,7 @@ class PhaseRunner:
         load_network(module.net, checkpoint, self.last, data.example, prunings, module.task.view)
         states = checkpoint["callbacks"]
         cuts = [each for kind in prunings for each in states.get(kind.__qualname__, {}).get("cuts", [])]
-        best: dict[str, Any] = next((state for key, state in states.items() if key.startswith("BestCheckpoint")), {})
-        path = self.place / "best.ckpt"
+        score = best_score(self.best)
         noted = json.loads(self.finished.read_text())
         return PhaseOutcome(
             name=self.name,
@@ -239,7 +236,7 @@ class PhaseRunner:
             sections=module.sections,
             prunings=prunings,
             cuts=[CutRecord.of_state(each) for each in cuts],
-            best=(path, float(best["best_model_score"])) if path.is_file() and best.get("best_model_score") else None,
+            best=None if score is None else (self.best, score),
             batch=noted.get("batch"),
             taken_over_from=noted.get("run"),
         )

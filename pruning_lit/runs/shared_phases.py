@@ -20,7 +20,8 @@ from pruning_lit.records.metrics_table import lines_of, replace_lines
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.csv"
-NETWORKS = ("best.ckpt", "last.ckpt")
+LAST = "last.ckpt"
+NETWORKS = ("best.ckpt", LAST)
 
 
 def shared_root(config: DictConfig) -> Path | None:
@@ -74,7 +75,7 @@ class SharedPhase:
             phase: folder of the phase.
             metrics: the run's table of figures, which gets those of the phase.
         """
-        if not self.place.is_dir():
+        if not self.place.is_dir() or not self._is_whole():
             return False
         phase.mkdir(parents=True, exist_ok=True)
         for old in phase.glob("*.ckpt"):  # of a sitting that was killed
@@ -87,6 +88,19 @@ class SharedPhase:
         log.info("phase %s is not trained again: taken over from %s (%s)", self.name, finished["run"], self.place.name)
         _second_name(self.place / "finished.json", phase / "finished.json")  # last: it says that all is there
         return True
+
+    def _is_whole(self) -> bool:
+        """True if the networks can be read; else what is shared is thrown away, to be trained again."""
+        from pruning_lit.runs.phase_checkpoint import read_checkpoint  # late: torch and Lightning
+
+        try:
+            for path in [self.place / name for name in NETWORKS if (self.place / name).is_file()]:
+                read_checkpoint(path, "the phase is trained again")
+        except ValueError as damage:
+            log.warning("%s", damage)
+            shutil.rmtree(self.place)
+            return False
+        return (self.place / LAST).is_file()
 
     def publish(self, phase: Path, metrics: Path, run: Path) -> None:
         """Offer a finished phase to the others, whole or not at all.

@@ -12,9 +12,12 @@ SETTINGS = {
 }
 
 
+ONE = {"pictures": 16, "per_process": 16, "processes": 1, "accumulated": 1}
+
+
 def written_by(settings: dict) -> dict:
     checkpoint = {"epoch": 3}
-    CheckpointSettings(settings).on_save_checkpoint(None, None, checkpoint)
+    CheckpointSettings(settings, ONE).on_save_checkpoint(None, None, checkpoint)
     return checkpoint
 
 

@@ -11,7 +11,9 @@ from pruning_lit.callbacks import MetricsFile
 
 def end_of_epoch(path, phase: str, epoch: int, **figures: float) -> None:
     metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
-    trainer = SimpleNamespace(current_epoch=epoch, global_step=10 * (epoch + 1), callback_metrics=metrics)
+    trainer = SimpleNamespace(
+        is_global_zero=True, current_epoch=epoch, global_step=10 * (epoch + 1), callback_metrics=metrics
+    )
     MetricsFile(path, phase).on_train_epoch_end(trainer, None)
 
 

@@ -1,0 +1,93 @@
+"""Figures of a training epoch: mean losses and metrics, over all of it, also where it is trained in two sittings."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric, Metric, MetricCollection
+
+State = dict[str, Any]  # of a metric: its sums or lists, and how often it was updated
+
+
+class TrainFigures:
+    """Running figures of the epoch under way, which a checkpoint within it holds.
+
+    Every rank has those of its own batches, and so they are kept: added up in another order, a resumed epoch's figures
+    would differ in the last digits.
+
+    Args:
+        metrics: of the task, with the prefix of their names.
+        prefix: in front of the losses' names.
+    """
+
+    def __init__(self, metrics: MetricCollection, prefix: str = "train/") -> None:
+        self.metrics, self.prefix = metrics, prefix
+        self.losses: dict[str, MeanMetric] = {}
+
+    def add(self, losses: Mapping[str, Tensor], size: int) -> None:
+        """Take the losses of a batch in.
+
+        Args:
+            losses: scalars by name.
+            size: examples in the batch, its weight in the mean.
+        """
+        for name, value in losses.items():
+            if name not in self.losses:  # what is no number is to be seen, as in the loss itself
+                self.losses[name] = MeanMetric(nan_strategy="disable").to(value.device)
+            self.losses[name].update(value.detach(), size)
+
+    def by_name(self) -> dict[str, Metric]:
+        """All figures that anything was counted for."""
+        losses = {f"{self.prefix}{name}": metric for name, metric in self.losses.items()}
+        return {name: each for name, each in [*losses.items(), *self.metrics.items()] if each.update_called}
+
+    def state(self) -> list[dict[str, State]]:
+        """Plain data of every rank; to be called on all of them."""
+        own = {name: _state(metric) for name, metric in self.by_name().items()}
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return [own]
+        gathered: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(gathered, own)
+        return gathered
+
+    def load(self, ranks: list[dict[str, State]], rank: int, world_size: int, device: torch.device) -> None:
+        """Go on from figures of that many ranks, which may have been more or fewer.
+
+        Args:
+            ranks: as ``state`` gives them.
+            rank: of this process.
+            world_size: number of processes now.
+            device: of the figures.
+        """
+        known: dict[str, Metric] = dict(self.metrics.items())
+        for figures in ranks[rank::world_size]:
+            for name, state in figures.items():
+                if name not in known:
+                    known[name] = self.losses[name.removeprefix(self.prefix)] = MeanMetric(nan_strategy="disable")
+                    known[name].to(device)
+                _merge(known[name], state)
+
+
+def _state(metric: Metric) -> State:
+    states = {name: _on_cpu(value) for name, value in metric.metric_state.items()}
+    return {"updates": metric.update_count, "sums": states}
+
+
+def _merge(metric: Metric, state: State) -> None:
+    """Take what another metric of the kind has counted into this one."""
+    for name, there in state["sums"].items():
+        here, reduce = getattr(metric, name), cast(Any, metric._reductions[name])
+        if isinstance(there, list):
+            merged: Any = [*here, *(each.to(metric.device) for each in there)]
+        elif metric.update_called and reduce is not None:
+            merged = reduce(torch.stack([here, there.to(metric.device)]))
+        else:
+            merged = there.to(metric.device)
+        setattr(metric, name, merged)
+    metric._update_count += state["updates"]
+    metric._computed = None
+
+
+def _on_cpu(value: Any) -> Any:
+    return [each.cpu() for each in value] if isinstance(value, list) else value.cpu()

@@ -1,0 +1,37 @@
+"""Checksums by which flipped bits are noticed: CRC-32, which any change of up to 32 bits in a row alters.
+
+It is in the files themselves: torch writes one for every part of a checkpoint, but does not look at it on reading. It
+takes a third of the time that reading does (2.6 GB/s against 1; blake2b: 0.7).
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def require_whole(path: Path) -> None:
+    """Require of a file written by ``torch.save`` that every part of it is as it was written.
+
+    Raises:
+        zipfile.BadZipFile: it is not.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if part := archive.testzip():
+            raise zipfile.BadZipFile(f"the checksum of {part} differs")
+
+
+def checksum(tensors: "Mapping[str, Tensor]", text: str = "") -> str:
+    """Checksum of tensors, with their names, types and shapes, and of a text."""
+    import torch  # late: files are named and looked for by commands that do without
+
+    crc = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"
