@@ -99,6 +99,37 @@ def test_an_example_that_does_not_fit_is_refused_and_the_model_untouched(net, ex
     require_untouched(net, before)
 
 
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda net: torch.jit.trace(net, IMAGE), torch.compile])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_compiled_network_is_refused_in_a_sentence(net, compiled, inside):
+    given = compiled(net.eval())
+    with pytest.raises(ValueError, match=r"is compiled .* give the module that it was made from"):
+        trace(nn.Sequential(given) if inside else given, IMAGE)
+
+
+def test_what_is_no_module_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match=r"expected a torch.nn.Module, got function"):
+        trace(lambda image: image, IMAGE)
+
+
+def test_an_exported_module_is_traced_as_any_other(net):
+    exported = torch.export.export(net.eval(), (IMAGE,)).module()
+    assert [group.size for group in trace(exported, IMAGE).groups] == [group.size for group in trace(net, IMAGE).groups]
+
+
+def test_a_graph_prints_as_a_table_that_fits_a_screen(net):
+    text = str(trace(net, IMAGE))
+    assert all(group.name in text for group in trace(net, IMAGE).groups)
+    layers = [nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()) for _ in range(60)]
+    graph = trace(nn.Sequential(*layers), IMAGE)
+    lines = str(graph).splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 100
+    assert lines[-1] == "59 of 60 groups may lose channels, 177 of 180 channels"
+    assert "… 40 more …" in lines
+    assert len(repr(graph)) < 100
+
+
 def test_a_list_of_images_is_one_argument(net):
     class OfLists(nn.Module):
         def __init__(self) -> None:

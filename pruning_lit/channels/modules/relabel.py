@@ -98,8 +98,7 @@ class ChannelSelect(ChannelRelabel):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take the selected channels of ``x``, shape ``(N, C, *)``."""
-        # One operation in either case, so that those of the model keep their numbers, and always a tensor of its own.
-        return x.view_as(x) if len(self.source) == x.shape[1] else x.index_select(1, self.source)
+        return select_channels(x, self.source)
 
 
 class ChannelScatter(ChannelRelabel):
@@ -116,16 +115,32 @@ class ChannelScatter(ChannelRelabel):
 
     def forward(self, x: Tensor) -> Tensor:
         """Place the channels of ``x``, shape ``(N, C, *)``, into a stream of zeros."""
-        # Channels that are innermost (channels_last) stay so: in another layout, later kernels would round otherwise.
-        # They are gathered, the others selected, each up to three times as fast as the other way. Either takes the same
-        # number of operations, so that those of the model keep their numbers.
-        innermost = x.stride(1) == 1
-        dim = x.ndim - 1 if innermost else 1
-        moved, index = x.movedim(1, dim), self.source + 1
-        zero_in_front = F.pad(moved, (0, 0) * (x.ndim - 1 - dim) + (1, 0))
-        index = index.expand(*moved.shape[:-1], -1) if innermost else index.expand(-1)
-        taken = zero_in_front.gather(dim, index) if innermost else zero_in_front.index_select(dim, index)
-        return taken.movedim(dim, 1)
+        return scatter_channels(x, self.source)
+
+
+# Functions, so that ``torch.fx`` can take them as they are: which way they go depends on widths and strides.
+torch.fx.wrap("select_channels")
+torch.fx.wrap("scatter_channels")
+
+
+def select_channels(x: Tensor, source: Tensor) -> Tensor:
+    """The channels ``source`` of ``x``, shape ``(N, C, *)``."""
+    # One operation in either case, so that those of the model keep their numbers, and always a tensor of its own.
+    return x.view_as(x) if len(source) == x.shape[1] else x.index_select(1, source)
+
+
+def scatter_channels(x: Tensor, source: Tensor) -> Tensor:
+    """A stream to which ``x``, shape ``(N, C, *)``, gives its channel ``source[i]`` at ``i``, or zeros for -1."""
+    # Channels that are innermost (channels_last) stay so: in another layout, later kernels would round otherwise. They
+    # are gathered, the others selected, each up to three times as fast as the other way. Either takes the same number
+    # of operations, so that those of the model keep their numbers.
+    innermost = x.stride(1) == 1
+    dim = x.ndim - 1 if innermost else 1
+    moved, index = x.movedim(1, dim), source + 1
+    zero_in_front = F.pad(moved, (0, 0) * (x.ndim - 1 - dim) + (1, 0))
+    index = index.expand(*moved.shape[:-1], -1) if innermost else index.expand(-1)
+    taken = zero_in_front.gather(dim, index) if innermost else zero_in_front.index_select(dim, index)
+    return taken.movedim(dim, 1)
 
 
 SELECT = register(

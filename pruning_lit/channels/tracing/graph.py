@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.channels.tracing.table import table
 from pruning_lit.channels.tracing.transcript import Classes, Transcript
 from pruning_lit.channels.tracing.views import layer_of
 
@@ -152,7 +153,7 @@ class LayerCall:
     rows: int | Fraction = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChannelGraph:
     """All groups of a model, in the order in which their channels are made.
 
@@ -184,6 +185,14 @@ class ChannelGraph:
     training: tuple[Transcript, ...] = field(default=(), repr=False)
     outputs: Any = None
     not_followed: str | None = None
+
+    def __str__(self) -> str:
+        """A table of the groups that fits a screen; of a long network the beginning and the end."""
+        return table([(group.name, group.size, group.readers, group.protected) for group in self.groups])
+
+    def __repr__(self) -> str:
+        """How many groups there are; ``print`` shows them."""
+        return f"<ChannelGraph of {len(self.groups)} groups, {len(self.prunable)} of them prunable>"
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """The group called ``name``; ValueError, with the nearest names, where there is none."""

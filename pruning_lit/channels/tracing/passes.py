@@ -33,8 +33,9 @@ def follow(
         The tracer, after the pass.
 
     Raises:
-        ValueError: it does not run on ``example_input``.
+        ValueError: it does not run on ``example_input``, or it is, or contains, a compiled module.
     """
+    require_python(model)
     arguments = arguments_of(example_input)
     twin = twin_of(model)
     tracer = make(twin)
@@ -53,6 +54,22 @@ def follow(
     result = chosen(result, outputs)
     settle(tracer, result)
     return tracer
+
+
+def require_python(model: nn.Module) -> None:
+    """ValueError where a model is no module, or where the operations of a part of it are not run by Python."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"expected a torch.nn.Module, got {type(model).__name__}; of an exported program, its .module()"
+        )
+    for path, module in model.named_modules():
+        # torch.compile's own class is not asked for: loading it takes seconds
+        if isinstance(module, torch.jit.ScriptModule) or "_orig_mod" in module._modules:
+            place = f"{path!r} is" if path else "the model is"
+            raise ValueError(
+                f"{place} compiled ({type(module).__name__}), so that nobody sees what it does to channels; give the "
+                "module that it was made from, and compile that once it is narrow"
+            )
 
 
 def arguments_of(example_input: Any) -> tuple[Any, ...]:

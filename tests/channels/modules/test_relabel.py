@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.fx.experimental.optimization
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelScatter, ChannelSelect, mask, narrow, trace, verify
@@ -26,6 +27,19 @@ def test_a_scatter_that_is_full_is_the_identity_also_of_flat_and_long_tensors():
         x = torch.randn(shape)
         assert torch.equal(ChannelScatter(range(4))(x), x)
         assert torch.equal(ChannelSelect(4)(x), x)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("relabel", [ChannelSelect([0, 2]), ChannelSelect(3), ChannelScatter([-1, 2, 0, 1])])
+def test_relabelled_networks_can_be_traced_by_fx_and_fused(relabel, layout):
+    width = len(relabel.source)
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), relabel, nn.Conv2d(width, 2, 1)).eval()
+    randomise(net)
+    images = torch.randn(2, 3, 4, 4).contiguous(memory_format=layout)
+    traced = torch.fx.symbolic_trace(net)
+    assert torch.equal(traced(images), net(images))
+    fused = torch.fx.experimental.optimization.fuse(net)
+    torch.testing.assert_close(fused(images), net(images))
 
 
 @pytest.mark.parametrize("module", [ChannelScatter, ChannelSelect])
