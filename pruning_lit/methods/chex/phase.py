@@ -67,8 +67,6 @@ class Exploration(Training):
             self.stages.schedule(self.removed).require_epochs(self.epochs)
         elif steps is not None:
             self.stages.schedule(self.removed).require_epochs(self.epochs * steps.steps)
-        if self.stages.execution == "narrow":
-            require_channelwise(net, explored)
 
     @classmethod
     def preview(
@@ -129,17 +127,3 @@ def explored(net: nn.Module, graph: ChannelGraph, criterion: Criterion, streams:
         elif by_scales and not scales_of(group, names):
             reasons[group.name] = NO_SCALES
     return graph.protect(reasons)
-
-
-def require_channelwise(net: nn.Module, graph: ChannelGraph) -> None:
-    """ValueError where a norm mixes what is explored: a narrow network would not compute what the masked one does."""
-    tensors = {piece.tensor for group in graph.prunable for piece in group.slices}
-    for name, module in net.named_modules():
-        if not isinstance(module, nn.GroupNorm | nn.LayerNorm):
-            continue
-        if module.weight is None or f"{name}.weight" in tensors:  # of one without weights nobody knows what it mixes
-            kind = type(module).__name__
-            raise ValueError(
-                f"{name!r} is a {kind}, which counts the zeros of pruned channels into its mean: without them the "
-                "network is another one; train with zeros (execution=mask), or use batch norms"
-            )

@@ -380,18 +380,10 @@ def with_group_norms(cli, constructor: str, folder: Path, *options: str) -> tupl
     )  # fmt: skip
 
 
-def test_group_norms_are_refused_where_dormant_channels_are_not_there(cli, tmp_path, group_norms):
-    code, printed = with_group_norms(cli, group_norms, tmp_path / "run")
-    assert code == 1
-    assert "'layer1.0.bn1' is a GroupNorm, which counts the zeros of pruned channels into its mean" in printed
-    assert "train with zeros (execution=mask), or use batch norms" in printed
-    assert "Traceback" not in printed
-    assert not (tmp_path / "run" / "phases").exists()
-
-
 @pytest.mark.slow
-def test_group_norms_are_explored_with_masks(cli, tmp_path, group_norms):
-    code, printed = with_group_norms(cli, group_norms, tmp_path / "run", MASKED)
+@pytest.mark.parametrize("options", [(), (MASKED,)])
+def test_group_norms_are_explored_by_whole_groups(cli, tmp_path, group_norms, options):
+    code, printed = with_group_norms(cli, group_norms, tmp_path / "run", *options)
     assert code == 0, printed[-3000:]
     report = read_report(tmp_path / "run")
     assert report["after"]["macs"] < report["before"]["macs"]

@@ -293,6 +293,7 @@ ALIKE: dict[str, dict[str, Any]] = {
         "net": {"norm": lambda width: nn.InstanceNorm2d(width, affine=True)},
         "sparsity": Uniform(0.6),
     },
+    "group_norm": {"net": {"norm": lambda width: nn.GroupNorm(width // 2, width)}, "sparsity": Uniform(0.6)},
     "no_norm": {"net": {"norm": lambda width: nn.Identity()}, "sparsity": Uniform(0.6)},
     "averaged": {"averaged": True},
 }
@@ -561,14 +562,10 @@ def by_groups(width: int) -> nn.Module:
     return nn.GroupNorm(2, width)
 
 
-def test_group_norms_are_refused_where_dormant_channels_are_not_there():
-    with pytest.raises(ValueError, match=r"'stem.1' is a GroupNorm, which counts the zeros .* \(execution=mask\)"):
-        check(phase(built(norm=by_groups), sparsity=Uniform(0.6)))
-
-
+@pytest.mark.parametrize("execution", ["narrow", "mask"])
 @pytest.mark.filterwarnings("ignore:.*")
-def test_group_norms_are_explored_with_masks():
-    module = phase(built(norm=by_groups), {"execution": "mask"}, sparsity=Uniform(0.6))
+def test_group_norms_are_explored_by_whole_groups(execution):
+    module = phase(built(norm=by_groups), {"execution": execution}, sparsity=Uniform(0.6))
     check(module)
     (cut,) = fit(module).stages.cuts
     assert {name: len(each) for name, each in cut.kept.items()} == {"stem.0": 1, "inner.0": 1, "shortcut.0": 4}
