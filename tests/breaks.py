@@ -36,6 +36,14 @@ class Break:
 
 CHANNELS = [
     Break(
+        "momentum is lost in a cut",
+        "channels/surgery/followers.py",
+        "            optimizer.state[move.new] = {key: _carried(move, value) for key, value in state.items()}\n",
+        "",
+        "channels/surgery/test_followers.py",
+        "with_its_moments",
+    ),
+    Break(
         "a transposed convolution has its dimensions as any other",
         "channels/tracing/rules/layers.py",
         "dims = Dims(1, 0, channel) if transposed else Dims(0, 1, channel)",
@@ -153,6 +161,14 @@ CHANNELS = [
 
 CRITERIA = [
     Break(
+        "more images are scored than were asked for",
+        "criteria/base.py",
+        "each[:last]",
+        "each",
+        "criteria/test_scoring.py",
+        "first_images",
+    ),
+    Break(
         "the integral of channel independence loses its upper tail",
         "criteria/channel_independence.py",
         "above @ high + upper_tail + lower_tail",
@@ -268,14 +284,6 @@ SPARSITY = [
 ]
 
 CALLBACKS = [
-    Break(
-        "momentum is lost in a cut",
-        "callbacks/optimizer_state.py",
-        "            optimizer.state[move.new] = {key: _carried(move, value) for key, value in state.items()}\n",
-        "",
-        "callbacks/test_optimizer_state.py",
-        "momentum_keeps",
-    ),
     Break(
         "momentum revives masked weights",
         "callbacks/masking.py",

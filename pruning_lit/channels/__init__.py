@@ -24,6 +24,7 @@ from pruning_lit.channels.modules.compactor import (
 from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
 from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths
 from pruning_lit.channels.surgery.cut import Move, Moves, Removal
+from pruning_lit.channels.surgery.followers import carry_average, migrate_optimizers
 from pruning_lit.channels.surgery.history import PruningHistory, RemovedPositions, removed_positions
 from pruning_lit.channels.surgery.narrow import mask, narrow, verify
 from pruning_lit.channels.surgery.trace import trace
@@ -70,6 +71,7 @@ __all__ = [
     "attach_compactors",
     "attach_scatters",
     "attach_selections",
+    "carry_average",
     "compactors",
     "cost",
     "cost_of_widths",
@@ -78,6 +80,7 @@ __all__ = [
     "insert_selections",
     "load",
     "mask",
+    "migrate_optimizers",
     "narrow",
     "observe",
     "register",

@@ -2,20 +2,24 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.criteria.ranks import rank_and_world_size
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import Batch
 
 log = logging.getLogger(__name__)
+FEWER = "the scores look at all %d training images, not at %d"
 
 
+@runtime_checkable
 class Calibration(Protocol):
     """The part of a data module that criteria need which go by feature maps or gradients."""
 
@@ -44,14 +48,15 @@ class Scoring:
         net: the network.
         graph: of its ``view``, in which what cannot be pruned is protected.
         groups: those that are scored.
-        data: for criteria that go by feature maps or gradients; None: there are only weights to look at.
+        data: for criteria that go by feature maps or gradients: a data module, or any iterable of batches, such as a
+            ``DataLoader``; None: there are only weights to look at.
         task: for criteria that go by the loss.
     """
 
     net: nn.Module
     graph: ChannelGraph
     groups: list[ChannelGroup]
-    data: Calibration | None = None
+    data: Calibration | Iterable[Any] | None = None
     task: Task | None = None
 
     @property
@@ -64,23 +69,45 @@ class Scoring:
     ) -> Iterator[Batch]:
         """Seeded calibration batches: this rank's share, or, not ``shared``, all of them on every rank.
 
-        A data set with fewer than ``num_images`` training images gives all it has, with a warning. The log says what is
-        scored, as that may take its time.
+        Fewer than ``num_images`` training images are all looked at, with a warning. The log says what is scored, as
+        that may take its time. Of an iterable the first batches are taken as they come, the last one cut to size, and
+        every rank has its own.
 
         Raises:
             NeedsData: there are no data.
         """
         if self.data is None:
             raise NeedsData("these scores depend on images, and there are none to look at")
+        if not isinstance(self.data, Calibration):
+            return first_examples(self.data, num_images)
         available = min(num_images, self.data.num_training)
         if available < num_images:
-            log.warning("the scores look at all %d training images, not at %d", available, num_images)
+            log.warning(FEWER, available, num_images)
         rank, world_size = rank_and_world_size()
         if rank == 0:
             log.info("scoring %d groups of channels on %d images", len(self.groups), available)
         if not shared:
             rank, world_size = 0, 1
         return self.data.calibration(available, seed, augment, rank, world_size, batch_size)
+
+
+def first_examples(batches: Iterable[Any], num_images: int) -> Iterator[Batch]:
+    """Batches ``(inputs, targets)`` of the first examples of an iterable.
+
+    Args:
+        batches: pairs ``(inputs, targets)``, or inputs alone: a tensor, a list of one, or a dictionary.
+        num_images: how many examples; fewer where there are fewer, with a warning.
+    """
+    left = num_images
+    for batch in batches:
+        alone = not isinstance(batch, tuple | list) or len(batch) < 2
+        inputs, targets = (batch[0] if isinstance(batch, tuple | list) else batch, None) if alone else batch[:2]
+        size = len(first_tensor(inputs))
+        yield apply_to_collection((inputs, targets), Tensor, lambda each, last=left: each[:last])
+        left -= size
+        if left <= 0:
+            return
+    log.warning(FEWER, num_images - left, num_images)
 
 
 class Criterion(ABC):

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pruning_lit.callbacks.optimizer_state import (
-    carry_average,
-    migrate_optimizers,
     rebuild_ddp,
     require_same_on_all_ranks,
 )
-from pruning_lit.channels import Moves, narrow, trace, verify
+from pruning_lit.channels import Moves, carry_average, migrate_optimizers, narrow, trace, verify
 from pruning_lit.models import preresnet
 from pruning_lit.phases import MultiStep, ParameterGroups, Training
 from pruning_lit.tasks import Classification

@@ -2,14 +2,17 @@
 
 import copy
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.surgery import rehearsal
 from pruning_lit.channels.surgery.cut import Cut, Moves
+from pruning_lit.channels.surgery.followers import migrate_optimizers, require_alike, require_trains
 from pruning_lit.channels.surgery.rehearsal import RehearsalMismatch
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
@@ -19,7 +22,14 @@ from pruning_lit.channels.tracing.passes import twin_of
 from pruning_lit.channels.tracing.randomness import same_randomness
 
 
-def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool = True) -> Moves:
+def narrow(
+    model: nn.Module,
+    graph: ChannelGraph,
+    kept: Kept,
+    *,
+    rehearse: bool = True,
+    optimizer: Optimizer | Iterable[Optimizer] = (),
+) -> Moves:
     """Remove, in place, all channels that are not kept; layers get smaller, with new parameters.
 
     Args:
@@ -29,19 +39,29 @@ def narrow(model: nn.Module, graph: ChannelGraph, kept: Kept, *, rehearse: bool 
             groups of one of the graph's ``branches``, that residual branch is taken out.
         rehearse: narrow a copy first, run it, and refuse if it does not do what the original did, with the removed
             channels deleted.
+        optimizer: one or several that train the model: they get the new parameters, with the part of their state that
+            belongs to them. Else they would go on stepping parameters that are no longer in the model.
 
     Returns:
-        What moved, so that optimizer states and averages can follow.
+        What moved, so that averages, too, can follow; see ``carry_average``.
 
     Raises:
-        ValueError: ``kept`` does not fit the graph, or the rehearsal fails; the model is untouched then.
+        ValueError: ``kept`` does not fit the graph, the rehearsal fails, or an optimizer does not train the model or
+            cannot follow; model and optimizers are untouched then.
     """
     cut = Cut.of(model, graph, kept)
+    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+    tensors = model.state_dict(keep_vars=True)
+    for each in optimizers:
+        require_trains(each, model)
+        require_alike(each, [tensors[name] for name in cut.stays])
     if rehearse and cut.branches:
         _rehearse(*_without_branches(cut, model, graph))
     elif rehearse and cut.stays:
         _rehearse(cut, model, graph)
-    return cut.narrow(model)
+    moves = cut.narrow(model)
+    migrate_optimizers(optimizers, moves)
+    return moves
 
 
 def mask(model: nn.Module, graph: ChannelGraph, kept: Kept) -> None:

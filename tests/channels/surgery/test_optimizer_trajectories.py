@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop, lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 
-from pruning_lit.callbacks.optimizer_state import carry_average, migrate_optimizers
-from pruning_lit.channels import ChannelGraph, Moves, mask, narrow, trace, widen
+from pruning_lit.channels import ChannelGraph, Moves, carry_average, mask, migrate_optimizers, narrow, trace, widen
 from pruning_lit.models import cifar_resnet
 
 Make = Callable[[Iterable], Optimizer]
