@@ -426,7 +426,7 @@ CASES = [
         "no exploration stages": "method=chex explore.callbacks.stages=null",
     }),
     *_cases("Loggers and callbacks", RUN, {
-        "an unknown option of the logger": "+logger.colour=red",
+        "an unknown option of the logger": "+logger.tensorboard.colour=red",
         "an unknown interval": "callbacks.learning_rate.logging_interval=week",
         "a callback that there is not": "+callbacks.mine._target_=pytorch_lightning.callbacks.Nothing",
         "a callback that is none": "+callbacks.mine=3",

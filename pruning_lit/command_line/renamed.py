@@ -18,6 +18,8 @@ KEYS: dict[str, str] = {
     "criterion.deciders": "criterion.reference_layers",
     "parameters.decay_shifts": "parameters.decay_norm_biases",
     "sparsity.convention": "sparsity.macs_convention",
+    "logger._target_": "logger.tensorboard._target_",
+    "logger.default_hp_metric": "logger.tensorboard.default_hp_metric",
     "fit_to": "auto_pace",
     "gradient_reset.pull": "gradient_reset.lasso_strength",
     "masks.force_masked": "masks.remove_masked",

@@ -28,6 +28,7 @@ OF_THE_RUN: dict[str, Any] = {
     "deterministic": bool,
     "shared": str | None,
     "callbacks": Mapping[str, Mapping],
+    "logger": Mapping[str, Mapping],
     "calibration_images": int,
     "checkpoint": Mapping,
     "latency": Mapping,
@@ -47,6 +48,8 @@ WORDS = {
     Any: "anything",
 }
 BUILT = "a configuration with a _target_"
+#: Hydra's own keys beside a ``_target_``.
+OF_HYDRA: dict[str, Any] = {"_partial_": bool, "_recursive_": bool, "_convert_": str, "_args_": Sequence}
 HANDED_ON = {"pruning_lit.callbacks.event_files.EventFiles": "torch.utils.tensorboard.SummaryWriter"}  # other keywords
 PLAIN = str | int | float | bool | Sequence
 
@@ -121,7 +124,7 @@ def _below(node: DictConfig, above: str) -> Iterator[tuple[bool, str]]:
     unknown = [str(key) for key in node if str(key) not in kinds and not str(key).startswith("_")]
     for key in unknown if all_of_them else []:
         yield False, f"there is no setting {above}{key}; {perhaps(key, list(kinds), above)}"
-    yield from _misfits(node, above, kinds)
+    yield from _misfits(node, above, OF_HYDRA | kinds)
     for name, inner in node.items_ex(resolve=False):
         if isinstance(inner, DictConfig) and not inner._is_interpolation() and not inner._is_none():
             yield from _below(inner, f"{above}{name!s}.")

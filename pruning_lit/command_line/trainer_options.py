@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from pytorch_lightning.strategies import StrategyRegistry
 
 from pruning_lit.command_line.setting_types import TRAINER_ALSO
@@ -27,7 +28,7 @@ SAID_ELSEWHERE = {
     "limit_test_batches": "the test part is looked at as a whole, by the report",
     "limit_predict_batches": "nothing is predicted",
     "callbacks": "the group callbacks has them, as in +callbacks.mine._target_=…",
-    "logger": "the group logger has it: logger=tensorboard or logger=none",
+    "logger": "the group logger has it: logger=tensorboard, csv, wandb, mlflow, several in brackets, or none",
     "plugins": "the run has its own, which write the checkpoints",
     "default_root_dir": "hydra.run.dir=… says where a run goes",
     "use_distributed_sampler": "the data are shared among processes by the data module",
@@ -80,12 +81,21 @@ def require_trainer(
     strategies = [*StrategyRegistry.available_strategies(), "auto"]
     if isinstance(name := trainer.get("strategy"), str) and name not in strategies:
         raise ValueError(f"trainer.strategy is auto, ddp, ddp_fork or another of Lightning's, got {name!r}")
-    _require_devices(trainer.get("devices"))
+    _require_devices(trainer.get("devices"), trainer.get("accelerator", "auto"))
     if every_n_steps is not None and every_n_steps < 1:
         raise ValueError(f"checkpoint.every_n_steps must be at least 1, or null for none, got {every_n_steps}")
 
 
-def _require_devices(devices: Any) -> None:
+def _on_gpu(accelerator: Any) -> bool:
+    return accelerator in ("gpu", "cuda", "mps", "tpu") or (accelerator == "auto" and torch.cuda.is_available())
+
+
+def _require_devices(devices: Any, accelerator: Any) -> None:
+    if isinstance(devices, list | ListConfig) and devices and not _on_gpu(accelerator):
+        raise ValueError(
+            f"trainer.devices={list(devices)} lists GPUs by their numbers, and this run has none (trainer.accelerator="
+            f"{accelerator}): trainer.devices={len(devices)} is a number of processes"
+        )
     if isinstance(devices, str) and (devices == "auto" or all(each.strip().isdigit() for each in devices.split(","))):
         return
     if isinstance(devices, str) or devices in (0, []) or (isinstance(devices, int) and devices < -1):

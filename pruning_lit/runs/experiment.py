@@ -24,11 +24,13 @@ from pruning_lit.models import start_afresh
 from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.builder import build
+from pruning_lit.runs.callbacks import require_callbacks
 from pruning_lit.runs.composed import from_python
+from pruning_lit.runs.loggers import build_loggers
 from pruning_lit.runs.lone_example import require_no_lone_example
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner, on_gpu
 from pruning_lit.runs.result import note_on_filled, write_results
-from pruning_lit.runs.settings import is_recipe, phase_task, require_seed
+from pruning_lit.runs.settings import is_recipe, phase_task, require_seed, require_values
 from pruning_lit.runs.stored import fill
 from pruning_lit.runs.threads import settle_threads, stay_within_quota
 from pruning_lit.system.launcher import place
@@ -50,6 +52,7 @@ def run(config: DictConfig, folder: Path) -> None:
     """
     stay_within_quota()
     require_seed(config.seed)
+    require_values(config, phase_names(config).values())
     require_trainer(config.trainer, config.checkpoint.every_n_steps)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = open_data(config)
@@ -58,6 +61,8 @@ def run(config: DictConfig, folder: Path) -> None:
     dense = copy.deepcopy(net)
     phases = build_phases(config, net, data)
     check(phases, dense, data, epoch_steps(config, data))
+    build_loggers(config, folder, "1", task.primary.name)  # what is missing is told before any training
+    require_callbacks(config.callbacks, phases, data.has_validation)
     trainer, processes = config.trainer, num_processes(config.trainer)
     if processes is not None:
         require_no_lone_example(dense, data, processes, trainer.limit_train_batches, trainer.sync_batchnorm)

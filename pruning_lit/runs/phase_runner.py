@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar, Timer
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.layer_sync import LayerSync
 
 from pruning_lit.callbacks import (
@@ -37,6 +38,7 @@ from pruning_lit.records.cut import CutRecord
 from pruning_lit.reports.section import Section
 from pruning_lit.runs.batch import Batch, in_words, require_same_size
 from pruning_lit.runs.composed import side_by_side
+from pruning_lit.runs.loggers import build_loggers
 from pruning_lit.runs.phase_checkpoint import load_network, read_checkpoint
 from pruning_lit.runs.progress import Progress, best_score, progress
 from pruning_lit.runs.settings import exact_settings, phase_settings
@@ -141,7 +143,7 @@ class PhaseRunner:
         elif begun.path != self.last:
             self.last.unlink(missing_ok=True)  # damaged; else it would become the one before the next
         leave = LeaveOnSignal(self.last)
-        trainer = self._trainer(module, data, leave, self._logger(module, begun), batch)
+        trainer = self._trainer(module, data, leave, self._loggers(module, begun), batch)
         if trainer.is_global_zero:
             epochs = f"{module.epochs} epoch{'s' * (module.epochs != 1)}"
             log.info("phase %s: %s, images per step: %s", self.name, epochs, in_words(batch))
@@ -164,9 +166,9 @@ class PhaseRunner:
         return batch_of(instantiate(self.config.trainer, _partial_=True)(logger=False), data)
 
     def _trainer(
-        self, module: Training, data: DataModule, leave: LeaveOnSignal, logger: Any, batch: Batch
+        self, module: Training, data: DataModule, leave: LeaveOnSignal, loggers: list[Logger], batch: Batch
     ) -> pl.Trainer:
-        extras = self._extras(with_logger=logger is not None)
+        extras = self._extras(with_logger=bool(loggers))
         callbacks = [
             *extras,
             StatelessRandomness(self.config.seed, self.number),
@@ -193,7 +195,7 @@ class PhaseRunner:
         return trainer_maker(self.config.trainer)(
             max_epochs=module.epochs,
             callbacks=callbacks,
-            logger=logger or False,
+            logger=loggers or False,
             default_root_dir=self.folder,
             plugins=plugins,
             **options,
@@ -206,17 +208,10 @@ class PhaseRunner:
         extras = [extra for extra in extras if bar or not isinstance(extra, ProgressBar)]
         return [extra for extra in extras if with_logger or not isinstance(extra, LearningRateMonitor)]
 
-    def _logger(self, module: Training, begun: Progress | None) -> Any:
-        """Logger of the phase; TensorBoard's own goes on where the phase before has ended."""
-        if not self.config.logger:
-            return None
-        make = instantiate(self.config.logger, _partial_=True)
-        from pruning_lit.callbacks.event_files import EventFiles  # late: not all runs have TensorBoard
-
-        if not (isinstance(make.func, type) and issubclass(make.func, EventFiles)):
-            return make(save_dir=self.folder, name="tensorboard", version=f"{self.number}-{self.name}")
-        steps = {"first_step": self.first_step, "begun_step": begun.checkpoint["global_step"] if begun else 0}
-        return make(save_dir=self.folder, name="", version="tensorboard", primary=module.task.primary.name, **steps)
+    def _loggers(self, module: Training, begun: Progress | None) -> list[Logger]:
+        begun_step = begun.checkpoint["global_step"] if begun else 0
+        phase, primary = f"{self.number}-{self.name}", module.task.primary.name
+        return build_loggers(self.config, self.folder, phase, primary, self.first_step, begun_step)
 
     def _result(self, module: Training, data: DataModule) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)

@@ -31,6 +31,7 @@ from pruning_lit.reports.section import sections_of
 from pruning_lit.runs.batch import in_words
 from pruning_lit.runs.builder import constructor_call, own_call
 from pruning_lit.runs.composed import choices, overrides
+from pruning_lit.runs.loggers import has_event_files
 from pruning_lit.runs.phase_checkpoint import load_network, read_checkpoint
 from pruning_lit.runs.phase_runner import PhaseOutcome, on_gpu
 from pruning_lit.runs.settings import plain_data
@@ -217,7 +218,7 @@ def _overrides() -> dict[str, str]:
 
 def _to_tensorboard(config: DictConfig, folder: Path, report: Report, pictures: dict[str, Figure], step: int) -> None:
     """Write the hyper-parameters with the final figures, and the pictures, behind the curves of the phases."""
-    if not config.logger:
+    if not has_event_files(config):
         return
     from torch.utils.tensorboard import SummaryWriter
 

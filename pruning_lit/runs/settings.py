@@ -1,7 +1,7 @@
 """Settings that decide the result of a run, or of one of its phases."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +19,7 @@ NOT_PART_OF_THE_RESULT = (
     "allow_targets",
 )
 HOW_IMAGES_ARE_READ = ("num_workers", "cache")  # of the data set; they are the same images
+BUILT = ("trainer", "latency", "checkpoint", "dataset", "task", "arch", "callbacks", "logger")
 ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are resolved in the recipe of the phase
 
 
@@ -65,6 +66,18 @@ def require_seed(value: Any) -> None:
     """ValueError for what is no seed, by numpy's range."""
     if not isinstance(value, int) or not 0 <= value < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {value!r}")
+
+
+def require_values(config: DictConfig, recipes: Iterable[str]) -> None:
+    """ValueError for a value that is still to be given, ``???``, in what a run builds.
+
+    Args:
+        config: of the run; groups that nothing refers to may lack values.
+        recipes: keys of the phases to be run.
+    """
+    for part in (*BUILT, *recipes):
+        if isinstance(node := config.get(part), DictConfig) and (missing := sorted(OmegaConf.missing_keys(node))):
+            raise ValueError(f"a value has to be given: {missing[0]}=…")
 
 
 def is_recipe(value: Any) -> bool:

@@ -31,7 +31,15 @@ def test_what_no_training_can_go_by_is_refused(settings, told):
 @pytest.mark.parametrize("devices", [1, -1, "auto", "2", "0,1", [0, 1]])
 @pytest.mark.parametrize("limit", [1, 1.0, 0.1, 3])
 def test_what_lightning_takes_is_left_to_it(devices, limit):
-    require_trainer(OmegaConf.create({"devices": devices, "limit_train_batches": limit, "strategy": "ddp_fork"}), 1)
+    trainer = {"devices": devices, "limit_train_batches": limit, "strategy": "ddp_fork", "accelerator": "gpu"}
+    require_trainer(OmegaConf.create(trainer), 1)
+
+
+def test_numbers_of_gpus_are_refused_where_there_are_none(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for accelerator in ("auto", "cpu"):
+        with pytest.raises(ValueError, match=r"^trainer.devices=\[0, 1\] lists GPUs by their numbers"):
+            require_trainer(OmegaConf.create({"devices": [0, 1], "accelerator": accelerator}))
 
 
 def test_checkpoints_within_an_epoch_are_a_step_apart_at_least():

@@ -1,0 +1,57 @@
+"""Callbacks that could not work are refused before any training."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from pruning_lit.command_line.configs import compose
+from pruning_lit.runs.callbacks import require_callbacks
+from pruning_lit.runs.experiment import build_phases, open_data
+from pruning_lit.runs.settings import require_values
+
+LIGHTNING = "pytorch_lightning.callbacks"
+
+
+@pytest.fixture(scope="module")
+def phases() -> dict:
+    from pruning_lit.models import cifar_resnet
+
+    config = compose("dataset=digits", "arch=resnet8", "method=magnitude", "phases=[train]")
+    return build_phases(config, cifar_resnet(8), open_data(config))
+
+
+def callbacks(target: str, **settings: object):
+    return OmegaConf.create({"mine": {"_target_": target, **settings}})
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "val/accuracy", "train/loss"])
+def test_an_early_stop_by_a_figure_that_is_logged_is_taken(phases, monitor):
+    require_callbacks(callbacks(f"{LIGHTNING}.EarlyStopping", monitor=monitor), phases, has_validation=True)
+
+
+@pytest.mark.parametrize("kind", ["EarlyStopping", "ModelCheckpoint"])
+def test_a_figure_that_nobody_logs_is_told_with_those_that_are(phases, kind):
+    with pytest.raises(ValueError, match=r"^callbacks.mine.monitor=val_loss: nothing .* there are train/loss"):
+        require_callbacks(callbacks(f"{LIGHTNING}.{kind}", monitor="val_loss"), phases, has_validation=True)
+    with pytest.raises(ValueError, match=r"monitor=val/loss: there are no validation images .*val_fraction=0.1"):
+        require_callbacks(callbacks(f"{LIGHTNING}.{kind}", monitor="val/loss"), phases, has_validation=False)
+
+
+@pytest.mark.parametrize("kind", ["LearningRateFinder", "BatchSizeFinder", "Timer"])
+def test_a_callback_that_has_no_place_in_a_phase_is_refused(phases, kind):
+    with pytest.raises(ValueError, match=rf"^callbacks.mine: {kind} has no place in a run of phases: "):
+        require_callbacks(callbacks(f"{LIGHTNING}.{kind}"), phases, has_validation=True)
+
+
+def test_what_is_no_callback_is_refused(phases):
+    with pytest.raises(ValueError, match=r"callbacks.mine makes a Identity, expected a callback"):
+        require_callbacks(callbacks("torch.nn.Identity"), phases, has_validation=True)
+
+
+def test_a_value_that_is_still_to_be_given_is_told_by_its_key():
+    config = compose("dataset=digits", "arch=resnet8", "method=magnitude", "sparsity=layerwise")
+    require_values(config, ["train"])  # which refers to no budget
+    with pytest.raises(ValueError, match=r"^a value has to be given: sparsity.rates=…$"):
+        require_values(config, ["train", "finetune"])
+    config.trainer.accelerator = "???"
+    with pytest.raises(ValueError, match=r"^a value has to be given: trainer.accelerator=…$"):
+        require_values(config, ["train"])
