@@ -41,8 +41,8 @@ def composed_once() -> Iterator[None]:
     """
     whole = Hydra.get_mode
     if not any(word.startswith(("--conf", "-c")) or "hydra.mode" in word or "searchpath" in word for word in sys.argv):
-        Hydra.get_mode = lambda *_, **__: None
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Hydra.get_mode = whole
+        Hydra.get_mode = whole  # type: ignore[method-assign]
