@@ -163,7 +163,7 @@ class PhaseRunner:
 
     def _batch(self, data: DataModule) -> Batch:
         """Images per optimizer step with the processes that there are; the learning rate stays, however many."""
-        return batch_of(instantiate(self.config.trainer, _partial_=True)(logger=False), data)
+        return batch_of(trainer_maker(self.config.trainer)(logger=False), data)
 
     def _trainer(
         self, module: Training, data: DataModule, leave: LeaveOnSignal, loggers: list[Logger], batch: Batch
