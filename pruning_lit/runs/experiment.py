@@ -218,6 +218,8 @@ def check(phases: dict[str, Training], dense: nn.Module, data: DataModule, steps
     """Refuse, before hours are spent, what cannot work."""
     (first, *_) = phases.values()
     graph = trace(first.task.view(dense), data.example)
+    if graph.not_followed:
+        log.warning("%s", graph.not_followed)
     for name, module in phases.items():
         module.check(name, dense, graph, steps)
 

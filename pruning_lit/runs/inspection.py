@@ -80,6 +80,8 @@ def inspect(config: DictConfig, folder: Path) -> None:
     if leave_together(graph):
         console.print(TOGETHER)
     console.print(layers_table(graph, reasons, console.width))
+    if graph.not_followed:
+        console.print(f"Not followed: {graph.not_followed}.", soft_wrap=True)
     if plan is not None:
         console.print(prediction_table(plan.dense, plan.cost))
         source = f"of {weights}" if weights is not None else "fresh; weights=<file> takes trained ones"

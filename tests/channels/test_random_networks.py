@@ -1,6 +1,7 @@
 """On networks nobody thought of: narrowed = masked, and counted = real; or refused, never wrong."""
 
 import copy
+import random
 from collections.abc import Callable
 
 import pytest
@@ -150,6 +151,95 @@ BLOCKS: tuple[Callable[[int], Block], ...] = (
 )  # fmt: skip
 
 
+class LiteralInTraining(Block):
+    """The first channel is treated differently, in training only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        return torch.cat([x[:, :1] * 2, x[:, 1:]], 1) if self.training else x
+
+
+class BranchInTraining(Block):
+    """A part of the sum runs in training only, and is dropped there at random."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x) + self.conv(x) if self.training and bool(torch.rand(()) < 0.8) else self.norm(x)
+
+
+class StochasticDepth(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and random.random() < 0.3:
+            return x
+        return x + F.dropout(self.norm(self.conv(x)), 0.2, self.training)
+
+
+class Anchored(Block):
+    """Remembers what it makes for a size of map."""
+
+    anchors: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.anchors is None or self.anchors.shape[-2:] != x.shape[-2:]:
+            self.anchors = x.new_ones(1, 1, *x.shape[-2:]) + 1
+        return self.norm(self.conv(x)) / self.anchors
+
+
+class Keeps(Block):
+    """Keeps its result, for whomever."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.map = self.norm(self.conv(x))
+        return self.map.relu()
+
+
+class Unread(Block):
+    """Has a layer whose result goes nowhere."""
+
+    def build(self, width: int) -> None:
+        self.conv, self.unread = conv(width, width), conv(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unread(x)
+        return self.norm(self.conv(x))
+
+
+class Auxiliary(Block):
+    """A head of two classes that a list collects: always run, or in training only."""
+
+    returned: list[Tensor]
+    always = True
+
+    def build(self, width: int) -> None:
+        self.conv, self.aux = conv(width, width), nn.Sequential(conv(width, 3), nn.ReLU(), conv(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        if self.always or self.training:
+            aux = self.aux(x).mean((2, 3))
+            if self.training:
+                self.returned.append(aux)
+        return x.relu()
+
+
+class AuxiliaryInTraining(Auxiliary):
+    always = False
+
+
+#: Blocks that do something else in training, remember, or have more results than the next block reads.
+OTHER_BLOCKS: tuple[Callable[[int], Block], ...] = (
+    LiteralInTraining, BranchInTraining, StochasticDepth, Anchored, Keeps, Unread, Auxiliary, AuxiliaryInTraining,
+)  # fmt: skip
+
+
+class Result:
+    """What a network returns, in fields."""
+
+    __slots__ = ("auxiliary", "logits")
+
+    def __init__(self, logits: Tensor, auxiliary: list[Tensor]) -> None:
+        self.logits, self.auxiliary = logits, auxiliary
+
+
 class Random(nn.Module):
     def __init__(self, kinds: list[Callable[[int], Block]], width: int) -> None:
         super().__init__()
@@ -159,8 +249,15 @@ class Random(nn.Module):
             width = blocks[-1].width
         self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(4 * width, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 2).flatten(1))
+    def forward(self, x: Tensor) -> Tensor | Result:
+        auxiliary: list[Tensor] = []
+        for block in self.blocks:
+            if isinstance(block, Auxiliary):
+                block.returned = auxiliary
+        logits = self.head(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 2).flatten(1))
+        for block in self.blocks:
+            vars(block).pop("returned", None)
+        return Result(logits, auxiliary) if self.training else logits
 
 
 def require_exact(kinds: list[Callable[[int], Block]], width: int, data: st.DataObject) -> None:
@@ -176,18 +273,26 @@ def require_exact(kinds: list[Callable[[int], Block]], width: int, data: st.Data
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
     assert verify(narrowed, masked, images) < 1e-10
+    assert verify(narrowed, masked, images, training=True) < 1e-10
     assert cost(graph, kept) == cost(trace(narrowed, images))
     assert cost(graph, kept).params == sum(parameter.numel() for parameter in narrowed.parameters())
     assert all(group.protected for group in graph.groups if group not in graph.prunable)
 
 
 networks = given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=5), st.integers(2, 6), st.data())
+both = st.lists(st.one_of(st.sampled_from(OTHER_BLOCKS), st.sampled_from(BLOCKS)), min_size=2, max_size=4)
 quietly = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
 @settings(max_examples=60, **quietly)
 @networks
 def test_any_choice_of_channels_is_cut_exactly(kinds, width, data):
+    require_exact(kinds, width, data)
+
+
+@settings(max_examples=25, **quietly)
+@given(both, st.integers(2, 5), st.data())
+def test_a_network_that_trains_remembers_and_returns_in_its_own_way_is_cut_exactly_in_both_modes(kinds, width, data):
     require_exact(kinds, width, data)
 
 

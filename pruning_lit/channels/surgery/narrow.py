@@ -156,4 +156,5 @@ def _refusal(mismatch: RehearsalMismatch, cut: Cut, graph: ChannelGraph) -> str:
         for group, classes in zip(graph.groups, graph.classes.groups, strict=True)
         if group.name in cut.kept and not bool(cut.kept[group.name].all()) and labels & set(classes.tolist())
     ]
-    return f"{mismatch.reason} ({step.place}); nothing was cut, concerned are the groups {groups or sorted(cut.kept)}"
+    place = f"{step.place}{mismatch.transcript.mode}"
+    return f"{mismatch.reason} ({place}); nothing was cut, concerned are the groups {groups or sorted(cut.kept)}"

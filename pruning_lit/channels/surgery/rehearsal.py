@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.tracing.graph import ChannelGraph
 from pruning_lit.channels.tracing.identities import Identities
-from pruning_lit.channels.tracing.modes import still
+from pruning_lit.channels.tracing.modes import PassMode, still
 from pruning_lit.channels.tracing.operations import tensors_in, tensors_of
 from pruning_lit.channels.tracing.outputs import Outputs, chosen
 from pruning_lit.channels.tracing.passes import owned, run
@@ -249,24 +249,29 @@ def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
     Raises:
         RehearsalMismatch: the narrowed copy does not do what the model did, with the removed channels deleted.
     """
-    removed = graph.removed(cut.kept)
-    for transcript in (graph.transcript, *graph.training):
+    removed, ahead = graph.removed(cut.kept), [graph.transcript, *graph.training]
+    while ahead:
+        transcript = ahead.pop(0)
         try:
             with still(model):
-                _rehearse(cut, model, transcript, removed, graph.outputs)
+                asked = _rehearse(cut, model, transcript, removed, graph.outputs)
         except RehearsalMismatch as mismatch:
             mismatch.transcript = transcript
             raise
+        if asked and not transcript.mode.training and not graph.training:  # so training was as this, at other widths
+            ahead.append(replace(transcript, mode=PassMode(training=True)))
 
 
-def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tensor, outputs: Outputs | None) -> None:
+def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tensor, outputs: Outputs | None) -> bool:
+    """Rehearse one pass; True where a module of the narrowed copy asked whether it is in training."""
     failure = None
     if transcript.on_meta:
         trial = replica(model, on_meta)
         cut.narrow(trial)
+        rehearsal = Rehearsal(trial, transcript, removed)
         try:
-            _run(Rehearsal(trial, transcript, removed), trial, outputs)
-            return
+            _run(rehearsal, trial, outputs)
+            return rehearsal.asked
         except RehearsalMismatch as mismatch:
             if not mismatch.needs_data:
                 raise
@@ -278,11 +283,13 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
             reference, copied = _masked(cut, model, transcript, outputs, owned), owned
         narrowed = replica(model, copied)
         cut.narrow(narrowed)
-        _run(Rehearsal(narrowed, reference.transcript, removed), narrowed, outputs)
+        rehearsal = Rehearsal(narrowed, reference.transcript, removed)
+        _run(rehearsal, narrowed, outputs)
         transcript.on_meta = False
     except RehearsalMismatch as mismatch:
         transcript.on_meta = failure is not None and mismatch.step <= failure.step
         raise
+    return rehearsal.asked
 
 
 def _masked(
