@@ -3,7 +3,7 @@
 Usable on its own, without Lightning or Hydra. Its shelves, each of which imports only those before it:
 
 * ``modules``: layers that surgery works with, and child modules that are attached to layers
-* ``tracing``: the identities of channels, followed through one forward pass, and their groups
+* ``tracing``: the identities of channels, followed through forward passes in eval and training mode, and their groups
 * ``surgery``: rehearsal of a cut, ``narrow``, ``mask``, ``widen``, and the cost of a width
 * ``insertion``: selections and scatters where a network has streams, and removal of scatters
 * ``artefact``: a network in a file

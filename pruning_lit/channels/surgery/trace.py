@@ -96,7 +96,7 @@ def _in_vain(graph: ChannelGraph, used: Collection[str], only_in_training: Colle
 
 
 def _not_followed(model: nn.Module, first: Tracer, training: list[FurtherTracer]) -> str | None:
-    """What the model does in training that was not seen, for people; None where everything was."""
+    """Description of what the model does in training that was not seen; None where everything was."""
     failures = [tracer.transcript.failure for tracer in training if tracer.transcript.failure]
     if not failures:
         return None

@@ -203,7 +203,7 @@ class Footprints:
         return self._slot[start:stop]
 
     def shape(self, label: int) -> bytes:
-        """The same for two classes that are in the same slots, as often."""
+        """Key that two classes share which are in the same slots, as often."""
         start, stop = self._bounds[label]
         return self._bytes[start * self._size : stop * self._size]
 

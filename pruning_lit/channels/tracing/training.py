@@ -1,4 +1,4 @@
-"""What a model does in training: further passes, whose channels are those of the first."""
+"""Forward passes in training mode, whose channels are those of the first pass."""
 
 from typing import Any
 

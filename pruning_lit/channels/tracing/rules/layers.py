@@ -68,7 +68,7 @@ def _is_shared(view: View, weight: Tensor, groups: int) -> bool:
 
 
 def _each_by_itself(tracer: Tracer, x: Tensor, bias: Tensor | None, result: Tensor) -> Role | None:
-    """The same kernel for all channels: as pooling, it reads none and makes none."""
+    """Kernel that all channels share: as pooling, it reads none and makes none."""
     channels = tracer.channels(x, x.ndim - result.ndim + 1)
     if bias is not None:
         tie_parameter(tracer, bias, channels)
@@ -85,7 +85,7 @@ class Dims(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where a weight is applied, see ``Tracer.called``: positions in a row, rows, and whether they are strided."""
+    """Places of a weight, see ``Tracer.called``: positions in a row, rows, and whether they are strided."""
 
     positions: int
     rows: int | None
