@@ -695,6 +695,14 @@ REPORTS = [
 
 RUNS = [
     Break(
+        "a criterion of one's own is told as the choice it has replaced",
+        "runs/result.py",
+        " | own_targets(overrides())",
+        "",
+        "runs/test_result.py",
+        "ones_own",
+    ),
+    Break(
         "a resumed run computes with another number of threads",
         "runs/threads.py",
         "elif (begun_with := _read(kept)) is not None:",

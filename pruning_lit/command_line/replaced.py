@@ -47,6 +47,8 @@ def without_what_was_replaced(config: DictConfig, words: Sequence[str], folders:
     typed = [OverridesParser.create().parse_override(word) for word in words if "=" in word]
     later = [_choice(each, folders) for each in typed if each.key_or_group in LATER]
     kept = {each.key_or_group for each in typed} | {key for each in later for key in _keys(each)}
+    inner = [(f"{each.key_or_group}.", each.value()) for each in typed]  # {…}, with settings of its own
+    kept |= {key for above, value in inner if isinstance(value, dict) for key in _keys(value, above)}
     left_out = []
     for override in typed:
         key = override.key_or_group
@@ -54,9 +56,28 @@ def without_what_was_replaced(config: DictConfig, words: Sequence[str], folders:
             left_out += _restored(config, override.package or key, _choice(override, folders), kept)
         elif key.endswith("._target_") and key.split(".")[-2] in GROUPS:
             left_out += _restored(config, key.removesuffix("._target_"), {}, kept)
+        elif key.split(".")[-1] in GROUPS and isinstance(own := override.value(), dict) and "_target_" in own:
+            left_out += _restored(config, key, {}, kept)
     if left_out:
         log.info("left out, as it was set for what has been replaced: %s", ", ".join(left_out))
     return bool(left_out)
+
+
+def own_targets(words: Sequence[str]) -> dict[str, str]:
+    """Constructors that were typed in the place of a group's choice, by group; of two the later counts.
+
+    Args:
+        words: overrides as typed: ``criterion._target_=my.Criterion`` or ``criterion={_target_: my.Criterion}``.
+    """
+    targets: dict[str, str] = {}
+    for override in (OverridesParser.create().parse_override(word) for word in words if "=" in word):
+        group, _, rest = override.key_or_group.partition(".")
+        value = override.value()
+        if group in GROUPS and not rest and isinstance(value, dict):
+            value, rest = value.get("_target_"), "_target_"
+        if group in GROUPS and rest == "_target_" and value is not None:
+            targets[group] = str(value)
+    return targets
 
 
 def _restored(config: DictConfig, place: str, own: dict[str, Any], kept: set[str]) -> list[str]:

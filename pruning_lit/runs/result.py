@@ -15,6 +15,7 @@ from torch import nn
 
 from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.command_line.custom_network import as_typed
+from pruning_lit.command_line.replaced import own_targets
 from pruning_lit.data import DataModule
 from pruning_lit.measure.commits import commits
 from pruning_lit.measure.machine import hardware, versions
@@ -206,8 +207,10 @@ def _network_at(path: Path, outcome: PhaseOutcome, dense: nn.Module, data: DataM
 
 
 def _choices(config: DictConfig) -> dict[str, str]:
-    chosen = {"arch": config.arch._target_, **choices()}  # one's own network is no choice
-    return {key: str(chosen[key]) for key in ("method", "criterion", "sparsity", "arch", "dataset") if key in chosen}
+    """Name of what is used in each group: that of the choice, or of the constructor in its place."""
+    known = choices()
+    chosen = known | {"arch": known.get("arch") or config.arch._target_} | own_targets(overrides())
+    return {key: str(chosen[key]) for key in ("method", "criterion", "sparsity", "arch", "dataset") if chosen.get(key)}
 
 
 def _overrides() -> dict[str, str]:

@@ -6,6 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pruning_lit.command_line.class_facts import annotations
 from pruning_lit.command_line.configs import CONF, choices, compose
+from pruning_lit.command_line.replaced import own_targets
 from pruning_lit.command_line.setting_types import require_types
 
 SHIPPED = [name for name in choices("experiment") if "/" in name]
@@ -66,3 +67,17 @@ def test_a_setting_that_is_typed_for_a_choice_that_does_not_have_it_is_refused(c
     code, printed = cli("experiment=redundancy_graph/resnet56_cifar10_65", "criterion=magnitude", "criterion.bn_mode=x")
     assert code == 1
     assert "there is no setting criterion.bn_mode" in printed
+
+
+@pytest.mark.parametrize("beside", ["seed=1", "criterion=random", "experiment=redundancy_graph/resnet56_cifar10_65"])
+def test_a_criterion_of_ones_own_gets_its_own_settings_alone(beside):
+    own = {"_target_": "mine.Own", "power": 2}
+    assert plain(compose(beside, "criterion._target_=mine.Own", "+criterion.power=2"), "criterion") == own
+    assert plain(compose(beside, "++criterion={_target_: mine.Own, power: 2}"), "criterion") == own
+
+
+def test_what_is_typed_in_the_place_of_a_choice_is_named():
+    words = ["dataset._target_=mydata.Right", "criterion=random", "++criterion._target_=mine.First", "seed=3"]
+    assert own_targets(words) == {"dataset": "mydata.Right", "criterion": "mine.First"}
+    assert own_targets([*words, "criterion={_target_: mine.Own, power: 2}"])["criterion"] == "mine.Own"
+    assert own_targets(["train.optimizer._target_=torch.optim.Adam", "criterion.num_images=3"]) == {}

@@ -159,3 +159,10 @@ class Endless(IterableDataset):
 def test_what_cannot_be_data_is_refused(make, told):
     with pytest.raises(ValueError, match=told):
         opened(make())
+
+
+def test_images_of_one_channel_are_taken_as_they_are():
+    examples = TensorDataset(torch.rand(6, 1, 5, 5), torch.arange(6) % 2)
+    data = opened(Datasets(examples, examples, batch_size=4, num_classes=2))
+    assert data.shape == (1, 5, 5)
+    assert {tuple(data.ready(batch)[0].shape) for batch in data.train_dataloader()} == {(4, 1, 5, 5), (2, 1, 5, 5)}

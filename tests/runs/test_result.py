@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 
 from pruning_lit.channels import load
 from pruning_lit.channels.artefact import read
+from pruning_lit.command_line.configs import compose
+from pruning_lit.runs.result import _choices
 from tests.commands import run_command
 from tests.conftest import read_report
 
@@ -23,6 +26,21 @@ def two_passes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two_passes") / "run"
     run_command(*SLIMMING, "passes=2", f"hydra.run.dir={folder}")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["criterion=random", "criterion._target_=mine.Own"], {"criterion": "mine.Own", "arch": "resnet20"}),
+        (["arch=[]", "++arch._target_=mine.Net"], {"criterion": "channel_independence", "arch": "mine.Net"}),
+        (["dataset=[]", "+task=classification", "++dataset._target_=mine.Data"], {"dataset": "mine.Data"}),
+    ],
+)
+def test_what_is_ones_own_is_named_in_the_place_of_a_choice(monkeypatch, words, named):
+    config = compose(*words)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    HydraConfig.instance().set_config(config)
+    assert named.items() <= _choices(config).items()
 
 
 @pytest.mark.slow
