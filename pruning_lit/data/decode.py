@@ -34,7 +34,7 @@ def decode(paths: Sequence[Path], size: int | None, name: str) -> Tensor:
         ValueError: a file is no readable image, or its size differs from the first one's.
     """
     height, width = decode_one(paths[0], size).shape[:2]
-    log.info("decoding %d %s images of %d×%d pixels", len(paths), name, height, width)
+    log.info("decoding %d %s images of %d×%d pixels (height×width)", len(paths), name, height, width)
     images = torch.empty(len(paths), 3, height, width, dtype=torch.uint8)
     rows = images.permute(0, 2, 3, 1).numpy()
 
@@ -43,8 +43,8 @@ def decode(paths: Sequence[Path], size: int | None, name: str) -> Tensor:
             image = decode_one(path, size)
             if image.shape != row.shape:
                 raise ValueError(
-                    f"'{path}' has {image.shape[1]}×{image.shape[0]} pixels, but '{paths[0]}' before it has "
-                    f"{width}×{height}: set dataset.size=… to bring all images to one size"
+                    f"'{path}' has {image.shape[0]}×{image.shape[1]} pixels (height×width), but '{paths[0]}' before it "
+                    f"has {height}×{width}: set dataset.size=… to bring all images to one size"
                 )
             row[:] = image
 

@@ -78,7 +78,7 @@ class ImageFolder(ImagesInMemory):
         for name, part in images.items():
             if part.shape[1:] != shape:
                 raise ValueError(
-                    f"'{listings[name].paths[0]}' has {part.shape[3]}×{part.shape[2]} pixels, training images have "
-                    f"{shape[2]}×{shape[1]}: set dataset.size=… to bring all images to one size"
+                    f"'{listings[name].paths[0]}' has {part.shape[2]}×{part.shape[3]} pixels (height×width), training "
+                    f"images have {shape[1]}×{shape[2]}: set dataset.size=… to bring all images to one size"
                 )
         return images

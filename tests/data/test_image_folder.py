@@ -200,14 +200,16 @@ def test_the_first_image_of_another_size_is_named(make_folder):
     root = make_folder()
     for name in ("dog", "cat"):
         Image.new("RGB", (9, 7)).save(root / "train" / name / "1.png")
-    with pytest.raises(ValueError, match=r"cat/1.png' has 9×7 pixels, but '.*cat/0.png' .* 8×6: set dataset.size=…"):
+    with pytest.raises(
+        ValueError, match=r"cat/1.png' has 7×9 pixels \(height×width\), but '.*cat/0.png' .* 6×8: set dat"
+    ):
         folder(root)
 
 
 def test_a_test_part_of_another_size_is_refused(make_folder):
     make_folder(parts=("train",))
     with pytest.raises(
-        ValueError, match=r"test/cat/0.png' has 4×4 pixels, training images have 8×6: set dataset.size=…"
+        ValueError, match=r"test/cat/0.png' has 4×4 pixels \(height×width\), training images have 6×8: set dat"
     ):
         folder(make_folder(parts=("test",), height=4, width=4))
 
