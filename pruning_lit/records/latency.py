@@ -74,8 +74,8 @@ def speedup(before: Timing, after: Timing, repeats: int) -> float | None:
 
     Returns:
         The ratio, above 1 where ``after`` is faster; None where it is too noisy to tell: the quartiles of the two
-        overlap, or those of one are further apart than its median, or there are fewer passes than :data:`FEWEST`.
+        overlap, or those of one are further apart than half its median, or there are fewer passes than :data:`FEWEST`.
     """
     apart = before.upper_ms < after.lower_ms or after.upper_ms < before.lower_ms
-    steady = all(each.upper_ms - each.lower_ms < each.median_ms for each in (before, after))
+    steady = all(each.upper_ms - each.lower_ms < each.median_ms / 2 for each in (before, after))
     return before.median_ms / after.median_ms if apart and steady and repeats >= FEWEST else None
