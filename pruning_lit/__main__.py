@@ -19,6 +19,7 @@ from pruning_lit.command_line.resume import with_resume
 from pruning_lit.runs.job_process import run_alone, starts_processes_by_its_command
 from pruning_lit.runs.settings import decides_result, result_settings
 from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
+from pruning_lit.sweeps.objective import returned
 from pruning_lit.system.launcher import place
 from pruning_lit.system.loading import loading
 
@@ -26,13 +27,16 @@ DEMO = "experiment=demo"
 log = logging.getLogger("pruning_lit")
 
 
-def _run(config: DictConfig, folder: Path) -> None:
-    """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued."""
+def _run(config: DictConfig, folder: Path) -> float | list[float] | None:
+    """Run the experiment; a job of a sweep only unless it has been finished, as when the sweep is continued.
+
+    What it returns is for sweepers that optimise.
+    """
     hydra = HydraConfig.get()
     finished_before = hydra.mode == RunMode.MULTIRUN and finished_with(folder) is not None
     if finished_before and is_finished(folder, result_settings(config), present_settings):
         log.info("job %s is finished, not run again", hydra.job.num)
-        return
+        return returned(config.objective, folder)
     if place()[0] == 0 and os.environ.get("LOCAL_RANK", "0") == "0":
         log.info("folder of this run: %s", folder)
     if hydra.mode == RunMode.MULTIRUN and starts_processes_by_its_command(config):
@@ -42,6 +46,7 @@ def _run(config: DictConfig, folder: Path) -> None:
             from pruning_lit.runs.experiment import run
         run(config, folder)
     note_finished(folder, result_settings(config), hydra.overrides.task)
+    return returned(config.objective, folder) if hydra.mode == RunMode.MULTIRUN else None
 
 
 def _demo_or_resumed(words: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -50,21 +50,21 @@ log = logging.getLogger("pruning_lit")
 
 def command(
     config_name: str,
-    work: Callable[[DictConfig, Path], None],
+    work: Callable[[DictConfig, Path], Any],
     rewrite: Callable[[list[str]], list[str]] = list,
 ) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line's overrides, and do the work; exit code 1 on errors.
 
     Args:
         config_name: the primary config.
-        work: what is done with the config and the folder for outputs.
+        work: what is done with the config and the folder for outputs; what it returns is for sweepers.
         rewrite: turns the command's own shorthands into overrides.
     """
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
-    def job(config: DictConfig) -> None:
+    def job(config: DictConfig) -> Any:
         if asked():  # in a process of a launcher that has more jobs for it
-            return
+            return None
         folder = Path(HydraConfig.get().runtime.output_dir)
         allowing = typed(HydraConfig.get().overrides.task)
         if is_run:
@@ -76,9 +76,10 @@ def command(
                 with loading():
                     require_allowed(config, allowed(config, allowing))
                     require_types(config)
-                work(config, folder)
+                result = work(config, folder)
             if is_run:
                 forget_failure(folder)
+            return result
         except Preempted:
             if is_command():
                 raise
@@ -95,6 +96,7 @@ def command(
             log.error(told + how_to_resume(error, folder, resuming(_begun_in(), allowing)))
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 sys.exit(1)  # in a sweep the other jobs go on; its summary tells, in the end, that this one has failed
+        return None
 
     is_run = config_name == "config"
     _end_at_once()

@@ -14,6 +14,7 @@ BUDGETS = {
     "channels": "sparsity=global sparsity.rule=slimming sparsity.rate",
 }
 LAUNCHERS = 'pip install "pruning_lit[sweeps]"'
+SWEEPERS = {"optuna": "hydra-optuna-sweeper", "nevergrad": "hydra-nevergrad-sweeper", "ax": "hydra-ax-sweeper"}
 TYPES = {"NoneType": "null", "int": "a number", "float": "a number", "bool": "true or false", "dict": "a mapping"}
 
 
@@ -23,6 +24,13 @@ def composition_error(error: BaseException) -> str | None:
         if error.missing_cfg_file.startswith("hydra/launcher/"):
             name = error.missing_cfg_file.removeprefix("hydra/launcher/")
             return f"there is no launcher called {name!r}; joblib's and submitit's come by {LAUNCHERS}"
+        if error.missing_cfg_file.startswith("hydra/sweeper/"):
+            name = error.missing_cfg_file.removeprefix("hydra/sweeper/")
+            package = SWEEPERS.get(name, SWEEPERS["optuna"] if name.startswith("sampler/") else None)
+            mended = (
+                f"it comes by pip install {package}" if package else f"others than Hydra's are {', '.join(SWEEPERS)}"
+            )
+            return f"there is no sweeper called {name!r}; {mended}"
         group, _, name = error.missing_cfg_file.partition("/")
         if not name:
             return f"there is no configuration called {group!r} among those of the package: leave --config-name out"

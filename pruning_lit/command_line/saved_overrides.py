@@ -12,7 +12,7 @@ ALLOWING = re.compile(r"[+~]*allow_targets\b")  # a folder cannot allow anything
 #: What a folder may tell Hydra: which launcher and sweeper, plain numbers and words for them, and where jobs go. All
 #: the rest (callbacks, logging, folders of configs, a launcher's shell commands) can run code before any check.
 OF_HYDRA = re.compile(
-    r"\+{0,2}(hydra/(launcher|sweeper)=[\w-]+|hydra\.mode=\w+|hydra\.(run|sweep)\.dir=.*"
+    r"\+{0,2}(hydra/(launcher|sweeper|sweeper/sampler)=[\w-]+|hydra\.mode=\w+|hydra\.(run|sweep)\.dir=.*"
     r"|hydra\.launcher\.(n_jobs|timeout_min|cpus_per_task|gpus_per_node|tasks_per_node|nodes|mem_gb|partition|qos|account"
     r"|constraint|array_parallelism|max_num_timeout|signal_delay_s|name)=[\w.:+-]*"
     r"|hydra\.sweeper\.(n_trials|n_jobs|direction|study_name|max_batch_size|max_failure_rate|sampler\.seed)"

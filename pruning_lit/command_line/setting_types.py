@@ -27,6 +27,7 @@ OF_THE_RUN: dict[str, Any] = {
     "on_nonfinite": str,
     "deterministic": bool,
     "shared": str | None,
+    "objective": str | Sequence[str] | None,
     "callbacks": Mapping[str, Mapping],
     "logger": Mapping[str, Mapping],
     "calibration_images": int,

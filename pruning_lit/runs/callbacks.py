@@ -45,7 +45,7 @@ def _require(place: str, callback: Callback, phase: Training, has_validation: bo
     for kind, instead in REFUSED.items():
         if isinstance(callback, kind):
             raise ValueError(f"{place}: {kind.__name__} has no place in a run of phases: {instead}")
-    monitor, known = getattr(callback, "monitor", None), _logged(phase, has_validation)
+    monitor, known = getattr(callback, "monitor", None), logged_figures(phase, has_validation)
     ours = all(type(each).__module__.startswith("pruning_lit.") for each in (phase, phase.task)) and not phase.terms
     if not isinstance(monitor, str) or monitor in known or not ours:  # others may log what they like
         return
@@ -58,7 +58,8 @@ def _require(place: str, callback: Callback, phase: Training, has_validation: bo
         raise ValueError(f"{place}.monitor={monitor}: nothing of that name is logged; there are {', '.join(known)}")
 
 
-def _logged(phase: Training, has_validation: bool) -> list[str]:
+def logged_figures(phase: Training, has_validation: bool) -> list[str]:
     """Names of the figures that a phase logs at the end of its epochs."""
     names = ["train/loss", *phase.train_metrics.keys()]
+    names += [f"train/{term}" for term in phase.terms]
     return [*names, *(["val/loss", *phase.val_metrics.keys()] if has_validation else [])]  # type: ignore[list-item]

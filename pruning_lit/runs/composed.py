@@ -6,9 +6,10 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from pruning_lit.sweeps.objective import TRIES_ALL
 from pruning_lit.system.preemption import forget
 
 ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -52,6 +53,16 @@ def side_by_side() -> bool:
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return False
     return HydraConfig.get().launcher._target_ != ONE_BY_ONE
+
+
+def optimiser() -> tuple[str, list[str]]:
+    """The class of the sweeper that this job belongs to, and the directions in which it goes, for each objective."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return TRIES_ALL, []
+    sweeper = HydraConfig.get().sweeper
+    named = sweeper.get("direction") or []
+    listed = [named] if isinstance(named, str) or not isinstance(named, ListConfig) else list(named)
+    return sweeper._target_, [str(getattr(each, "name", each)) for each in listed]
 
 
 def _named(config: DictConfig, folder: Path) -> DictConfig:

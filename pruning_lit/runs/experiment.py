@@ -24,8 +24,8 @@ from pruning_lit.models import start_afresh
 from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.builder import build
-from pruning_lit.runs.callbacks import require_callbacks
-from pruning_lit.runs.composed import from_python
+from pruning_lit.runs.callbacks import logged_figures, require_callbacks
+from pruning_lit.runs.composed import from_python, optimiser
 from pruning_lit.runs.loggers import build_loggers
 from pruning_lit.runs.lone_example import require_no_lone_example
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner, on_gpu
@@ -33,6 +33,7 @@ from pruning_lit.runs.result import note_on_filled, write_results
 from pruning_lit.runs.settings import is_recipe, phase_task, require_seed, require_values
 from pruning_lit.runs.stored import fill
 from pruning_lit.runs.threads import settle_threads, stay_within_quota
+from pruning_lit.sweeps.objective import require_objective
 from pruning_lit.system.launcher import place
 from pruning_lit.system.noise import without_noise
 from pruning_lit.tasks import Task
@@ -63,6 +64,9 @@ def run(config: DictConfig, folder: Path) -> None:
     check(phases, dense, data, epoch_steps(config, data))
     build_loggers(config, folder, "1", task.primary.name)  # what is missing is told before any training
     require_callbacks(config.callbacks, phases, data.has_validation)
+    sweeper, directions = optimiser()
+    logged = logged_figures([*phases.values()][-1], data.has_validation)
+    require_objective(config.get("objective"), logged, task.primary, sweeper, directions)
     trainer, processes = config.trainer, num_processes(config.trainer)
     if processes is not None:
         require_no_lone_example(dense, data, processes, trainer.limit_train_batches, trainer.sync_batchnorm)

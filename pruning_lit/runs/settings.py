@@ -16,6 +16,7 @@ NOT_PART_OF_THE_RESULT = (
     "latency",
     "on_nonfinite",
     "shared",
+    "objective",
     "allow_targets",
 )
 HOW_IMAGES_ARE_READ = ("num_workers", "cache")  # of the data set; they are the same images

@@ -8,7 +8,17 @@ from pruning_lit.records.primary import Primary
 from pruning_lit.sweeps.jobs import CHOICES, FINISHED, Row, settings_of
 
 BUDGETS = tuple(f"sparsity.{each}" for each in ("reduction", "rate", "rates", "threshold"))
-TELLS_NOTHING = ("name", "logger", "callbacks", "checkpoint", "latency", "shared", "allow_targets")  # of the result
+#: Of the result.
+TELLS_NOTHING = ("name", "logger", "callbacks", "checkpoint", "latency", "shared", "objective", "allow_targets")
+    "name",
+    "logger",
+    "callbacks",
+    "checkpoint",
+    "latency",
+    "shared",
+    "objective",
+    "allow_targets",
+)  # of the result
 
 
 @dataclass(frozen=True)
