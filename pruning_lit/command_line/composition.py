@@ -27,9 +27,7 @@ def composition_error(error: BaseException) -> str | None:
         if error.missing_cfg_file.startswith("hydra/sweeper/"):
             name = error.missing_cfg_file.removeprefix("hydra/sweeper/")
             package = SWEEPERS.get(name, SWEEPERS["optuna"] if name.startswith("sampler/") else None)
-            mended = (
-                f"it comes by pip install {package}" if package else f"others than Hydra's are {', '.join(SWEEPERS)}"
-            )
+            mended = f"it comes by pip install {package}" if package else f"there are {', '.join(SWEEPERS)}"
             return f"there is no sweeper called {name!r}; {mended}"
         group, _, name = error.missing_cfg_file.partition("/")
         if not name:

@@ -10,15 +10,6 @@ from pruning_lit.sweeps.jobs import CHOICES, FINISHED, Row, settings_of
 BUDGETS = tuple(f"sparsity.{each}" for each in ("reduction", "rate", "rates", "threshold"))
 #: Of the result.
 TELLS_NOTHING = ("name", "logger", "callbacks", "checkpoint", "latency", "shared", "objective", "allow_targets")
-    "name",
-    "logger",
-    "callbacks",
-    "checkpoint",
-    "latency",
-    "shared",
-    "objective",
-    "allow_targets",
-)  # of the result
 
 
 @dataclass(frozen=True)
