@@ -432,8 +432,8 @@ PHASES = [
     Break(
         "further terms of the loss are not trained on",
         "phases/training.py",
-        'self._log_losses("train", losses | terms, batch)',
-        'self._log_losses("train", losses, batch)',
+        "losses |= terms",
+        "losses.copy().update(terms)",
         "phases/test_terms.py",
     ),
 ]
@@ -781,7 +781,7 @@ COMMAND_LINE = [
     ),
     Break(
         "the folder of a run allows its own code",
-        "command_line/resume.py",
+        "command_line/saved_overrides.py",
         "if not ALLOWING.match(word) and word not in typed",
         "if word not in typed",
         "test_allow_targets.py",

@@ -43,7 +43,7 @@ def has_event_files(config: DictConfig) -> bool:
 def _place(
     item: DictConfig, name: str, folder: Path, title: str, phase: str, primary: str, first_step: int, begun_step: int
 ) -> dict[str, Any]:
-    """What a logger is told of the run, as far as its constructor takes it and the config does not say it."""
+    """Arguments that tell a logger of the run, as far as its constructor takes them and the config does not."""
     make = instantiate(item, _partial_=True)
     kind = getattr(make, "func", None)
     if item.get("_target_") == EVENT_FILES:  # one curve over all phases

@@ -191,7 +191,7 @@ class ChannelGraph:
         return table([(group.name, group.size, group.readers, group.protected) for group in self.groups])
 
     def __repr__(self) -> str:
-        """How many groups there are; ``print`` shows them."""
+        """Numbers of groups; ``print`` shows the groups."""
         return f"<ChannelGraph of {len(self.groups)} groups, {len(self.prunable)} of them prunable>"
 
     def __getitem__(self, name: str) -> ChannelGroup:
