@@ -1,8 +1,9 @@
 """Which networks the channel graph understands: ``python benchmarks/coverage.py [--only NAME …] > coverage.md``.
 
 Each network is traced, a random half of the channels of every group that allows it is removed, and the output is
-compared with that of the masked network, in float64 (for detectors of one stage, at their heads). Seconds are of a
-single thread, in float32 as people use it.
+compared with that of the masked network, in float64 (for detectors of one stage, at their heads), in eval mode and in
+training mode; "-" where a network does not run in training on a picture alone. Seconds are of a single thread, in
+float32 as people use it.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pruning_lit.channels import ChannelGraph, cost, mask, narrow, trace, verify
 from pruning_lit.measure.machine import hardware, versions
 
 HEADINGS = (
-    "network", "groups", "prunable channels", "error", "parameters left", "MACs left", "trace s", "cut s", "protected"
+    "network", "groups", "prunable channels", "error", "error in training", "parameters left", "MACs left", "trace s", "cut s", "protected"
 )  # fmt: skip
 
 
@@ -86,6 +87,11 @@ def try_out(network: Network) -> list[str]:
     narrowed, masked = narrowed.double(), model.double()
     mask(masked, graph, kept)
     error = verify(Heads(narrowed), Heads(masked), _doubled(example))
+    try:
+        in_training = f"{verify(narrowed, masked, _twice(_doubled(example)), training=True):.0e}"
+    except Exception as failure:  # it needs targets
+        in_training = "-"
+        print(network.name, f"in training: {failure}", file=sys.stderr, flush=True)
     before, after = cost(graph), cost(graph, kept)
     assert after.params == sum(parameter.numel() for parameter in narrowed.parameters())
     there, fixed = channels(graph, True), channels(graph, False)
@@ -94,6 +100,7 @@ def try_out(network: Network) -> list[str]:
         f"{len(graph.groups)}",
         f"{there / (there + fixed):.1%}",
         f"{error:.0e}",
+        in_training,
         f"{after.params / before.params:.1%}",
         f"{after.macs / before.macs:.1%}",
         f"{traced:.2f}",
@@ -104,6 +111,11 @@ def try_out(network: Network) -> list[str]:
 
 def _doubled(example: tuple[Any, ...]) -> tuple[Any, ...]:
     return tree_map_only(Tensor, lambda tensor: tensor.double(), example)
+
+
+def _twice(example: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Pictures, each twice, for norms that want more than one."""
+    return tree_map_only(Tensor, lambda tensor: torch.cat([tensor, tensor]), example)
 
 
 def main() -> None:
@@ -123,7 +135,7 @@ def main() -> None:
         except Exception as error:  # a row all the same
             row = [
                 network.name,
-                *["-"] * 7,
+                *["-"] * 8,
                 f"**failed**: {type(error).__name__}: {str(error)[:300]}".replace("\n", " "),
             ]
         print("| " + " | ".join(row) + " |", flush=True)
