@@ -24,7 +24,8 @@ from pruning_lit.channels import ChannelGraph, cost, mask, narrow, trace, verify
 from pruning_lit.measure.machine import hardware, versions
 
 HEADINGS = (
-    "network", "groups", "prunable channels", "error", "error in training", "parameters left", "MACs left", "trace s", "cut s", "protected"
+    "network", "groups", "prunable channels", "error", "error in training",
+    "parameters left", "MACs left", "trace s", "cut s", "protected"
 )  # fmt: skip
 
 

@@ -72,8 +72,8 @@ CHANNELS = [
         "channels/tracing/training.py",
         "    if passes[0].drew:\n",
         "    if False:\n",
-        "channels/test_constructions.py",
-        "what_can_be_cut",
+        "channels/surgery/test_training_mode.py",
+        "rarely_taken",
     ),
     Break(
         "a replica shares what modules remember",

@@ -137,6 +137,13 @@ def test_what_does_not_matter_may_lose_channels(network, outputs):
     assert net.extra.in_channels == 2
 
 
+@pytest.mark.parametrize("network", [modes.LiteralWhereDropped, modes.LiteralWhereKept])
+def test_a_number_on_a_path_that_is_rarely_taken_is_found(network):
+    graph = trace(network(), IMAGE)
+    first = [group for group in graph.groups if "first" in group.writers]
+    assert [(group.size, group.protected is None) for group in first] == [(4, False), (4, True)]
+
+
 def test_outputs_that_training_does_not_have_are_all_outputs_there():
     graph = trace(TrainedDetector(), IMAGE, outputs="classes")
     assert graph["first"].protected == "it leaves the model, in training"
