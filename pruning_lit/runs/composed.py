@@ -60,8 +60,8 @@ def optimiser() -> tuple[str, list[str]]:
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return TRIES_ALL, []
     sweeper = HydraConfig.get().sweeper
-    named = sweeper.get("direction") or []
-    listed = [named] if isinstance(named, str) or not isinstance(named, ListConfig) else list(named)
+    named = sweeper.get("direction")
+    listed = named if isinstance(named, ListConfig) else [] if named is None else [named]
     return sweeper._target_, [str(getattr(each, "name", each)) for each in listed]
 
 

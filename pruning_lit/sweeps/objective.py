@@ -20,7 +20,7 @@ def names_of(objective: Any) -> list[str]:
 
 
 def returned(objective: Any, folder: Path) -> float | list[float] | None:
-    """What a finished job returns to its sweeper.
+    """Figures of a finished job for its sweeper.
 
     Args:
         objective: name of a figure, or several; None: nothing is returned.
