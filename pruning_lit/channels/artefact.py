@@ -13,7 +13,7 @@ from pruning_lit.channels.bounded import Bounded
 from pruning_lit.channels.modules.attached import KINDS
 from pruning_lit.channels.surgery.widths import adopt
 from pruning_lit.system.atomic import replacing
-from pruning_lit.system.checksum import checksum
+from pruning_lit.system.checksum import WrongChecksum, checksum
 from pruning_lit.system.disk import reason
 from pruning_lit.system.plain_data import refuse_code
 from pruning_lit.system.trusted import trusted_builder
@@ -82,7 +82,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "expected one such as pruned/model.safetensors in the folder of a run"
         ) from error
     if metadata.get("checksum", expected := checksum(weights, text)) != expected:  # earlier versions wrote none
-        raise ValueError(
+        raise WrongChecksum(
             f"{str(path)!r} is damaged (its checksum differs): take a copy of it; resume=<folder> of the run that has "
             "written it writes it again"
         )

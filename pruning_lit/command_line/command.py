@@ -30,6 +30,7 @@ from pruning_lit.sweeps.common_settings import with_settings_of_some_jobs
 from pruning_lit.sweeps.failure import forget_failure, note_failure
 from pruning_lit.system.deaths import is_lost
 from pruning_lit.system.disk import quiet_threads
+from pruning_lit.system.folder_lock import release
 from pruning_lit.system.loading import loading
 from pruning_lit.system.noise import without_noise
 from pruning_lit.system.one_line import in_one_line
@@ -113,6 +114,8 @@ def command(
             sys.stdout.flush()
     except BrokenPipeError:  # `… --help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the exit
+    finally:
+        release()
 
 
 @cache  # once in a process

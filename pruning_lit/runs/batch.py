@@ -33,7 +33,7 @@ def require_same_size(then: Batch | None, now: Batch, phase: str) -> None:
         return
     per_step = now["processes"] * now["accumulated"]
     size, rest = divmod(then["pictures"], per_step)
-    shared = f"dataset.batch_size={size}" if not rest else f"a number of processes that {then['pictures']} divides by"
+    shared = f"dataset.batch_size={size}" if not rest else f"a number of processes that divides {then['pictures']}"
     raise ValueError(
         f"phase {phase} was begun with {in_words(then)} images per step, and would go on with {in_words(now)}, which "
         f"is another training: give {shared}, or as many processes as before ({then['processes']}) and "

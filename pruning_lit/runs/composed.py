@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pruning_lit.sweeps.objective import TRIES_ALL
+from pruning_lit.system.folder_lock import alone_in
 from pruning_lit.system.preemption import forget
 
 ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -36,6 +37,17 @@ def from_python(run: Run) -> Run:
             state.cfg = None
 
     return run_composed
+
+
+def alone(run: Run) -> Run:
+    """Let a run have its folder to itself; ValueError where another one is at work there."""
+
+    @wraps(run)
+    def run_alone(config: DictConfig, folder: Path) -> None:
+        with alone_in(folder):
+            run(config, folder)
+
+    return run_alone
 
 
 def choices() -> dict[str, str]:

@@ -25,7 +25,7 @@ from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.callbacks import logged_figures, require_callbacks
-from pruning_lit.runs.composed import from_python, optimiser
+from pruning_lit.runs.composed import alone, from_python, optimiser
 from pruning_lit.runs.loggers import build_loggers
 from pruning_lit.runs.lone_example import require_no_lone_example
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner, on_gpu
@@ -43,6 +43,7 @@ ORDER = ("train", "sparsify", "gradient_reset", "explore", "finetune")  # of the
 
 
 @from_python
+@alone
 @without_noise()  # also outside of a command
 def run(config: DictConfig, folder: Path) -> None:
     """Run an experiment in ``folder``, or continue the one that was begun there.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from omegaconf import OmegaConf
 from torch import nn
@@ -19,7 +20,8 @@ from pruning_lit.runs.expected import always
 from pruning_lit.runs.file_trust import Arch, trusted_dataset, trusted_task, user_built
 from pruning_lit.runs.preprocessing import TrainingInputs
 from pruning_lit.runs.settings import is_recipe
-from pruning_lit.system.checksum import require_whole
+from pruning_lit.system.checksum import WrongChecksum, require_whole
+from pruning_lit.system.one_line import in_one_line
 from pruning_lit.system.plain_data import WantsToRunCode, read_plain
 from pruning_lit.system.trusted import trusted
 from pruning_lit.tasks.base import like
@@ -129,11 +131,14 @@ def read_checkpoint(path: Path, advice: str = "take another one, or a copy of it
         raise FileNotFoundError(f"there is no checkpoint {str(path)!r}")
     try:
         checkpoint = read_plain(path, "no run has written it so: get it again from whom you trust, or delete it")
-        require_whole(path)
     except (WantsToRunCode, PermissionError):
         raise
     except Exception as error:  # torch raises whatever the damage leads to
         raise ValueError(f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}); {advice}") from error
+    try:
+        require_whole(path)
+    except (BadZipFile, OSError, RuntimeError) as error:
+        raise WrongChecksum(f"the checkpoint {str(path)!r} is damaged ({in_one_line(error)}); {advice}") from error
     if isinstance(checkpoint, dict) and isinstance(settings := checkpoint.get(KEY), dict):
         checkpoint[KEY] = present_settings(settings)
     return checkpoint

@@ -1,7 +1,6 @@
 """Whatever holds a network, by its path: a network file, the folder of a run, a checkpoint, or plain weights."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ from torch import nn
 
 from pruning_lit.models.weights import load_weights
 from pruning_lit.runs.network_file import NetworkFile
+from pruning_lit.system.checksum import WrongChecksum
 
 if TYPE_CHECKING:
     from pruning_lit.runs.phase_checkpoint import PhaseCheckpoint
@@ -29,8 +29,12 @@ def fill(net: nn.Module, source: str, example: Any) -> None:
     path = Path(source)
     stored: NetworkFile | PhaseCheckpoint | None = NetworkFile(path) if path.is_dir() else None
     if path.suffix in (".safetensors", ".ckpt") and path.is_file():
-        with suppress(ValueError):  # other weights, or damaged ones: told below
+        try:
             stored = open_stored(source)
+        except WrongChecksum:
+            raise
+        except ValueError:  # other weights, or what cannot be read at all: told below
+            stored = None
     if stored is None:
         load_weights(net, source)
     else:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class WrongChecksum(ValueError):
+    """Damage of a file that can be read all the same."""
+
+
 def require_whole(path: Path) -> None:
     """Require of a file written by ``torch.save`` that every part of it is as it was written.
 

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))  # torchrun, srun
 
 
+def rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Rank of this process in its run, whoever has started it: 0 speaks for all."""
+    return place(environment)[0] or int(environment.get("LOCAL_RANK", 0))
+
+
 def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """Rank of this process, and number of those that a launcher has started.
 

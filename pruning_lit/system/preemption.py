@@ -14,14 +14,14 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from pruning_lit.system.console_log import IN_FILE_ONLY
-from pruning_lit.system.launcher import place
+from pruning_lit.system.launcher import place, rank
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # SLURM's at the end and some time before it, and Ctrl-C
 LEFT = 75  # exit code of a process that leaves while the first one of its run goes on: "try again" in sysexits.h
@@ -73,7 +73,7 @@ def is_command() -> bool:
 
 def last_words() -> None:
     """Say that the command leaves, and how to go on; in files of jobs, too, that others speak for."""
-    if _rank() == 0:
+    if rank() == 0:
         aside = not is_command() or PART in os.environ
         log.warning("stopped as asked; %s", _words[0], extra=IN_FILE_ONLY if aside else None)
 
@@ -159,7 +159,7 @@ def leave() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-    os._exit(LEFT if PART in os.environ or _rank() != place()[0] else exit_code())
+    os._exit(LEFT if PART in os.environ or rank() != place()[0] else exit_code())
 
 
 @contextmanager
@@ -215,11 +215,6 @@ def _ignores(process: int, signum: int) -> bool:
             if line.startswith("SigIgn:"):
                 return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
     return False
-
-
-def _rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Rank of this process in its run: 0 speaks for all."""
-    return place(environment)[0] or int(environment.get("LOCAL_RANK", 0))
 
 
 def _in_main_thread() -> bool:

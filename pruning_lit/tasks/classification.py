@@ -66,7 +66,7 @@ class Classification(Task):
         metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(self.num_classes, **common)}
         if self.num_classes > 5:
             metrics["accuracy_top5"] = MulticlassAccuracy(self.num_classes, top_k=5, **common)
-        return MetricCollection(metrics, prefix=prefix)
+        return MetricCollection(metrics, prefix=prefix, compute_groups=False)  # equal counts at first would tie the two
 
     def update(self, metrics: "MetricCollection", outputs: Tensor, targets: Tensor) -> None:
         """Count a batch; blended images by the class with the largest share."""

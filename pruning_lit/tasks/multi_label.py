@@ -48,6 +48,7 @@ class MultiLabel(Task):
                 "f1": MultilabelF1Score(self.num_classes, threshold=self.threshold, **common),
             },
             prefix=prefix,
+            compute_groups=False,
         )
 
     def update(self, metrics: "MetricCollection", outputs: Tensor, targets: Tensor) -> None:

@@ -60,3 +60,17 @@ def test_a_worker_that_dies_while_a_checkpoint_is_written_is_not_taken_for_a_ful
     with pytest.raises(RuntimeError, match="worker"):
         AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
     assert [*tmp_path.iterdir()] == []
+
+
+def test_the_best_so_far_is_that_of_the_checkpoint_that_is_there(tmp_path):
+    """Not that of the state, which may be older: the run was killed between the two, or its folder was moved."""
+    trainer = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=lambda decision: decision))
+    for so_far, better in ((None, True), (0.5, True), (0.7, False)):
+        best = BestCheckpoint(tmp_path, Primary("accuracy"), so_far)
+        best.best_k_models, best.kth_best_model_path = (
+            {"elsewhere/best.ckpt": torch.tensor(0.99)},
+            "elsewhere/best.ckpt",
+        )
+        best.on_train_start(trainer, None)
+        assert best.check_monitor_top_k(trainer, torch.tensor(0.6)) == better
+        assert [*best.best_k_models] == [str(tmp_path / "best.ckpt")] * (so_far is not None)

@@ -121,6 +121,19 @@ def test_a_truncated_file_is_one_sentence(resnet):
         load(path)
 
 
+def test_a_flipped_bit_is_noticed(resnet):
+    net, path = resnet
+    whole = path.read_bytes()
+    for place in (b"0.5", net.conv1.weight.detach().numpy().tobytes()):  # in a note, and in a weight
+        content = bytearray(whole)
+        content[content.index(place) + 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"is damaged \(its checksum differs\)"):
+            load(path)
+    path.write_bytes(whole)
+    load(path)
+
+
 def test_a_file_that_is_none_of_ours_is_one_sentence(tmp_path):
     path = tmp_path / "empty.safetensors"
     path.touch()

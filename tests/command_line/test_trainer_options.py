@@ -20,6 +20,10 @@ from pruning_lit.command_line.trainer_options import require_trainer
         ({"deterministic": "maybe"}, "trainer.deterministic is true, false or warn, got 'maybe'"),
         ({"accelerator": "abacus"}, "trainer.accelerator is one of auto, .* got 'abacus'"),
         ({"strategy": "fast"}, "trainer.strategy is auto, ddp, .* got 'fast'"),
+        ({"max_time": "00:00:01:00"}, "trainer.max_time has no effect here: .*timeout <seconds> python -m pruning_lit"),
+        ({"fast_dev_run": True}, "trainer.fast_dev_run has no effect here: debug=quick does every part of a run once"),
+        ({"enable_checkpointing": False}, "trainer.enable_checkpointing has no effect here: a run goes by its"),
+        ({"limit_test_batches": 3}, "trainer.limit_test_batches has no effect here"),
         ({"max_epochs": 3}, "trainer.max_epochs has no effect here: the phases have epochs of their own"),
     ],
 )

@@ -143,6 +143,16 @@ def test_a_damaged_cache_is_made_anew(make_folder, tmp_path, caplog, left):
     assert "cannot be read" in caplog.text
 
 
+def test_a_flipped_bit_in_the_cache_is_noticed(make_folder, tmp_path, caplog):
+    root, cache = make_folder(), tmp_path / "images.safetensors"
+    expected = folder(root, cache=cache).parts.train.images.clone()
+    content = bytearray(cache.read_bytes())
+    content[content.index(expected.numpy().tobytes())] ^= 1
+    cache.write_bytes(content)
+    assert torch.equal(folder(root, cache=cache).parts.train.images, expected)
+    assert "is damaged (its checksum differs) and is made anew" in caplog.text
+
+
 def test_a_file_of_another_kind_is_not_overwritten_by_a_cache(make_folder, tmp_path):
     for name, tensors in (("weights.safetensors", True), ("notes.txt", False)):
         path = tmp_path / name

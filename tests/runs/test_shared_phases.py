@@ -46,6 +46,21 @@ def test_nothing_is_taken_over_that_nobody_has_finished(tmp_path):
     assert not (tmp_path / "1").exists()
 
 
+def test_what_is_damaged_is_not_taken_over_but_trained_again(tmp_path, caplog):
+    shared = SharedPhase(tmp_path / "shared", "train", SETTINGS)
+    phase = trained(tmp_path / "0")
+    shared.publish(phase, tmp_path / "0" / "metrics.csv", tmp_path / "0")
+    whole = (phase / "last.ckpt").read_bytes()
+    (phase / "last.ckpt").write_bytes(whole.replace(torch.arange(5.0).numpy().tobytes(), bytes(20)))  # of both names
+    other, metrics = tmp_path / "1" / "phases" / "1-train", tmp_path / "1" / "metrics.csv"
+    assert not shared.take_over(other, metrics)
+    assert "; the phase is trained again" in caplog.text
+    again = trained(tmp_path / "2")
+    shared.publish(again, tmp_path / "2" / "metrics.csv", tmp_path / "2")
+    assert shared.take_over(other, metrics)
+    assert (other / "last.ckpt").read_bytes() == whole
+
+
 @pytest.mark.parametrize("changed", [{"seed": 2}, {"train": {"epochs": 3}}, {"arch": "resnet20"}])
 def test_a_phase_of_other_settings_is_another_phase(tmp_path, changed):
     phase = trained(tmp_path / "0")

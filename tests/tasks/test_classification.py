@@ -66,3 +66,14 @@ def test_the_best_five_count_where_there_are_more_than_five_classes():
 def test_a_smoothing_that_is_no_share_is_refused(smoothing):
     with pytest.raises(ValueError, match=rf"label_smoothing must lie in \[0, 1\), got {smoothing}"):
         Classification(3, smoothing)
+
+
+def test_accuracies_that_are_equal_at_first_are_counted_apart():
+    """A first batch of one, wrong in both, must not tie the two together."""
+    metrics = Classification(num_classes=6).metrics()
+    for target in (5, 0, 1):  # the sixth, the first and the second choice
+        metrics.update(torch.tensor([[6.0, 5, 4, 3, 2, 1]]), torch.tensor([target]))
+    assert {name: round(float(value), 4) for name, value in metrics.compute().items()} == {
+        "accuracy": 0.3333,
+        "accuracy_top5": 0.6667,
+    }

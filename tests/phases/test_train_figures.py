@@ -1,0 +1,49 @@
+"""Figures of a training epoch are those of all its batches, whichever sitting and rank they were trained in."""
+
+import torch
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
+
+from pruning_lit.phases.train_figures import TrainFigures
+
+
+def fresh() -> TrainFigures:
+    kinds = {"accuracy": MulticlassAccuracy(3), "top2": MulticlassAccuracy(3, top_k=2), "auroc": MulticlassAUROC(3)}
+    return TrainFigures(MetricCollection(kinds, prefix="train/", compute_groups=False))
+
+
+def trained(figures: TrainFigures, batches: range) -> TrainFigures:
+    for batch in batches:
+        torch.manual_seed(batch)
+        size = 3 + batch % 2
+        figures.metrics.update(torch.randn(size, 3), torch.randint(3, (size,)))
+        figures.add({"loss": torch.rand(()), "term": torch.rand(())}, size)
+    return figures
+
+
+def computed(figures: TrainFigures) -> dict[str, float]:
+    return {name: float(each.compute()) for name, each in figures.by_name().items()}
+
+
+def test_an_epoch_in_two_sittings_has_the_figures_of_one_in_one():
+    for done in range(6):
+        resumed = fresh()
+        resumed.load(trained(fresh(), range(done)).state(), 0, 1, torch.device("cpu"))
+        assert computed(trained(resumed, range(done, 6))) == computed(trained(fresh(), range(6)))
+
+
+def test_figures_of_more_or_fewer_ranks_add_up_to_those_of_all():
+    ranks = [each for part in (range(2), range(2, 3), range(3, 6)) for each in trained(fresh(), part).state()]
+    whole, once = computed(trained(fresh(), range(6))), fresh()
+    once.load(ranks, 0, 1, torch.device("cpu"))
+    assert computed(once).keys() == whole.keys()
+    torch.testing.assert_close([*computed(once).values()], [*whole.values()])
+    spread = [fresh() for _ in range(5)]
+    for rank, figures in enumerate(spread):
+        figures.load(ranks, rank, 5, torch.device("cpu"))
+    assert [bool(figures.by_name()) for figures in spread] == [True, True, True, False, False]
+
+
+def test_without_a_batch_there_are_no_figures():
+    assert fresh().by_name() == {}
+    assert fresh().state() == [{}]
