@@ -3,9 +3,13 @@
 import hydra
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from pruning_lit.command_line.configs import CONF, compose
+from pruning_lit.runs.composed import optimiser
 from pruning_lit.runs.experiment import run
+from pruning_lit.sweeps.objective import TRIES_ALL
 from tests.commands import TINY
 from tests.conftest import read_report
 
@@ -41,3 +45,15 @@ def test_a_config_that_does_not_tell_its_choices_is_named_after_the_folder(tmp_p
     assert report["experiment"] == "mine"
     assert report["choices"] == {"arch": "pruning_lit.models.cifar_resnet"}
     run(config, tmp_path / "mine")  # once more: all phases are finished
+
+
+def test_hydras_own_sweeper_has_no_direction(monkeypatch):
+    config = compose("seed=1")
+    config.hydra.mode = RunMode.MULTIRUN
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
+    assert optimiser() == (TRIES_ALL, [])
+    for directions, told in ((["maximize", "minimize"],) * 2, ("minimize", ["minimize"])):
+        node = OmegaConf.create({"sweeper": {"_target_": "an.Optimiser", "direction": directions}, "mode": "MULTIRUN"})
+        monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda node=node: node))
+        node.mode = RunMode.MULTIRUN
+        assert optimiser() == ("an.Optimiser", told)
