@@ -51,6 +51,8 @@ class GpuSyncBatchNorm(TorchSyncBatchNorm):
 class _OverRanks(_BatchNorm):
     """A batch norm whose training-mode statistics are those of all ranks."""
 
+    over_ranks = True  # to a trace it is a batch norm as any other
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(N, C, *)``."""
         if not self.training or not dist.is_initialized():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import insert_selections, narrow, trace
@@ -79,6 +80,22 @@ def test_two_processes_normalise_and_learn_as_one_with_all_images(tmp_path):
         found = [joins[name]([rank[name] for rank in ranks])] if name in joins else [rank[name] for rank in ranks]
         for each in found:
             torch.testing.assert_close(each, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def alone():
+    """A group of one process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_a_trace_takes_norms_over_all_ranks_for_ordinary_ones(alone):
+    net, example = Stream(), torch.zeros(1, 3, 4, 4)
+    groups = [str(group.protected) for group in trace(net, example).groups]
+    SyncBatchNorm().apply(net)
+    assert [str(group.protected) for group in trace(net, example).groups] == groups
+    assert "None" in groups
 
 
 def test_norms_on_gpus_are_torchs_own_with_one_selection_each():

@@ -19,8 +19,8 @@ class PassMode:
     """Mode of a forward pass.
 
     Attributes:
-        training: whether the modules are in training mode. PyTorch's norms are not even then: what they do to channels
-            is the same, with statistics that a single picture has, too.
+        training: whether the modules are in training mode. Norms that differ in their statistics alone are not even
+            then: what they do to channels is the same, with statistics that a single picture has, too.
         draws: random numbers, see ``randomness``.
     """
 
@@ -34,7 +34,7 @@ class PassMode:
         else:
             model.train()
             for module in model.modules():
-                if isinstance(module, _NormBase) and type(module).forward.__module__.startswith("torch.nn."):
+                if differs_in_statistics(type(module)):
                     module.training = False
 
     def __str__(self) -> str:
@@ -76,7 +76,14 @@ def _write(module: nn.Module, value: bool) -> None:
 def acts_on_mode(kind: type[Any]) -> bool:
     """True for kinds of modules that may do something to channels in training that they do not in evaluation."""
     name = f"{kind.__module__}.{kind.__qualname__}"
-    return issubclass(kind, NOT_ZERO) or not (name.startswith("torch.nn.") or name in BY_FACTOR)
+    known = name.startswith("torch.nn.") or name in BY_FACTOR or differs_in_statistics(kind)
+    return issubclass(kind, NOT_ZERO) or not known
+
+
+def differs_in_statistics(kind: type[Any]) -> bool:
+    """True for norms that differ in training by the statistics alone: PyTorch's, and those that say ``over_ranks``."""
+    own = not getattr(kind, "over_ranks", False) and not kind.forward.__module__.startswith("torch.nn.")
+    return issubclass(kind, _NormBase) and not own
 
 
 class still:

@@ -427,7 +427,7 @@ def test_a_file_in_which_a_norm_is_missing_without_the_mark_is_refused(resnet20,
     _, wide, placements, kept = resnet20
     save(converted(wide, placements, kept, "compacted", IMAGE), tmp_path / "net.safetensors", RESNET20)
     with safe_open(tmp_path / "net.safetensors", framework="pt") as file:
-        header, names = file.metadata(), list(file.keys())
+        header, names = {"pruning_lit": file.metadata()["pruning_lit"]}, list(file.keys())  # without the checksum
         tensors = {name: file.get_tensor(name) for name in names if name != "layer1.0.bn1.folded"}
     assert len(tensors) == len(names) - 1
     save_file(tensors, tmp_path / "damaged.safetensors", metadata=header)
