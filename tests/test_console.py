@@ -13,6 +13,7 @@ FIGURES = rf"loss \d\.\d\d, validation accuracy \d+\.\d\d %, {TIME}"
 #: What is said in a run of two phases, in order.
 EXPECTED = [
     r"folder of this run: .*/run",
+    r"threads of torch: 1, .*; trainer\.threads=… sets their number",
     r"phase train: 1 epoch, images per step: 128 \(64 in each of 2 processes\)",
     rf"epoch 1/1: {FIGURES}, {TIME} of training left in the run at this pace",
     r"phase finetune: 2 epochs, images per step: 128 \(64 in each of 2 processes\)",
