@@ -133,6 +133,7 @@ def test_no_phase_and_the_same_one_twice(cli, tmp_path, phases):
     assert "must name phases of this method, ['train', 'finetune'], each once" in told
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint(cli, tmp_path):
     code, _ = cli(*TINY, f"hydra.run.dir={tmp_path / 'run'}", "train.epochs=1", "finetune.epochs=1")
     assert code == 0

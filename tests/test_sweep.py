@@ -10,6 +10,7 @@ from tests.commands import TINY, run_command
 from tests.conftest import read_report
 
 
+@pytest.mark.slow
 def test_four_jobs_leave_a_summary_with_spreads_over_seeds(tmp_path):
     printed = run_command(
         "-m", *TINY, "train.epochs=1", "finetune.epochs=1", "sparsity=macs_30,macs_50", "seed=1,2",

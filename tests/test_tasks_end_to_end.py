@@ -13,8 +13,9 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("primary", [pytest.param("average_precision", marks=pytest.mark.slow), "mean_iou"])
+@pytest.mark.parametrize("primary", list(TASKS))
 def test_a_task_is_pruned_by_two_processes_as_by_one(tmp_path, primary):
     words = (*TINY[1:], *TASKS[primary], "phases=[finetune]", "finetune.optimizer.lr=0.001")
     words = (*words, "dataset.num_train=96", "dataset.num_test=20", "dataset.val_fraction=0.2")

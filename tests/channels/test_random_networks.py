@@ -284,13 +284,13 @@ both = st.lists(st.one_of(st.sampled_from(OTHER_BLOCKS), st.sampled_from(BLOCKS)
 quietly = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
-@settings(max_examples=60, **quietly)
+@settings(max_examples=25, **quietly)
 @networks
 def test_any_choice_of_channels_is_cut_exactly(kinds, width, data):
     require_exact(kinds, width, data)
 
 
-@settings(max_examples=25, **quietly)
+@settings(max_examples=12, **quietly)
 @given(both, st.integers(2, 5), st.data())
 def test_a_network_that_trains_remembers_and_returns_in_its_own_way_is_cut_exactly_in_both_modes(kinds, width, data):
     require_exact(kinds, width, data)

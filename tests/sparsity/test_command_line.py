@@ -7,6 +7,7 @@ from tests.commands import TINY
 from tests.conftest import read_report
 
 
+@pytest.mark.slow
 def test_limits_are_set_on_the_command_line_and_the_report_tells_what_came_of_them(tmp_path, cli):
     run = tmp_path / "run"
     code, printed = cli(

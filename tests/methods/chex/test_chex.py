@@ -245,7 +245,7 @@ MORE_SETTINGS = [
 ]
 
 
-@pytest.mark.at_once(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [*SETTINGS, *(pytest.param(settings, marks=pytest.mark.slow) for settings in MORE_SETTINGS)],
@@ -258,6 +258,7 @@ def test_settings_are_run_to_the_end(cli, tmp_path, settings):
     assert cost(trace(load(tmp_path / "pruned" / "model.safetensors"), EXAMPLE)).macs == report["after"]["macs"]
 
 
+@pytest.mark.slow
 def test_a_uniform_allocation_takes_the_same_share_of_every_group(cli, tmp_path):
     done(cli, tmp_path, OPTION_B, *SHORT, "sparsity=uniform", "sparsity.rate=0.75",
          "explore.callbacks.stages.init_regrow=0.5")  # fmt: skip

@@ -550,6 +550,7 @@ def test_a_converted_resnet56_has_the_counts_of_its_widths(entry, resnet56):
     assert {name: narrow.get_submodule(name).out_channels for name in convs} == widths
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(("norms", "params"), [("none", 16_557_403), ("all", 16_534_085)])
 def test_resnet50_pruned_to_the_widths_of_the_log_has_its_counts(norms, params, resnet50):
     net, placements = resnet50
@@ -581,7 +582,7 @@ choices = st.sampled_from(POLICIES), st.sampled_from(NORMS), st.integers(0, 9)
 quietly = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
-@settings(max_examples=30, **quietly)
+@settings(max_examples=10, **quietly)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4), st.integers(2, 6), *choices)
 def test_whatever_gets_compactors_is_converted_exactly(kinds, width, policy, norms, seed):
     torch.manual_seed(0)
