@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks.execution import Execution, View, whole
 from pruning_lit.channels import ChannelGraph, ChannelRelabel, ChannelSelect, Kept, narrow, trace, verify
-from pruning_lit.channels.surgery.cut import NOT_MASKED, Removal
+from pruning_lit.channels.surgery.cut import NOT_MASKED
+from pruning_lit.channels.surgery.moves import Removal
 
 
 class Masking(Execution):

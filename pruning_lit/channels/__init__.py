@@ -23,9 +23,9 @@ from pruning_lit.channels.modules.compactor import (
 )
 from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
 from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths
-from pruning_lit.channels.surgery.cut import Move, Moves, Removal
 from pruning_lit.channels.surgery.followers import carry_average, migrate_optimizers
 from pruning_lit.channels.surgery.history import PruningHistory, RemovedPositions, removed_positions
+from pruning_lit.channels.surgery.moves import Move, Moves, Removal
 from pruning_lit.channels.surgery.narrow import mask, narrow, verify
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.surgery.widen import Regrowth, widen

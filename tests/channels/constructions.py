@@ -271,6 +271,134 @@ class LiteralSplit(Built):
         return torch.cat([other.sin(), one], 1)
 
 
+class SizesAttribute(Built):
+    """Widths of parts are a list of the module, as in MixNet."""
+
+    def build(self):
+        self.sizes = [3, 5]
+        self.small, self.large = conv(3, 3), conv(5, 5, 5)
+
+    def between(self, x):
+        one, other = x.split(self.sizes, 1)
+        return torch.cat([self.small(one), self.large(other)], 1)
+
+
+class WidthAttribute(Built):
+    """Parts of one width, each convolved with the one before, as in Res2Net."""
+
+    def build(self):
+        self.part = 2
+        self.convs = nn.ModuleList(conv(2, 2) for _ in range(3))
+
+    def between(self, x):
+        first, *others = x.split(self.part, 1)
+        done = [first]
+        for part, layer in zip(others, self.convs, strict=True):
+            done.append(layer(part + done[-1]))
+        return torch.cat(done, 1)
+
+
+class HalvedAttribute(Built):
+    """The width of a half is computed from an attribute, as in CSPNet."""
+
+    def build(self):
+        self.hidden, self.branch = 8, conv(4, 4)
+
+    def between(self, x):
+        one, other = x.split(self.hidden // 2, dim=1)
+        return torch.cat([one, self.branch(other)], 1)
+
+
+class RestAttribute(Built):
+    """A part and the rest, as in FasterNet and SHViT."""
+
+    def build(self):
+        self.whole, self.part, self.partial = 8, 3, conv(3, 3)
+
+    def between(self, x):
+        one, other = torch.split(x, [self.part, self.whole - self.part], dim=1)
+        return torch.cat([self.partial(one), other], 1)
+
+
+class SliceAttribute(Built):
+    """A shortcut is added to the first channels, as in ReXNet."""
+
+    width = 11
+
+    def build(self):
+        self.given, self.wider = 8, conv(8, 11)
+
+    def between(self, x):
+        y = self.wider(x)
+        return torch.cat([y[:, : self.given] + x, y[:, self.given :]], 1)
+
+
+class NarrowAttribute(Built):
+    def build(self):
+        self.part, self.branch = 3, conv(3, 3)
+
+    def between(self, x):
+        part = x.narrow(1, 0, self.part)
+        return torch.cat([self.branch(part), x[:, self.part :]], 1)
+
+
+class SharedAttribute(Built):
+    """One number for the parts of two runs."""
+
+    def build(self):
+        self.part, self.middle = 3, conv(8, 8)
+
+    def between(self, x):
+        one = torch.cat([x[:, : self.part] * 2, x[:, self.part :]], 1)
+        two = self.middle(one)
+        return torch.cat([two[:, : self.part].tanh(), two[:, self.part :]], 1)
+
+
+class ViewAttribute(FlattenCHW):
+    """The number of features is an attribute."""
+
+    def build(self):
+        super().build()
+        self.features = 288
+
+    def forward(self, image):
+        return self.classify(self.squash(self.wide(self.first(image).view(-1, self.features)).relu()))
+
+
+class GridAttribute(Built):
+    """The width of a group in a grid is an attribute."""
+
+    def build(self):
+        self.heads, self.each = 2, 4
+
+    def between(self, x):
+        grid = x.reshape(x.shape[0], self.heads, self.each, *x.shape[2:])
+        return (grid * grid.softmax(1)).flatten(1, 2)
+
+
+class Unflattened(Built):
+    width = 4
+
+    def build(self):
+        self.unflatten = nn.Unflatten(1, (2, 4))
+
+    def between(self, x):
+        return self.unflatten(x).amax(1)
+
+
+class Coincidence(Built):
+    """The number in the code happens to be that of an attribute, which has to do with something else."""
+
+    def build(self):
+        self.repeats, self.sizes = 4, [4, 4]
+
+    def between(self, x):
+        one, other = x.split((4, 4), 1)
+        for _ in range(self.repeats):
+            one = one * 1.5
+        return torch.cat([one, other], 1)
+
+
 class LiteralView(Built):
     def between(self, x):
         return x.view(-1, 8, 36).mul(2).view(-1, 8, 6, 6)
@@ -1186,6 +1314,17 @@ PRUNABLE: dict[type[Built], str] = {
     LiteralTreatment: "first last",
     LiteralInPlace: "first last",
     LiteralSplit: "last",
+    SizesAttribute: "first small large last",
+    WidthAttribute: "first convs.0 convs.1 convs.2 last",
+    HalvedAttribute: "first branch last",
+    RestAttribute: "first partial last",
+    SliceAttribute: "first wider last",
+    NarrowAttribute: "first branch last",
+    SharedAttribute: "first middle last",
+    ViewAttribute: "first wide last",
+    GridAttribute: "first last",
+    Unflattened: "first last",
+    Coincidence: "last",
     LiteralView: "last",
     EveryOther: "first last",
     List: "last",

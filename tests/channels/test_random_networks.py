@@ -137,6 +137,30 @@ class Literal(Block):
         return torch.cat([x[:, : self.given - 1], x[:, self.given - 1 :].tanh()], 1)
 
 
+class Parts(Block):
+    """A list of the module says how many channels are convolved, and how many are not."""
+
+    def build(self, width: int) -> None:
+        self.parts = [width // 2, width - width // 2]
+        self.conv = conv(width // 2, width // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = self.norm(x).split(self.parts, 1)
+        return torch.cat([self.conv(one).relu(), other], 1)
+
+
+class Rest(Block):
+    """A number of the module says how many channels are convolved."""
+
+    def build(self, width: int) -> None:
+        self.part = max(1, width // 3)
+        self.conv = conv(self.part, self.part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return torch.cat([self.conv(x[:, : self.part]).relu(), x[:, self.part :]], 1)
+
+
 class Padded(Block):
     def build(self, width: int) -> None:
         self.conv, self.width = conv(width, width + 2), width + 2
@@ -147,7 +171,7 @@ class Padded(Block):
 
 BLOCKS: tuple[Callable[[int], Block], ...] = (
     Plain, Residual, Concat, Depthwise, Squeeze, Mirrored, Split, Grouped, Shuffle, Gate, Attention, Maxout, Literal,
-    Padded,
+    Padded, Parts, Rest,
 )  # fmt: skip
 
 

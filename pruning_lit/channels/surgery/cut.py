@@ -7,63 +7,11 @@ from torch import Tensor, nn
 
 from pruning_lit.channels.modules.branch import ResidualBranch, drop_branches
 from pruning_lit.channels.modules.relabel import ChannelRelabel
+from pruning_lit.channels.surgery.moves import Move, Moves, Removal, take
+from pruning_lit.channels.surgery.numbers import Rewriting, numbers_after, rewrite
 from pruning_lit.channels.surgery.widths import replace, sync_widths
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept, Relabelling
 from pruning_lit.channels.tracing.views import NOT_MASKED
-
-
-@dataclass(frozen=True)
-class Move:
-    """A tensor before and after surgery.
-
-    Attributes:
-        old, new: before and after; for parameters the objects themselves, as an optimizer knows them.
-        index: dimension to the positions of ``old`` that are in ``new``, shape ``(kept,)``.
-    """
-
-    old: Tensor
-    new: Tensor
-    index: dict[int, Tensor]
-
-    def gather(self, companion: Tensor) -> Tensor:
-        """Take from a tensor of the shape of ``old`` (a momentum, an average) what belongs to ``new``."""
-        return _take(companion, self.index)
-
-    def mark(self) -> Tensor:
-        """One boolean per entry of ``old``, true where it is in ``new``."""
-        inside = torch.ones((), dtype=torch.bool)
-        for dim, length in enumerate(self.old.shape):
-            flags = torch.ones(length, dtype=torch.bool)
-            if dim in self.index:
-                flags = torch.isin(torch.arange(length), self.index[dim].cpu())
-            inside = inside.unsqueeze(-1) & flags
-        return inside
-
-
-@dataclass(frozen=True)
-class Removal(Move):
-    """A tensor that is removed with its residual branch.
-
-    Attributes:
-        old: before.
-        new: an empty tensor, which is in no network.
-        index: empty.
-        block: path of the block that has lost its branch.
-    """
-
-    block: str
-
-    @classmethod
-    def of(cls, old: Tensor, block: str) -> "Removal":
-        """The removal of ``old``."""
-        return cls(old, old.detach().new_empty(0), {}, block)
-
-    def gather(self, companion: Tensor) -> Tensor:
-        """An empty tensor: nothing of it stays."""
-        return companion.new_empty(0)
-
-
-Moves = dict[str, Move]  # by state-dict name
 
 
 @dataclass(frozen=True)
@@ -73,6 +21,7 @@ class Cut:
     Attributes:
         kept: one boolean per channel of each group that was named.
         stays: for every tensor that loses something, by dimension: one boolean per position.
+        numbers: widths that modules keep as numbers, as they are to be, see ``numbers_after``.
         narrowed, masked: new contents of the relabellings, where channels are removed and where they become zero.
         branches: paths of the blocks whose residual branch is taken out.
     """
@@ -82,6 +31,7 @@ class Cut:
     narrowed: dict[str, Tensor]
     masked: dict[str, Tensor]
     branches: tuple[str, ...]
+    numbers: dict[str, Tensor]
 
     @classmethod
     def of(cls, model: nn.Module, graph: ChannelGraph, kept: Kept) -> "Cut":
@@ -96,7 +46,8 @@ class Cut:
             outputs_stay = stays.get(item.tensor, {}).get(0, torch.ones(len(module.source), dtype=torch.bool))
             flags = _inputs_stay(graph, item, masks), outputs_stay
             narrowed[item.tensor], masked[item.tensor] = module.narrowed(*flags), module.masked(*flags)
-        return cls(masks, stays, narrowed, masked, tuple(branch.path for branch in graph.emptied(masks)))
+        numbers = numbers_after(model, graph, graph.removed(masks)) if graph.numbers else {}
+        return cls(masks, stays, narrowed, masked, tuple(branch.path for branch in graph.emptied(masks)), numbers)
 
     def narrow(self, model: nn.Module) -> Moves:
         """Take the branches out and make the other tensors smaller, in place."""
@@ -107,13 +58,13 @@ class Cut:
             for name, dims in self.stays.items()
             if name not in removals
         }
-        values = {name: _take(tensors[name].detach(), dims) for name, dims in index.items()}
+        values = {name: take(tensors[name].detach(), dims) for name, dims in index.items()}
         left = {name: source for name, source in self.narrowed.items() if name not in removals}
         values |= {name: source.to(tensors[name].device) for name, source in left.items()}
         new = replace(model, values)
         moves = {name: Move(tensors[name], new[name], index.get(name, {})) for name in values}
         sync_widths(model)
-        return moves | removals
+        return moves | removals | rewrite(model, self.numbers)
 
     def between(self, wide: nn.Module, narrow: nn.Module) -> Moves:
         """The moves that ``narrow`` returned, for two networks between which this cut lies; neither is changed."""
@@ -121,7 +72,8 @@ class Cut:
         index = {
             name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()} for name, dims in self.stays.items()
         }
-        return {name: Move(before[name], after[name], index.get(name, {})) for name in index | self.narrowed}
+        moves = {name: Move(before[name], after[name], index.get(name, {})) for name in index | self.narrowed}
+        return moves | {name: Rewriting.between(wide, name, values) for name, values in self.numbers.items()}
 
     def drop(self, model: nn.Module) -> Moves:
         """Take the branches out, in place, and leave all else as it is."""
@@ -143,12 +95,6 @@ class Cut:
                 tensors[name].index_fill_(dim, (~flags).nonzero().flatten().to(tensors[name].device), 0)
         for name, source in self.masked.items():
             tensors[name].copy_(source)
-
-
-def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
-    for dim, positions in index.items():
-        tensor = tensor.index_select(dim, positions.to(tensor.device))
-    return tensor
 
 
 def _flags(model: nn.Module, graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[str, dict[int, Tensor]]:

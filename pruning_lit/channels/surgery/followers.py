@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pruning_lit.channels.modules.branch import drop_branches
-from pruning_lit.channels.surgery.cut import Move, Moves, Removal
+from pruning_lit.channels.surgery.moves import Move, Moves, Removal
+from pruning_lit.channels.surgery.numbers import Rewriting, rewrite
 from pruning_lit.channels.surgery.widen import Regrowth
 from pruning_lit.channels.surgery.widths import replace, sync_widths
 
@@ -56,9 +57,10 @@ def carry_average(average: nn.Module, moves: Moves) -> None:
         moves: what surgery on the network itself returned.
     """
     drop_branches(average, {move.block for move in moves.values() if isinstance(move, Removal)})
+    rewrite(average, {name: move.new for name, move in moves.items() if isinstance(move, Rewriting)})
     tensors, values = average.state_dict(keep_vars=True), {}
     for name, move in moves.items():
-        if isinstance(move, Removal):
+        if isinstance(move, Removal | Rewriting):
             continue
         present, new = tensors[name].detach(), move.new.detach()
         if not new.is_floating_point():  # the source of a relabelling: never averaged, but numbered anew

@@ -1,7 +1,7 @@
 """Rehearsal of a cut: proof on a copy that it removes the channels that it says, and nothing else."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.surgery.cut import Cut
+from pruning_lit.channels.surgery.numbers import numbers_of_module, put_number
+from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.graph import ChannelGraph
 from pruning_lit.channels.tracing.identities import Identities
 from pruning_lit.channels.tracing.modes import PassMode, still
@@ -19,6 +21,7 @@ from pruning_lit.channels.tracing.passes import owned, run
 from pruning_lit.channels.tracing.replica import replica
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.shadow import Outline, outline_along
+from pruning_lit.channels.tracing.sizes import sizes_of
 from pruning_lit.channels.tracing.tracer import Operation, Tracer, short_name
 from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
 from pruning_lit.channels.tracing.weak import WeakIdMap
@@ -26,6 +29,7 @@ from pruning_lit.channels.tracing.weak import WeakIdMap
 ACTIVATIONS = frozenset(
     {"relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
 )
+LITERAL = "a channel number is written into the code"
 BY_WIDTH = "a number behind it depends on the number of channels"
 
 
@@ -34,6 +38,7 @@ class RehearsalMismatch(Exception):
 
     Attributes:
         step: number of the first step that is different.
+        literals: numbers of all steps that ask for sizes that are no longer there, if that is what is different.
         reason: in words.
         transcript: the pass that is meant.
         needs_data: whether it may be another with data: numbers that the model puts into a tensor are not seen without,
@@ -44,6 +49,7 @@ class RehearsalMismatch(Exception):
         super().__init__(reason)
         self.step, self.reason, self.needs_data = step, reason, needs_data
         self.transcript: Transcript | None = None
+        self.literals: tuple[int, ...] = ()
 
 
 class KeptIdentities(Identities):
@@ -115,6 +121,7 @@ class Rehearsal(Tracer):
 
     def __init__(self, narrowed: nn.Module, transcript: Transcript, removed: Tensor) -> None:
         self.expected, self.removed = transcript, removed
+        self.literals: dict[int, tuple[int, ...]] = {}  # steps that ask for other sizes, which they got; these sizes
         self.verdicts: WeakIdMap[Outline] = WeakIdMap()  # shadows that are what is left of an outline
         super().__init__(narrowed, rule_for, numbers_of, transcript.mode)
 
@@ -131,7 +138,47 @@ class Rehearsal(Tracer):
         name = short_name(operation)
         if name in ACTIVATIONS:
             return torch.empty_like(x)
+        if (sizes := sizes_of(operation, args, kwargs)) and self.shadow(x) is not None:
+            return self._take_apart(operation, args, kwargs, sizes)
         return x if name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
+
+    def _take_apart(self, operation: Operation, args: tuple, kwargs: dict, sizes: tuple[int, ...]) -> Any:
+        """Run an operation with sizes among its arguments; where they are wrong, note that and go on with the right."""
+        shapes = self._shapes(short_name(operation))
+        try:
+            result = operation(*args, **kwargs)
+        except (RuntimeError, IndexError):
+            if shapes is None:
+                raise
+        else:
+            if shapes is None or [tuple(tensor.shape) for tensor in tensors_in(result)] == shapes:
+                return result
+        self.literals[self.position] = sizes
+        made = [args[0].new_empty(shape) for shape in shapes]
+        return made if "split" in operation._schema.name else made[0]
+
+    def _shapes(self, name: str) -> list[tuple[int, ...]] | None:
+        """Shapes of the results of the next step, without what is removed; None where they are not known."""
+        if self.position == len(self.expected.steps) or (step := self.expected.steps[self.position]).operation != name:
+            return None
+        left = [None if before is None else before.without(self.removed) for before in step.results]
+        return None if None in left else [each.shape for each in left if each is not None]
+
+    def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
+        role = None if self.position in self.literals else super()._follow(operation, args, kwargs, result)
+        if self._shapes(short_name(operation)) is None or not sizes_of(operation, args, kwargs):
+            return role
+        results = tensors_in(result)
+        before = self.expected.steps[self.position].results
+        if self.position not in self.literals:  # as long as it should be, but of other channels
+            if len(before) != len(results) or all(map(self._is_expected, before, map(self.shadow, results))):
+                return role
+            self.literals[self.position] = sizes_of(operation, args, kwargs)
+        for tensor, outline in zip(results, before, strict=True):
+            left = outline and outline.without(self.removed)
+            if left and left.shape == tuple(tensor.shape):
+                self.place(tensor, left.shadow())
+        return role
 
     def _normalise(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
         if short_name(operation) != "batch_norm" or not args[0].is_meta:
@@ -179,7 +226,7 @@ class Rehearsal(Tracer):
             raise RehearsalMismatch(self.position, BY_WIDTH)
         require_same_digests(before.provenances, provenances, self.position)
         if len(before.results) != len(after) or not all(map(self._is_expected, before.results, after)):
-            raise RehearsalMismatch(self.position, "a channel number is written into the code")
+            raise RehearsalMismatch(self.position, LITERAL)
 
     def _pass_on(self, *_flow: object) -> None:
         """Record nothing: nobody asks for the data flow of a rehearsal."""
@@ -271,11 +318,16 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
         rehearsal = Rehearsal(trial, transcript, removed)
         try:
             _run(rehearsal, trial, outputs)
-            return rehearsal.asked
         except RehearsalMismatch as mismatch:
-            if not mismatch.needs_data:
-                raise
             failure = mismatch
+        if rehearsal.literals:
+            mismatch = RehearsalMismatch(min(rehearsal.literals), LITERAL)
+            mismatch.literals = tuple(rehearsal.literals)
+            raise mismatch
+        if failure is None:
+            return rehearsal.asked
+        if not failure.needs_data:
+            raise failure
     try:
         try:
             reference, copied = _masked(cut, model, transcript, outputs, doubled), doubled
@@ -305,6 +357,35 @@ def _masked(
     reference = Reference(masked, transcript)
     _run(reference, masked, outputs)
     return reference
+
+
+def sizes_with(
+    values: Mapping[tuple[str, str, int], int], model: nn.Module, transcript: Transcript, outputs: Outputs | None
+) -> tuple[dict[int, tuple[int, ...]], bool]:
+    """What a model asks for, in a copy without data, with other numbers in its modules.
+
+    Args:
+        values: by path of a module, name of its attribute and position in that.
+        model: the model that was traced; it is not touched.
+        transcript: of the pass.
+        outputs: which of its results matter.
+
+    Returns:
+        For each step that asks for other sizes than in that pass, these sizes; and whether all else is as it was.
+    """
+    trial = replica(model, on_meta)
+    for (path, name, at), value in values.items():
+        module = trial.get_submodule(path)
+        numbers = numbers_of_module(module)[name]
+        put_number(module, name, [*numbers[:at], value, *numbers[at + 1 :]])
+    nobody = torch.zeros(1 + max((slot.stop for slot in [*transcript.slots.values(), *transcript.made]), default=0))
+    rehearsal = Rehearsal(trial, transcript, nobody.bool())
+    try:
+        with still(model):
+            _run(rehearsal, trial, outputs)
+    except RehearsalMismatch:
+        return rehearsal.literals, False
+    return rehearsal.literals, True
 
 
 def _run(tracer: "Rehearsal | Reference", trial: nn.Module, outputs: Outputs | None) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from pruning_lit.channels.surgery.cut import Cut
+from pruning_lit.channels.surgery.literals import Asked, Literals
 from pruning_lit.channels.surgery.rehearsal import RehearsalMismatch, rehearse
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
 from pruning_lit.channels.tracing.grouping import GroupBuilder
@@ -58,11 +59,13 @@ def trace(
 def _proven(first: Tracer, training: list[FurtherTracer], model: nn.Module, outputs: Outputs | None) -> ChannelGraph:
     """Protect more and more, until a rehearsal succeeds that removes some of whatever is not protected."""
     found: list[tuple[Tensor, str]] = []
+    literals = Literals(model, outputs)
     used = frozenset(call.weight for call in first.calls if call.operation in first.reach.live)
     only_in_training = {call.weight for tracer in training for call in tracer.calls} - used
     while True:
         identities = first.identities.copy()
         first.splits.apply(identities)
+        literals.apply(identities)
         for which, reason in found:
             identities.freeze(which, reason)
         graph = GroupBuilder(first, identities).graph(model, first.transcript.arguments)
@@ -70,6 +73,7 @@ def _proven(first: Tracer, training: list[FurtherTracer], model: nn.Module, outp
         graph = replace(
             graph,
             outputs=outputs,
+            numbers=literals.numbers(),
             training=tuple(tracer.transcript for tracer in training),
             not_followed=_not_followed(model, first, training),
         )
@@ -81,7 +85,10 @@ def _proven(first: Tracer, training: list[FurtherTracer], model: nn.Module, outp
             rehearse(cut, model, graph)
             return graph
         except RehearsalMismatch as mismatch:
-            _blame(mismatch, graph, graph.removed(cut.kept), lambda *freezing: found.append(freezing))
+            removed, freeze = graph.removed(cut.kept), lambda *freezing: found.append(freezing)
+            asked = [Asked(mismatch.transcript, position) for position in mismatch.literals if mismatch.transcript]
+            if not literals.learn(asked, removed, freeze):
+                _blame(mismatch, literals, removed, freeze)
 
 
 def _in_vain(graph: ChannelGraph, used: Collection[str], only_in_training: Collection[str]) -> dict[str, str]:
@@ -120,14 +127,16 @@ def some_of_everything(graph: ChannelGraph) -> Kept:
 
 
 def _blame(
-    mismatch: RehearsalMismatch, graph: ChannelGraph, removed: Tensor, freeze: Callable[[Tensor, str], object]
+    mismatch: RehearsalMismatch, literals: Literals, removed: Tensor, freeze: Callable[[Tensor, str], object]
 ) -> None:
     """Find out which channels are to be left alone: those of the step that went wrong, or else of the nearest one."""
     assert mismatch.transcript is not None
-    steps = mismatch.transcript.steps
-    nearest = [*reversed(steps[: mismatch.step + 1]), *steps[mismatch.step + 1 :]]
-    for step in nearest:
-        if step.split is not None and bool(removed[step.split.identities].any()) and step.split.next_assumption():
+    number = len(mismatch.transcript.steps)
+    nearest = [*reversed(range(min(mismatch.step + 1, number))), *range(mismatch.step + 1, number)]
+    for asked in (Asked(mismatch.transcript, position) for position in nearest):
+        step = asked.step
+        if step.split is not None and bool(removed[step.split.identities].any()) and step.split.may_be_otherwise:
+            literals.learn([asked], removed, freeze)
             return
         for concerned in step.identities():
             if bool(removed[concerned].any()):

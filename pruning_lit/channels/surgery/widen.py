@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels.modules.relabel import ChannelRelabel
-from pruning_lit.channels.surgery.cut import Move, Moves, Removal
+from pruning_lit.channels.surgery.moves import Move, Moves, Removal
+from pruning_lit.channels.surgery.numbers import undo
 from pruning_lit.channels.surgery.widths import replace, sync_widths
 
 
@@ -53,6 +54,8 @@ def widen(model: nn.Module, moves: Moves, values: Mapping[str, Tensor] | None = 
     """
     values = values or {}
     _require_fit(model, moves, values)
+    rewritten = undo(model, moves)
+    moves = {name: move for name, move in moves.items() if name not in rewritten}
     tensors = model.state_dict(keep_vars=True)
     wide = {}
     for name, move in moves.items():
@@ -63,7 +66,7 @@ def widen(model: nn.Module, moves: Moves, values: Mapping[str, Tensor] | None = 
             wide[name] = _put(values.get(name, move.old).detach().to(present), move.index, present.detach())
     new = replace(model, wide)
     sync_widths(model)
-    return {name: Regrowth(tensors[name], new[name], move.index) for name, move in moves.items()}
+    return rewritten | {name: Regrowth(tensors[name], new[name], move.index) for name, move in moves.items()}
 
 
 def _put(base: Tensor, index: dict[int, Tensor], part: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from pruning_lit.channels.modules.attached import KINDS
 from pruning_lit.channels.modules.bn_folding import adopt_folded
 from pruning_lit.channels.modules.branch import drop_branches, marked
+from pruning_lit.channels.surgery.numbers import adopt_numbers
 
 ROWS_PER_GROUP = "rows_per_group"  # what a grouped convolution remembers while only one of its groups is left
 
@@ -90,6 +91,7 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
     for kind in KINDS:
         kind.adopt(model, state, prefix)
     adopt_folded(model, state, prefix)
+    adopt_numbers(model, state, prefix)
     narrower = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)

@@ -119,6 +119,23 @@ class Relabelling:
 
 
 @dataclass(frozen=True)
+class WidthNumber:
+    """A width that a module keeps as a number: surgery rewrites it.
+
+    Attributes:
+        module: path of the module.
+        name: of its attribute, an int or a list or tuple of ints.
+        at: position in that, 0 for an int.
+        channels: the identities of the channels that it counts, shape ``(value,)``.
+    """
+
+    module: str
+    name: str
+    at: int
+    channels: Tensor
+
+
+@dataclass(frozen=True)
 class Branch:
     """A residual branch that can be taken out whole: without its channels it adds zeros to the shortcut, exactly.
 
@@ -168,6 +185,7 @@ class ChannelGraph:
         example: the arguments with which the model was traced.
         transcript, classes: what the pass did to the channels, to be held against that of a narrower model.
         training: the same of passes in training mode, where the model asks for its mode.
+        numbers: widths that modules keep as numbers.
         outputs: what of the model's result matters, as it was given to ``trace``.
         not_followed: what the model does in training that was not seen, and why; None where all of it was.
     """
@@ -183,6 +201,7 @@ class ChannelGraph:
     transcript: Transcript = field(repr=False)
     classes: Classes = field(repr=False)
     training: tuple[Transcript, ...] = field(default=(), repr=False)
+    numbers: tuple[WidthNumber, ...] = field(default=(), repr=False)
     outputs: Any = None
     not_followed: str | None = None
 

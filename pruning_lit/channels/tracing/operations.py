@@ -16,6 +16,7 @@ from pruning_lit.channels.tracing.randomness import alike, drops_out, even_out, 
 from pruning_lit.channels.tracing.replica import FIXED, own_state, replica
 
 COMPOSITE = (
+    "reshape unflatten narrow "
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear batch_norm instance_norm "
     "group_norm layer_norm max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
     "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "

@@ -66,6 +66,23 @@ class Outline:
             return None
         return self.identities if self.dims else self.identities.reshape(-1).expand(self.shape[dim])
 
+    def without(self, removed: Tensor) -> "Outline | None":
+        """The outline of what is left; None where not whole rows of it are removed.
+
+        Args:
+            removed: whether each identity is removed.
+        """
+        identities, shape = self.identities, list(self.shape)
+        for number, dim in enumerate(self.dims):
+            rows = (~removed[identities]).movedim(number, 0).reshape(identities.shape[number], -1).any(1)
+            identities, shape[dim] = identities.movedim(number, 0)[rows].movedim(0, number), int(rows.sum())
+        return None if bool(removed[identities].any()) else Outline(self.dims, identities, tuple(shape))
+
+    def shadow(self) -> Tensor:
+        """A shadow with this outline."""
+        small = [self.shape[dim] if dim in self.dims else 1 for dim in range(len(self.shape))]
+        return self.identities.reshape(small).expand(self.shape)
+
 
 def outline(shadow: Tensor) -> Outline:
     """The outline of a shadow that is not empty."""

@@ -2,7 +2,8 @@
 
 ``x.chunk(2, 1)`` of sixteen channels says nothing about whether a half or eight channels are meant. It is taken for a
 half first: then as many channels must leave from either part, and the i-th of one leaves with the i-th of the other. If
-the rehearsal shows that the number stands in the code, the channels that it counts are frozen.
+the rehearsal shows that the number stands in the code, the channels that it counts are frozen; if it is a number of the
+module, which surgery can rewrite, each part has a width of its own.
 """
 
 import math
@@ -23,6 +24,7 @@ class Split(ABC):
     identities: Tensor
     place: str
     assumption: int = 0
+    ruled: bool = False  # whether its sizes are numbers of a module, which surgery rewrites
 
     @property
     @abstractmethod
@@ -32,6 +34,11 @@ class Split(ABC):
     @abstractmethod
     def apply(self, identities: Identities) -> None:
         """Tie and freeze what follows from the present assumption."""
+
+    @property
+    def may_be_otherwise(self) -> bool:
+        """True where there is another assumption left."""
+        return self.ruled or self.assumption < self.num_assumptions - 1
 
     def next_assumption(self) -> bool:
         """Go on to the next assumption; False where there is none left."""
@@ -61,17 +68,19 @@ class Chunk(Split):
         return [self.identities[start:stop] for start, stop in pairwise(edges)]
 
     def apply(self, identities: Identities) -> None:
-        """Tie channels of all parts in proportion, or freeze the parts that are cut off, or all."""
-        if not self.at:
+        """Tie channels of all parts in proportion, or freeze the parts that are cut off, or all.
+
+        Parts without a common measure are left alone at first: their lengths may be numbers of the module.
+        """
+        if not self.at or self.ruled:
             return
         parts = self.parts()
         unit = math.gcd(*(len(part) for part in parts))
         if self.assumption == 0 and unit > 1:
-            members = torch.cat([part.view(unit, -1) for part in parts], 1)
-            _tie_rows(identities, members)
-        elif self.assumption < 2:
+            _tie_rows(identities, torch.cat([part.view(unit, -1) for part in parts], 1))
+        elif self.assumption == 1:
             self._freeze(identities, torch.cat(parts[:-1]))
-        else:
+        elif self.assumption == 2:
             self._freeze(identities, self.identities)
 
 

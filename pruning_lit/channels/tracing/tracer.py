@@ -17,6 +17,7 @@ from pruning_lit.channels.tracing.operations import OperationMode, tensors_in, t
 from pruning_lit.channels.tracing.randomness import alike, drops_out, is_random
 from pruning_lit.channels.tracing.reach import Reach, memory_of
 from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, outline, settle, spread
+from pruning_lit.channels.tracing.sizes import sizes_of
 from pruning_lit.channels.tracing.splits import Split, Splits
 from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
 from pruning_lit.channels.tracing.views import StoredTensors
@@ -25,6 +26,7 @@ from pruning_lit.channels.tracing.weak import WeakIdMap
 Operation = torch._ops.OpOverload
 NO_PROVENANCE = Provenance()
 EVALUATION = PassMode()
+VIEWS = frozenset({"_unsafe_view", "_reshape_alias", "reshape", "unflatten"})
 COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
 
 
@@ -270,6 +272,7 @@ class Tracer(OperationMode):
 
     def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
         """Apply the rule; what it cannot cope with stays as it is, as any operation that nobody understands."""
+        self.sizes = sizes_of(operation, args, kwargs)
         try:
             return self.rule_for(operation)(self, operation, args, kwargs, result)
         except (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError):
@@ -310,6 +313,7 @@ class Tracer(OperationMode):
         self.decisions: list[bool] = []
         self.notes: list[object] = []
         self.split = None
+        self.sizes: tuple[int, ...] = ()
 
     def _record(
         self,
@@ -325,7 +329,7 @@ class Tracer(OperationMode):
         results = tuple(None if shadow is None else self.outline(shadow) for shadow in after)
         path, decisions = self.module_path[-1], tuple(self.decisions)
         self.transcript.steps.append(
-            OpRecord(name, path, numbers, provenances, given, made, results, decisions, self.split)
+            OpRecord(name, path, numbers, provenances, given, made, results, decisions, self.split, self.sizes)
         )
 
     def _pass_on(
@@ -401,7 +405,7 @@ def _takes_all(operation: Operation, given: list[Tensor], outputs: list[Tensor])
 def short_name(operation: Operation) -> str:
     """The name of an operation without its name space; the ways to change a shape are one."""
     name = operation._schema.name.rpartition("::")[2]
-    return "view" if name in ("_unsafe_view", "_reshape_alias", "reshape") else name
+    return "view" if name in VIEWS else name
 
 
 def num_examples(arguments: tuple[Any, ...]) -> int:

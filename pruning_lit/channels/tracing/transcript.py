@@ -42,6 +42,7 @@ class OpRecord:
         decisions: the answers that its rule got when it asked whether a shadow varies along a dimension. With one
             channel left they would be different.
         split: of the run of channels that it takes apart.
+        sizes: numbers among its arguments that may be widths, see ``sizes_of``.
     """
 
     operation: str
@@ -53,6 +54,7 @@ class OpRecord:
     results: tuple[Outline | None, ...]
     decisions: tuple[bool, ...]
     split: Split | None
+    sizes: tuple[int, ...] = ()
 
     @property
     def place(self) -> str:

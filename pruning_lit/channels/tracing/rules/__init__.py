@@ -61,13 +61,13 @@ FAMILIES: dict[Rule, str] = {
     reductions.soft: "softmax log_softmax cumsum cumsum_ cumprod cumprod_ cummax cummin logcumsumexp sort topk",
     shapes.movement: "permute transpose transpose_ t t_ expand cat stack squeeze squeeze_ unsqueeze unsqueeze_ unfold "
     "roll flip rot90 repeat diagonal",
-    shapes.splitting: "slice select split split_with_sizes unsafe_split unsafe_split_with_sizes unbind",
+    shapes.splitting: "slice narrow select split split_with_sizes unsafe_split unsafe_split_with_sizes unbind",
     picking.listed: "index_select index",
     picking.embedded: "embedding",
     picking.gathered: "gather take_along_dim",
     picking.scattered: "scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ index_add index_add_ "
     "index_copy index_copy_ index_reduce index_reduce_",
-    shapes.reshape: "view _unsafe_view _reshape_alias reshape",
+    shapes.reshape: "view _unsafe_view _reshape_alias reshape unflatten",
     shapes.padding: "constant_pad_nd _pad_circular",
     shapes.shuffle: "channel_shuffle",
     shapes.pixel_shuffle: "pixel_shuffle",

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
-from pruning_lit.channels.tracing.rules.arguments import named
 from pruning_lit.channels.tracing.tracer import Operation, Tracer
 from pruning_lit.channels.tracing.views import View, layer_of
 

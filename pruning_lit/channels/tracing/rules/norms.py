@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
-from pruning_lit.channels.tracing.rules.arguments import named
 from pruning_lit.channels.tracing.rules.layers import tie_parameter
 from pruning_lit.channels.tracing.tracer import Operation, Tracer
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.operations import tensors_in
-from pruning_lit.channels.tracing.rules.arguments import named
 from pruning_lit.channels.tracing.rules.elementwise import differs_where, meet
 from pruning_lit.channels.tracing.shadow import spread
 from pruning_lit.channels.tracing.tracer import Operation, Tracer

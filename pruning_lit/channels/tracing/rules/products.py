@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
-from pruning_lit.channels.tracing.rules.arguments import named
 from pruning_lit.channels.tracing.rules.layers import Dims, Places, layer, make, tie_parameter
 from pruning_lit.channels.tracing.tracer import Operation, Tracer
 from pruning_lit.channels.tracing.views import View

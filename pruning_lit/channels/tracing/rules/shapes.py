@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.operations import tensors_in
-from pruning_lit.channels.tracing.rules.arguments import named
 from pruning_lit.channels.tracing.shadow import NONE, compact, outline
 from pruning_lit.channels.tracing.tracer import Operation, Tracer
 
@@ -61,6 +61,8 @@ def _note_split(tracer: Tracer, operation: Operation, given: dict[str, Any], run
             tracer.freeze_identities(run, "every so-many-th of its channels is taken")
         elif (start, stop) != (0, length):
             tracer.chunk(run, {start, stop}, operation)
+    elif name == "narrow":
+        tracer.chunk(run, {given["start"], given["start"] + given["length"]}, operation)
     elif name == "select":
         index = given["index"] % length
         tracer.chunk(run, {index, index + 1}, operation)

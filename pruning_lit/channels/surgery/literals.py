@@ -1,0 +1,234 @@
+"""Literals: numbers of channels by which a model takes tensors apart, and the attributes in which modules keep them.
+
+A rehearsal goes on behind a step at which a model asks for a number of channels that is no longer there, and so finds
+all of them at once. Which attribute such a number comes from is found by changing one, in a copy without data, and
+looking which steps ask for something else then; only what is proven so is ever rewritten.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pruning_lit.channels.surgery.numbers import numbers_of_module
+from pruning_lit.channels.surgery.rehearsal import sizes_with
+from pruning_lit.channels.tracing.graph import WidthNumber
+from pruning_lit.channels.tracing.identities import Identities
+from pruning_lit.channels.tracing.outputs import Outputs
+from pruning_lit.channels.tracing.splits import Chunk, Reshape
+from pruning_lit.channels.tracing.transcript import OpRecord, Transcript
+
+Number = tuple[str, str, int]  # path of a module, name of its attribute, position in that
+Freeze = Callable[[Tensor, str], object]
+LITERAL = "a channel number is written into the code"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A step at which a number of channels is asked for, in one of the passes."""
+
+    transcript: Transcript
+    position: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The same for the same step of the same pass."""
+        return id(self.transcript), self.position
+
+    @property
+    def step(self) -> OpRecord:
+        """The step."""
+        return self.transcript.steps[self.position]
+
+
+class Literals:
+    """Hypotheses on where the numbers come from by which a model takes its channels apart.
+
+    Args:
+        model: the model that was traced.
+        outputs: which of its results matter.
+    """
+
+    def __init__(self, model: nn.Module, outputs: Outputs | None) -> None:
+        self.model, self.outputs = model, outputs
+        self.rulers: dict[Number, list[Tensor]] = {}  # the runs of channels whose length a number is
+        self.refused: set[Number] = set()
+        self.tried: set[tuple[int, int]] = set()
+
+    def apply(self, identities: Identities) -> None:
+        """Tie runs of channels whose length is one and the same number."""
+        for first, *others in self.rulers.values():
+            for other in others:
+                identities.tie(first, other)
+
+    def numbers(self) -> tuple[WidthNumber, ...]:
+        """The numbers that are understood."""
+        return tuple(WidthNumber(*number, runs[0]) for number, runs in self.rulers.items())
+
+    def learn(self, steps: Sequence[Asked], removed: Tensor, freeze: Freeze) -> bool:
+        """Change the hypotheses after a rehearsal; False where there is nothing to be changed.
+
+        Args:
+            steps: those of one pass at which numbers of channels were asked for that are no longer there.
+            removed: whether each identity was removed in the rehearsal.
+            freeze: protects channels, for a reason.
+        """
+        fresh = [asked for asked in steps if asked.key not in self.tried]
+        again = {asked.key for asked in steps} - {asked.key for asked in fresh}
+        fresh += self._kin(fresh)
+        self.tried |= {asked.key for asked in fresh}
+        sources = self._sources(fresh)
+        accepted = {asked.key for asked in fresh if self._accept(asked.step, sources.get(asked.position, {}))}
+        changed, given_up = bool(accepted), set[int]()
+        for asked in steps:
+            split = asked.step.split
+            if asked.key in accepted or (split is not None and id(split) in given_up):  # one run, in several steps
+                continue
+            given_up.add(id(split))
+            changed |= self._give_up(asked.step, asked.key in again, removed, freeze)
+        return changed
+
+    def _kin(self, fresh: list[Asked]) -> list[Asked]:
+        """Steps of the same kind in modules of the same class, which have not been tried yet."""
+        kinds = {self._kind(asked.step) for asked in fresh}
+        transcripts = {id(asked.transcript): asked.transcript for asked in fresh}.values()
+        everywhere = [Asked(each, position) for each in transcripts for position in range(len(each.steps))]
+        known = self.tried | {asked.key for asked in fresh}
+        untried = [asked for asked in everywhere if asked.step.split is not None and asked.key not in known]
+        return [asked for asked in untried if self._kind(asked.step) in kinds]
+
+    def _kind(self, step: OpRecord) -> tuple[str, type[nn.Module]]:
+        return step.operation, type(self.model.get_submodule(step.module))
+
+    def _give_up(self, step: OpRecord, again: bool, removed: Tensor, freeze: Freeze) -> bool:
+        """Let go of the numbers that have not helped, and protect what a step asks for."""
+        wrong = [number for number in self.rulers if again and number[0] == step.module]
+        for number in wrong:
+            self.refused.add(number)
+            del self.rulers[number]
+        if step.split is not None and bool(removed[step.split.identities].any()):
+            step.split.ruled = False
+            if step.split.next_assumption():
+                return True
+        for concerned in step.identities():
+            if bool(removed[concerned].any()):
+                freeze(concerned, f"{LITERAL} ({step.place})")
+                return True
+        return bool(wrong)
+
+    def _sources(self, fresh: list[Asked]) -> dict[int, dict[Number, list[int]]]:
+        """For each of these steps the numbers on which it depends, and which of its sizes they change."""
+        if not fresh or not (transcript := fresh[0].transcript).on_meta:
+            return {}
+        wanted: dict[str, set[int]] = defaultdict(set)
+        for asked in fresh:
+            wanted[asked.step.module] |= lengths_of(asked.step)
+        candidates: dict[str, list[Number]] = {}
+        for path, lengths in wanted.items():
+            each = numbers_of_module(self.model.get_submodule(path)).items()
+            numbers = [
+                (path, name, at) for name, values in each for at, one in enumerate(values) if one > 1 and one in lengths
+            ]
+            candidates[path] = [number for number in numbers if number not in self.refused]
+        changes: dict[int, dict[Number, list[int]]] = defaultdict(dict)
+        for turn in range(max(map(len, candidates.values()), default=0)):
+            batch = [numbers[turn] for numbers in candidates.values() if len(numbers) > turn]
+            for number, position, changed in self._probe(transcript, batch):
+                changes[position][number] = changed
+        return changes
+
+    def _probe(self, transcript: Transcript, batch: list[Number]) -> list[tuple[Number, int, list[int]]]:
+        """Change numbers, each in another module: which number, which step, which of its sizes change with it."""
+        values = {number: self._value(number) - 1 for number in batch}
+        asked, completed = sizes_with(values, self.model, transcript, self.outputs)
+        if not completed:
+            half = len(batch) // 2
+            return [*self._probe(transcript, batch[:half]), *self._probe(transcript, batch[half:])] if half else []
+        by_module = {number[0]: number for number in batch}
+        found = []
+        for position, sizes in asked.items():
+            step = transcript.steps[position]
+            if step.module in by_module:
+                pairs = zip(step.sizes, sizes, strict=False)
+                changed = [at for at, (before, now) in enumerate(pairs) if before != now]
+                found.append((by_module[step.module], position, changed))
+        return found
+
+    def _value(self, number: Number) -> int:
+        path, name, at = number
+        return numbers_of_module(self.model.get_submodule(path))[name][at]
+
+    def _accept(self, step: OpRecord, sources: Mapping[Number, list[int]]) -> bool:
+        """Take the sizes of a step for these numbers of its module; False where they are not understood so."""
+        if not sources:
+            return False
+        found: dict[Number, list[Tensor]] = {}
+        governed: set[int] = set()
+        for number, changed in sources.items():
+            value = self._value(number)
+            exact = [at for at in changed if at < len(step.sizes) and step.sizes[at] == value]
+            runs = [run for at in exact for run in runs_of(step, at)]
+            governed |= set(exact)
+            if not runs and step.split is not None and len(step.split.identities) == value:
+                runs = [step.split.identities]
+            if not runs or any(len(run) != value for run in runs):
+                return False
+            found[number] = runs
+        if isinstance(step.split, Reshape):
+            side = _choose_side(step, governed)
+            found = {number: runs for number, runs in found.items() if side in sources[number]}
+        for number, runs in found.items():
+            self.rulers.setdefault(number, []).extend(runs)
+        if isinstance(step.split, Chunk):
+            step.split.ruled = is_free(step, governed)
+        return bool(found)
+
+
+def _choose_side(step: OpRecord, governed: set[int]) -> int | None:
+    """Let one side of a grid change, the likeliest whose length is a number of the module; its dimension."""
+    split, outline = step.split, step.results[0]
+    assert isinstance(split, Reshape)
+    assert outline is not None
+    for assumption, side in enumerate(split.free):
+        if outline.dims[side] in governed:
+            split.assumption = assumption
+            return outline.dims[side]
+    return None
+
+
+def lengths_of(step: OpRecord) -> set[int]:
+    """The numbers of channels that a step asks for, and that of the run that it takes apart."""
+    sizes = set(step.sizes)
+    if step.operation == "view":  # others of its sizes are numbers of pixels
+        outline = step.results[0]
+        sizes = {step.sizes[dim] for dim in outline.dims if dim < len(step.sizes)} if outline is not None else set()
+    return sizes | ({len(step.split.identities)} if step.split is not None else set())
+
+
+def runs_of(step: OpRecord, at: int) -> list[Tensor]:
+    """The runs of channels, shape ``(length,)`` each, whose length is the size number ``at`` of a step."""
+    if step.operation == "view":
+        outline = step.results[0]
+        if outline is None or at not in outline.dims:
+            return []
+        side = outline.dims.index(at)
+        return [outline.identities.movedim(side, 0).reshape(outline.shape[at], -1)[:, 0]]
+    if step.split is None:
+        return []
+    run = step.split.identities
+    if step.operation in ("slice", "narrow"):
+        return [run[: step.sizes[at]]]
+    if step.operation == "split":
+        parts = run.split(step.sizes[0])
+        return [part for part in parts if len(part) == step.sizes[0]]
+    return [run.split(step.sizes)[at]]
+
+
+def is_free(step: OpRecord, governed: set[int]) -> bool:
+    """True where each part of a run may have a length of its own: all but one are asked for by numbers of their own."""
+    if step.operation in ("slice", "narrow"):
+        return bool(governed)
+    if step.operation == "split":
+        return bool(governed)
+    return len(governed) >= len(step.sizes) - 1
