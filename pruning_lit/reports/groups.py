@@ -45,6 +45,12 @@ def group_costs(graph: ChannelGraph) -> dict[str, GroupCost]:
     return costs
 
 
+def rewritten_numbers(graph: ChannelGraph) -> str:
+    """A sentence on the widths that modules keep as numbers, for people; empty where none do."""
+    names = dict.fromkeys(f"{number.module}.{number.name}".lstrip(".") for number in graph.numbers)
+    return f"Numbers of modules that are rewritten with their widths: {', '.join(names)}." if names else ""
+
+
 def cost_table(graph: ChannelGraph, widths: Mapping[str, int] | None = None) -> Table:
     """One row per group: channels, what stays of them where ``widths`` are given, and what they cost.
 

@@ -23,6 +23,7 @@ from pruning_lit.reports.groups import (
     leave_together,
     planned_groups,
     prediction_table,
+    rewritten_numbers,
 )
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.expected import expected_input
@@ -82,6 +83,8 @@ def inspect(config: DictConfig, folder: Path) -> None:
     console.print(layers_table(graph, reasons, console.width))
     if graph.not_followed:
         console.print(f"Not followed: {graph.not_followed}.", soft_wrap=True)
+    if graph.numbers:
+        console.print(rewritten_numbers(graph))
     if plan is not None:
         console.print(prediction_table(plan.dense, plan.cost))
         source = f"of {weights}" if weights is not None else "fresh; weights=<file> takes trained ones"

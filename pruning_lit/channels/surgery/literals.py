@@ -32,9 +32,9 @@ class Asked:
     position: int
 
     @property
-    def key(self) -> tuple[int, int]:
-        """The same for the same step of the same pass."""
-        return id(self.transcript), self.position
+    def key(self) -> int:
+        """The same for the same step, also where a pass is rehearsed in another mode."""
+        return id(self.step)
 
     @property
     def step(self) -> OpRecord:
@@ -54,7 +54,7 @@ class Literals:
         self.model, self.outputs = model, outputs
         self.rulers: dict[Number, list[Tensor]] = {}  # the runs of channels whose length a number is
         self.refused: set[Number] = set()
-        self.tried: set[tuple[int, int]] = set()
+        self.tried: set[int] = set()
 
     def apply(self, identities: Identities) -> None:
         """Tie runs of channels whose length is one and the same number."""

@@ -321,9 +321,9 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
         except RehearsalMismatch as mismatch:
             failure = mismatch
         if rehearsal.literals:
-            mismatch = RehearsalMismatch(min(rehearsal.literals), LITERAL)
-            mismatch.literals = tuple(rehearsal.literals)
-            raise mismatch
+            literal = RehearsalMismatch(min(rehearsal.literals), LITERAL)
+            literal.literals = tuple(rehearsal.literals)
+            raise literal
         if failure is None:
             return rehearsal.asked
         if not failure.needs_data:

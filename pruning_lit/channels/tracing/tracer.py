@@ -54,6 +54,7 @@ class Tracer(OperationMode):
         self.identities = self.start()
         self.splits = Splits()
         self.split: Split | None = None
+        self.sizes: tuple[int, ...] = ()  # of the present operation
         self.stored = StoredTensors(model)
         self.position = 0  # how many steps there have been
         self.flow, self.reach = DataFlow(), Reach()
@@ -313,7 +314,7 @@ class Tracer(OperationMode):
         self.decisions: list[bool] = []
         self.notes: list[object] = []
         self.split = None
-        self.sizes: tuple[int, ...] = ()
+        self.sizes = ()
 
     def _record(
         self,

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pruning_lit.channels import adopt_on_load, carry_average, load, narrow, save, trace, widen
+from pruning_lit.reports.groups import rewritten_numbers
 from tests.channels.chance import random_kept, randomise
 from tests.channels.constructions import (
     Built,
@@ -109,3 +110,9 @@ def test_training_is_no_width():
     adopt_on_load(net)
     with pytest.raises(RuntimeError, match="width_of_training"):
         net.load_state_dict(net.state_dict() | {"width_of_training": torch.tensor([1])})
+
+
+def test_the_numbers_are_told():
+    told = rewritten_numbers(trace(fresh(SizesAttribute), IMAGES))
+    assert told == "Numbers of modules that are rewritten with their widths: sizes."
+    assert not rewritten_numbers(trace(fresh(Coincidence), IMAGES))
