@@ -5,6 +5,7 @@ all of them at once. Which attribute such a number comes from is found by changi
 looking which steps ask for something else then; only what is proven so is ever rewritten.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,16 @@ class Literals:
     def numbers(self) -> tuple[WidthNumber, ...]:
         """The numbers that are understood."""
         return tuple(WidthNumber(*number, runs[0]) for number, runs in self.rulers.items())
+
+    def explore(self, transcripts: Sequence[Transcript]) -> None:
+        """Look for the numbers behind parts without a common measure, which cannot be shares of the width."""
+        for transcript in transcripts:
+            steps = [Asked(transcript, position) for position in range(len(transcript.steps))]
+            fresh = [asked for asked in steps if _is_uneven(asked.step) and asked.key not in self.tried]
+            self.tried |= {asked.key for asked in fresh}
+            sources = self._sources(fresh)
+            for asked in fresh:
+                self._accept(asked.step, sources.get(asked.position, {}))
 
     def learn(self, steps: Sequence[Asked], removed: Tensor, freeze: Freeze) -> bool:
         """Change the hypotheses after a rehearsal; False where there is nothing to be changed.
@@ -170,11 +181,14 @@ class Literals:
             exact = [at for at in changed if at < len(step.sizes) and step.sizes[at] == value]
             runs = [run for at in exact for run in runs_of(step, at)]
             governed |= set(exact)
-            if not runs and step.split is not None and len(step.split.identities) == value:
-                runs = [step.split.identities]
-            if not runs or any(len(run) != value for run in runs):
+            if any(len(run) != value for run in runs):
                 return False
             found[number] = runs
+        for number in [number for number, runs in found.items() if not runs]:
+            sizes = [step.sizes[at] for at in sources[number] if at < len(step.sizes)]
+            if not is_whole(step, self._value(number), sizes, governed):
+                return False
+            found[number] = [step.split.identities] if step.split is not None else []
         if isinstance(step.split, Reshape):
             side = _choose_side(step, governed)
             found = {number: runs for number, runs in found.items() if side in sources[number]}
@@ -195,6 +209,10 @@ def _choose_side(step: OpRecord, governed: set[int]) -> int | None:
             split.assumption = assumption
             return outline.dims[side]
     return None
+
+
+def _is_uneven(step: OpRecord) -> bool:
+    return isinstance(step.split, Chunk) and bool(step.split.at) and step.split.measure == 1 and bool(step.sizes)
 
 
 def lengths_of(step: OpRecord) -> set[int]:
@@ -223,6 +241,22 @@ def runs_of(step: OpRecord, at: int) -> list[Tensor]:
         parts = run.split(step.sizes[0])
         return [part for part in parts if len(part) == step.sizes[0]]
     return [run.split(step.sizes)[at]]
+
+
+def is_whole(step: OpRecord, value: int, sizes: list[int], governed: set[int]) -> bool:
+    """True where a number is the length of the whole run, of which a step asks for a share, or for the rest.
+
+    Args:
+        step: the step.
+        value: the number.
+        sizes: of the step, those that change with it.
+        governed: which of its sizes are numbers themselves.
+    """
+    if step.split is None or len(step.split.identities) != value:
+        return False
+    if step.operation == "split_with_sizes" and len(governed) == len(step.sizes) - 1:
+        return True
+    return math.gcd(value, *sizes) > 1 and all(size and value % size == 0 for size in sizes)
 
 
 def is_free(step: OpRecord, governed: set[int]) -> bool:

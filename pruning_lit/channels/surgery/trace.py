@@ -60,6 +60,7 @@ def _proven(first: Tracer, training: list[FurtherTracer], model: nn.Module, outp
     """Protect more and more, until a rehearsal succeeds that removes some of whatever is not protected."""
     found: list[tuple[Tensor, str]] = []
     literals = Literals(model, outputs)
+    literals.explore([first.transcript, *(tracer.transcript for tracer in training)])
     used = frozenset(call.weight for call in first.calls if call.operation in first.reach.live)
     only_in_training = {call.weight for tracer in training for call in tracer.calls} - used
     while True:

@@ -67,20 +67,21 @@ class Chunk(Split):
         edges = [0, *sorted(self.at), len(self.identities)]
         return [self.identities[start:stop] for start, stop in pairwise(edges)]
 
-    def apply(self, identities: Identities) -> None:
-        """Tie channels of all parts in proportion, or freeze the parts that are cut off, or all.
+    @property
+    def measure(self) -> int:
+        """The largest common measure of the lengths of the parts."""
+        return math.gcd(*(len(part) for part in self.parts()))
 
-        Parts without a common measure are left alone at first: their lengths may be numbers of the module.
-        """
+    def apply(self, identities: Identities) -> None:
+        """Tie channels of all parts in proportion, or freeze the parts that are cut off, or all."""
         if not self.at or self.ruled:
             return
-        parts = self.parts()
-        unit = math.gcd(*(len(part) for part in parts))
+        parts, unit = self.parts(), self.measure
         if self.assumption == 0 and unit > 1:
             _tie_rows(identities, torch.cat([part.view(unit, -1) for part in parts], 1))
-        elif self.assumption == 1:
+        elif self.assumption < 2:
             self._freeze(identities, torch.cat(parts[:-1]))
-        elif self.assumption == 2:
+        else:
             self._freeze(identities, self.identities)
 
 

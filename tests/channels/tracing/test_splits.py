@@ -47,11 +47,14 @@ def test_then_numbers_are_taken_for_fixed_as_far_as_they_count():
     assert not split.next_assumption()
 
 
-def test_parts_without_a_common_measure_are_no_shares():
+def test_parts_without_a_common_measure_are_fixed_numbers():
+    assert outcome(Splits().chunk(torch.arange(5), {2}, "slice"))[1] == [0, 1]
+
+
+def test_parts_whose_widths_are_numbers_of_the_module_have_each_its_own():
     split = Splits().chunk(torch.arange(5), {2}, "slice")
+    split.ruled = True
     assert outcome(split) == ([[0], [1], [2], [3], [4]], [])
-    assert split.next_assumption()
-    assert outcome(split)[1] == [0, 1]
 
 
 def test_one_side_of_a_grid_is_computed_from_the_width():
