@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from pruning_lit.channels.insertion.norm_inputs import own_norms
+from pruning_lit.channels.modules.branch import joined
 from pruning_lit.channels.modules.relabel import SCATTER
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.surgery.widths import ROWS_PER_GROUP, replace, sync_widths
@@ -104,6 +105,10 @@ def _require_alone(graph: ChannelGraph, item: Relabelling, groups: Mapping[int, 
     for group in groups.values():
         if group.protected is not None:
             raise CannotRemove(f"its channels cannot be moved: {group.protected}")
+    moved = torch.cat([graph.classes.groups[number] for number in groups])
+    for number in graph.numbers:
+        if bool(torch.isin(graph.classes.labels[number.channels], moved).any()):
+            raise CannotRemove(f"{joined(number.module, number.name)!r} counts its channels")
     for other in graph.relabellings:
         if other != item and any(where is not None and where[0] in groups for where in other.inputs):
             raise CannotRemove(f"{other.tensor.rpartition('.')[0]!r} reads its channels, too")

@@ -351,7 +351,7 @@ STUCK = {
         lambda: scattered_by_hand(
             Block(nn.Conv2d(8, 4, 1), nn.Unflatten(1, (2, 2)), nn.Flatten(1, 2), nn.BatchNorm2d(4)), SOME
         ),
-        "its channels cannot be moved",
+        "'shortcut.1.unflattened_size' counts its channels",
     ),
     "the image itself": (
         lambda: scattered_by_hand(OfTheImage(), [0, -1, 1, 2, -1, 0]),
