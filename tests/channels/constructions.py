@@ -283,6 +283,17 @@ class SizesAttribute(Built):
         return torch.cat([self.small(one), self.large(other)], 1)
 
 
+class SizesBesideData(SizesAttribute):
+    """What comes before the parts goes by the value of a tensor, as the anchors of a detector do."""
+
+    def build(self):
+        super().build()
+        self.strides = torch.tensor([8.0, 16.0])
+
+    def between(self, x):
+        return super().between(x * float(self.strides[0]))
+
+
 class WidthAttribute(Built):
     """Parts of one width, each convolved with the one before, as in Res2Net."""
 
@@ -397,6 +408,17 @@ class Coincidence(Built):
         for _ in range(self.repeats):
             one = one * 1.5
         return torch.cat([one, other], 1)
+
+
+class CoincidenceBesideData(Coincidence):
+    """What comes before the parts goes by the value of a tensor."""
+
+    def build(self):
+        super().build()
+        self.strides = torch.tensor([8.0, 16.0])
+
+    def between(self, x):
+        return super().between(x * float(self.strides[0]))
 
 
 class LiteralView(Built):
@@ -1315,6 +1337,7 @@ PRUNABLE: dict[type[Built], str] = {
     LiteralInPlace: "first last",
     LiteralSplit: "last",
     SizesAttribute: "first small large last",
+    SizesBesideData: "first small large last",
     WidthAttribute: "first convs.0 convs.1 convs.2 last",
     HalvedAttribute: "first branch last",
     RestAttribute: "first partial last",
@@ -1325,6 +1348,7 @@ PRUNABLE: dict[type[Built], str] = {
     GridAttribute: "first last",
     Unflattened: "first last",
     Coincidence: "last",
+    CoincidenceBesideData: "last",
     LiteralView: "last",
     EveryOther: "first last",
     List: "last",

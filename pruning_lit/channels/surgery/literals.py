@@ -130,8 +130,9 @@ class Literals:
 
     def _sources(self, fresh: list[Asked]) -> dict[int, dict[Number, list[int]]]:
         """For each of these steps the numbers on which it depends, and which of its sizes they change."""
-        if not fresh or not (transcript := fresh[0].transcript).on_meta:
+        if not fresh:
             return {}
+        transcript = fresh[0].transcript
         wanted: dict[str, set[int]] = defaultdict(set)
         for asked in fresh:
             wanted[asked.step.module] |= lengths_of(asked.step)

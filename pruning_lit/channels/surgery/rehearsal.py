@@ -133,14 +133,14 @@ class Rehearsal(Tracer):
         """Run an operation; without data, those that leave shapes alone are answered here."""
         # PyTorch takes a millisecond to find out the shape of a result
         x = args[0] if args else None
-        if not isinstance(x, Tensor) or not x.is_meta or len(tensors_in(args, kwargs)) > 1:
+        if not isinstance(x, Tensor) or len(tensors_in(args, kwargs)) > 1:
             return self._normalise(operation, args, kwargs)
         name = short_name(operation)
-        if name in ACTIVATIONS:
+        if x.is_meta and name in ACTIVATIONS:
             return torch.empty_like(x)
         if (sizes := sizes_of(operation, args, kwargs)) and self.shadow(x) is not None:
             return self._take_apart(operation, args, kwargs, sizes)
-        return x if name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
+        return x if x.is_meta and name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
 
     def _take_apart(self, operation: Operation, args: tuple, kwargs: dict, sizes: tuple[int, ...]) -> Any:
         """Run an operation with sizes among its arguments; where they are wrong, note that and go on with the right."""
@@ -154,7 +154,7 @@ class Rehearsal(Tracer):
             if shapes is None or [tuple(tensor.shape) for tensor in tensors_in(result)] == shapes:
                 return result
         self.literals[self.position] = sizes
-        made = [args[0].new_empty(shape) for shape in shapes]
+        made = [args[0].new_zeros(shape) for shape in shapes]
         return made if "split" in operation._schema.name else made[0]
 
     def _shapes(self, name: str) -> list[tuple[int, ...]] | None:
@@ -240,6 +240,13 @@ class Rehearsal(Tracer):
             raise RehearsalMismatch(self.position, "the model does less once it is narrower")
         require_same_digests(self.expected.outputs, outputs, self.position - 1)
 
+    def require_no_literals(self) -> None:
+        """RehearsalMismatch where the model has asked for numbers of channels that are no longer there."""
+        if self.literals:
+            mismatch = RehearsalMismatch(min(self.literals), LITERAL)
+            mismatch.literals = tuple(self.literals)
+            raise mismatch
+
     def _is_expected(self, before: Outline | None, shadow: Tensor | None) -> bool:
         """True where a shadow is the former one without the removed channels."""
         if before is None or shadow is None:
@@ -320,10 +327,7 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
             _run(rehearsal, trial, outputs)
         except RehearsalMismatch as mismatch:
             failure = mismatch
-        if rehearsal.literals:
-            literal = RehearsalMismatch(min(rehearsal.literals), LITERAL)
-            literal.literals = tuple(rehearsal.literals)
-            raise literal
+        rehearsal.require_no_literals()
         if failure is None:
             return rehearsal.asked
         if not failure.needs_data:
@@ -337,6 +341,7 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
         cut.narrow(narrowed)
         rehearsal = Rehearsal(narrowed, reference.transcript, removed)
         _run(rehearsal, narrowed, outputs)
+        rehearsal.require_no_literals()
         transcript.on_meta = False
     except RehearsalMismatch as mismatch:
         transcript.on_meta = failure is not None and mismatch.step <= failure.step
@@ -362,7 +367,9 @@ def _masked(
 def sizes_with(
     values: Mapping[tuple[str, str, int], int], model: nn.Module, transcript: Transcript, outputs: Outputs | None
 ) -> tuple[dict[int, tuple[int, ...]], bool]:
-    """What a model asks for, in a copy without data, with other numbers in its modules.
+    """What a model asks for, in a copy with other numbers in its modules.
+
+    The copy has no data, unless the model turns out to need some.
 
     Args:
         values: by path of a module, name of its attribute and position in that.
@@ -373,19 +380,22 @@ def sizes_with(
     Returns:
         For each step that asks for other sizes than in that pass, these sizes; and whether all else is as it was.
     """
-    trial = replica(model, on_meta)
-    for (path, name, at), value in values.items():
-        module = trial.get_submodule(path)
-        numbers = numbers_of_module(module)[name]
-        put_number(module, name, [*numbers[:at], value, *numbers[at + 1 :]])
     nobody = torch.zeros(1 + max((slot.stop for slot in [*transcript.slots.values(), *transcript.made]), default=0))
-    rehearsal = Rehearsal(trial, transcript, nobody.bool())
-    try:
-        with still(model):
-            _run(rehearsal, trial, outputs)
-    except RehearsalMismatch:
-        return rehearsal.literals, False
-    return rehearsal.literals, True
+    for copied in (on_meta, owned) if transcript.on_meta else (owned,):
+        trial = replica(model, copied)
+        for (path, name, at), value in values.items():
+            module = trial.get_submodule(path)
+            numbers = numbers_of_module(module)[name]
+            put_number(module, name, [*numbers[:at], value, *numbers[at + 1 :]])
+        rehearsal = Rehearsal(trial, transcript, nobody.bool())
+        try:
+            with still(model):
+                _run(rehearsal, trial, outputs)
+            return rehearsal.literals, True
+        except RehearsalMismatch as mismatch:
+            if not mismatch.needs_data:
+                break
+    return rehearsal.literals, False
 
 
 def _run(tracer: "Rehearsal | Reference", trial: nn.Module, outputs: Outputs | None) -> None:
