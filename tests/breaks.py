@@ -139,7 +139,7 @@ CHANNELS = [
     ),
     Break(
         "a number that depends on the width passes the rehearsal",
-        "channels/surgery/rehearsal.py",
+        "channels/surgery/rehearsal_tracers.py",
         "        if numbers != before.numbers:\n            raise RehearsalMismatch(self.position, BY_WIDTH)\n",
         "",
         "channels/surgery/test_rehearsal.py",

@@ -34,7 +34,7 @@ class Asked:
 
     @property
     def key(self) -> int:
-        """The same for the same step, also where a pass is rehearsed in another mode."""
+        """Identity of a step, also where a pass is rehearsed in another mode."""
         return id(self.step)
 
     @property

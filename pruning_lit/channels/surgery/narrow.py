@@ -14,7 +14,7 @@ from pruning_lit.channels.surgery import rehearsal
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.surgery.followers import migrate_optimizers, require_alike, require_trains
 from pruning_lit.channels.surgery.moves import Moves
-from pruning_lit.channels.surgery.rehearsal import RehearsalMismatch
+from pruning_lit.channels.surgery.rehearsal_tracers import RehearsalMismatch
 from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
 from pruning_lit.channels.tracing.modes import still

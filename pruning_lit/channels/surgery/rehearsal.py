@@ -1,7 +1,7 @@
 """Rehearsal of a cut: proof on a copy that it removes the channels that it says, and nothing else."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,281 +11,14 @@ from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.surgery.numbers import numbers_of_module, put_number
-from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.surgery.rehearsal_tracers import Reference, Rehearsal, RehearsalMismatch
 from pruning_lit.channels.tracing.graph import ChannelGraph
-from pruning_lit.channels.tracing.identities import Identities
 from pruning_lit.channels.tracing.modes import PassMode, still
-from pruning_lit.channels.tracing.operations import tensors_in, tensors_of
+from pruning_lit.channels.tracing.operations import tensors_of
 from pruning_lit.channels.tracing.outputs import Outputs, chosen
 from pruning_lit.channels.tracing.passes import owned, run
 from pruning_lit.channels.tracing.replica import replica
-from pruning_lit.channels.tracing.rules import numbers_of, rule_for
-from pruning_lit.channels.tracing.shadow import Outline, outline_along
-from pruning_lit.channels.tracing.sizes import sizes_of
-from pruning_lit.channels.tracing.tracer import Operation, Tracer, short_name
-from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
-from pruning_lit.channels.tracing.weak import WeakIdMap
-
-ACTIVATIONS = frozenset(
-    {"relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
-)
-LITERAL = "a channel number is written into the code"
-BY_WIDTH = "a number behind it depends on the number of channels"
-
-
-class RehearsalMismatch(Exception):
-    """A narrower model does something else than the one that was traced.
-
-    Attributes:
-        step: number of the first step that is different.
-        literals: numbers of all steps that ask for sizes that are no longer there, if that is what is different.
-        reason: in words.
-        transcript: the pass that is meant.
-        needs_data: whether it may be another with data: numbers that the model puts into a tensor are not seen without,
-            and some operations arrive under another name there, depending on PyTorch's version.
-    """
-
-    def __init__(self, step: int, reason: str, needs_data: bool = False) -> None:
-        super().__init__(reason)
-        self.step, self.reason, self.needs_data = step, reason, needs_data
-        self.transcript: Transcript | None = None
-        self.literals: tuple[int, ...] = ()
-
-
-class KeptIdentities(Identities):
-    """Identities of the first trace, given out once more without those that are removed."""
-
-    def __init__(self, transcript: Transcript, removed: Tensor) -> None:
-        super().__init__(transcript.slots, [])
-        self.transcript, self.removed = transcript, removed
-        self.left: dict[range, Tensor] = {}
-
-    def of(self, name: str, dim: int, length: int) -> Tensor:
-        """The identities of a slot that stay; ValueError where the dimension is not as long as it should be."""
-        if (name, dim) not in self.slots:
-            raise ValueError(f"dimension {dim} of {name!r} did not matter before")
-        return self._left(self.slots[name, dim], length)
-
-    def fresh(self, length: int) -> Tensor:
-        """The next identities that sit in no tensor, those that stay."""
-        self.made.append(self.transcript.made[len(self.made)])
-        return self._left(self.made[-1], length)
-
-    def tie(self, one: Tensor, other: Tensor) -> None:
-        """Known already; RuntimeError where the two are not of the same length."""
-        if one.shape != other.shape:
-            raise RuntimeError(f"{tuple(one.shape)} channels meet {tuple(other.shape)}")
-
-    def freeze(self, identities: Tensor, reason: str) -> None:
-        """Known already."""
-
-    def _left(self, given: range, length: int) -> Tensor:
-        if given not in self.left:
-            left = torch.arange(given.start, given.stop)
-            self.left[given] = left[~self.removed[left]]
-        left = self.left[given]
-        if left.shape[0] != length:
-            raise ValueError(f"{len(left)} channels were expected, there are {length}")
-        return left
-
-
-class Reference(Tracer):
-    """Tracer of a model of the same widths with other values, and thus another transcript.
-
-    Args:
-        model: the model with other values.
-        transcript: the first one, whose identities are used again.
-    """
-
-    def __init__(self, model: nn.Module, transcript: Transcript) -> None:
-        self.expected = transcript
-        super().__init__(model, rule_for, numbers_of, transcript.mode)
-
-    def start(self) -> Identities:
-        """Begin another transcript with the identities of the first one."""
-        self.transcript = replace(self.expected, steps=[], outputs=[])
-        nobody = torch.zeros(
-            1 + max((slot.stop for slot in [*self.expected.slots.values(), *self.expected.made]), default=0)
-        )
-        return KeptIdentities(self.expected, nobody.bool())
-
-
-class Rehearsal(Tracer):
-    """Tracer of a narrowed model; it stops where that does not do what it did, without the removed channels.
-
-    Args:
-        narrowed: the model after the cut, or a copy of it without data.
-        transcript: of the model before the cut.
-        removed: whether each identity is removed, see ``ChannelGraph.removed``.
-    """
-
-    def __init__(self, narrowed: nn.Module, transcript: Transcript, removed: Tensor) -> None:
-        self.expected, self.removed = transcript, removed
-        self.literals: dict[int, tuple[int, ...]] = {}  # steps that ask for other sizes, which they got; these sizes
-        self.verdicts: WeakIdMap[Outline] = WeakIdMap()  # shadows that are what is left of an outline
-        super().__init__(narrowed, rule_for, numbers_of, transcript.mode)
-
-    def start(self) -> Identities:
-        """Begin with the identities that stay."""
-        return KeptIdentities(self.expected, self.removed)
-
-    def compute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
-        """Run an operation; without data, those that leave shapes alone are answered here."""
-        # PyTorch takes a millisecond to find out the shape of a result
-        x = args[0] if args else None
-        if not isinstance(x, Tensor) or len(tensors_in(args, kwargs)) > 1:
-            return self._normalise(operation, args, kwargs)
-        name = short_name(operation)
-        if x.is_meta and name in ACTIVATIONS:
-            return torch.empty_like(x)
-        if (sizes := sizes_of(operation, args, kwargs)) and self.shadow(x) is not None:
-            return self._take_apart(operation, args, kwargs, sizes)
-        return x if x.is_meta and name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
-
-    def _take_apart(self, operation: Operation, args: tuple, kwargs: dict, sizes: tuple[int, ...]) -> Any:
-        """Run an operation with sizes among its arguments; where they are wrong, note that and go on with the right."""
-        shapes = self._shapes(short_name(operation))
-        try:
-            result = operation(*args, **kwargs)
-        except (RuntimeError, IndexError):
-            if shapes is None:
-                raise
-        else:
-            if shapes is None or [tuple(tensor.shape) for tensor in tensors_in(result)] == shapes:
-                return result
-        self.literals[self.position] = sizes
-        made = [args[0].new_zeros(shape) for shape in shapes]
-        return made if "split" in operation._schema.name else made[0]
-
-    def _shapes(self, name: str) -> list[tuple[int, ...]] | None:
-        """Shapes of the results of the next step, without what is removed; None where they are not known."""
-        if self.position == len(self.expected.steps) or (step := self.expected.steps[self.position]).operation != name:
-            return None
-        left = [None if before is None else before.without(self.removed) for before in step.results]
-        return None if None in left else [each.shape for each in left if each is not None]
-
-    def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
-        role = None if self.position in self.literals else super()._follow(operation, args, kwargs, result)
-        if self._shapes(short_name(operation)) is None or not sizes_of(operation, args, kwargs):
-            return role
-        results = tensors_in(result)
-        before = self.expected.steps[self.position].results
-        if self.position not in self.literals:  # as long as it should be, but of other channels
-            if len(before) != len(results) or all(map(self._is_expected, before, map(self.shadow, results))):
-                return role
-            self.literals[self.position] = sizes_of(operation, args, kwargs)
-        for tensor, outline in zip(results, before, strict=True):
-            left = outline and outline.without(self.removed)
-            if left and left.shape == tuple(tensor.shape):
-                self.place(tensor, left.shadow())
-        return role
-
-    def _normalise(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
-        if short_name(operation) != "batch_norm" or not args[0].is_meta:
-            return operation(*args, **kwargs)
-        for vector in tensors_in(args[1:5]):
-            if vector.shape[0] != args[0].shape[1]:
-                raise RuntimeError(f"a batch norm of {len(vector)} channels gets {args[0].shape[1]}")
-        return torch.empty_like(args[0])
-
-    def own_dimension(self, name: str, tensor: Tensor) -> int | None:
-        """The dimension that the first trace found: a single channel may be left."""
-        return self.expected.own.get(name)
-
-    def varies(self, shadow: Tensor, dim: int) -> bool:
-        """The answer that the first trace got."""
-        return self.decide(True)
-
-    def decide(self, answer: bool) -> bool:
-        """The answer that the first trace got."""
-        decisions = self._next().decisions
-        if len(self.decisions) >= len(decisions):
-            raise RehearsalMismatch(self.position, "the model does something else once it is narrower")
-        self.decisions.append(decisions[len(self.decisions)])
-        return self.decisions[-1]
-
-    def _next(self) -> OpRecord:
-        if self.position == len(self.expected.steps):
-            raise RehearsalMismatch(self.position - 1, "the model does more once it is narrower")
-        return self.expected.steps[self.position]
-
-    def _record(
-        self,
-        name: str,
-        numbers: tuple[object, ...],
-        provenances: tuple[Provenance, ...],
-        flowing: list[Tensor],
-        after: list[Tensor | None],
-    ) -> None:
-        before = self._next()
-        if name != before.operation:  # without data PyTorch may come to the same by another operation (fill_ as copy_)
-            raise RehearsalMismatch(
-                self.position, f"once the model is narrower it does {name!r} there", needs_data=True
-            )
-        if numbers != before.numbers:
-            raise RehearsalMismatch(self.position, BY_WIDTH)
-        require_same_digests(before.provenances, provenances, self.position)
-        if len(before.results) != len(after) or not all(map(self._is_expected, before.results, after)):
-            raise RehearsalMismatch(self.position, LITERAL)
-
-    def _pass_on(self, *_flow: object) -> None:
-        """Record nothing: nobody asks for the data flow of a rehearsal."""
-
-    def _made(self, *_selection: object) -> None:
-        """Record nothing, as in ``_pass_on``."""
-
-    def finish(self, outputs: list[Provenance]) -> None:
-        """Hold the end against that of the first trace: nothing is missing, and outputs were computed as before."""
-        if self.position != len(self.expected.steps):
-            raise RehearsalMismatch(self.position, "the model does less once it is narrower")
-        require_same_digests(self.expected.outputs, outputs, self.position - 1)
-
-    def require_no_literals(self) -> None:
-        """RehearsalMismatch where the model has asked for numbers of channels that are no longer there."""
-        if self.literals:
-            mismatch = RehearsalMismatch(min(self.literals), LITERAL)
-            mismatch.literals = tuple(self.literals)
-            raise mismatch
-
-    def _is_expected(self, before: Outline | None, shadow: Tensor | None) -> bool:
-        """True where a shadow is the former one without the removed channels."""
-        if before is None or shadow is None:
-            all_removed = before is not None and bool(self.removed[before.identities].all())
-            return (before is None and shadow is None) or all_removed
-        if self.verdicts.get(shadow, None) is not before:  # most shadows are those of the step before
-            if not self._is_without(before, shadow):
-                return False
-            self.verdicts[shadow] = before
-        return True
-
-    def _is_without(self, before: Outline, shadow: Tensor) -> bool:
-        if shadow.ndim != len(before.shape):
-            return False
-        now = outline_along(shadow, before.dims)
-        return now is not None and without(before.identities, self.removed, now.identities)
-
-
-def require_same_digests(before: Sequence[Provenance], now: Sequence[Provenance], position: int) -> None:
-    """Raise RehearsalMismatch where a tensor without channels was computed in another way than before."""
-    if len(before) != len(now):
-        raise RehearsalMismatch(position, "the model has another number of results once it is narrower")
-    for one, other in zip(before, now, strict=True):
-        if one.digest != other.digest:
-            raise RehearsalMismatch(one.step if one.step >= 0 else position, BY_WIDTH, needs_data=True)
-
-
-def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:
-    """True where ``now`` is ``before`` without the removed identities: shorter in one dimension, alike all over it."""
-    stays = ~removed[before]
-    if bool(stays.all()):
-        return torch.equal(before, now)
-    shorter = [dim for dim, (old, new) in enumerate(zip(before.shape, now.shape, strict=True)) if old != new]
-    if len(shorter) != 1:
-        return False
-    before, stays, now = (tensor.movedim(shorter[0], -1) for tensor in (before, stays, now))
-    if bool((stays.sum(-1) != now.shape[-1]).any()):
-        return False
-    return torch.equal(before[stays].view(now.shape), now)
+from pruning_lit.channels.tracing.transcript import Transcript
 
 
 def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
@@ -367,7 +100,7 @@ def _masked(
 def sizes_with(
     values: Mapping[tuple[str, str, int], int], model: nn.Module, transcript: Transcript, outputs: Outputs | None
 ) -> tuple[dict[int, tuple[int, ...]], bool]:
-    """What a model asks for, in a copy with other numbers in its modules.
+    """Sizes that a model asks for, in a copy with other numbers in its modules.
 
     The copy has no data, unless the model turns out to need some.
 

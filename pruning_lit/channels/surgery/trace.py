@@ -10,7 +10,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.surgery.literals import Asked, Literals
-from pruning_lit.channels.surgery.rehearsal import RehearsalMismatch, rehearse
+from pruning_lit.channels.surgery.rehearsal import rehearse
+from pruning_lit.channels.surgery.rehearsal_tracers import RehearsalMismatch
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
 from pruning_lit.channels.tracing.grouping import GroupBuilder
 from pruning_lit.channels.tracing.outputs import Outputs

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import narrow, trace
-from pruning_lit.channels.surgery.rehearsal import without
+from pruning_lit.channels.surgery.rehearsal_tracers import without
 from tests.channels.constructions import Built, Halves, LiteralSplit, LiteralTail, Residual, WidthScale
 
 IMAGE = torch.zeros(1, 3, 6, 6)
