@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -161,6 +162,45 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used(finished, tmp_path, left
     printed = run_command(f"resume={folder}")
     assert re.search(r"last.ckpt' is damaged \(\w+\).*going on from the one before it, of optimizer step \d", printed)
     assert_same_end(folder, finished)
+
+
+@pytest.mark.slow
+def test_a_finished_phase_that_is_damaged_begins_again_as_the_message_says(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    phase = folder / "phases" / "1-train"
+    content = bytearray((phase / "last.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (phase / "last.ckpt").write_bytes(content)
+    (phase / "previous.ckpt").write_bytes(b"")
+    process = start(f"resume={folder}")
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "delete 'last.ckpt' and 'previous.ckpt' there to begin the phase again" in " ".join(printed.split())
+    for name in ("last.ckpt", "previous.ckpt"):
+        (phase / name).unlink()
+    assert "it begins again" in run_command(f"resume={folder}")
+    assert_same_end(folder, finished)
+
+
+# Another number of processes
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_the_same_images_per_step_on_another_number_of_processes(tmp_path):
+    folder, words = tmp_path / "run", ("allow_targets=[tests.stopping]", "trainer.accelerator=cpu")
+    run_command(*TINY, *TWO, *stop(step=2), f"hydra.run.dir={folder}")  # in the middle of an epoch
+    alone = (f"resume={folder}", *words, "trainer=default", "~callbacks.stop")
+    process = start(*alone)
+    printed = " ".join(process.communicate(timeout=120)[0].split())
+    assert process.returncode == 1
+    assert "16 (8 in each of 2 processes) images per step, and would go on with 8" in printed
+    assert "give dataset.batch_size=16, or" in printed
+    run_command(*alone, "dataset.batch_size=16")
+    assert [phase["batch"]["processes"] for phase in read_report(folder)["phases"]] == [1, 1]
+    run_command(*TINY, *stop(step=3), f"hydra.run.dir={tmp_path / 'other'}")  # at the end of one
+    run_command(f"resume={tmp_path / 'other'}", *words, *TWO, "~callbacks.stop")
+    assert [phase["batch"]["processes"] for phase in read_report(tmp_path / "other")["phases"]] == [2, 2]
 
 
 # Numbers

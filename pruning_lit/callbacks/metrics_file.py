@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from pruning_lit.records.metrics_table import read_lines, write_lines
+from pruning_lit.records.metrics_table import replace_lines
 
 LOGGED = "logged_figures"  # in a checkpoint
 
@@ -48,8 +48,6 @@ class MetricsFile(Checkpoint):
             self._write(trainer, metrics)
 
     def _write(self, trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
-        before, epoch = read_lines(self.path), trainer.current_epoch
-        lines = [line for line in before if not (line[0] == self.phase and int(line[1]) >= epoch)]
-        for name, value in sorted(metrics.items()):
-            lines.append([self.phase, str(epoch), str(trainer.global_step), name, repr(float(value))])
-        write_lines(self.path, lines)
+        epoch, step = trainer.current_epoch, str(trainer.global_step)
+        lines = [[self.phase, str(epoch), step, name, repr(float(value))] for name, value in sorted(metrics.items())]
+        replace_lines(self.path, self.phase, lines, first_epoch=epoch)

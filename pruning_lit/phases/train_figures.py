@@ -5,9 +5,33 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 State = dict[str, Any]  # of a metric: its sums or lists, and how often it was updated
+
+
+class Mean(Metric):
+    """Mean of values, each with a weight; one that is no number makes it none.
+
+    torchmetrics' own leaves such values out, or forgets the weights.
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "weight"):
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: float) -> None:
+        """Take a value in."""
+        self.total += value * weight
+        self.weight += weight
+
+    def compute(self) -> Tensor:
+        """Mean of the values so far, a scalar."""
+        return self.total / self.weight
 
 
 class TrainFigures:
@@ -23,7 +47,7 @@ class TrainFigures:
 
     def __init__(self, metrics: MetricCollection, prefix: str = "train/") -> None:
         self.metrics, self.prefix = metrics, prefix
-        self.losses: dict[str, MeanMetric] = {}
+        self.losses: dict[str, Mean] = {}
 
     def add(self, losses: Mapping[str, Tensor], size: int) -> None:
         """Take the losses of a batch in.
@@ -33,14 +57,15 @@ class TrainFigures:
             size: examples in the batch, its weight in the mean.
         """
         for name, value in losses.items():
-            if name not in self.losses:  # what is no number is to be seen, as in the loss itself
-                self.losses[name] = MeanMetric(nan_strategy="disable").to(value.device)
+            if name not in self.losses:
+                self.losses[name] = Mean().to(value.device)
             self.losses[name].update(value.detach(), size)
 
     def by_name(self) -> dict[str, Metric]:
-        """All figures that anything was counted for."""
-        losses = {f"{self.prefix}{name}": metric for name, metric in self.losses.items()}
-        return {name: each for name, each in [*losses.items(), *self.metrics.items()] if each.update_called}
+        """All figures, the same on all ranks; none before anything was counted."""
+        if not self.losses:
+            return {}
+        return {f"{self.prefix}{name}": metric for name, metric in self.losses.items()} | dict(self.metrics.items())
 
     def state(self) -> list[dict[str, State]]:
         """Plain data of every rank; to be called on all of them."""
@@ -61,10 +86,11 @@ class TrainFigures:
             device: of the figures.
         """
         known: dict[str, Metric] = dict(self.metrics.items())
-        for figures in ranks[rank::world_size]:
+        none_of_its_own = [{name: _emptied(state) for name, state in figures.items()} for figures in ranks[:1]]
+        for figures in ranks[rank::world_size] or none_of_its_own:  # all ranks have to compute all of them together
             for name, state in figures.items():
                 if name not in known:
-                    known[name] = self.losses[name.removeprefix(self.prefix)] = MeanMetric(nan_strategy="disable")
+                    known[name] = self.losses[name.removeprefix(self.prefix)] = Mean()
                     known[name].to(device)
                 _merge(known[name], state)
 
@@ -72,6 +98,12 @@ class TrainFigures:
 def _state(metric: Metric) -> State:
     states = {name: _on_cpu(value) for name, value in metric.metric_state.items()}
     return {"updates": metric.update_count, "sums": states}
+
+
+def _emptied(state: State) -> State:
+    """State of a metric that has seen a batch of no examples."""
+    sums = {name: [each[:0] for each in value[:1]] for name, value in state["sums"].items() if isinstance(value, list)}
+    return {"updates": 1, "sums": sums}
 
 
 def _merge(metric: Metric, state: State) -> None:

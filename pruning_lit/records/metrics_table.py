@@ -13,9 +13,13 @@ def lines_of(path: Path, phase: str) -> list[list[str]]:
     return [line for line in read_lines(path) if line[0] == phase]
 
 
-def replace_lines(path: Path, phase: str, lines: list[list[str]]) -> None:
-    """Put these lines in the place of what the table says of the phase."""
-    write_lines(path, [*(line for line in read_lines(path) if line[0] != phase), *lines])
+def replace_lines(path: Path, phase: str, lines: list[list[str]], first_epoch: int = 0) -> None:
+    """Put these lines in the place of what the table says of the phase, from an epoch on."""
+    before = read_lines(path)
+    stay = [line[0] != phase or int(line[1]) < first_epoch for line in before]
+    place = max((index + 1 for index, line in enumerate(before) if line[0] == phase), default=len(before))
+    head, tail = zip(before[:place], stay[:place], strict=True), before[place:]
+    write_lines(path, [*(line for line, stays in head if stays), *lines, *tail])
 
 
 def read_lines(path: Path) -> list[list[str]]:

@@ -8,6 +8,7 @@
 Whoever leaves says so in one sentence, with the command that goes on, and only the first process of a run does.
 """
 
+import atexit
 import logging
 import os
 import shlex
@@ -96,6 +97,7 @@ def leave_when_asked(module: str = "pruning_lit") -> None:
     """
     if os.getpid() not in _commands:
         _commands.add(os.getpid())
+        atexit.register(_ignore)  # run last; from then on Python forgets handlers, while torch takes its time to end
         typed = shlex.join(["python", "-m", module, *sys.argv[1:]])
         go_on_by(f"nothing was done yet, this does it: {typed}")
     answer(lambda signum: leave())
@@ -215,6 +217,13 @@ def _ignores(process: int, signum: int) -> bool:
             if line.startswith("SigIgn:"):
                 return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
     return False
+
+
+def _ignore() -> None:
+    """Take no notice of signals any more: the command has ended, and said how."""
+    for number in SIGNALS:
+        if _in_main_thread():
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _in_main_thread() -> bool:

@@ -41,7 +41,18 @@ def test_figures_of_more_or_fewer_ranks_add_up_to_those_of_all():
     spread = [fresh() for _ in range(5)]
     for rank, figures in enumerate(spread):
         figures.load(ranks, rank, 5, torch.device("cpu"))
-    assert [bool(figures.by_name()) for figures in spread] == [True, True, True, False, False]
+    assert {tuple(figures.by_name()) for figures in spread} == {tuple(whole)}  # none computes without the others
+    assert [float(figures.losses["loss"].weight) for figures in spread] == [7.0, 3.0, 11.0, 0.0, 0.0]
+    assert [len(figures.metrics["auroc"].preds) for figures in spread] == [2, 1, 3, 1, 1]
+
+
+def test_a_loss_weighs_as_many_examples_as_it_is_the_mean_of():
+    figures = fresh()
+    figures.add({"loss": torch.tensor(1.0)}, 3)
+    figures.add({"loss": torch.tensor(3.0)}, 1)
+    assert float(figures.by_name()["train/loss"].compute()) == 1.5
+    figures.add({"loss": torch.tensor(float("nan"))}, 1)
+    assert torch.isnan(figures.by_name()["train/loss"].compute())
 
 
 def test_without_a_batch_there_are_no_figures():
