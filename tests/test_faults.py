@@ -42,13 +42,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "pruned" / "model.safetensors")
 
 
-def assert_same_end(folder: Path, expected: Path) -> None:
+def assert_same_end(folder: Path, expected: Path, curves: bool = True) -> None:
     found, wanted = weights(folder), weights(expected)
     assert [name for name, tensor in wanted.items() if not torch.equal(found[name], tensor)] == []
     assert found.keys() == wanted.keys()
     assert (folder / "metrics.csv").read_text() == (expected / "metrics.csv").read_text()
     assert without_times(read_report(folder)) == without_times(read_report(expected))
-    assert curve(folder) == curve(expected)
+    assert not curves or curve(folder) == curve(expected)
 
 
 def curve(folder: Path) -> dict[int, float]:
@@ -180,7 +180,7 @@ def test_a_finished_phase_that_is_damaged_begins_again_as_the_message_says(finis
     for name in ("last.ckpt", "previous.ckpt"):
         (phase / name).unlink()
     assert "it begins again" in run_command(f"resume={folder}")
-    assert_same_end(folder, finished)
+    assert_same_end(folder, finished, curves=False)  # what TensorBoard shows of later phases was thrown away
 
 
 # Another number of processes
