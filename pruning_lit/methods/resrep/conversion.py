@@ -18,6 +18,7 @@ from pruning_lit.channels.surgery.trace import trace
 from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, Kept
 from pruning_lit.channels.tracing.views import layer_of
 from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, constant_inputs
+from pruning_lit.methods.resrep.kernel_reads import layers_read_elsewhere
 
 FoldNorms = Literal["compacted", "none", "all"]
 FORMER: dict[str, FoldNorms] = {"fold": "compacted", "keep": "none", "fold_all": "all"}  # in checkpoints
@@ -38,7 +39,8 @@ class Conversion:
         kept: the positions that stay, by group of the network without compactors.
         fold_norms: ``compacted``: batch norms in front of compactors become part of their convolutions, which get
             biases. ``none``: they stay, and carry what would be the biases, so that the network has the layers that it
-            had. ``all``: also every other one that alone reads a convolution is folded.
+            had. ``all``: also every other one that alone reads a convolution is folded, where
+            nothing else reads that layer's weights.
 
     Raises:
         ValueError: another word for ``fold_norms``.
@@ -87,8 +89,9 @@ class Conversion:
                 gone[f"{layer}.weight"] = rows.tolist()
                 self._fold(net, layer, site, matrix, rows)
         if self.fold_norms == "all":
+            elsewhere = layers_read_elsewhere(net, (example,))
             for layer, site in own_norms(net, example).items():
-                if is_foldable(net.get_submodule(layer)):
+                if is_foldable(net.get_submodule(layer)) and elsewhere.isdisjoint((layer, site)):
                     self._fold(net, layer, site, None, torch.empty(0, dtype=torch.int64))
         spared = _narrow(net, example, gone)
         return {

@@ -1,6 +1,5 @@
 """Placement of ResRep's compactors: the layers in front of them, and the groups of channels they can prune or not."""
 
-import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -12,9 +11,12 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Placement, Producer
 from pruning_lit.channels.insertion.norm_inputs import own_norms
+from pruning_lit.channels.tracing.passes import owned
+from pruning_lit.channels.tracing.replica import replica
 from pruning_lit.channels.tracing.views import layer_of
 from pruning_lit.criteria.producers import dense_producers, is_padded
 from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, constant_inputs
+from pruning_lit.methods.resrep.kernel_reads import layers_read_elsewhere
 
 Policy = Literal["internal_only", "coupled"]
 PADDED = (
@@ -46,6 +48,7 @@ class PlacementPlan:
         self.net, self.graph, self.policy = net, graph, policy
         self.uses = Counter(call.weight for call in graph.calls)
         self.norms = own_norms(net, graph.example)
+        self.read_elsewhere = layers_read_elsewhere(net, graph.example)
         self.rows = _rows(graph)
         self.reasons: dict[str, str] = {}
         layers = {group.name: self._layers(group) for group in graph.prunable}
@@ -82,6 +85,8 @@ class PlacementPlan:
             return "its channels leave in bundles, and a compactor has single rows"
         if producer.weight != f"{producer.layer}.weight" or "weight" not in conv._parameters:
             return f"the kernel of {producer.layer!r} is computed, not stored"
+        if not self.read_elsewhere.isdisjoint((producer.layer, self._site(producer.weight))):
+            return f"the kernel of {producer.layer!r} is read elsewhere, too, and folding its norm changes it"
         return f"{producer.layer!r} is used more than once" if self.uses[producer.weight] > 1 else None
 
     def _by_company(self, layers: Mapping[str, tuple[str, ...]]) -> None:
@@ -176,7 +181,7 @@ def _disturbed(net: nn.Module, images: tuple[Any, ...], random: torch.Generator)
 
     Its batch norms know these images, so that no activation is so large that gates are shut or open for all.
     """
-    trial = copy.deepcopy(net).cpu().double().eval()
+    trial = replica(net, owned).cpu().double().eval()
     norms = [module for module in trial.modules() if isinstance(module, _BatchNorm)]
     for module in trial.modules():
         if isinstance(bias := getattr(module, "bias", None), Tensor):
