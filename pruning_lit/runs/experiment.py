@@ -186,6 +186,8 @@ def phase_names(config: DictConfig) -> dict[str, str]:
     described = [key for key, node in nodes.items() if is_recipe(node)]
     if unknown := [name for name in names if name not in described]:
         raise ValueError(f"phases={asked}: this method does not describe a phase called {unknown}, but {described}")
+    if asked and not names:
+        raise ValueError("weights are given, so the phase train is left out, and there is no other: choose a method")
     if not names or len({*names}) < len(names):
         raise ValueError(f"phases={asked} must name phases of this method, {described}, each once")
     if (known := [name for name in names if name in ORDER]) != sorted(known, key=ORDER.index):
