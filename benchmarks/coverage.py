@@ -2,8 +2,8 @@
 
 Each network is traced, a random half of the channels of every group that allows it is removed, and the output is
 compared with that of the masked network, in float64 (for detectors of one stage, at their heads), in eval mode and in
-training mode; "-" where a network does not run in training on a picture alone. Seconds are of a single thread, in
-float32 as people use it.
+training mode; "-" where a network does not run in training on a picture alone. Seconds are of
+the processor, of a single thread, in float32 as people use it.
 """
 
 import argparse
@@ -78,13 +78,13 @@ def try_out(network: Network) -> list[str]:
     """One row of the table."""
     torch.manual_seed(0)
     model, example = random_weights(network.build()), network.example()
-    start = time.perf_counter()
+    start = time.process_time()
     graph = trace(model, example)
-    traced = time.perf_counter() - start
+    traced = time.process_time() - start
     kept, narrowed = half(graph), copy.deepcopy(model)
-    start = time.perf_counter()
+    start = time.process_time()
     narrow(narrowed, graph, kept)
-    cut = time.perf_counter() - start
+    cut = time.process_time() - start
     narrowed, masked = narrowed.double(), model.double()
     mask(masked, graph, kept)
     error = verify(Heads(narrowed), Heads(masked), _doubled(example))

@@ -28,8 +28,13 @@ TIMM = [
     "resnet50", "seresnet50", "ecaresnet50t", "res2net50_26w_4s", "resnest14d", "regnety_004", "efficientnet_b0",
     "mobilenetv3_large_100", "ghostnet_100", "hrnet_w18_small", "dla34", "cspdarknet53", "repvgg_a0", "convnext_atto",
     "dpn68", "vovnet39a", "inception_v4", "nfnet_l0", "mixer_s32_224", "deit_tiny_patch16_224", "convmixer_768_32",
-    "efficientvit_b0",
+    "efficientvit_b0", "res2next50", "mixnet_s", "shvit_s1", "skresnet18", "rexnet_100",
+    "cspresnet50", "fasternet_t0", "ese_vovnet19b_dw", "dm_nfnet_f0", "efficientvit_m0", "hrnet_w18_small_v2",
 ]  # fmt: skip
+PYTORCHCV = ["ibn_resnet50", "ibn_densenet121", "sknet50", "pyramidnet110_a48_cifar10", "shufflenet_g1_w1", "igcv3_w1"]
+SEGMENTATION_MODELS = ["Unet", "UnetPlusPlus", "Linknet", "FPN", "PSPNet", "DeepLabV3Plus", "MAnet", "PAN"]
+MONAI = ["UNet", "BasicUNet", "SegResNet", "DynUNet", "AttentionUnet", "VNet"]
+ULTRALYTICS = ["yolov8n", "yolov8n-seg", "yolo11n", "yolo11n-seg", "yolo12n"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,17 @@ class Network:
 
 def networks() -> list[Network]:
     """All of them, the cheap ones first within each family."""
-    return [*_cifar(), *map(_torchvision, CLASSIFICATION), *map(_torchvision, SEGMENTATION), *_detection(), *_timm()]
+    return [
+        *_cifar(),
+        *map(_torchvision, CLASSIFICATION),
+        *map(_torchvision, SEGMENTATION),
+        *_detection(),
+        *_timm(),
+        *_pytorchcv(),
+        *_segmentation_models(),
+        *_monai(),
+        *_ultralytics(),
+    ]
 
 
 def random_weights(model: nn.Module) -> nn.Module:
@@ -127,6 +142,76 @@ def _timm() -> list[Network]:
     return [
         Network(f"timm {name}", lambda name=name: timm.create_model(name), lambda: (_image(224),))  # type: ignore[misc]
         for name in TIMM
+    ]
+
+
+def _pytorchcv() -> list[Network]:
+    try:
+        from pytorchcv.model_provider import get_model
+    except ImportError:
+        return []
+    return [
+        Network(f"pytorchcv {name}", lambda name=name: get_model(name), lambda name=name: (_image(_size(name)),))  # type: ignore[misc]
+        for name in PYTORCHCV
+    ]
+
+
+def _size(name: str) -> int:
+    return 32 if "cifar" in name else 224
+
+
+def _segmentation_models() -> list[Network]:
+    try:
+        import segmentation_models_pytorch as models
+    except ImportError:
+        return []
+    options = {"encoder_name": "resnet18", "encoder_weights": None}
+    return [
+        Network(
+            f"segmentation_models {name}", lambda name=name: getattr(models, name)(**options), lambda: (_image(128),)
+        )  # type: ignore[misc]
+        for name in SEGMENTATION_MODELS
+    ]
+
+
+def _monai() -> list[Network]:
+    """Those for volumes."""
+    try:
+        from monai.networks import nets
+    except ImportError:
+        return []
+    plain = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2}
+    steps = {"channels": (8, 16, 32), "strides": (2, 2)}
+    kernels = {"kernel_size": (3, 3, 3), "strides": (1, 2, 2), "upsample_kernel_size": (2, 2)}
+    options: dict[str, dict[str, Any]] = {
+        "UNet": steps | {"num_res_units": 2},
+        "BasicUNet": {"features": (8, 8, 16, 32, 64, 8)},
+        "SegResNet": {"init_filters": 8},
+        "DynUNet": kernels,
+        "AttentionUnet": steps,
+        "VNet": {},
+    }
+    volume = lambda: (torch.rand(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1)),)  # noqa: E731
+    return [
+        Network(f"monai {name}", lambda name=name: getattr(nets, name)(**plain, **options[name]), volume)  # type: ignore[misc]
+        for name in MONAI
+    ]
+
+
+def _ultralytics() -> list[Network]:
+    """From their YAML files."""
+    try:
+        from ultralytics.nn.tasks import DetectionModel, SegmentationModel
+    except ImportError:
+        return []
+    builders = {name: SegmentationModel if name.endswith("-seg") else DetectionModel for name in ULTRALYTICS}
+    return [
+        Network(
+            f"ultralytics {name}",
+            lambda name=name: builders[name](f"{name}.yaml", verbose=False),
+            lambda: (_image(160),),
+        )  # type: ignore[misc]
+        for name in ULTRALYTICS
     ]
 
 
