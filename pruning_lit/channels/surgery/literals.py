@@ -136,35 +136,40 @@ class Literals:
         wanted: dict[str, set[int]] = defaultdict(set)
         for asked in fresh:
             wanted[asked.step.module] |= lengths_of(asked.step)
-        candidates: dict[str, list[Number]] = {}
+        asked_for = {asked.step.sizes for asked in fresh}
+        candidates: list[list[list[Number]]] = []  # by module: what is changed at once, of which one thing at a time
         for path, lengths in wanted.items():
-            each = numbers_of_module(self.model.get_submodule(path)).items()
-            numbers = [
-                (path, name, at) for name, values in each for at, one in enumerate(values) if one > 1 and one in lengths
-            ]
-            candidates[path] = [number for number in numbers if number not in self.refused]
+            candidates.append([])
+            for name, values in numbers_of_module(self.model.get_submodule(path)).items():
+                numbers = [(path, name, at) for at, value in enumerate(values) if value > 1 and value in lengths]
+                numbers = [number for number in numbers if number not in self.refused]
+                whole = tuple(values) in asked_for  # the very list of sizes: each number is that of one size
+                candidates[-1] += [numbers] if whole and numbers else [[number] for number in numbers]
         changes: dict[int, dict[Number, list[int]]] = defaultdict(dict)
-        for turn in range(max(map(len, candidates.values()), default=0)):
-            batch = [numbers[turn] for numbers in candidates.values() if len(numbers) > turn]
+        for turn in range(max(map(len, candidates), default=0)):
+            batch = [each[turn] for each in candidates if len(each) > turn]
             for number, position, changed in self._probe(transcript, batch):
                 changes[position][number] = changed
         return changes
 
-    def _probe(self, transcript: Transcript, batch: list[Number]) -> list[tuple[Number, int, list[int]]]:
-        """Change numbers, each in another module: which number, which step, which of its sizes change with it."""
-        values = {number: self._value(number) - 1 for number in batch}
+    def _probe(self, transcript: Transcript, batch: list[list[Number]]) -> list[tuple[Number, int, list[int]]]:
+        """Change numbers of several modules: which number, which step, which of its sizes change with it."""
+        values = {number: self._value(number) - 1 for numbers in batch for number in numbers}
         asked, completed = sizes_with(values, self.model, transcript, self.outputs)
         if not completed:
             half = len(batch) // 2
             return [*self._probe(transcript, batch[:half]), *self._probe(transcript, batch[half:])] if half else []
-        by_module = {number[0]: number for number in batch}
+        by_module = {numbers[0][0]: numbers for numbers in batch}
         found = []
         for position, sizes in asked.items():
             step = transcript.steps[position]
-            if step.module in by_module:
-                pairs = zip(step.sizes, sizes, strict=False)
-                changed = [at for at, (before, now) in enumerate(pairs) if before != now]
-                found.append((by_module[step.module], position, changed))
+            pairs = zip(step.sizes, sizes, strict=False)
+            changed = [at for at, (before, now) in enumerate(pairs) if before != now]
+            numbers = by_module.get(step.module, [])
+            if len(numbers) == 1:
+                found.append((numbers[0], position, changed))
+            else:
+                found += [(number, position, [number[2]]) for number in numbers if number[2] in changed]
         return found
 
     def _value(self, number: Number) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.channels.surgery.without_data import run_without_data
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.identities import Identities
 from pruning_lit.channels.tracing.operations import tensors_in
@@ -17,9 +18,6 @@ from pruning_lit.channels.tracing.tracer import Operation, Tracer, short_name
 from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
-ACTIVATIONS = frozenset(
-    {"relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
-)
 LITERAL = "a channel number is written into the code"
 BY_WIDTH = "a number behind it depends on the number of channels"
 
@@ -113,6 +111,7 @@ class Rehearsal(Tracer):
     def __init__(self, narrowed: nn.Module, transcript: Transcript, removed: Tensor) -> None:
         self.expected, self.removed = transcript, removed
         self.literals: dict[int, tuple[int, ...]] = {}  # steps that ask for other sizes, which they got; these sizes
+        self.remainders: dict[int, Outline | None] = {}  # what is left of the transcript's outlines
         self.verdicts: WeakIdMap[Outline] = WeakIdMap()  # shadows that are what is left of an outline
         super().__init__(narrowed, rule_for, numbers_of, transcript.mode)
 
@@ -122,16 +121,12 @@ class Rehearsal(Tracer):
 
     def compute(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
         """Run an operation; without data, those that leave shapes alone are answered here."""
-        # PyTorch takes a millisecond to find out the shape of a result
         x = args[0] if args else None
-        if not isinstance(x, Tensor) or len(tensors_in(args, kwargs)) > 1:
-            return self._normalise(operation, args, kwargs)
-        name = short_name(operation)
-        if x.is_meta and name in ACTIVATIONS:
-            return torch.empty_like(x)
+        if not isinstance(x, Tensor):
+            return operation(*args, **kwargs)
         if (sizes := sizes_of(operation, args, kwargs)) and self.shadow(x) is not None:
             return self._take_apart(operation, args, kwargs, sizes)
-        return x if x.is_meta and name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
+        return run_without_data(operation, args, kwargs) if x.is_meta else operation(*args, **kwargs)
 
     def _take_apart(self, operation: Operation, args: tuple, kwargs: dict, sizes: tuple[int, ...]) -> Any:
         """Run an operation with sizes among its arguments; where they are wrong, note that and go on with the right."""
@@ -152,12 +147,20 @@ class Rehearsal(Tracer):
         """Shapes of the results of the next step, without what is removed; None where they are not known."""
         if self.position == len(self.expected.steps) or (step := self.expected.steps[self.position]).operation != name:
             return None
-        left = [None if before is None else before.without(self.removed) for before in step.results]
+        left = [self._remainder(before) for before in step.results]
         return None if None in left else [each.shape for each in left if each is not None]
+
+    def _remainder(self, before: Outline | None) -> Outline | None:
+        """What is left of an outline; None where there is none, or not whole rows of it are removed."""
+        if before is None:
+            return None
+        if id(before) not in self.remainders:
+            self.remainders[id(before)] = before.without(self.removed)
+        return self.remainders[id(before)]
 
     def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
         role = None if self.position in self.literals else super()._follow(operation, args, kwargs, result)
-        if self._shapes(short_name(operation)) is None or not sizes_of(operation, args, kwargs):
+        if not sizes_of(operation, args, kwargs) or self._shapes(short_name(operation)) is None:
             return role
         results = tensors_in(result)
         before = self.expected.steps[self.position].results
@@ -166,18 +169,10 @@ class Rehearsal(Tracer):
                 return role
             self.literals[self.position] = sizes_of(operation, args, kwargs)
         for tensor, outline in zip(results, before, strict=True):
-            left = outline and outline.without(self.removed)
-            if left and left.shape == tuple(tensor.shape):
+            left = self._remainder(outline)
+            if left is not None and left.shape == tuple(tensor.shape):
                 self.place(tensor, left.shadow())
         return role
-
-    def _normalise(self, operation: Operation, args: tuple, kwargs: dict) -> Any:
-        if short_name(operation) != "batch_norm" or not args[0].is_meta:
-            return operation(*args, **kwargs)
-        for vector in tensors_in(args[1:5]):
-            if vector.shape[0] != args[0].shape[1]:
-                raise RuntimeError(f"a batch norm of {len(vector)} channels gets {args[0].shape[1]}")
-        return torch.empty_like(args[0])
 
     def own_dimension(self, name: str, tensor: Tensor) -> int | None:
         """The dimension that the first trace found: a single channel may be left."""

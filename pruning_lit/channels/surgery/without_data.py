@@ -1,0 +1,64 @@
+"""Operations on tensors without data (on the ``meta`` device): the usual ones are answered here.
+
+PyTorch takes up to a millisecond to find out the shape of a result.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pruning_lit.channels.tracing.arguments import named
+from pruning_lit.channels.tracing.operations import tensors_in
+from pruning_lit.channels.tracing.tracer import Operation, short_name
+
+ACTIVATIONS = frozenset(
+    {"relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
+)
+CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+
+
+def run_without_data(operation: Operation, args: tuple, kwargs: dict) -> Any:
+    """The result of an operation whose first argument has no data.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    name, x = short_name(operation), args[0]
+    if len(tensors_in(args, kwargs)) == 1:
+        if name in ACTIVATIONS:
+            return torch.empty_like(x)
+        return x if name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
+    if name == "batch_norm":
+        for vector in tensors_in(args[1:5]):
+            if vector.shape[0] != x.shape[1]:
+                raise RuntimeError(f"a batch norm of {len(vector)} channels gets {x.shape[1]}")
+        return torch.empty_like(x)
+    shape = _convolved(operation, args, kwargs) if name in CONVOLUTIONS else None
+    return operation(*args, **kwargs) if shape is None else x.new_empty(shape)
+
+
+def _convolved(operation: Operation, args: tuple, kwargs: dict) -> tuple[int, ...] | None:
+    """Shape of the result of an ordinary convolution; None for PyTorch to find out, or to refuse."""
+    given = named(operation, args, kwargs)
+    x, weight, bias, groups = given["input"], given["weight"], given["bias"], given["groups"]
+    paddings, dilations, strides = (_each(given[key], weight.ndim - 2) for key in ("padding", "dilation", "stride"))
+    fits = x.ndim == weight.ndim and x.shape[1] == weight.shape[1] * groups and weight.shape[0] % groups == 0
+    if not fits or paddings is None or dilations is None or strides is None or x.dtype != weight.dtype:
+        return None
+    if isinstance(bias, Tensor) and len(bias) != len(weight):
+        return None
+    sides = zip(x.shape[2:], weight.shape[2:], paddings, dilations, strides, strict=True)
+    lengths = [
+        (length + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for length, k, padding, dilation, stride in sides
+    ]
+    return (x.shape[0], weight.shape[0], *lengths) if min(lengths) > 0 else None
+
+
+def _each(numbers: Any, spatial: int) -> list[int] | None:
+    """A number for each dimension of space; None for padding that is given by a word."""
+    if isinstance(numbers, int):
+        return [numbers] * spatial
+    if not isinstance(numbers, list | tuple):
+        return None
+    return list(numbers) * (spatial if len(numbers) == 1 else 1)
