@@ -391,9 +391,9 @@ CALLBACKS = [
     ),
     Break(
         "an epoch that is trained again has its figures twice",
-        "callbacks/metrics_file.py",
-        "int(line[1]) >= epoch",
-        "int(line[1]) > epoch",
+        "records/metrics_table.py",
+        "int(line[1]) < first_epoch",
+        "int(line[1]) <= first_epoch",
         "callbacks/test_metrics_file.py",
     ),
     Break(

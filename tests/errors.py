@@ -1,6 +1,6 @@
 """``python -m tests.errors``: run every bad input of ``tests/bad_inputs.py`` as a command, and write the table of them.
 
-    python -m tests.errors                 all of them, two at a time
+    python -m tests.errors                 all of them, one at a time, as a run's folder belongs to one command
     python -m tests.errors chex 'a seed'   those of whose heading, words or command that is a part; the others stay
 
 A command that ends in a traceback, in exit code 0, without a sentence or after more than 20 seconds is listed, and the
@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -22,7 +21,6 @@ from tests.places import ROOT
 
 TABLE = ROOT / "tests" / "errors.md"
 MOST_SECONDS = 20.0
-AT_A_TIME = 2
 HEADING = """# What the commands refuse
 
 Each of these commands was run as a process of its own, in a folder with the files that they name
@@ -81,8 +79,7 @@ def main(wanted: Sequence[str]) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name).resolve()
         make_files(folder, lambda *words: run(folder, *words).returncode)
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
-            endings = dict(zip(chosen, pool.map(lambda case: refuse(case, folder), chosen), strict=True))
+        endings = {case: refuse(case, folder) for case in chosen}
     complaints = [f"{ending.complaint}: {case.command}" for case, ending in endings.items() if ending.complaint]
     lines = {case.wrong: known.get(case.wrong, row(case, [], 0)) for case in CASES}
     write(lines | {case.wrong: ending.line for case, ending in endings.items()})
