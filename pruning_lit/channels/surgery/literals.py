@@ -157,8 +157,7 @@ class Literals:
         values = {number: self._value(number) - 1 for numbers in batch for number in numbers}
         asked, completed = sizes_with(values, self.model, transcript, self.outputs)
         if not completed:
-            half = len(batch) // 2
-            return [*self._probe(transcript, batch[:half]), *self._probe(transcript, batch[half:])] if half else []
+            return [each for part in self._parts(batch) for each in self._probe(transcript, part)]
         by_module = {numbers[0][0]: numbers for numbers in batch}
         found = []
         for position, sizes in asked.items():
@@ -171,6 +170,16 @@ class Literals:
             else:
                 found += [(number, position, [number[2]]) for number in numbers if number[2] in changed]
         return found
+
+    def _parts(self, batch: list[list[Number]]) -> list[list[list[Number]]]:
+        """Parts of a batch that fails, to be tried alone: one kind of number each, of one kind a first one."""
+        kinds: dict[tuple[type[nn.Module], str], list[list[Number]]] = defaultdict(list)
+        for numbers in batch:
+            path, name, _ = numbers[0]
+            kinds[type(self.model.get_submodule(path)), name].append(numbers)
+        if len(kinds) > 1:
+            return list(kinds.values())
+        return [batch[:1]] if len(batch) > 1 else []  # what it says in one module it says in all of its class
 
     def _value(self, number: Number) -> int:
         path, name, at = number
