@@ -65,6 +65,9 @@ ONE_UNIT = Difference(
     "left alone", "each half of a grouped convolution of two parts reads everything, so that nothing less can leave"
 )
 OTHER_PART = Difference("other slices", "the other library takes the parts of a split map for one another")
+AUXILIARY = Difference(
+    "other slices", "a head that runs in training only reads these, too; the other library looks at one mode"
+)
 GROUPED = Difference(
     "other slices",
     "of a grouped convolution we remove whole parts, with what they read and write; the other library thins every part",
@@ -99,6 +102,7 @@ DIFFERENCES: dict[str, dict[Difference, str]] = {
         LAYER_NORM: r".*\.(MBconv\.proj\.1|MBconv\.layers\.conv_c|attn_layer\.1\.merge|mlp_layer\.3)",
         ATTENTION: r".*\.to_qkv",
     },
+    "googlenet": {AUXILIARY: r"inception4[ad]\.(branch1|branch[234]\.1)\.conv"},
     "ssd300_vgg16": {DETECTED: HEADS_SSD},
     "ssdlite320_mobilenet_v3_large": {DETECTED: HEADS_SSD + r"\.1"},
     "fasterrcnn_resnet50_fpn": {POOLED: r"backbone\.fpn\.layer_blocks\.\d\.0", DETECTED: HEADS_RCNN},
@@ -144,7 +148,7 @@ AGREEING = [
     "CIFAR vgg16_bn", "alexnet", "vgg11", "vgg16", "vgg19", "vgg11_bn", "vgg16_bn", "vgg19_bn", "resnet18", "resnet34",
     "resnet50", "resnet101", "wide_resnet50_2", "densenet121", "densenet201", "mobilenet_v2", "mobilenet_v3_small",
     "mobilenet_v3_large", "mnasnet1_0", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3",
-    "efficientnet_v2_s", "squeezenet1_0", "squeezenet1_1", "googlenet", "inception_v3", "fcn_resnet50",
+    "efficientnet_v2_s", "squeezenet1_0", "squeezenet1_1", "inception_v3", "fcn_resnet50",
     "deeplabv3_resnet50", "lraspp_mobilenet_v3_large", "timm resnet50", "timm seresnet50", "timm efficientnet_b0",
     "timm mobilenetv3_large_100", "timm ghostnet_100", "timm hrnet_w18_small", "timm dla34", "timm repvgg_a0",
     "timm vovnet39a", "timm inception_v4", "timm convmixer_768_32",

@@ -203,7 +203,7 @@ def test_masks_and_two_processes_with_the_same_global_batch_end_in_the_same_chan
     run_command(*FEW, *other, f"hydra.run.dir={tmp_path}")
     assert stages(tmp_path)["cuts"][0]["kept"] == stages(few)["cuts"][0]["kept"]
     assert all_widths(tmp_path) == all_widths(few)
-    assert_close(weights(tmp_path), weights(few), 1e-5)
+    assert_close(weights(tmp_path), weights(few), 1e-4)  # sums of float32 in other orders, in every step
     assert read_report(tmp_path)["after"]["macs"] == read_report(few)["after"]["macs"]
 
 
