@@ -151,7 +151,7 @@ class Rehearsal(Tracer):
         return None if None in left else [each.shape for each in left if each is not None]
 
     def _remainder(self, before: Outline | None) -> Outline | None:
-        """What is left of an outline; None where there is none, or not whole rows of it are removed."""
+        """Outline without what is removed; None where there is none, or not whole rows of it are removed."""
         if before is None:
             return None
         if id(before) not in self.remainders:
