@@ -55,7 +55,8 @@ def curve(folder: Path) -> dict[int, float]:
     """Validation accuracy by the steps of the run, as TensorBoard shows it."""
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
-    return {point.step: point.value for point in events.Scalars("Accuracy/val")}
+    there = "Accuracy/val" in events.Tags()["scalars"]  # not with data that have no validation part
+    return {point.step: point.value for point in events.Scalars("Accuracy/val")} if there else {}
 
 
 def without_times(report: Any) -> Any:
