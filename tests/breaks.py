@@ -390,6 +390,22 @@ CALLBACKS = [
         "callbacks/test_optimizer_state.py",
     ),
     Break(
+        "the end of an epoch that was left behind its last batch is not made up for",
+        "callbacks/missed_epoch_end.py",
+        "if not (loop.restarted_mid_epoch and batches.restarted_on_train_batch_end):",
+        "if loop.restarted_mid_epoch:",
+        "test_faults.py",
+        "asked_to_leave",
+    ),
+    Break(
+        "the best epoch is that of an older checkpoint",
+        "callbacks/checkpoints.py",
+        "self.best_k_models = {} if self.so_far is None else {path: torch.tensor(self.so_far)}",
+        "self.best_k_models = dict(self.best_k_models)",
+        "callbacks/test_checkpoints.py",
+        "so_far",
+    ),
+    Break(
         "an epoch that is trained again has its figures twice",
         "records/metrics_table.py",
         "int(line[1]) < first_epoch",

@@ -3,10 +3,13 @@
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +31,7 @@ def ended(process, code: int = 0) -> str:
     return told[0] if told else ""
 
 
-def answers(process: subprocess.Popen) -> bool:
+def answers(process: Any) -> bool:
     """True if a process has a handler of its own for SIGTERM."""
     [caught] = re.findall(r"SigCgt:\t(\w+)", Path(f"/proc/{process.pid}/status").read_text())
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
@@ -50,6 +53,27 @@ def test_a_command_leaves_with_a_sentence_while_it_is_still_being_loaded(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_command_has_started_ends_with_it_and_may_tidy_up(tmp_path):
+    program = """
+import os, signal, subprocess
+from pruning_lit.system.preemption import leave_when_asked
+
+leave_when_asked()
+script = "trap 'sleep 0.2; touch tidied; exit' TERM; echo ready; while :; do sleep 0.02; done"
+child = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE)
+assert child.stdout.readline() == b"ready\\n"
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tidied").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout.split()[0]), 0)
+
+
 def test_a_command_leaves_with_a_sentence_while_it_writes_its_report(tmp_path):
     folder = tmp_path / "run"
     process = start(*TINY, f"hydra.run.dir={folder}", EVERY)
@@ -68,16 +92,17 @@ def test_at_random_moments_a_run_leaves_and_goes_on_to_the_same_end(
     finished, finished_by_two, tmp_path, settings, seed
 ):
     folder, moments = tmp_path / "run", random.Random(f"{seed}{settings}")
-    process = start(*TINY, *settings, f"hydra.run.dir={folder}", EVERY)
-    time.sleep(moments.uniform(0.2, 8))
+    words = [*TINY, *settings, f"hydra.run.dir={folder}", EVERY]
     for _ in range(10):
+        process = start(*words)
+        while not answers(process):  # Python itself is beginning
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 8))
         process.send_signal(moments.choice([signal.SIGTERM, signal.SIGUSR1]))
         told = ended(process)
         if (folder / "report.json").is_file():
             break
-        words = told.partition("pruning_lit ")[2].split()
-        process = start(*words)
-        time.sleep(moments.uniform(0.2, 8))
+        words = shlex.split(told.partition("pruning_lit ")[2])
     run_command(f"resume={folder}")
     assert_same_end(folder, finished_by_two if settings else finished)
 

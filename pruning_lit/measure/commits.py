@@ -32,8 +32,9 @@ def _commit(folder: Path) -> str:
 
 def _git(folder: Path, *words: str) -> str | None:
     """Output of a git command; None where it fails, takes too long, or git is not there."""
+    command = ["git", "--no-optional-locks", *words]  # a look only, which leaves no lock however it is ended
     try:
-        told = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+        told = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return told.stdout.strip() if told.returncode == 0 else None

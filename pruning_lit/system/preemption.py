@@ -15,6 +15,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from pruning_lit.system.launcher import place, rank
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # SLURM's at the end and some time before it, and Ctrl-C
 LEFT = 75  # exit code of a process that leaves while the first one of its run goes on: "try again" in sysexits.h
 PART = "PRUNING_LIT_PART_OF_A_SWEEP"  # in the environment of a command that another command has started
+PATIENCE = 2.0  # seconds that the processes of a run have to end
 Answer = Callable[[int], None]
 log = logging.getLogger("pruning_lit")
 
@@ -157,7 +159,7 @@ def leave() -> NoReturn:
     """End this process with its last words, and those that it has started; for here nothing is to be saved."""
     with suppress(Exception):  # a log on a full disk, say
         last_words()
-    send(signal.SIGKILL, _children())
+    _end([process for process in _children() if not _ignores(process, signal.SIGTERM)])
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
@@ -199,6 +201,24 @@ def send(signum: int, processes: list[int]) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, signum)
+
+
+def _end(processes: list[int]) -> None:
+    """End processes that this one has started: by force those that hang, perhaps waiting for this one."""
+    send(signal.SIGTERM, processes)  # others may have to tidy up: a git that is killed leaves its lock behind
+    deadline = time.monotonic() + PATIENCE
+    while processes and time.monotonic() < deadline:
+        processes = [process for process in processes if _runs(process)]
+        time.sleep(0.01)
+    send(signal.SIGKILL, processes)
+
+
+def _runs(process: int) -> bool:
+    """True for a child that has not ended."""
+    try:
+        return os.waitpid(process, os.WNOHANG) == (0, 0)
+    except ChildProcessError:  # somebody else has waited for it
+        return False
 
 
 def _children() -> list[int]:
