@@ -10,13 +10,12 @@ STOP = ("allow_targets=[tests.stopping]", "+callbacks.stop._target_=tests.stoppi
 
 
 class Stop(Callback):
-    """Send a signal to this process.
+    """Send a signal to this process, if it is the first of its run.
 
     Args:
         step: at the end of the batch with this optimizer step.
         save: at the so manieth checkpoint that is written; it is not written.
         number: of the signal.
-        phase: the number of the phase's folder.
     """
 
     def __init__(self, step: int | None = None, save: int | None = None, number: int = signal.SIGTERM) -> None:
@@ -26,9 +25,9 @@ class Stop(Callback):
         if trainer.global_step == self.step and trainer.is_global_zero:
             os.kill(os.getpid(), self.number)
 
-    def on_save_checkpoint(self, *_: object) -> None:
+    def on_save_checkpoint(self, trainer, *_: object) -> None:
         self.saves += 1
-        if self.saves == self.save:
+        if self.saves == self.save and trainer.is_global_zero:
             os.kill(os.getpid(), self.number)
 
 

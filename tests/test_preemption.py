@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from tests.commands import TINY, command, environment, run_command, start
-from tests.test_faults import EVERY, TWO, assert_same_end, finished, finished_by_two, wait_for
+from tests.stopping import stop
+from tests.test_faults import EVERY, TWO, assert_same_end, finished, finished_by_two, sittings, wait_for
 
 __all__ = ["finished", "finished_by_two"]  # fixtures
-POPEN = ("trainer=ddp", "trainer.devices=2", "dataset.batch_size=8", "trainer.accelerator=cpu")
+POPEN = (*TWO, "trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=true")  # otherwise as forked ones
 
 
 def ended(process, code: int = 0) -> str:
@@ -105,6 +106,17 @@ def test_at_random_moments_a_run_leaves_and_goes_on_to_the_same_end(
         words = shlex.split(told.partition("pruning_lit ")[2])
     run_command(f"resume={folder}")
     assert_same_end(folder, finished_by_two if settings else finished)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_asked_behind_the_last_batch_takes_the_others_along(finished_by_two, tmp_path):
+    """The fourth checkpoint is the last of a phase: nobody waits for another batch, and nobody is left behind."""
+    folder = tmp_path / "run"
+    told = sittings(folder, *POPEN, *stop(save=4))
+    assert [printed.count("stopped as asked") for printed in told] == [1] * (len(told) - 1) + [0]
+    assert len(told) > 1
+    assert "ERROR" not in "".join(told)
+    assert_same_end(folder, finished_by_two)
 
 
 @pytest.mark.slow

@@ -54,16 +54,16 @@ class LeaveOnSignal(Checkpoint):
             preemption.leave() if os.getpid() == self.main else os._exit(LEFT)
 
     @contextmanager
-    def until_left(self, launcher: Any) -> Iterator[None]:
+    def until_left(self, trainer: Trainer) -> Iterator[None]:
         """Meanwhile hand signals on to the processes that the launcher forks, which train.
 
         Args:
-            launcher: of Lightning's strategy.
+            trainer: that is about to train.
 
         Raises:
             Preempted: when all is over, if a signal has come; what goes wrong among processes that leave is no error.
         """
-        forks = isinstance(launcher, _MultiProcessingLauncher) and preemption.is_answered()
+        forks = isinstance(trainer.strategy.launcher, _MultiProcessingLauncher) and preemption.is_answered()
         try:
             with preemption.answering(preemption.pass_on if forks else None):
                 yield
@@ -71,5 +71,6 @@ class LeaveOnSignal(Checkpoint):
             if left(error) or (preemption.asked() and is_lost(error)):
                 raise Preempted from None
             raise
-        if preemption.asked():  # behind the last batch: the phase is finished and saved
+        # behind the last batch: the phase is finished and saved, and no process may wait for one that leaves
+        if trainer.strategy.reduce_boolean_decision(preemption.asked(), all=False):
             raise Preempted

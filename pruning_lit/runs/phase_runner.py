@@ -151,8 +151,7 @@ class PhaseRunner:
                 at = begun.checkpoint
                 told = self.name, at["global_step"], at["epoch"] + 1, module.epochs
                 log.info("phase %s goes on behind optimizer step %d (epoch %d/%d)", *told)
-        launcher = trainer.strategy.launcher
-        with leave.until_left(launcher), ending_together(launcher, self._tell):
+        with leave.until_left(trainer), ending_together(trainer.strategy.launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun and begun.path, weights_only=True)
         if trainer.is_global_zero:
             write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
