@@ -34,7 +34,7 @@ def compose(*overrides: str) -> DictConfig:
 
 @contextmanager
 def composed_once() -> Iterator[None]:
-    """Let Hydra compose the package's configs once, which takes a third of a second.
+    """Let Hydra compose the package's configs once, which takes a part of a second.
 
     Before a run it composes them another time, only to find out whether a file sets ``hydra.mode``. None of ours does;
     where others may be in play, Hydra looks.

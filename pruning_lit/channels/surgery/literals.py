@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pruning_lit.channels.surgery.numbers import numbers_of_module
 from pruning_lit.channels.surgery.rehearsal import sizes_with
+from pruning_lit.channels.surgery.rehearsal_tracers import LITERAL
 from pruning_lit.channels.tracing.graph import WidthNumber
 from pruning_lit.channels.tracing.identities import Identities
 from pruning_lit.channels.tracing.outputs import Outputs
@@ -22,7 +23,6 @@ from pruning_lit.channels.tracing.transcript import OpRecord, Transcript
 
 Number = tuple[str, str, int]  # path of a module, name of its attribute, position in that
 Freeze = Callable[[Tensor, str], object]
-LITERAL = "a channel number is written into the code"
 
 
 @dataclass(frozen=True)
@@ -276,8 +276,6 @@ def is_whole(step: OpRecord, value: int, sizes: list[int], governed: set[int]) -
 
 def is_free(step: OpRecord, governed: set[int]) -> bool:
     """True where each part of a run may have a length of its own: all but one are asked for by numbers of their own."""
-    if step.operation in ("slice", "narrow"):
-        return bool(governed)
-    if step.operation == "split":
+    if step.operation in ("slice", "narrow", "split"):
         return bool(governed)
     return len(governed) >= len(step.sizes) - 1

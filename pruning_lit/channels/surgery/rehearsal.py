@@ -113,14 +113,13 @@ def sizes_with(
     Returns:
         For each step that asks for other sizes than in that pass, these sizes; and whether all else is as it was.
     """
-    nobody = torch.zeros(1 + max((slot.stop for slot in [*transcript.slots.values(), *transcript.made]), default=0))
     for copied in (on_meta, owned) if transcript.on_meta else (owned,):
         trial = replica(model, copied)
         for (path, name, at), value in values.items():
             module = trial.get_submodule(path)
             numbers = numbers_of_module(module)[name]
             put_number(module, name, [*numbers[:at], value, *numbers[at + 1 :]])
-        rehearsal = Rehearsal(trial, transcript, nobody.bool())
+        rehearsal = Rehearsal(trial, transcript, transcript.none_removed())
         try:
             with still(model):
                 _run(rehearsal, trial, outputs)

@@ -93,10 +93,7 @@ class Reference(Tracer):
     def start(self) -> Identities:
         """Begin another transcript with the identities of the first one."""
         self.transcript = replace(self.expected, steps=[], outputs=[])
-        nobody = torch.zeros(
-            1 + max((slot.stop for slot in [*self.expected.slots.values(), *self.expected.made]), default=0)
-        )
-        return KeptIdentities(self.expected, nobody.bool())
+        return KeptIdentities(self.expected, self.expected.none_removed())
 
 
 class Rehearsal(Tracer):

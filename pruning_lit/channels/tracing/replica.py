@@ -22,8 +22,8 @@ DEEPEST = 8  # nested containers and objects in which tensors are looked for
 def replica(model: nn.Module, tensor: Callable[[Tensor], Tensor]) -> nn.Module:
     """A copy of ``model`` in which every tensor is replaced, also those that modules remember as attributes.
 
-    As ``copy.deepcopy`` does, but twenty times as fast, without copying the data first, and also where tensors are
-    results of a pass with gradients, or attributes cannot be copied: those are shared.
+    As ``copy.deepcopy`` does, but without copying the data first, and also where tensors are results of a pass with
+    gradients, or attributes cannot be copied: those are shared.
 
     Args:
         model: any module.

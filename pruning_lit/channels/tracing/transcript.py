@@ -98,6 +98,11 @@ class Transcript:
     depends_on_mode: bool = False
     failure: str | None = None
 
+    def none_removed(self) -> Tensor:
+        """False for every identity, and for none, shape ``(count + 1,)``; see ``ChannelGraph.removed``."""
+        stops = [run.stop for run in (*self.slots.values(), *self.made)]
+        return torch.zeros(1 + max(stops, default=0), dtype=torch.bool)
+
 
 @dataclass(frozen=True)
 class Classes:
