@@ -11,9 +11,12 @@ from omegaconf import OmegaConf
 from pruning_lit.channels import load
 from pruning_lit.command_line.custom_network import as_typed, with_own_code
 from pruning_lit.runs.builder import build, constructor_call, own_call
+from pruning_lit.runs.export import export
 from pruning_lit.tasks.base import forward_once
 from tests.commands import TINY, run_command
 from tests.conftest import read_report
+from tests.stopping import stop
+from tests.test_faults import assert_same_end
 
 CODE = """
     import torch
@@ -25,10 +28,11 @@ CODE = """
             super().__init__()
             self.stem = nn.Sequential(nn.Conv2d(3, 2 * width, 3, 2, 1), nn.BatchNorm2d(2 * width), nn.ReLU())
             self.left, self.right = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 5, padding=2)
+            self.width = width
             self.head = nn.Linear(2 * width, num_classes)
 
         def forward(self, x):
-            left, right = torch.chunk(self.stem(x), 2, dim=1)
+            left, right = torch.split(self.stem(x), self.width, dim=1)
             return self.head(torch.cat([self.left(left), self.right(right)], dim=1).relu().mean((2, 3)))
 
 
@@ -264,8 +268,9 @@ def test_a_network_from_the_current_folder_is_pruned_and_reported(module, tmp_pa
     folder = tmp_path / "run"
     allowed = f"allow_targets=[{module}]"
     given = [f"arch._target_={module}.Net", "arch.width=8", "method=magnitude", "latency.batch_size=4", allowed]
-    few = [word for word in TINY[1:] if not word.startswith("criterion")]
-    run_command(*few, *given, "latency.repeats=3", f"hydra.run.dir={folder}")
+    few = [word for word in TINY[1:] if not word.startswith(("criterion", "train."))]
+    given += ["phases=[finetune]", "latency.repeats=3"]
+    run_command(*few, *given, f"hydra.run.dir={folder}")
     report = read_report(folder)
     assert report["reduction"]["macs"] >= 0.5
     assert report["choices"]["arch"] == f"{module}.Net"
@@ -278,4 +283,14 @@ def test_a_network_from_the_current_folder_is_pruned_and_reported(module, tmp_pa
     assert (
         f'load("pruned/model.safetensors", {module}.Net(width=8, num_classes=10))' in (folder / "report.md").read_text()
     )
+    assert net.width < 8
     assert "is finished" in run_command(f"resume={folder}", allowed)
+    stopped, both = tmp_path / "stopped", f"allow_targets=[{module},tests.stopping]"
+    words = [word for word in (*few, *given, *stop(step=4)) if not word.startswith("allow_targets")]
+    run_command(*words, both, f"hydra.run.dir={stopped}")
+    assert not (stopped / "report.json").exists()
+    run_command(f"resume={stopped}", both)
+    assert_same_end(stopped, folder)
+    ((file, difference),) = export(stopped, ["pt2"], allowed=[module]).items()
+    assert file.is_file()
+    assert difference < 1e-5

@@ -64,9 +64,23 @@ class Net(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def built(seed: int = 0, scatters: bool = True, **options) -> nn.Module:
+class Parted(Net):
+    """Its stem is taken apart at a number of the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part, self.other = 4, nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = torch.cat([x[:, : self.part], self.other(x[:, self.part :])], 1)
+        x = (self.outer(self.inner(x).relu()) + self.shortcut(x)).relu()
+        return self.fc(x.mean((2, 3)))
+
+
+def built(seed: int = 0, scatters: bool = True, kind: type[Net] = Net, **options) -> nn.Module:
     torch.manual_seed(seed)
-    net = Net(**options)
+    net = kind(**options)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.4, 0.6)
@@ -358,15 +372,18 @@ def test_settings_change_what_is_explored():
 # Resuming
 
 
-@pytest.fixture(scope="module", params=["narrow", "mask", "steps", "ema"])
+@pytest.fixture(scope="module", params=["numbers", "mask", "steps", "ema"])
 def uninterrupted(request, tmp_path_factory) -> tuple[Callable[[], Exploration], Exploration, Path]:
     """How a phase is made, the phase after its end, and its checkpoints after every step."""
     stages = {
-        "narrow": {}, "mask": {"execution": "mask"},
+        "numbers": {}, "mask": {"execution": "mask"},
         "ema": {"regrow_init": "ema", "ema_decay": 0.5},
         "steps": {"unit": "steps", "interval": 3, "last_stage": 12, "execution": "mask"},
     }[request.param]  # fmt: skip
-    make = partial(phase, stages=stages, sparsity=Global(0.6, rule="slimming"))
+    options = {} if request.param != "numbers" else {"renew": lambda net: start_afresh(net, built(7, kind=Parted))}
+    make = lambda: phase(  # noqa: E731
+        built(kind=Parted if options else Net), stages, sparsity=Global(0.6, rule="slimming"), **options
+    )
     folder = tmp_path_factory.mktemp(request.param)
     every = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
     return make, fit(make(), callbacks=[every], enable_checkpointing=True), folder
@@ -395,6 +412,7 @@ def assert_same_end(make: Callable[[], Exploration], expected: Exploration, fold
     assert resumed.stages.cuts == expected.stages.cuts
     assert found.keys() == state.keys()
     assert [key for key, value in state.items() if not torch.equal(found[key], value)] == []
+    assert getattr(resumed.net, "part", 1) == getattr(expected.net, "part", 1) == 1
 
 
 # What counts as best
