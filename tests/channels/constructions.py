@@ -365,6 +365,58 @@ class SharedAttribute(Built):
         return torch.cat([two[:, : self.part].tanh(), two[:, self.part :]], 1)
 
 
+class MultipleAttribute(Built):
+    """Parts are multiples of a number, as in C2f and its kin."""
+
+    def build(self):
+        self.part, self.branch, self.last_part = 2, conv(4, 4), conv(2, 2)
+
+    def between(self, x):
+        one, other, rest = x[:, : 2 * self.part], x[:, 2 * self.part : self.part * 3], x[:, self.part * 3 :]
+        return torch.cat([self.branch(one).relu(), other, self.last_part(rest)], 1)
+
+
+class FractionAttribute(Built):
+    """A part is half of a number that is no width itself."""
+
+    def build(self):
+        self.ratio, self.partial = 6, conv(3, 3)
+
+    def between(self, x):
+        return torch.cat([self.partial(x[:, : self.ratio // 2]), x[:, self.ratio // 2 :]], 1)
+
+
+class Partial(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part, self.conv = part, conv(part, part)
+
+    def forward(self, x, part):
+        return torch.cat([self.conv(x[:, :part]), x[:, part:]], 1)
+
+
+class ParentAttribute(Built):
+    """The parent keeps the number, the child's code takes the channels apart."""
+
+    def build(self):
+        self.given, self.child = 3, Partial(3)
+        del self.child.part
+
+    def between(self, x):
+        return self.child(x, self.given)
+
+
+class ChildAttribute(Built):
+    """The child keeps the number, the parent's code takes the channels apart."""
+
+    def build(self):
+        self.child = Partial(3)
+
+    def between(self, x):
+        one, other = x[:, : self.child.part], x[:, self.child.part :]
+        return torch.cat([self.child.conv(one), other], 1)
+
+
 class ViewAttribute(FlattenCHW):
     """The number of features is an attribute."""
 
@@ -1344,6 +1396,10 @@ PRUNABLE: dict[type[Built], str] = {
     SliceAttribute: "first wider last",
     NarrowAttribute: "first branch last",
     SharedAttribute: "first middle last",
+    MultipleAttribute: "first branch last_part last",
+    FractionAttribute: "first partial last",
+    ParentAttribute: "first child.conv last",
+    ChildAttribute: "first child.conv last",
     ViewAttribute: "first wide last",
     GridAttribute: "first last",
     Unflattened: "first last",

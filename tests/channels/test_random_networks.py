@@ -161,6 +161,18 @@ class Rest(Block):
         return torch.cat([self.conv(x[:, : self.part]).relu(), x[:, self.part :]], 1)
 
 
+class Doubled(Block):
+    """Twice as many channels as a number of the module says are convolved."""
+
+    def build(self, width: int) -> None:
+        self.part = max(1, width // 4)
+        self.conv = conv(min(width, 2 * self.part), min(width, 2 * self.part))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return torch.cat([self.conv(x[:, : 2 * self.part]).relu(), x[:, 2 * self.part :]], 1)
+
+
 class Padded(Block):
     def build(self, width: int) -> None:
         self.conv, self.width = conv(width, width + 2), width + 2
@@ -171,7 +183,7 @@ class Padded(Block):
 
 BLOCKS: tuple[Callable[[int], Block], ...] = (
     Plain, Residual, Concat, Depthwise, Squeeze, Mirrored, Split, Grouped, Shuffle, Gate, Attention, Maxout, Literal,
-    Padded, Parts, Rest,
+    Padded, Parts, Rest, Doubled,
 )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from pruning_lit.channels.surgery.cut import Cut
-from pruning_lit.channels.surgery.literals import Asked, Literals
+from pruning_lit.channels.surgery.literals import Literals
+from pruning_lit.channels.surgery.number_sources import Asked
 from pruning_lit.channels.surgery.rehearsal import rehearse
 from pruning_lit.channels.surgery.rehearsal_tracers import RehearsalMismatch
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
