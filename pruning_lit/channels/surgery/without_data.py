@@ -6,7 +6,6 @@ PyTorch takes up to a millisecond to find out the shape of a result.
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.operations import tensors_in
@@ -41,12 +40,10 @@ def run_without_data(operation: Operation, args: tuple, kwargs: dict) -> Any:
 def _convolved(operation: Operation, args: tuple, kwargs: dict) -> tuple[int, ...] | None:
     """Shape of the result of an ordinary convolution; None for PyTorch to find out, or to refuse."""
     given = named(operation, args, kwargs)
-    x, weight, bias, groups = given["input"], given["weight"], given["bias"], given["groups"]
+    x, weight, groups = given["input"], given["weight"], given["groups"]
     paddings, dilations, strides = (_each(given[key], weight.ndim - 2) for key in ("padding", "dilation", "stride"))
     fits = x.ndim == weight.ndim and x.shape[1] == weight.shape[1] * groups and weight.shape[0] % groups == 0
     if not fits or paddings is None or dilations is None or strides is None or x.dtype != weight.dtype:
-        return None
-    if isinstance(bias, Tensor) and len(bias) != len(weight):
         return None
     sides = zip(x.shape[2:], weight.shape[2:], paddings, dilations, strides, strict=True)
     lengths = [

@@ -11,10 +11,15 @@ from pruning_lit.reports.groups import rewritten_numbers
 from tests.channels.chance import random_kept, randomise
 from tests.channels.constructions import (
     Built,
+    ChildAttribute,
     Coincidence,
+    FractionAttribute,
     GridAttribute,
     HalvedAttribute,
+    MultipleAttribute,
+    ParentAttribute,
     RestAttribute,
+    SharedAttribute,
     SizesAttribute,
     Unflattened,
     ViewAttribute,
@@ -92,7 +97,22 @@ def test_averaged_weights_follow():
 def test_a_number_that_only_happens_to_be_a_width_is_left_alone():
     net = narrowed(Coincidence)
     assert (net.repeats, net.sizes) == (4, [4, 4])
-    assert not trace(net, IMAGES).numbers
+
+
+@pytest.mark.parametrize(
+    ("construction", "names"),
+    [
+        (Coincidence, set()),
+        (RestAttribute, {"part", "whole"}),
+        (SharedAttribute, {"part"}),
+        (MultipleAttribute, {"part"}),
+        (FractionAttribute, {"ratio"}),
+        (ParentAttribute, {"given"}),
+        (ChildAttribute, {"child.part"}),
+    ],
+)
+def test_all_numbers_that_are_widths_are_found_and_no_others(construction, names):
+    assert {f"{each.module}.{each.name}".lstrip(".") for each in trace(fresh(construction), IMAGES).numbers} == names
 
 
 @pytest.mark.parametrize("saved", [[2, 9], [0, 3], [-1, 3], [2], [2, 3, 1]])
