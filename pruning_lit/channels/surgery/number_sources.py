@@ -53,12 +53,12 @@ class NumberSources:
         self.refused: set[Number] = set()
 
     def value(self, number: Number) -> int:
-        """What a module has there."""
+        """The number, as the model has it."""
         path, name, at = number
         return self._numbers(path)[name][at]
 
     def equal(self, asked: Sequence[Asked]) -> Sources:
-        """For steps of one pass, the numbers of their own modules that they may ask for as they are."""
+        """Numbers of their own modules that steps of one pass ask for as they are."""
         if not asked:
             return {}
         transcript = asked[0].transcript
@@ -87,7 +87,7 @@ class NumberSources:
         return sources
 
     def related(self, asked: Sequence[Asked]) -> Sources:
-        """As ``equal``, for numbers of which a step asks for a multiple or a share, and for those of other modules."""
+        """Numbers of which steps ask for a multiple or a share, and those of other modules, found as in ``equal``."""
         kinds: dict[tuple[type[nn.Module], str, int], dict[Number, None]] = defaultdict(dict)
         for each in asked:
             for number in self._related(each.step):
@@ -155,7 +155,7 @@ class NumberSources:
 
 
 def _nearest(path: str, tried: dict[str, list[Number]]) -> str | None:
-    """Of the modules whose numbers were changed, the one at ``path``, else a child, else the innermost around it."""
+    """The nearest of the modules whose numbers were changed: that at ``path``, a child, or the innermost around it."""
     around = [each for each in tried if each == path or not each or path.startswith(f"{each}.")]
     children = [each for each in tried if each.rpartition(".")[0] == path and each != path]
     best = [path] if path in tried else children[:1] or sorted(around, key=len)[-1:]
