@@ -40,8 +40,13 @@ class BadInput(NamedTuple):
 
     @property
     def words(self) -> list[str]:
-        """What stands behind ``python -m``: the module and its arguments."""
-        return shlex.split(self.command)[2:]
+        """What stands behind ``python -m``."""
+        return words_of(self.command)
+
+
+def words_of(command: str) -> list[str]:
+    """What stands behind ``python -m``: the module and its arguments."""
+    return shlex.split(command)[2:]
 
 
 def _cases(room: str, command: str, cases: dict[str, str]) -> list[BadInput]:
@@ -441,6 +446,7 @@ CASES = [
         "another sparsity": "resume=run sparsity=macs_30",
         "another method": "resume=run method=chip",
         "another batch": "resume=run dataset.batch_size=32",
+        "another precision": "resume=run trainer.precision=bf16-mixed",
         "a resumed run as a sweep": "resume=run -m seed=1,2",
         "the folder of a phase": "resume=run/phases/1-train",
     }),
@@ -526,6 +532,31 @@ CASES = [
         "an empty path to report": "path=",
     }),
 ]  # fmt: skip
+
+#: Commands that do what the sentence says, by what was wrong.
+MENDED = {
+    "an unknown sparsity": f"{RUN} sparsity=macs sparsity.reduction=0.51",
+    "weights that are not there": f"{RUN} arch=resnet8 weights=run/phases/1-train/last.ckpt",
+    "weights and only the phase train": f"{RUN} method=magnitude arch=resnet8 weights=run/pruned/model.safetensors",
+    "a batch larger than the data, of which incomplete ones are left out":
+        f"{RUN} dataset.batch_size=500 dataset.drop_last=true",
+    "a last batch of one image for a batch norm of one pixel":
+        f"{RUN} arch=vgg16_bn dataset.batch_size=647 dataset.drop_last=true",
+    "images of several sizes": f"{RUN} dataset=image_folder dataset.root=mixed_sizes dataset.size=32",
+    "a folder as cache": f"{RUN} dataset=image_folder dataset.root=images dataset.cache=empty_folder/images",
+    "a window larger than the image": f"{RUN} dataset=imagenet dataset.root=images dataset.resize_size=null",
+    "compactors without ResRep": f"{RUN} method=resrep criterion=compactor_norm",
+    "a group excluded without brackets": f"{RUN} 'sparsity.exclude=[layer3.*]'",
+    "too few rates": f"{RUN} sparsity=layerwise 'sparsity.rates=\"[0.]+[0.1]*2+[0.5]*9\"'",
+    "similarity without a redundancy graph": f"{RUN} criterion=redundancy_graph sparsity=similarity",
+    "a warm-up longer than the phase": f"{RUN} finetune.epochs=3 finetune.schedule.warmup_epochs=2",
+    "masks behind the end": f"{RUN} method=resrep gradient_reset.callbacks.masks.start=500 method.auto_pace=true",
+    "a last stage that is no multiple": f"{RUN} method=chex explore.callbacks.stages.last_stage=144",
+    "another batch": f"{RUN} resume=run dataset.batch_size=64",
+    "similarity to look at": f"{RUN} debug=quick criterion=redundancy_graph sparsity=similarity",
+    "inputs too small to export": f"{EXPORT} path=run format=pt2 input_shape=[3,32,32]",
+    "a run as the place of a summary": f"{REPORT} path=run out=summary",
+}  # fmt: skip
 
 
 def sentences(printed: str, folder: Path) -> list[str]:

@@ -1,13 +1,16 @@
 """What a user can mend ends in one sentence and exit code 1, before any training."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load
 
 from pruning_lit.models import cifar_resnet
+from pruning_lit.reports.record import Report
 from tests.commands import TINY
 
 
@@ -92,17 +95,6 @@ def test_resuming_a_folder_that_is_no_run(cli, tmp_path):
     assert "is not the folder of a run" in refused(cli, tmp_path, f"resume={tmp_path}")
 
 
-@pytest.mark.slow
-def test_a_resume_that_is_refused_leaves_on_record_what_the_run_was_begun_with(cli, tmp_path):
-    run = tmp_path / "run"
-    assert cli(*TINY, "train.epochs=1", "finetune.epochs=1", f"hydra.run.dir={run}")[0] == 0
-    before = (run / ".hydra" / "overrides.yaml").read_text()
-    code, printed = cli(f"resume={run}", "seed=2")
-    assert (code, "seed was 1 and is 2" in printed) == (1, True), printed
-    assert (run / ".hydra" / "overrides.yaml").read_text() == before
-    assert cli(f"resume={run}")[0] == 0
-
-
 def test_resuming_a_folder_that_does_not_exist(cli, tmp_path):
     assert "there is no such folder" in refused(cli, tmp_path, f"resume={tmp_path / 'nowhere'}")
 
@@ -134,15 +126,34 @@ def test_no_phase_and_the_same_one_twice(cli, tmp_path, phases):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint(cli, tmp_path):
-    code, _ = cli(*TINY, f"hydra.run.dir={tmp_path / 'run'}", "train.epochs=1", "finetune.epochs=1")
-    assert code == 0
-    last = tmp_path / "run/phases/2-finetune/last.ckpt"
+def test_what_is_said_of_a_finished_run_works_when_it_is_done(cli, tmp_path):
+    run = tmp_path / "run"
+    network, last, begun = run / "pruned/model.safetensors", run / "phases/2-finetune/last.ckpt", run / ".hydra"
+    assert cli(*TINY, "train.epochs=1", "finetune.epochs=1", f"hydra.run.dir={run}")[0] == 0
+    whole, before = load(network.read_bytes()), (begun / "overrides.yaml").read_text()
+    network.write_bytes(network.read_bytes()[:-40] + bytes(40))
+    (run / "report.json").write_text("{")
+    with pytest.raises(ValueError, match="; resume=<folder> of the run writes it again"):
+        Report.read(run)
+    told = refused(cli, tmp_path / "other", f"weights={network}")
+    assert f"'{network}' is damaged (its checksum differs): take a copy of it; resume=<folder> of the run" in told
+    assert cli(f"resume={run}")[0] == 0
+    Report.read(run)
+    torch.testing.assert_close(load(network.read_bytes()), whole, rtol=0, atol=0)
+    for name, was in ("seed", "1"), ("trainer.limit_train_batches", "'3'"):
+        code, printed = cli(f"resume={run}", f"{name}=2")
+        assert (code, f"{name} was {was} and is " in printed) == (1, True), printed
+    assert (begun / "overrides.yaml").read_text() == before
     last.write_bytes(last.read_bytes()[:5000])
-    code, printed = cli(f"resume={tmp_path / 'run'}")
+    code, printed = cli(f"resume={run}")
     assert code == 1
-    assert "is damaged" in printed
     assert "Traceback" not in printed
+    named = re.findall(r"'(\w+\.ckpt)'", printed.partition("; delete ")[2])
+    for name in named:
+        (last.parent / name).unlink()
+    assert named
+    assert cli(f"resume={run}")[0] == 0
+    torch.testing.assert_close(load(network.read_bytes()), whole, rtol=0, atol=0)
 
 
 def test_a_phase_shorter_than_its_warm_up_is_named(cli, tmp_path):

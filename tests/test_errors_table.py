@@ -1,4 +1,6 @@
-"""Every bad input is refused as ``tests/errors.md`` says; ``python -m tests.errors`` writes that table anew.
+"""Every bad input is refused as ``tests/errors.md`` says, and what is said to do about it works.
+
+``python -m tests.errors`` writes that table anew.
 
 A command takes half a second of composing. So the first of every room is tried at once, and the others, which
 mostly say the like of another setting, among the slow tests.
@@ -11,7 +13,7 @@ from time import perf_counter
 
 import pytest
 
-from tests.bad_inputs import CASES, make_files, row, sentences
+from tests.bad_inputs import CASES, MENDED, make_files, row, sentences, words_of
 from tests.places import ROOT
 
 TABLE = ROOT / "tests" / "errors.md"
@@ -73,6 +75,18 @@ def test_a_bad_input_is_refused_in_the_sentence_of_the_table(case, folder, monke
     told = sentences(printed, folder)
     assert len(told) == case.jobs, printed
     assert row(case, told, code) in TABLE.read_text()
+
+
+@pytest.mark.at_once(1)
+@pytest.mark.parametrize("wrong", MENDED)
+def test_what_the_sentence_says_to_do_works(wrong, folder, monkeypatch, capfd):
+    """A run comes to its training, another command to its end."""
+    from pruning_lit.runs.phase_runner import PhaseRunner
+
+    assert wrong in {case.wrong for case in CASES}
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(PhaseRunner, "_fit", lambda *_: sys.exit(0))
+    assert run_main(*words_of(MENDED[wrong])) == 0, capfd.readouterr()
 
 
 def test_every_case_is_told_apart_by_what_is_wrong_with_it():

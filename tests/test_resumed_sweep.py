@@ -163,7 +163,14 @@ def test_settings_that_would_make_other_jobs_are_refused_before_anything_is_writ
     folder = tmp_path / "sweep"
     begun(folder, ["seed=1,2", "method=chip"])
     before = sorted(tmp_path.rglob("*"))
-    for other in ("method=random", "finetune.epochs=2", "++train={epochs: 3}", "debug=quick", "seed=1,2,3"):
+    for other in (
+        "method=random",
+        "finetune.epochs=2",
+        "++train={epochs: 3}",
+        "debug=quick",
+        "seed=1,2,3",
+        "trainer.precision=64",
+    ):
         code, printed = cli(f"resume={folder}", other)
         assert code == 1
         assert f"{other} would make other jobs than those that the sweep was begun with" in " ".join(printed.split())

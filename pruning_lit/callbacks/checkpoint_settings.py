@@ -8,6 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 KEY = "pruning_lit"
 BATCH = "pruning_lit.batch"
 FORMERLY_WRITTEN = {"dataset.num_workers", "dataset.cache"}
+NOT_WRITTEN_FORMERLY = {"trainer", "callbacks"}
 PART_OF_BATCH = {"dataset.batch_size"}  # that of one process
 
 
@@ -15,7 +16,7 @@ class CheckpointSettings(Callback):
     """Write the settings that decide the result, and the images per step, into every checkpoint.
 
     Args:
-        settings: plain nested data; what may differ between two sittings of one run (trainer, logging) is not in it.
+        settings: plain nested data; what may differ between two sittings of one run (devices, logging) is not in it.
         batch: images per optimizer step, and what makes them up, as plain data.
     """
 
@@ -32,12 +33,13 @@ def require_same_settings(checkpoint: dict[str, Any], settings: dict[str, Any], 
     """Refuse a checkpoint of another experiment: ValueError that names the first settings that differ.
 
     What only the checkpoint has, group by group, belongs to later phases, and is not compared; nor what earlier
-    versions have written there that decides nothing, nor the images per process where there are those per step.
+    versions have written there that decides nothing, or have not written, nor the images per process where there are
+    those per step.
     """
     if KEY not in checkpoint:
         raise ValueError(f"{str(path)!r} was not written by an experiment of this kind; it cannot be continued")
     then = _flat({key: value for key, value in checkpoint[KEY].items() if key in settings})
-    now = _flat(settings)
+    now = _flat({key: value for key, value in settings.items() if key not in NOT_WRITTEN_FORMERLY - {*checkpoint[KEY]}})
     left_out = FORMERLY_WRITTEN | (PART_OF_BATCH if BATCH in checkpoint else set())
     names = sorted((then.keys() | now.keys()) - left_out)
     differing = [name for name in names if then.get(name) != now.get(name)]

@@ -1,7 +1,9 @@
 """TensorBoard's event files: one curve over all phases of a run, on a disk that may be full."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -11,9 +13,15 @@ from torch.utils.tensorboard import SummaryWriter
 from pruning_lit.system.deaths import is_dead_worker
 from pruning_lit.system.disk import naming
 
+MARK = ".from_step_"  # and the first step of the phase: the end of a file's name
+
 
 class EventFiles(TensorBoardLogger):
     """Logger of a phase into the one folder of its run, with steps that go on from phase to phase.
+
+    TensorBoard reads the files by their names, which begin with the second they were begun in, and takes a step back
+    for a new beginning: all that it has read of later steps is dropped. So the files of later phases are moved behind
+    that of a phase that begins again.
 
     Metrics are grouped by their name, ``loss/train`` beside ``loss/val``; the name of the primary one has a capital,
     for which TensorBoard shows it first. What the disk refuses is told with the folder, and never in place of an
@@ -38,7 +46,11 @@ class EventFiles(TensorBoardLogger):
         if self._experiment is None:
             with naming(self.log_dir):
                 behind = self.first_step + self.begun_step + 1  # at an epoch's end its last step is logged with 1 more
-                self._experiment = _LaterSteps(self.first_step, log_dir=self.log_dir, purge_step=behind, **self._kwargs)
+                named = self._kwargs | {
+                    "filename_suffix": f"{self._kwargs.get('filename_suffix', '')}{MARK}{self.first_step}"
+                }
+                self._experiment = _LaterSteps(self.first_step, log_dir=self.log_dir, purge_step=behind, **named)
+                _move_later_phases_behind(Path(self.log_dir), self.first_step)
         return self._experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -67,6 +79,23 @@ class EventFiles(TensorBoardLogger):
         if part not in ("train", "val"):
             return name
         return f"{metric.capitalize() if metric == self.primary else metric}/{part}"
+
+
+def _move_later_phases_behind(folder: Path, first_step: int) -> None:
+    """Rename the event files of later phases so that they come behind the newest one, that of this phase."""
+    files = sorted(folder.glob("events.out.tfevents.*"))
+    later = [file for file in files if (found := re.search(rf"{MARK}(\d+)$", file.name)) and int(found[1]) > first_step]
+    newest = max(_begun(file).partition("~")[0] for file in files)
+    for number, file in enumerate(later):
+        moved = file.name.replace(
+            _begun(file), f"{newest}~{number:06d}", 1
+        )  # "~": behind ".", ahead of the next second
+        file.rename(folder / moved)
+
+
+def _begun(file: Path) -> str:
+    """The second in the name of an event file."""
+    return file.name.split(".")[3]
 
 
 class _LaterSteps(SummaryWriter):

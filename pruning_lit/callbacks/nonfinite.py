@@ -60,9 +60,10 @@ class NonFinite(Callback):
         told = told or "the loss of another process is no number"
         if self.policy == "stop" or self.skipped > MOST_SKIPPED:
             often = f" ({self.skipped} steps in a row)" if self.skipped > 1 else ""
+            skip = "; or leave such steps out: resume=<folder> on_nonfinite=skip goes on from the last checkpoint"
             raise ValueError(
-                f"{where}: {told}{often}; lower the learning rate ({self.phase}.optimizer.lr), or leave such steps out "
-                "(on_nonfinite=skip): the checkpoint of the last epoch is from before it"
+                f"{where}: {told}{often}; begin again with a lower learning rate ({self.phase}.optimizer.lr)"
+                f"{skip if self.policy == 'stop' else ''}"
             )
         for name, buffer in pl_module.named_buffers():
             if name in self.buffers and buffer.shape == self.buffers[name].shape:

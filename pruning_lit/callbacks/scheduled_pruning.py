@@ -198,8 +198,11 @@ def num_norm_channels(net: nn.Module) -> int:
 
 def share_notes(plan: Plan, norms_before: int, norms_after: int) -> list[str]:
     """Shares of channels removed, in both units of the literature: those that can be pruned, and the batch norms'."""
-    sizes, kept = sum(plan.sizes.values()), sum(plan.widths.values())
-    notes = [f"Of {sizes:,} channels that can be pruned {sizes - kept:,} went ({100 * (1 - kept / sizes):.2f} %)."]
+    sizes, kept, notes = sum(plan.sizes.values()), sum(plan.widths.values()), []
+    if sizes:
+        notes.append(
+            f"Of {sizes:,} channels that can be pruned {sizes - kept:,} went ({100 * (1 - kept / sizes):.2f} %)."
+        )
     if norms_before:
         gone = norms_before - norms_after
         notes.append(f"Of all {norms_before:,} batch-norm channels {gone:,} went ({100 * gone / norms_before:.2f} %).")

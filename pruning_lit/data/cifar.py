@@ -44,7 +44,10 @@ class Cifar10(ImagesInMemory):
             return
         if archive.is_file():
             if not check_integrity(str(archive), self.source.tgz_md5):
-                raise ValueError(f"'{archive}' is incomplete or damaged: delete it, then fetch it again")
+                raise ValueError(
+                    f"'{archive}' is incomplete or damaged: delete it, then set dataset.download=true, or put a whole "
+                    "one there"
+                )
             extract_archive(str(archive), str(self.root))
         elif self.download:
             try:

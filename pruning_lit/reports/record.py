@@ -208,7 +208,9 @@ class Report:
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path} cannot be read as a report: {error}; run the experiment again") from error
+            raise ValueError(
+                f"{path} cannot be read as a report: {error}; resume=<folder> of the run writes it again"
+            ) from error
 
 
 def _reduction(before: float | None, after: float | None) -> float | None:

@@ -120,7 +120,7 @@ def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: Cha
         except ValueError:
             raise ValueError(
                 "what this sparsity keeps depends on images, which are not looked at here; choose one that goes by "
-                "scores, such as sparsity=macs_50, or run the first cut: phases=[finetune] finetune.epochs=1"
+                "scores, such as sparsity=macs_50, or see what a run cuts: debug=quick makes a short one"
             ) from None
         scores = Magnitude().scores(scoring)
         told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs images"

@@ -22,6 +22,24 @@ NOT_PART_OF_THE_RESULT = (
 HOW_IMAGES_ARE_READ = ("num_workers", "cache")  # of the data set; they are the same images
 BUILT = ("trainer", "latency", "checkpoint", "dataset", "task", "arch", "callbacks", "logger")
 ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are resolved in the recipe of the phase
+#: Options of the trainer that make another training, by more than rounding; images per step are looked at apart.
+OTHER_TRAINING = (
+    "precision",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "limit_train_batches",
+    "overfit_batches",
+    "check_val_every_n_epoch",
+    "val_check_interval",
+)
+#: Lightning's callbacks that do; of others nobody knows.
+CHANGE_WEIGHTS = (
+    "StochasticWeightAveraging",
+    "WeightAveraging",
+    "EMAWeightAveraging",
+    "GradientAccumulationScheduler",
+    "EarlyStopping",
+)
 
 
 def result_settings(config: DictConfig) -> dict[str, Any]:
@@ -46,7 +64,20 @@ def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     settings = result_settings(config)
     later = [key for key, value in settings.items() if is_recipe(value) and key not in keys]
     others = (*later, *ONLY_READ_BY_RECIPES, "passes")
-    return {key: value for key, value in settings.items() if key not in others} | {"phases": list(keys)}
+    own = {key: value for key, value in settings.items() if key not in others}
+    return own | {"phases": list(keys), **_of_the_fit(config)}
+
+
+def _of_the_fit(config: DictConfig) -> dict[str, Any]:
+    """What of the trainer and of the callbacks makes another training."""
+    trainer, callbacks = (plain_data(config[key]) if config.get(key) else {} for key in ("trainer", "callbacks"))
+    return {
+        # as text, for 1 is a batch and 1.0 all of them
+        "trainer": {key: str(trainer[key]) for key in OTHER_TRAINING if trainer.get(key) is not None},
+        "callbacks": {
+            name: each for name, each in callbacks.items() if each["_target_"].rpartition(".")[2] in CHANGE_WEIGHTS
+        },
+    }
 
 
 def exact_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
@@ -60,6 +91,8 @@ def decides_result(word: str) -> bool:
     key = word.lstrip("+~").partition("=")[0]
     if word.startswith("-") or key in {f"dataset.{each}" for each in HOW_IMAGES_ARE_READ}:
         return False
+    if key in {f"trainer.{each}" for each in OTHER_TRAINING}:
+        return True
     return re.split(r"[./@:]", key)[0] not in ("hydra", *NOT_PART_OF_THE_RESULT)
 
 

@@ -59,6 +59,11 @@ def test_what_earlier_versions_wrote_though_it_decides_nothing_is_not_compared()
     require_same_settings(written_by(then), now, "last.ckpt")
 
 
+def test_what_earlier_versions_did_not_write_is_not_compared():
+    now = SETTINGS | {"trainer": {"precision": "bf16-mixed"}, "callbacks": {"stop": {"patience": 3}}}
+    require_same_settings(written_by(SETTINGS), now, "last.ckpt")
+
+
 def test_a_foreign_checkpoint_is_refused():
     with pytest.raises(ValueError, match=r"'foreign.ckpt' was not written by an experiment of this kind"):
         require_same_settings({"state_dict": {}}, SETTINGS, "foreign.ckpt")

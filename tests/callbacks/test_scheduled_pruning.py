@@ -1,10 +1,12 @@
 """Several cuts share the way to the budget, and the report counts in the numbering of the dense network."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from pruning_lit.callbacks import ScheduledPruning
-from pruning_lit.callbacks.scheduled_pruning import warn_if_alike
+from pruning_lit.callbacks.scheduled_pruning import share_notes, warn_if_alike
 from pruning_lit.criteria import Random
 from pruning_lit.sparsity import Uniform
 from tests.commands import TINY
@@ -39,3 +41,11 @@ def test_a_schedule_that_is_none_is_refused(epochs):
 def test_scores_that_hardly_differ_are_warned_of(caplog, largest, warned):
     warn_if_alike({"one": torch.tensor([1.0, largest]), "other": torch.tensor([1.01])})
     assert ("hardly differ (1 to 1.05)" in caplog.text) == warned
+
+
+def test_shares_of_channels_are_told_where_there_are_any():
+    nothing = SimpleNamespace(sizes={}, widths={})
+    assert share_notes(nothing, 0, 0) == []
+    assert share_notes(nothing, 8, 8) == ["Of all 8 batch-norm channels 0 went (0.00 %)."]
+    told = share_notes(SimpleNamespace(sizes={"a": 6, "b": 2}, widths={"a": 4, "b": 2}), 0, 0)
+    assert told == ["Of 8 channels that can be pruned 2 went (25.00 %)."]

@@ -1,12 +1,14 @@
 import pickle
+import shutil
 import tarfile
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import calculate_md5
+from torchvision.datasets.utils import calculate_md5, extract_archive
 
 from pruning_lit.data import Cifar10, Cifar100
 from tests.data.small_images import STATISTICS
@@ -63,21 +65,41 @@ def test_a_missing_folder_says_how_to_get_it(dataset, tmp_path):
         cifar(dataset, tmp_path)
 
 
-def test_a_damaged_archive_is_named(dataset, archive):
-    path, _ = archive
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=rf"'.*{path.name}' is incomplete or damaged: delete it"):
-        cifar(dataset, path.parent)
+@pytest.fixture
+def offered(archive, monkeypatch):
+    """The archive, as the site of the data set has it."""
+    path, whole = archive[0], archive[0].read_bytes()
+
+    def fetch(url, root, filename, md5):
+        (Path(root) / filename).write_bytes(whole)
+        extract_archive(str(Path(root) / filename), root)
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetch)
+    return path, whole
 
 
-def test_damaged_files_are_named(dataset, archive):
-    path, _ = archive
-    cifar(dataset, path.parent)
-    (path.parent / dataset.source.base_folder / "test_batch").write_bytes(b"")
+@pytest.mark.parametrize("fetched", [True, False], ids=["downloaded", "put there"])
+def test_of_damaged_files_it_is_said_what_to_do_and_that_works(dataset, offered, fetched):
+    path, whole = offered
+    path.write_bytes(whole[:-10])
     with pytest.raises(
-        FileNotFoundError, match=r"' is incomplete or damaged: delete it, then set dataset.download=true"
+        ValueError, match=rf"'.*{path.name}' is .*damaged: delete it, then set dataset.download=true, or put a whole"
     ):
-        cifar(dataset, path.parent)
+        cifar(dataset, path.parent, download=fetched)
+    path.unlink()
+    if not fetched:
+        path.write_bytes(whole)
+    cifar(dataset, path.parent, download=fetched)
+    folder = path.parent / dataset.source.base_folder
+    (folder / "test_batch").write_bytes(b"")
+    with pytest.raises(
+        FileNotFoundError, match=rf"' is .*damaged: delete it, then set dataset.download=true, or put {path.name} into"
+    ):
+        cifar(dataset, path.parent, download=fetched)
+    shutil.rmtree(folder)
+    if fetched:
+        path.unlink()
+    cifar(dataset, path.parent, download=fetched)
 
 
 def test_a_failed_download_says_what_to_do(dataset, tmp_path, monkeypatch):

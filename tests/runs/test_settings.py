@@ -4,6 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from pruning_lit.callbacks.checkpoint_settings import KEY, require_same_settings
 from pruning_lit.command_line.configs import CONF
 from pruning_lit.runs.settings import exact_settings, phase_settings, result_settings
 
@@ -65,6 +66,31 @@ def test_the_penalised_scales_depend_on_the_sparsity_and_so_does_sparsity_traini
     assert exact_settings(composed(*words), ["train"]) == exact_settings(
         composed(*words, "sparsity.rate=0.9"), ["train"]
     )
+
+
+AVERAGED = "+callbacks.mean._target_=pytorch_lightning.callbacks.StochasticWeightAveraging"
+
+
+@pytest.mark.at_once(2)
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("trainer=gpu", "trainer.precision was '32-true' and is 'bf16-mixed'"),
+        ("trainer.limit_train_batches=1", r"trainer.limit_train_batches was '1.0' and is '1'"),
+        (AVERAGED, "callbacks.mean._target_ was None and is '.*StochasticWeightAveraging'"),
+        ("trainer.gradient_clip_val=1", "trainer.gradient_clip_val was None and is '1'"),
+        ("trainer=ddp_fork", None),
+        ("callbacks=quiet", None),
+        ("+trainer.profiler=simple", None),
+    ],
+)
+def test_a_phase_goes_on_with_what_alters_its_numbers_by_more_than_rounding(override, told):
+    then, now = (phase_settings(composed(*words), ["train"]) for words in ((), (override,)))
+    if told is None:
+        require_same_settings({KEY: then}, now, "last.ckpt")
+    else:
+        with pytest.raises(ValueError, match=told):
+            require_same_settings({KEY: then}, now, "last.ckpt")
 
 
 def test_settings_of_the_machine_do_not_belong_to_the_result():

@@ -252,7 +252,8 @@ def require_plain(sparsity: Global | Uniform | Macs) -> None:
         raise ValueError("sparsity.overrides sets rates of its own, which exploration has not; use sparsity.exclude")
     if sparsity.limits.on_empty != "floor":
         raise ValueError(
-            f"sparsity.on_empty={sparsity.limits.on_empty} is not for exploration, where no group empties; set floor"
+            f"sparsity.on_empty={sparsity.limits.on_empty} is not for exploration, where no group empties; set it to "
+            "floor"
         )
     if isinstance(sparsity, Global) and (
         sparsity.scope != "global" or (sparsity.normalise and sparsity.rule != "exact")
