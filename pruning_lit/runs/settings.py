@@ -69,7 +69,7 @@ def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_the_fit(config: DictConfig) -> dict[str, Any]:
-    """What of the trainer and of the callbacks makes another training."""
+    """Options of the trainer, and callbacks, that make another training."""
     trainer, callbacks = (plain_data(config[key]) if config.get(key) else {} for key in ("trainer", "callbacks"))
     return {
         # as text, for 1 is a batch and 1.0 all of them

@@ -80,7 +80,7 @@ def test_a_training_of_numbers_is_not_changed():
 @pytest.mark.filterwarnings("ignore:.*")
 def test_the_error_says_phase_epoch_and_step():
     with pytest.raises(
-        ValueError, match=r"phase train, epoch 1/1, after 2 optimizer steps: the loss is no number; lower"
+        ValueError, match=r"phase train, epoch 1/1, after 2 optimizer steps: the loss is no number; begin again"
     ):
         fit(batches((2,)), policy="stop")
 
