@@ -421,6 +421,13 @@ SPARSITY = [
 
 CALLBACKS = [
     Break(
+        "curves of later phases are dropped when an earlier one begins again",
+        "callbacks/event_files.py",
+        "int(found[1]) > first_step",
+        "int(found[1]) < first_step",
+        "callbacks/test_event_files.py",
+    ),
+    Break(
         "momentum revives masked weights",
         "callbacks/masking.py",
         "        zero_optimizer_state(trainer.optimizers, net, self.masks)\n",
@@ -790,6 +797,14 @@ REPORTS = [
 ]
 
 RUNS = [
+    Break(
+        "another precision on resume is not noticed",
+        "runs/settings.py",
+        '"phases": list(keys), **_of_the_fit(config)}',
+        '"phases": list(keys)}',
+        "runs/test_settings.py",
+        "alters_its_numbers",
+    ),
     Break(
         "a criterion of one's own is told as the choice it has replaced",
         "runs/result.py",
