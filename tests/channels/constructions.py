@@ -858,6 +858,34 @@ class ScaledNonLocal(NonLocal):
         return x + self.out((value @ weights.transpose(1, 2)).view(b, -1, h, w))
 
 
+class FixedScaleNonLocal(NonLocal):
+    """The number that the product is divided by was computed when the network was built."""
+
+    def build(self):
+        super().build()
+        self.scale = 4**-0.5
+
+    def between(self, x):
+        b, _, h, w = x.shape
+        query, key, value = (layer(x).flatten(2).transpose(1, 2) for layer in (self.theta, self.phi, self.g))
+        dropped = 0.5 if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropped, scale=self.scale)
+        return x + self.out(mixed.transpose(1, 2).view(b, -1, h, w))
+
+
+class ContextBlock(Built):
+    """A sum over all pixels, weighed by a map of one channel, is added to each."""
+
+    def build(self):
+        self.weigh, self.change = conv(8, 1, 1), conv(8, 8, 1)
+
+    def between(self, x):
+        b, c, _, _ = x.shape
+        weights = self.weigh(x).view(b, 1, -1).softmax(2).unsqueeze(3)
+        context = x.view(b, 1, c, -1) @ weights
+        return x + self.change(context.view(b, c, 1, 1))
+
+
 class MultiHead(Built):
     def build(self):
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
@@ -1450,6 +1478,8 @@ PRUNABLE: dict[type[Built], str] = {
     ConvAttention: "first last",
     NonLocal: "first theta phi g out last",
     ScaledNonLocal: "first g out last",
+    FixedScaleNonLocal: "first theta phi g out last",
+    ContextBlock: "first change last",
     MultiHead: "last",
     OwnAttention: "first project last",
     Unfold: "first last",

@@ -14,6 +14,7 @@ SEED = 0
 WORDS = 624  # of the state of a Mersenne twister
 FORCED = 256  # so many are extreme; then they are as they come, lest a search for a fit number never ends
 DROPOUTS = frozenset({"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"})
+ATTENTION = "aten::scaled_dot_product_attention"  # draws numbers for its dropout alone, whatever PyTorch tags it
 
 
 class same_randomness:
@@ -82,7 +83,8 @@ def _untempered(output: int) -> int:
 
 def drops_out(operation: torch._ops.OpOverload, args: tuple) -> bool:
     """True for dropout that is switched on."""
-    return _is_dropout(operation) and len(args) > 2 and bool(args[2])
+    at = 4 if operation._schema.name == ATTENTION else 2
+    return (at == 4 or _is_dropout(operation)) and len(args) > at and bool(args[at])
 
 
 @functools.cache
@@ -92,8 +94,8 @@ def _is_dropout(operation: torch._ops.OpOverload) -> bool:
 
 @functools.cache
 def is_random(operation: torch._ops.OpOverload) -> bool:
-    """True for an operation that draws numbers."""
-    return torch.Tag.nondeterministic_seeded in operation.tags
+    """True for an operation that draws numbers, but for dropout in attention, see ``drops_out``."""
+    return torch.Tag.nondeterministic_seeded in operation.tags and operation._schema.name != ATTENTION
 
 
 def alike(operation: torch._ops.OpOverload, args: tuple, kwargs: dict, index: int, draws: Draws = "any") -> Any:
@@ -110,6 +112,8 @@ def alike(operation: torch._ops.OpOverload, args: tuple, kwargs: dict, index: in
     """
     if _is_dropout(operation):
         return args[0] if operation._schema.is_mutable else args[0].clone()
+    if operation._schema.name == ATTENTION:
+        return operation(*args[:4], 0.0, *args[5:], **kwargs)
     result = operation(*args, **kwargs)
     torch.default_generator.manual_seed(SEED + index + 1)
     if draws != "any" and isinstance(result, Tensor) and result.numel() == 1 and not result.is_meta:

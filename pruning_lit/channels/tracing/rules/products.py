@@ -121,11 +121,14 @@ def _relettered(shadow: Tensor, letters: str, output: str) -> Tensor:
 
 
 def attention(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
-    """Scaled dot products: the channels of queries and keys set the scale, those of the values go through."""
+    """Scaled dot products: queries and keys are summed over, and set the scale if none is given; values go through."""
     given = named(operation, args, kwargs)
     query, key, value = given["query"], given["key"], given["value"]
-    for tensor in (query, key):
-        tracer.freeze(tensor, "attention scales by the number of channels")
+    if given.get("scale") is not None:
+        _sum_of_products(tracer, [query, key], (-1, -1))
+    else:
+        for tensor in (query, key):
+            tracer.freeze(tensor, "attention scales by the number of channels")
     if given.get("attn_mask") is not None:
         tracer.freeze(given["attn_mask"], "it is an attention mask")
     shadow = tracer.shadow(value)
@@ -149,9 +152,14 @@ def _contraction(tracer: Tracer, one: Tensor, other: Tensor, result: Tensor) -> 
         _sum_of_products(tracer, [one, other], (-1, -2))
         return None
     if left is not None and right is not None:
-        for tensor in (one, other):
-            tracer.freeze(tensor, "two sets of channels meet in a matrix product")
-        return None
+        single = [not any(tracer.varies(shadow, dim) for dim in range(shadow.ndim)) for shadow in (left, right)]
+        for tensor, is_single in zip((one, other), single, strict=True):
+            if is_single or not any(single):
+                meeting = "two sets of channels meet in a matrix product"
+                tracer.freeze(tensor, "a single channel is spread over many" if is_single else meeting)
+        if single[0] == single[1]:
+            return None
+        left, right = (None if is_single else shadow for shadow, is_single in zip((left, right), single, strict=True))
     if left is not None:
         tracer.place(result, left.narrow(-1, 0, 1).expand(result.shape), tracer.is_zero_when_pruned(one))
     if right is not None:
