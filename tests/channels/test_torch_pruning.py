@@ -1,4 +1,4 @@
-"""An independent library lets the same channels leave together, on every network of the benchmarks that it can trace.
+"""An independent library lets the same channels leave together, on the networks of the benchmarks that it can trace.
 
 Every layer is asked about, with one channel of each of its groups; layers, sides and positions must be the same. Where
 they are not, the layer is in a table below, with the reason; a difference that is not in the table fails, and so does
@@ -60,7 +60,6 @@ DETECTED = Difference(
 )
 POOLED = Difference("left alone", "RoI pooling writes the maps of all levels into one tensor by lists of positions")
 COMPUTED = Difference("left alone", "their weights are standardised anew in every pass: there is no parameter to cut")
-FIXED_SPLIT = Difference("left alone", "the model takes its map apart at a fixed channel number")
 ONE_UNIT = Difference(
     "left alone", "each half of a grouped convolution of two parts reads everything, so that nothing less can leave"
 )
@@ -111,15 +110,13 @@ DIFFERENCES: dict[str, dict[Difference, str]] = {
     "fcos_resnet50_fpn": {DETECTED: HEADS_RETINANET + r"|head\.regression_head\.bbox_ctrness"},
     "retinanet_resnet50_fpn, frozen batch norm": {FROZEN: r"backbone\.body\..*", DETECTED: HEADS_RETINANET},
     "timm ecaresnet50t": {CHANNEL_CONVOLUTION: r"layer\d\.\d\.conv3|layer\d\.\d\.downsample\.1"},
-    "timm res2net50_26w_4s": {
-        FIXED_SPLIT: r"layer\d\.\d\.conv1|layer\d\.[1-9]\.convs\.[01]",
-        OTHER_PART: r"layer\d\.\d\.conv1|layer\d\.[1-9]\.convs\.2",
-    },
+    "timm res2net50_26w_4s": {OTHER_PART: r"layer\d\.[1-9]\.(conv1|convs\.\d)"},
     "timm resnest14d": {ONE_UNIT: r"layer\d\.0\.(conv1|conv2\.conv|conv2\.fc2)"},
     "timm regnety_004": {GROUPED: r"s\d\.b\d+\.(conv[12]\.conv|se\.fc2)"},
-    "timm cspdarknet53": {
-        FIXED_SPLIT: r"stages\.\d\.conv_exp\.conv",
-        OTHER_PART: r"stages\.\d\.(conv_exp|blocks\.\d\.conv2|conv_transition_b)\.conv",
+    "timm cspdarknet53": {OTHER_PART: r"stages\.\d\.(conv_exp|blocks\.\d\.conv2|conv_transition_b)\.conv"},
+    "timm cspresnet50": {OTHER_PART: r"stages\.\d\.(conv_exp|blocks\.\d\.conv3|conv_transition_b)\.conv"},
+    "timm fasternet_t0": {
+        OTHER_PART: r"patch_embed\.proj|stages\.\d\.(blocks\.\d\.(mlp\.3|.*\.partial_conv3)|downsample\.reduction)"
     },
     "timm convnext_atto": {LAYER_NORM: r"stem\.0|stages\.\d\.(downsample\.1|blocks\.\d\.(conv_dw|mlp\.fc2))"},
     "timm nfnet_l0": {COMPUTED: r"stem\.conv\d|stages\..*\.(conv|conv\d|conv\db|fc2)|final_conv"},
@@ -151,8 +148,15 @@ AGREEING = [
     "efficientnet_v2_s", "squeezenet1_0", "squeezenet1_1", "inception_v3", "fcn_resnet50",
     "deeplabv3_resnet50", "lraspp_mobilenet_v3_large", "timm resnet50", "timm seresnet50", "timm efficientnet_b0",
     "timm mobilenetv3_large_100", "timm ghostnet_100", "timm hrnet_w18_small", "timm dla34", "timm repvgg_a0",
-    "timm vovnet39a", "timm inception_v4", "timm convmixer_768_32",
+    "timm vovnet39a", "timm inception_v4", "timm convmixer_768_32", "timm ese_vovnet19b_dw",
 ]  # fmt: skip
+
+#: Those that ``benchmarks/coverage.py`` alone looks at, by their last words.
+COVERED = {
+    "skresnet18", "shvit_s1", "rexnet_100", "hrnet_w18_small_v2", "mixnet_s", "efficientvit_m0", "res2next50",
+    "dm_nfnet_f0",
+}  # fmt: skip
+COVERED_PACKAGES = {"pytorchcv", "segmentation_models", "monai", "ultralytics"}
 
 FAST = {
     "CIFAR resnet56, option A", "CIFAR densenet40", "alexnet", "resnet18", "resnext50_32x4d", "mobilenet_v3_small",
@@ -269,7 +273,12 @@ def test_where_the_other_library_fails_it_still_does(name: str):
         torch_pruning.DependencyGraph().build_dependency(net, example_inputs=example)
 
 
-def test_every_network_of_the_benchmarks_is_looked_at():
+def test_every_network_of_the_benchmarks_is_compared_or_covered():
     tables = [*DIFFERENCES, *AGREEING, *FAILING, *ALIKE]
     assert len(tables) == len(set(tables))
-    assert {network.name for network in benchmark().networks()} <= set(tables)
+    compared = {
+        network.name
+        for network in benchmark().networks()
+        if network.name.split()[0] not in COVERED_PACKAGES and network.name.split()[-1] not in COVERED
+    }
+    assert compared <= set(tables)
