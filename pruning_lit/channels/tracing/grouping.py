@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -83,9 +83,10 @@ class GroupBuilder:
             for label, count in Counter(label for label in labels if label is not None).items():
                 through[label].append((name, count))
         runs: dict[Any, list[int]] = defaultdict(list)
-        for label in self.footprints.with_any(writes):
-            shape = self.footprints.shape(label)
-            runs[shape, tuple(through.get(label, ())), self.reasons.get(label)].append(label)
+        for alike in self.footprints.with_any(writes):
+            shape = self.footprints.shape(alike[0])
+            for beside, labels in groupby(alike, lambda label: (tuple(through.get(label, ())), self.reasons.get(label))):
+                runs[shape, *beside].extend(labels)
         return list(runs.values())
 
     def _first_writer(self, label: int) -> tuple[int, int, str]:
@@ -218,12 +219,17 @@ class Footprints:
         start, stop = self._bounds[run[0]]
         return self._position[starts[:, None] + np.arange(stop - start)]
 
-    def with_any(self, wanted: np.ndarray) -> list[int]:
-        """The classes, ascending, that sit in any of the wanted slots."""
+    def with_any(self, wanted: np.ndarray) -> list[list[int]]:
+        """The classes, ascending, that sit in any of the wanted slots; neighbours in the same slots side by side."""
         if not len(self._present):
             return []
         there = np.logical_or.reduceat(wanted[self._slot], self._starts)
-        return self._present[there].tolist()
+        lengths = np.diff(self._starts, append=len(self._slot))
+        behind = np.minimum(np.arange(len(self._slot)) + np.repeat(lengths, lengths), len(self._slot) - 1)
+        as_next = np.logical_and.reduceat(self._slot == self._slot[behind], self._starts)
+        alike = as_next[:-1] & (lengths[:-1] == lengths[1:])
+        parts = np.split(np.arange(len(self._present)), np.flatnonzero(~alike) + 1)
+        return [self._present[part].tolist() for part in parts if there[part[0]]]
 
 
 def removable_branches(model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[Branch, ...]:

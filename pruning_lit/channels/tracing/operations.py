@@ -95,6 +95,11 @@ class OperationMode(TorchDispatchMode):
         self.index = 0
         self.paused = False  # while true, operations are neither numbered nor shown: they are not the model's
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: nothing is compiled under these modes, and PyTorch's guard against it is run for every operation."""
+        return False
+
     def seen(self, index: int, operation: torch._ops.OpOverload, args: tuple, kwargs: dict, result: Any) -> None:
         """Note that an operation has been executed; ``index`` counts from 0."""
         raise NotImplementedError

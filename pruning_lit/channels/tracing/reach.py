@@ -1,10 +1,10 @@
 """Reach of what a model computes: whether it comes to matter for a result that can be seen."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
@@ -57,23 +57,39 @@ def memory_of(tensor: Tensor) -> Any:
 
 
 #: Ways of a tensor's values out of PyTorch's sight, as a list, an array, …
-EXITS = frozenset(
-    {Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__, Tensor.__reduce_ex__, Tensor.__deepcopy__}
-)
+EXITS = ("numpy", "tolist", "__array__", "__dlpack__", "__reduce_ex__", "__deepcopy__")
 
 
-class Exits(TorchFunctionMode):
-    """Mode that hands on every tensor whose values leave PyTorch's sight.
+class Exits:
+    """Context that hands on every tensor whose values leave PyTorch's sight.
+
+    It puts itself in front of a few methods of tensors. A mode for functions would do the same, and make every function
+    of the pass, and every look at a shape, take a detour through Python.
 
     Args:
         left: is called with the tensor and a name for the way.
     """
 
     def __init__(self, left: Callable[[Tensor, str], None]) -> None:
-        super().__init__()
         self.left = left
+        self.own = {name: vars(Tensor).get(name) for name in EXITS}  # None: inherited
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func in EXITS:
-            self.left(args[0], func.__name__.strip("_"))
-        return func(*args, **(kwargs or {}))
+    def __enter__(self) -> "Exits":
+        for name in EXITS:
+            setattr(Tensor, name, self._watched(name, getattr(Tensor, name)))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for name, method in self.own.items():
+            if method is None:
+                delattr(Tensor, name)
+            else:
+                setattr(Tensor, name, method)
+
+    def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def watched(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.left(tensor, name.strip("_"))
+            return method(tensor, *args, **kwargs)
+
+        return watched

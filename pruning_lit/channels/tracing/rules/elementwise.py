@@ -79,9 +79,12 @@ def _own_shadow(tracer: Tracer, tensor: Tensor, dim: int) -> Tensor | None:
 
 def meet(tracer: Tracer, one: Tensor, other: Tensor) -> Tensor:
     """Tie two shadows of the same shape; the result says, element by element, who is there."""
+    present = _present(tracer, one, other)
+    if one is other:
+        return one
     small_one, small_other = torch.broadcast_tensors(compact(one), compact(other))
     tracer.identities.tie(small_one, small_other)
-    alone = ((small_one < 0) != (small_other < 0)) & _present(tracer, one, other)
+    alone = ((small_one < 0) != (small_other < 0)) & present
     for small in (small_one, small_other):
         tracer.freeze_identities(small[alone], "it meets a constant of fixed width")
     return torch.where(small_one >= 0, small_one, small_other).expand(one.shape)
