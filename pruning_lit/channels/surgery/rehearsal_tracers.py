@@ -11,7 +11,7 @@ from pruning_lit.channels.surgery.without_data import run_without_data
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.identities import Identities
 from pruning_lit.channels.tracing.operations import tensors_in
-from pruning_lit.channels.tracing.rules import numbers_of, rule_for
+from pruning_lit.channels.tracing.rules import carries_over, makes_channels, numbers_of, rule_for
 from pruning_lit.channels.tracing.shadow import Outline, outline_along
 from pruning_lit.channels.tracing.sizes import sizes_of
 from pruning_lit.channels.tracing.tracer import Operation, Tracer, short_name
@@ -109,6 +109,7 @@ class Rehearsal(Tracer):
         self.expected, self.removed = transcript, removed
         self.literals: dict[int, tuple[int, ...]] = {}  # steps that ask for other sizes, which they got; these sizes
         self.remainders: dict[int, Outline | None] = {}  # what is left of the transcript's outlines
+        self.left_over: dict[int, Tensor] = {}  # the same, as shadows
         self.verdicts: WeakIdMap[Outline] = WeakIdMap()  # shadows that are what is left of an outline
         super().__init__(narrowed, rule_for, numbers_of, transcript.mode)
 
@@ -155,6 +156,13 @@ class Rehearsal(Tracer):
             self.remainders[id(before)] = before.without(self.removed)
         return self.remainders[id(before)]
 
+    def _shadow_of(self, before: Outline, left: Outline) -> Tensor:
+        """The shadow of what is left of an outline."""
+        if id(before) not in self.left_over:
+            self.left_over[id(before)] = left.shadow()
+            self.verdicts[self.left_over[id(before)]] = before
+        return self.left_over[id(before)]
+
     def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
         role = None if self.position in self.literals else super()._follow(operation, args, kwargs, result)
         if not sizes_of(operation, args, kwargs) or self._shapes(short_name(operation)) is None:
@@ -170,6 +178,45 @@ class Rehearsal(Tracer):
             if left is not None and left.shape == tuple(tensor.shape):
                 self.place(tensor, left.shadow())
         return role
+
+    def seen(self, index: int, operation: Operation, args: tuple, kwargs: dict, result: Any) -> None:
+        """Hold one operation against the next step."""
+        if not self._is_repeated(operation, args, kwargs, tensors_in(result)):
+            super().seen(index, operation, args, kwargs, result)
+
+    def _is_repeated(self, operation: Operation, args: tuple, kwargs: dict, outputs: list[Tensor]) -> bool:
+        """True where the next step is repeated, and what comes out must then be what is left of its results.
+
+        That is so for operations of which each channel of a result is made of the same channel, or is a row of a
+        weight: where what goes in is what is left of what went in, and the results are as long as they should be, no
+        rule is needed to say who is in them, as removal respects all ties.
+        """
+        if self.position == len(self.expected.steps) or self.module_path[-1] in self.relabels:
+            return False
+        step, given = self.expected.steps[self.position], tensors_in(args, kwargs)
+        flowing = [shadow for tensor in given if (shadow := self.shadows.get(tensor, None)) is not None]
+        if (
+            short_name(operation) != step.operation
+            or not carries_over(operation)
+            or (makes_channels(operation) and step.stored[1] is None)
+            or not flowing
+            or len(flowing) != len(step.given)
+            or len(outputs) != len(step.results)
+            or not all(map(self._is_expected, step.given, flowing))
+            or self.numbers_of(operation, args, kwargs) != step.numbers
+            or any(tensor in self.stored.parts for tensor in given)
+            or tuple(map(self.name_of, given)) != step.stored
+            or [self.provenance(tensor).digest for tensor in given] != [before.digest for before in step.provenances]
+        ):
+            return False
+        left = [self._remainder(before) for before in step.results]
+        if any(each is None or each.shape != output.shape for each, output in zip(left, outputs, strict=True)):
+            return False
+        for output, before, each in zip(outputs, step.results, left, strict=True):
+            if before is not None and each is not None:
+                self.shadows[output] = self._shadow_of(before, each)
+        self.position += 1
+        return True
 
     def own_dimension(self, name: str, tensor: Tensor) -> int | None:
         """The dimension that the first trace found: a single channel may be left."""
@@ -198,6 +245,7 @@ class Rehearsal(Tracer):
         numbers: tuple[object, ...],
         provenances: tuple[Provenance, ...],
         flowing: list[Tensor],
+        stored: tuple[str | None, ...],
         after: list[Tensor | None],
     ) -> None:
         before = self._next()

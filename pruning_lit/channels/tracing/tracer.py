@@ -264,7 +264,8 @@ class Tracer(OperationMode):
             if operation._schema.is_mutable and outputs and not self.is_zero_when_pruned(outputs[0]):
                 self.overwritten[outputs[0].untyped_storage()] = True
             if name not in COPIES:
-                self._record(name, numbers, provenances, flowing, after)
+                stored = tuple(map(self.name_of, given))
+                self._record(name, numbers, provenances, flowing, stored, after)
                 self.position += 1
         if role is not Role.PRODUCES and not any(t in self.shadows and not self.stored.sources(t) for t in given):
             self.stored.computes(given, outputs)
@@ -322,15 +323,15 @@ class Tracer(OperationMode):
         numbers: tuple[object, ...],
         provenances: tuple[Provenance, ...],
         flowing: list[Tensor],
+        stored: tuple[str | None, ...],
         after: list[Tensor | None],
     ) -> None:
-        """Record a step, with the shadows of the activations that went in and of the results."""
-        given = tuple(compact(shadow) for shadow in flowing)
-        made = tuple(compact(shadow) for shadow in after if shadow is not None)
+        """Record a step, with the outlines of the activations that went in and of the results."""
+        given = tuple(self.outline(shadow) for shadow in flowing)
         results = tuple(None if shadow is None else self.outline(shadow) for shadow in after)
         path, decisions = self.module_path[-1], tuple(self.decisions)
         self.transcript.steps.append(
-            OpRecord(name, path, numbers, provenances, given, made, results, decisions, self.split, self.sizes)
+            OpRecord(name, path, numbers, provenances, given, results, decisions, self.split, stored, self.sizes)
         )
 
     def _pass_on(

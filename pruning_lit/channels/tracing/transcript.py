@@ -36,12 +36,12 @@ class OpRecord:
         module: path of the module in which it happened.
         numbers: all numbers among its arguments that are no widths, and what else a rule has noted.
         provenances: of the tensors that went in.
-        given: shadows of the activations that went in.
-        made: shadows of the results.
+        given: outlines of the activations that went in.
         results: outlines of the results, None for one without channels.
         decisions: the answers that its rule got when it asked whether a shadow varies along a dimension. With one
             channel left they would be different.
         split: of the run of channels that it takes apart.
+        stored: state-dict names of the tensors that went in, None for those that have none.
         sizes: numbers among its arguments that may be widths, see ``sizes_of``.
     """
 
@@ -49,11 +49,11 @@ class OpRecord:
     module: str
     numbers: tuple[object, ...]
     provenances: tuple[Provenance, ...]
-    given: tuple[Tensor, ...]
-    made: tuple[Tensor, ...]
+    given: tuple[Outline, ...]
     results: tuple[Outline | None, ...]
     decisions: tuple[bool, ...]
     split: Split | None
+    stored: tuple[str | None, ...]
     sizes: tuple[int, ...] = ()
 
     @property
@@ -63,11 +63,12 @@ class OpRecord:
 
     def identities(self) -> tuple[Tensor, Tensor]:
         """The identities that go in and those that come out, each once."""
-        return _distinct(self.given), _distinct(self.made)
+        return _distinct(self.given), _distinct(self.results)
 
 
-def _distinct(shadows: tuple[Tensor, ...]) -> Tensor:
-    there = torch.cat([torch.empty(0, dtype=torch.int64), *(shadow.reshape(-1) for shadow in shadows)]).unique()
+def _distinct(outlines: tuple[Outline | None, ...]) -> Tensor:
+    each = (outline.identities.reshape(-1) for outline in outlines if outline is not None)
+    there = torch.cat([torch.empty(0, dtype=torch.int64), *each]).unique()
     return there[there >= 0]
 
 

@@ -108,6 +108,24 @@ def rule_for(operation: Operation) -> Rule:
     return elementwise.pointwise if torch.Tag.pointwise in operation.tags else not_understood
 
 
+#: Of these each channel of a result is made of the same channels, or is a row of the weight.
+CARRY_OVER = frozenset(
+    {layers.convolution, layers.linear, norms.channel_norm, elementwise.pointwise, reductions.pooling}
+)
+
+
+@functools.cache
+def carries_over(operation: Operation) -> bool:
+    """True where what goes in, and the weight, say which channels come out, and in which order."""
+    return rule_for(operation) in CARRY_OVER and "transpose" not in operation._schema.name
+
+
+@functools.cache
+def makes_channels(operation: Operation) -> bool:
+    """True for a layer whose weight is its second argument."""
+    return rule_for(operation) in (layers.convolution, layers.linear)
+
+
 def numbers_of(operation: Operation, args: tuple, kwargs: dict) -> tuple[object, ...]:
     """The numbers among the arguments that are no widths: equal for two passes in which equal things are done."""
     if rule_for(operation) in SIZED:
