@@ -52,7 +52,7 @@ def narrow(
     """
     cut = Cut.of(model, graph, kept)
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
-    tensors = model.state_dict(keep_vars=True)
+    tensors = model.state_dict(keep_vars=True) if optimizers else {}
     for each in optimizers:
         require_trains(each, model)
         require_alike(each, [tensors[name] for name in cut.stays])

@@ -12,8 +12,9 @@ from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.tracer import Operation, short_name
 
 ACTIVATIONS = frozenset(
-    {"relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
+    {"relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}
 )
+ARITHMETIC = frozenset({"add", "sub", "mul"})
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 
 
@@ -24,7 +25,10 @@ def run_without_data(operation: Operation, args: tuple, kwargs: dict) -> Any:
         RuntimeError: the shapes do not fit.
     """
     name, x = short_name(operation), args[0]
-    if len(tensors_in(args, kwargs)) == 1:
+    tensors = tensors_in(args, kwargs)
+    if name.removesuffix("_") in ARITHMETIC and len(tensors) == 2 and _alike(x, tensors[1]):
+        return x if name.endswith("_") else torch.empty_like(x)
+    if len(tensors) == 1:
         if name in ACTIVATIONS:
             return torch.empty_like(x)
         return x if name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
@@ -35,6 +39,12 @@ def run_without_data(operation: Operation, args: tuple, kwargs: dict) -> Any:
         return torch.empty_like(x)
     shape = _convolved(operation, args, kwargs) if name in CONVOLUTIONS else None
     return operation(*args, **kwargs) if shape is None else x.new_empty(shape)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """True for two tensors without data of which each element has its counterpart, in memory, too."""
+    described = [(each.is_meta, each.dtype, each.shape, each.stride()) for each in (one, other)]
+    return described[0] == described[1]
 
 
 def _convolved(operation: Operation, args: tuple, kwargs: dict) -> tuple[int, ...] | None:

@@ -82,10 +82,16 @@ class GroupBuilder:
         for name, labels in self.sources.items():
             for label, count in Counter(label for label in labels if label is not None).items():
                 through[label].append((name, count))
+        apart = {*through, *self.reasons}
         runs: dict[Any, list[int]] = defaultdict(list)
         for alike in self.footprints.with_any(writes):
             shape = self.footprints.shape(alike[0])
-            for beside, labels in groupby(alike, lambda label: (tuple(through.get(label, ())), self.reasons.get(label))):
+            if not apart.intersection(alike):
+                runs[shape, (), None].extend(alike)
+                continue
+            for beside, labels in groupby(
+                alike, lambda label: (tuple(through.get(label, ())), self.reasons.get(label))
+            ):
                 runs[shape, *beside].extend(labels)
         return list(runs.values())
 

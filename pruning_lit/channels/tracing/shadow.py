@@ -73,6 +73,9 @@ class Outline:
             removed: whether each identity is removed.
         """
         identities, shape = self.identities, list(self.shape)
+        if len(self.dims) == 1:  # of nearly all
+            left = identities[~removed[identities]]
+            return Outline(self.dims, left, (*shape[: self.dims[0]], len(left), *shape[self.dims[0] + 1 :]))
         for number, dim in enumerate(self.dims):
             rows = (~removed[identities]).movedim(number, 0).reshape(identities.shape[number], -1).any(1)
             identities, shape[dim] = identities.movedim(number, 0)[rows].movedim(0, number), int(rows.sum())

@@ -44,11 +44,12 @@ class StoredTensors:
 
     def __init__(self, model: nn.Module) -> None:
         self.names: dict[int, str] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         for name, tensor in model.state_dict(keep_vars=True).items():  # a buffer that is not saved has a fixed width
             if isinstance(tensor, Tensor):
                 self.names.setdefault(id(tensor), name)
+                self.shapes[name] = tuple(tensor.shape)
         self.parts: WeakIdMap[Part] = WeakIdMap()
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         self.computed: WeakIdMap[frozenset[str]] = WeakIdMap()  # tensors to the stored ones they were computed from
 
     def name_of(self, tensor: Any) -> str | None:
