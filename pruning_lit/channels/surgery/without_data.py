@@ -6,6 +6,7 @@ PyTorch takes up to a millisecond to find out the shape of a result.
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.operations import tensors_in
@@ -26,7 +27,7 @@ def run_without_data(operation: Operation, args: tuple, kwargs: dict) -> Any:
     """
     name, x = short_name(operation), args[0]
     tensors = tensors_in(args, kwargs)
-    if name.removesuffix("_") in ARITHMETIC and len(tensors) == 2 and _alike(x, tensors[1]):
+    if name.removesuffix("_") in ARITHMETIC and len(tensors) == 2 and _alike(*tensors):
         return x if name.endswith("_") else torch.empty_like(x)
     if len(tensors) == 1:
         if name in ACTIVATIONS:
@@ -42,9 +43,9 @@ def run_without_data(operation: Operation, args: tuple, kwargs: dict) -> Any:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """True for two tensors without data of which each element has its counterpart, in memory, too."""
+    """True for two tensors of real numbers of which each element has its counterpart, in memory, too."""
     described = [(each.is_meta, each.dtype, each.shape, each.stride()) for each in (one, other)]
-    return described[0] == described[1]
+    return described[0] == described[1] and one.is_floating_point()
 
 
 def _convolved(operation: Operation, args: tuple, kwargs: dict) -> tuple[int, ...] | None:

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -89,10 +89,8 @@ class GroupBuilder:
             if not apart.intersection(alike):
                 runs[shape, (), None].extend(alike)
                 continue
-            for beside, labels in groupby(
-                alike, lambda label: (tuple(through.get(label, ())), self.reasons.get(label))
-            ):
-                runs[shape, *beside].extend(labels)
+            for label in alike:
+                runs[shape, tuple(through.get(label, ())), self.reasons.get(label)].append(label)
         return list(runs.values())
 
     def _first_writer(self, label: int) -> tuple[int, int, str]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, observe, trace
+from pruning_lit.channels.tracing.reach import EXITS, Exits
 from pruning_lit.models import cifar_resnet
 from tests.channels import constructions, modes
 from tests.channels.chance import randomise
@@ -148,3 +149,10 @@ def test_a_model_that_has_run_with_gradients_is_traced_as_it_is():
     assert net.kept["maps"][0] is kept
     with pytest.raises(RuntimeError, match="graph leaves"):
         copy.deepcopy(net)
+
+
+def test_ways_out_of_a_tensor_are_watched_in_a_pass_only():
+    before = [getattr(Tensor, name) for name in EXITS]
+    with pytest.raises(ZeroDivisionError), Exits(lambda _tensor, _way: 1 // 0):
+        torch.zeros(2).tolist()
+    assert [getattr(Tensor, name) for name in EXITS] == before

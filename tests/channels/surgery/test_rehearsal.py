@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import narrow, trace
-from pruning_lit.channels.surgery.rehearsal_tracers import without
+from pruning_lit.channels.surgery.rehearsal_tracers import Rehearsal, without
+from pruning_lit.channels.tracing.tracer import Tracer
 from tests.channels.constructions import Built, Halves, LiteralSplit, LiteralTail, Residual, WidthScale
 
 IMAGE = torch.zeros(1, 3, 6, 6)
@@ -82,6 +83,33 @@ def test_the_other_groups_of_a_network_with_fixed_numbers_can_be_cut():
     net = LiteralSplit().eval()
     narrow(net, trace(net, IMAGE), {"last": [0, 3]})
     assert net(IMAGE).shape == (1, 4)
+
+
+class ChoosesByWidth(nn.Module):
+    """Two layers of one shape, added; then one of them again, which depends on the width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.other, self.head = (nn.Conv2d(i, o, 1) for i, o in ((3, 8), (8, 8), (8, 8), (8, 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.one(x) + self.other(x)
+        return self.head((self.one if x.shape[1] == 8 else self.other)(x))
+
+
+def test_another_layer_of_the_same_shape_is_not_taken_for_the_one_that_was_run():
+    graph = trace(ChoosesByWidth(), torch.rand(1, 3, 4, 4))
+    assert not graph.prunable
+
+
+def test_rules_are_not_asked_again_for_layers_that_are_as_they_were(monkeypatch):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AvgPool2d(2))
+    asked: list[str] = []
+    follow = Tracer._follow
+    monkeypatch.setattr(Rehearsal, "_follow", lambda self, *step: asked.append(str(step[0])) or follow(self, *step))
+    trace(net, torch.rand(1, 3, 8, 8))
+    assert asked == ["aten.conv2d.default"]  # the first, which reads what has no channels
 
 
 def test_halves_lose_equally_much():

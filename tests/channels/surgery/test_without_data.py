@@ -18,6 +18,8 @@ def of(*shape: int) -> Tensor:
     [
         (ATEN.relu.default, (of(2, 8, 9),)),
         (ATEN.hardtanh_.default, (of(2, 8, 9), 0, 6)),
+        (ATEN.add.Tensor, (of(2, 8, 9), of(2, 8, 9))),
+        (ATEN.mul.Tensor, (of(2, 8, 9), of(2, 8, 1))),
         (ATEN.batch_norm.default, (of(2, 8, 9), *[of(8)] * 4, False, 0.1, 1e-5, False)),
         (ATEN.conv1d.default, (of(2, 8, 9), of(5, 8, 3), None, [2], [1], [1], 1)),
         (ATEN.conv2d.default, (of(2, 8, 9, 7), of(6, 4, 3, 2), of(6), [2, 3], [1, 0], [2, 1], 2)),
