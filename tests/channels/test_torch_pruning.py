@@ -88,7 +88,6 @@ REGNET = r"trunk_output\.block\d\.block\d-\d+\.f"
 #: Networks to what is different, and in which layers: a pattern for the whole name.
 DIFFERENCES: dict[str, dict[Difference, str]] = {
     "CIFAR resnet56, option A": {OPTION_A: r"conv1|layer\d\.\d\.conv2"},
-    "CIFAR resnet110, option A": {OPTION_A: r"conv1|layer\d\.\d+\.conv2"},
     "pre-activation resnet164": {SELECTION: STREAM_164},
     "CIFAR densenet40": {SELECTION: r"conv1|dense\d\.\d+\.conv1|trans\d\.conv1"},
     "resnext50_32x4d": {GROUPED: r"layer\d\.\d\.conv[12]"},
@@ -137,15 +136,17 @@ FAILING: dict[str, tuple[type[Exception], str]] = {
     "timm dpn68": (TypeError, "the width of one of the parts of a concatenation is not found"),
 }
 
-#: As the same without frozen batch norm, or with it; they take long.
-ALIKE = {f"{name}_resnet50_fpn, frozen batch norm" for name in ["fasterrcnn", "maskrcnn", "fcos"]}
+#: As one of the others, only deeper, wider or with frozen batch norm.
+ALIKE = {f"{name}_resnet50_fpn, frozen batch norm" for name in ["fasterrcnn", "maskrcnn", "fcos"]} | {
+    "CIFAR resnet110, option A", "vgg11", "vgg16", "vgg11_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet101",
+    "wide_resnet50_2", "densenet201", "mobilenet_v3_large", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3",
+    "squeezenet1_0",
+}  # fmt: skip
 
 #: All others agree in everything.
 AGREEING = [
-    "CIFAR vgg16_bn", "alexnet", "vgg11", "vgg16", "vgg19", "vgg11_bn", "vgg16_bn", "vgg19_bn", "resnet18", "resnet34",
-    "resnet50", "resnet101", "wide_resnet50_2", "densenet121", "densenet201", "mobilenet_v2", "mobilenet_v3_small",
-    "mobilenet_v3_large", "mnasnet1_0", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3",
-    "efficientnet_v2_s", "squeezenet1_0", "squeezenet1_1", "inception_v3", "fcn_resnet50",
+    "CIFAR vgg16_bn", "alexnet", "vgg19", "resnet18", "resnet50", "densenet121", "mobilenet_v2", "mobilenet_v3_small",
+    "mnasnet1_0", "efficientnet_b0", "efficientnet_v2_s", "squeezenet1_1", "inception_v3", "fcn_resnet50",
     "deeplabv3_resnet50", "lraspp_mobilenet_v3_large", "timm resnet50", "timm seresnet50", "timm efficientnet_b0",
     "timm mobilenetv3_large_100", "timm ghostnet_100", "timm hrnet_w18_small", "timm dla34", "timm repvgg_a0",
     "timm vovnet39a", "timm inception_v4", "timm convmixer_768_32", "timm ese_vovnet19b_dw",
