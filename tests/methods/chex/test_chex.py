@@ -299,7 +299,7 @@ def test_shortcuts_without_scatters_stay_whole(cli, tmp_path):
 def test_networks_of_others_are_explored(cli, tmp_path):
     settings = [each for each in TINY_CHEX if not each.startswith("arch")]
     code, printed = cli(
-        *settings, *SHORT, "arch._target_=torchvision.models.mobilenet_v2", "explore.epochs=2", "dataset.batch_size=4",
+        *settings, *SHORT, "arch._target_=torchvision.models.mobilenet_v2", "explore.epochs=2", "dataset.batch_size=64",
         "trainer.limit_train_batches=1", "explore.callbacks.stages.last_stage=1", f"hydra.run.dir={tmp_path}",
     )  # fmt: skip
     assert code == 0, printed[-3000:]
@@ -375,7 +375,7 @@ def with_group_norms(cli, constructor: str, folder: Path, *options: str) -> tupl
     return cli(
         *settings, f"arch._target_={constructor}", f"allow_targets=[{constructor}]",
         "sparsity=uniform", *options, f"hydra.run.dir={folder}",
-        "explore.epochs=2", "dataset.batch_size=4", "trainer.limit_train_batches=1",
+        "explore.epochs=2", "dataset.batch_size=64", "trainer.limit_train_batches=1",
         "explore.callbacks.stages.last_stage=1",
     )  # fmt: skip
 

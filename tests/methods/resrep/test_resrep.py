@@ -135,9 +135,9 @@ def test_no_epoch_but_the_last_can_be_the_best_one(finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [20, 60, 100, 120])
+@pytest.mark.parametrize("step", [20, 60, 120])
 def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, step):
-    """Killed within an epoch, at its end, in the last one, and when it is decided what goes."""
+    """Killed within an epoch, at its end, and when it is decided what goes."""
     folder = tmp_path / "run"
     process = start(*RESREP, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=20")
     kill_at(process, folder / "phases/2-gradient_reset/last.ckpt", step)
@@ -167,12 +167,7 @@ SMALL_NET = """
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "options",
-    [(), ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5", "trainer.limit_train_batches=60")],
-    ids=["plain", "clipped"],
-)
-def test_two_processes_have_the_masks_and_weights_of_one(tmp_path, monkeypatch, options):
+def test_two_processes_have_the_masks_and_weights_of_one(tmp_path, monkeypatch):
     """On a small network and at a small rate, as rounding grows tenfold with every step of a ResNet at a large one."""
     (tmp_path / "small_net_for_tests.py").write_text(dedent(SMALL_NET))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -181,7 +176,8 @@ def test_two_processes_have_the_masks_and_weights_of_one(tmp_path, monkeypatch, 
         "gradient_reset.lasso_strength=0.8",
         "gradient_reset.callbacks.masks.granularity=1",
     )
-    same = (*SHORT, "arch._target_=small_net_for_tests.net", "allow_targets=[small_net_for_tests]", *gentle, *options)
+    clipped = ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5", "trainer.limit_train_batches=60")
+    same = (*SHORT, "arch._target_=small_net_for_tests.net", "allow_targets=[small_net_for_tests]", *gentle, *clipped)
     run_command(*same, f"hydra.run.dir={tmp_path / 'one'}")
     run_command(*same, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (checkpoint(tmp_path / name)["state_dict"] for name in ("one", "two"))
