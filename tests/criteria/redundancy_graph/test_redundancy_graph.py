@@ -26,7 +26,9 @@ THIN = (
     "criterion.num_images=24",
     "train.epochs=1",
     "finetune.epochs=2",
-    "latency.repeats=2",
+    "latency.batch_size=1",
+    "latency.repeats=1",
+    "latency.max_seconds=0.1",
 )
 
 
@@ -66,11 +68,10 @@ def test_the_network_is_smaller_and_the_report_says_why(finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [3, 6])
-def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, step):
+def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
     folder = tmp_path / "run"
     process = start(*THIN, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=3")
-    kill_at(process, folder / "phases" / "2-finetune" / "last.ckpt", step)
+    kill_at(process, folder / "phases" / "2-finetune" / "last.ckpt", 3)
     assert not (folder / "report.json").exists(), "killed too late to prove anything"
     run_command(f"resume={folder}")
     assert_same_cut(*(cuts(each)[0] for each in (folder, finished)))
@@ -80,9 +81,8 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, step):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("mode", ["eval", "train"])
-def test_two_processes_find_the_same_similarities_to_the_last_bit(tmp_path, mode):
-    settings = (*THIN, "phases=[finetune]", f"criterion.bn_mode={mode}", "finetune.optimizer.lr=0.0001")
+def test_two_processes_find_the_same_similarities_to_the_last_bit(tmp_path):
+    settings = (*THIN, "phases=[finetune]", "criterion.bn_mode=train", "finetune.optimizer.lr=0.0001")
     run_command(*settings, f"hydra.run.dir={tmp_path / 'one'}")
     run_command(*settings, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (cuts(tmp_path / name, "1-finetune")[0] for name in ("one", "two"))
@@ -122,11 +122,11 @@ def test_masks_end_in_the_same_widths(finished, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sparsity", [("sparsity=similarity_macs", "sparsity.reduction=0.4"), ("sparsity=macs_50",)])
-def test_budgets_are_met(tmp_path, sparsity):
+def test_a_budget_is_met(tmp_path):
+    sparsity = ("sparsity=similarity_macs", "sparsity.reduction=0.4")
     run_command(*THIN, *sparsity, "finetune.callbacks.prune.epochs=[0,1]", f"hydra.run.dir={tmp_path}")
     report = read_report(tmp_path)
-    assert report["reduction"]["macs"] >= (0.5 if sparsity == ("sparsity=macs_50",) else 0.4)
+    assert report["reduction"]["macs"] >= 0.4
     assert len(cuts(tmp_path)) == 2
 
 

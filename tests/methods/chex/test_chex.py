@@ -26,6 +26,7 @@ TINY_CHEX = (
     "dataset.batch_size=16",
     "latency.batch_size=1",
     "latency.repeats=1",
+    "latency.max_seconds=0.1",
     f"explore.epochs={EPOCHS}",
     "explore.schedule.warmup_epochs=1",
     "explore.optimizer.lr=0.01",

@@ -25,7 +25,9 @@ SLIM = (
     "dataset.batch_size=16",
     "train.epochs=2",
     "sparsify.l1_strength=0.01",
-    "latency.repeats=2",
+    "latency.batch_size=1",
+    "latency.repeats=1",
+    "latency.max_seconds=0.1",
 )
 
 
@@ -108,9 +110,7 @@ def test_each_epoch_tells_what_a_cut_would_do(finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("phase", "step"), [("2-sparsify", 3), ("2-sparsify", 6), ("3-finetune", 3), ("3-finetune", 6)]
-)
+@pytest.mark.parametrize(("phase", "step"), [("2-sparsify", 6), ("3-finetune", 3)])
 def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, phase, step):
     folder = tmp_path / "run"
     process = start(*SLIM, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=3")
@@ -140,11 +140,9 @@ def test_a_killed_masked_run_ends_in_the_same_weights(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "options", [(), ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5")], ids=["plain", "clipped"]
-)
-def test_two_processes_have_the_same_scales_and_keep_the_same_channels(tmp_path, options):
-    same = (*SLIM, "phases=[sparsify,finetune]", "train.optimizer.lr=0.001", *options)  # rounding grows with the rate
+def test_two_processes_have_the_same_scales_and_keep_the_same_channels(tmp_path):
+    clipped = ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5")
+    same = (*SLIM, "phases=[sparsify,finetune]", "train.optimizer.lr=0.001", *clipped)  # rounding grows with the rate
     run_command(*same, f"hydra.run.dir={tmp_path / 'one'}")
     run_command(*same, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (checkpoint(tmp_path / name, "1-sparsify")["state_dict"] for name in ("one", "two"))

@@ -587,7 +587,7 @@ def test_whatever_gets_compactors_is_converted_exactly(kinds, width, policy, nor
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(max_examples=100, **quietly)
+@settings(max_examples=25, **quietly)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=6), st.integers(2, 9), *choices)
 def test_whatever_gets_compactors_is_converted_exactly_also_in_deeper_networks(kinds, width, policy, norms, seed):
     torch.manual_seed(0)

@@ -29,6 +29,7 @@ TINY_RESREP = (
     "dataset.batch_size=16",
     "latency.batch_size=1",
     "latency.repeats=1",
+    "latency.max_seconds=0.1",
     "train.epochs=1",
     "gradient_reset.epochs=2",
     "gradient_reset.optimizer.lr=0.1",
