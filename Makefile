@@ -6,7 +6,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 OLDEST := torch==2.8.* torchvision==0.23.*
 
-PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadscope
+PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-all test-oldest lint clean
 

@@ -44,7 +44,7 @@ class Block(nn.Module):
 
 
 NETWORKS = {
-    "resnet20": lambda: cifar_resnet(20, shortcut="option_b"),
+    "resnet8": lambda: cifar_resnet(8, shortcut="option_b"),
     "resnet18": lambda: torchvision_model("resnet18", 10),
     "scales": lambda: Block(nn.Conv2d(8, 6, 1, bias=False), nn.BatchNorm2d(6)),
     "synchronised": lambda: Block(nn.Conv2d(8, 6, 1), nn.SyncBatchNorm(6)),
@@ -54,9 +54,9 @@ NETWORKS = {
     "transposed": lambda: Block(nn.ConvTranspose2d(8, 6, 1)),
 }
 each_network = pytest.mark.parametrize("name", NETWORKS)
-each_resnet = pytest.mark.parametrize("name", ["resnet20", "resnet18"])
+each_resnet = pytest.mark.parametrize("name", ["resnet8", pytest.param("resnet18", marks=pytest.mark.slow)])
 SITES = {
-    "resnet20": ["layer2.0.shortcut.bn", "layer3.0.shortcut.bn"],
+    "resnet8": ["layer2.0.shortcut.bn", "layer3.0.shortcut.bn"],
     "resnet18": [f"layer{stage}.0.downsample.1" for stage in (2, 3, 4)],
 }
 
@@ -151,7 +151,7 @@ def test_channels_are_at_their_places_in_the_stream_and_absent_ones_are_zero():
 
 
 def test_a_channel_that_finds_no_place_in_the_stream_is_gone():
-    net, images, graph, _ = inserted("resnet20")
+    net, images, graph, _ = inserted("resnet8")
     narrow(net, graph, {"layer2.0.shortcut.conv": [3], "layer2.0.conv2": [0, 1, 7]})
     narrow_one = copy.deepcopy(net)
     remove_scatters(net, images[:1])
@@ -188,14 +188,14 @@ def test_frozen_parameters_stay_frozen():
 
 
 RECIPES = {
-    "resnet20": {"_target_": "pruning_lit.models.cifar_resnet", "depth": 20, "shortcut": "option_b", "stem": "tied"},
+    "resnet8": {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8, "shortcut": "option_b", "stem": "tied"},
     "resnet18": {"_target_": "torchvision.models.resnet18", "num_classes": 10},
 }
 
 
 @each_resnet
 def test_a_filled_network_is_saved_and_loaded_without_scatters(name, tmp_path, monkeypatch):
-    monkeypatch.setitem(NETWORKS, "resnet20", lambda: cifar_resnet(20, shortcut="option_b", stem="tied"))
+    monkeypatch.setitem(NETWORKS, "resnet8", lambda: cifar_resnet(8, shortcut="option_b", stem="tied"))
     net, images = narrowed(name)
     net, images = net.float(), images.float()
     remove_scatters(net, images[:1])
@@ -240,7 +240,7 @@ def test_a_scatter_that_a_layer_of_the_architecture_applies_itself_is_left_alone
     assert torch.equal(net(images), expected)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "scales", "without scales"])
+@pytest.mark.parametrize("name", ["resnet8", "scales", "without scales"])
 def test_norms_folded_into_their_convolutions_are_filled_there(name, tmp_path):
     net, images, graph, shortcuts = inserted(name)
     narrow(net, graph, {group: random_kept(graph, seed=0)[group] for group in shortcuts})

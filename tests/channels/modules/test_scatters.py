@@ -78,7 +78,7 @@ def sites_of(pattern: str, stages: tuple[int, ...], norm: str, conv: str) -> dic
 #: How a network is built, and the places of its scatters with the convolutions whose channels go through them.
 NETWORKS = {
     "residual": (Residual, {"block.norm": "block.project", "bare": "bare"}),
-    "resnet20": (lambda: cifar_resnet(20, shortcut="option_b"), sites_of("layer{}.0.shortcut.", (2, 3), "bn", "conv")),
+    "resnet8": (lambda: cifar_resnet(8, shortcut="option_b"), sites_of("layer{}.0.shortcut.", (2, 3), "bn", "conv")),
     "preresnet11": (lambda: preresnet(11), sites_of("layer{}.0.downsample.", (1, 2, 3), "0", "0")),
     "resnet18": (lambda: torchvision_model("resnet18", 10), sites_of("layer{}.0.downsample.", (2, 3, 4), "1", "0")),
 }
@@ -288,7 +288,7 @@ def test_channels_without_a_maker_are_zeros_beside_the_others_of_the_shortcut(na
 
 
 def test_a_shortcut_whose_last_channel_finds_no_place_in_the_stream_gives_zeros():
-    net, images, graph = inserted("resnet20")
+    net, images, graph = inserted("resnet8")
     kept = {"layer2.0.shortcut.conv": [3], "layer2.0.conv2": [0, 1, 7]}
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
     narrow(narrowed, graph, kept)
@@ -455,9 +455,9 @@ def test_insertion_changes_no_output_in_channels_last(name):
 
 
 def test_operations_keep_their_numbers_once_a_scatter_is_not_full():
-    net, images, graph = inserted("resnet20")
+    net, images, graph = inserted("resnet8")
     narrowed, masked = copy.deepcopy(net), copy.deepcopy(net)
-    kept = of_shortcuts("resnet20", random_kept(graph, seed=0))
+    kept = of_shortcuts("resnet8", random_kept(graph, seed=0))
     narrow(narrowed, graph, kept)
     mask(masked, graph, kept)
     shapes: dict[str, list[tuple[int, ...]]] = {}

@@ -173,8 +173,8 @@ def of_torchvision(name: str, **options: object) -> Callable[[], nn.Module]:
 
 
 QUICK: dict[str, tuple[Callable[[], nn.Module], int]] = {  # builder, side of the images
-    "resnet20": (lambda: cifar_resnet(20, stem="tied", shortcut="option_b"), 32),
-    "preresnet": (lambda: preresnet(20), 32),
+    "resnet8": (lambda: cifar_resnet(8, stem="tied", shortcut="option_b"), 32),
+    "preresnet": (lambda: preresnet(11), 32),
     "cifar_densenet": (lambda: cifar_densenet(13, selections=False), 32),
     "mobilenet_v1": (lambda: mobilenet_v1(10), 64),
 }
@@ -213,10 +213,10 @@ def test_a_converted_network_computes_what_it_did_with_compactors(name, policy):
 
 
 @pytest.fixture(scope="module")
-def resnet20() -> tuple[nn.Module, nn.Module, list[Placement], dict[str, list[int]]]:
+def resnet8() -> tuple[nn.Module, nn.Module, list[Placement], dict[str, list[int]]]:
     """With ordinary statistics: without compactors, with them, their placements, and what lives."""
     torch.manual_seed(0)
-    net = with_statistics(cifar_resnet(20, stem="tied", shortcut="option_b"))
+    net = with_statistics(cifar_resnet(8, stem="tied", shortcut="option_b"))
     placements = placements_of(net, torch.zeros(1, 3, 32, 32), "coupled")
     wide, kept = half_dead(net, placements)
     return net, wide, placements, kept
@@ -224,46 +224,46 @@ def resnet20() -> tuple[nn.Module, nn.Module, list[Placement], dict[str, list[in
 
 IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-RESNET20 = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 20, "stem": "tied", "shortcut": "option_b"}
+RESNET8 = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8, "stem": "tied", "shortcut": "option_b"}
 
 
 def fresh() -> nn.Module:
-    return cifar_resnet(20, stem="tied", shortcut="option_b").eval()
+    return cifar_resnet(8, stem="tied", shortcut="option_b").eval()
 
 
-def test_kept_norms_leave_the_network_the_layers_that_it_had(resnet20):
-    net, wide, placements, kept = resnet20
+def test_kept_norms_leave_the_network_the_layers_that_it_had(resnet8):
+    net, wide, placements, kept = resnet8
     narrow = converted(wide, placements, kept, "none", IMAGE)
     assert list(narrow.state_dict()) == list(net.state_dict())
     assert cost(trace(narrow, IMAGE)) == cost(trace(net, IMAGE), kept)
 
 
-def test_folded_norms_are_those_in_front_of_compactors(resnet20):
-    net, wide, _, _ = resnet20
+def test_folded_norms_are_those_in_front_of_compactors(resnet8):
+    net, wide, _, _ = resnet8
     placements = placements_of(net, IMAGE)  # internal_only
     narrow = converted(wide, placements, {}, "compacted", IMAGE)
     gone = {name for name, module in narrow.named_modules() if isinstance(module, FoldedBatchNorm)}
     assert gone == {site for placement in placements for site in placement.behind}
 
 
-def test_no_norm_behind_a_convolution_is_left_where_all_are_folded(resnet20):
-    _, wide, placements, kept = resnet20
+def test_no_norm_behind_a_convolution_is_left_where_all_are_folded(resnet8):
+    _, wide, placements, kept = resnet8
     narrow = converted(wide, placements, kept, "all", IMAGE)
     assert own_norms(narrow, IMAGE) == {}
     assert not any(isinstance(module, nn.BatchNorm2d) for module in narrow.modules())
     assert all(module.bias is not None for module in narrow.modules() if isinstance(module, nn.Conv2d))
 
 
-def test_a_group_that_is_not_named_stays_whole(resnet20):
-    net, wide, placements, kept = resnet20
+def test_a_group_that_is_not_named_stays_whole(resnet8):
+    net, wide, placements, kept = resnet8
     (name,) = placements[0].rows
     narrow = converted(wide, placements, {name: kept[name]}, "compacted", IMAGE)
     assert verify(narrow, wide, IMAGES) <= 1e-5
     assert cost(trace(narrow, IMAGE)).macs == cost(trace(net, IMAGE), {name: kept[name]}).macs
 
 
-def test_living_rows_that_are_not_kept_are_missing_afterwards(resnet20):
-    net, _, placements, kept = resnet20
+def test_living_rows_that_are_not_kept_are_missing_afterwards(resnet8):
+    net, _, placements, kept = resnet8
     wide, dead = copy.deepcopy(net), copy.deepcopy(net)
     insert_compactors(wide, placements)
     for placement in placements:
@@ -275,31 +275,31 @@ def test_living_rows_that_are_not_kept_are_missing_afterwards(resnet20):
     assert verify(narrow, dead, IMAGES) <= 1e-5
 
 
-def test_a_double_network_is_converted_to_rounding(resnet20):
-    _, wide, placements, kept = resnet20
+def test_a_double_network_is_converted_to_rounding(resnet8):
+    _, wide, placements, kept = resnet8
     wide = copy.deepcopy(wide).double()
     for norms in NORMS:
         narrow = converted(wide, placements, kept, norms, IMAGE)  # an example is of float32, whatever the network is of
         assert verify(narrow, wide, IMAGES.double()) < 1e-13
 
 
-def test_a_converted_network_trains(resnet20):
-    _, wide, placements, kept = resnet20
+def test_a_converted_network_trains(resnet8):
+    _, wide, placements, kept = resnet8
     for norms in NORMS:
         narrow = converted(wide, placements, kept, norms, IMAGE).train()
         narrow(IMAGES).square().sum().backward()
         assert all(bool(p.grad.isfinite().all()) and bool(p.grad.abs().sum() > 0) for p in narrow.parameters())
 
 
-def test_a_network_in_training_mode_stays_in_it(resnet20):
-    _, wide, placements, kept = resnet20
+def test_a_network_in_training_mode_stays_in_it(resnet8):
+    _, wide, placements, kept = resnet8
     narrow = converted(copy.deepcopy(wide).train(), placements, kept, "compacted", IMAGE)
     assert all(module.training for module in narrow.modules())
     assert verify(narrow, wide, IMAGES) <= 1e-5
 
 
-def test_a_conversion_is_plain_data_and_back(resnet20, tmp_path):
-    _, wide, placements, kept = resnet20
+def test_a_conversion_is_plain_data_and_back(resnet8, tmp_path):
+    _, wide, placements, kept = resnet8
     torch.save(Conversion(placements, kept, "none").state_dict(), tmp_path / "conversion.pt")
     conversion = Conversion.from_state(torch.load(tmp_path / "conversion.pt", weights_only=True))
     assert conversion.fold_norms == "none"
@@ -309,8 +309,8 @@ def test_a_conversion_is_plain_data_and_back(resnet20, tmp_path):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in narrow.state_dict().items())
 
 
-def test_another_word_for_norms_is_refused(resnet20):
-    _, _, placements, kept = resnet20
+def test_another_word_for_norms_is_refused(resnet8):
+    _, _, placements, kept = resnet8
     with pytest.raises(ValueError, match=r"fold_norms must be one of \['compacted', 'none', 'all'\], got 'merge'"):
         Conversion(placements, kept, "merge")
 
@@ -390,10 +390,10 @@ def test_a_norm_without_scale_and_shift_carries_the_bias_in_its_mean():
 
 
 @pytest.mark.parametrize("norms", NORMS)
-def test_a_converted_network_comes_back_from_its_file_alone(resnet20, norms, tmp_path):
-    _, wide, placements, kept = resnet20
+def test_a_converted_network_comes_back_from_its_file_alone(resnet8, norms, tmp_path):
+    _, wide, placements, kept = resnet8
     narrow = converted(wide, placements, kept, norms, IMAGE)
-    save(narrow, tmp_path / "net.safetensors", RESNET20)
+    save(narrow, tmp_path / "net.safetensors", RESNET8)
     back = load(tmp_path / "net.safetensors")
     assert torch.equal(back(IMAGES), narrow(IMAGES))
     assert repr(back) == repr(narrow)
@@ -412,16 +412,16 @@ def test_biases_that_took_up_constants_come_back_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("which", ["internal_only", "coupled"])
-def test_a_network_with_compactors_comes_back_from_its_file_alone(resnet20, which, tmp_path):
-    net, _, _, _ = resnet20
+def test_a_network_with_compactors_comes_back_from_its_file_alone(resnet8, which, tmp_path):
+    net, _, _, _ = resnet8
     wide, _ = half_dead(net, placements_of(net, IMAGE, which))
-    save(wide, tmp_path / "net.safetensors", RESNET20)
+    save(wide, tmp_path / "net.safetensors", RESNET8)
     assert torch.equal(load(tmp_path / "net.safetensors")(IMAGES), wide(IMAGES))
 
 
-def test_a_file_in_which_a_norm_is_missing_without_the_mark_is_refused(resnet20, tmp_path):
-    _, wide, placements, kept = resnet20
-    save(converted(wide, placements, kept, "compacted", IMAGE), tmp_path / "net.safetensors", RESNET20)
+def test_a_file_in_which_a_norm_is_missing_without_the_mark_is_refused(resnet8, tmp_path):
+    _, wide, placements, kept = resnet8
+    save(converted(wide, placements, kept, "compacted", IMAGE), tmp_path / "net.safetensors", RESNET8)
     with safe_open(tmp_path / "net.safetensors", framework="pt") as file:
         header, names = {"pruning_lit": file.metadata()["pruning_lit"]}, list(file.keys())  # without the checksum
         tensors = {name: file.get_tensor(name) for name in names if name != "layer1.0.bn1.folded"}
@@ -431,16 +431,16 @@ def test_a_file_in_which_a_norm_is_missing_without_the_mark_is_refused(resnet20,
         load(tmp_path / "damaged.safetensors")
 
 
-def test_a_fresh_network_adopts_compactors(resnet20):
-    _, wide, _, _ = resnet20
+def test_a_fresh_network_adopts_compactors(resnet8):
+    _, wide, _, _ = resnet8
     other = fresh()
     adopt(other, wide.state_dict())
     other.load_state_dict(wide.state_dict())
     assert torch.equal(other(IMAGES), wide(IMAGES))
 
 
-def test_adopted_compactors_of_a_stream_can_be_converted(resnet20):
-    _, wide, placements, kept = resnet20
+def test_adopted_compactors_of_a_stream_can_be_converted(resnet8):
+    _, wide, placements, kept = resnet8
     other = fresh()
     adopt(other, wide.state_dict())
     other.load_state_dict(wide.state_dict())
@@ -449,16 +449,16 @@ def test_adopted_compactors_of_a_stream_can_be_converted(resnet20):
 
 
 @pytest.mark.parametrize("norms", NORMS)
-def test_a_fresh_network_adopts_what_was_converted(resnet20, norms):
-    _, wide, placements, kept = resnet20
+def test_a_fresh_network_adopts_what_was_converted(resnet8, norms):
+    _, wide, placements, kept = resnet8
     narrow, other = converted(wide, placements, kept, norms, IMAGE), fresh()
     adopt(other, narrow.state_dict())
     other.load_state_dict(narrow.state_dict())
     assert torch.equal(other(IMAGES), narrow(IMAGES))
 
 
-def test_a_network_with_compactors_adopts_its_own_state(resnet20):
-    _, wide, _, _ = resnet20
+def test_a_network_with_compactors_adopts_its_own_state(resnet8):
+    _, wide, _, _ = resnet8
     other = copy.deepcopy(wide)
     adopt(other, wide.state_dict())
     other.load_state_dict(wide.state_dict())
@@ -466,8 +466,8 @@ def test_a_network_with_compactors_adopts_its_own_state(resnet20):
     assert len(compactors(other)) == len(compactors(wide))
 
 
-def test_a_network_inside_a_larger_module_adopts_both(resnet20):
-    _, wide, placements, kept = resnet20
+def test_a_network_inside_a_larger_module_adopts_both(resnet8):
+    _, wide, placements, kept = resnet8
     for net in (wide, converted(wide, placements, kept, "compacted", IMAGE)):
         holder = nn.ModuleDict({"net": fresh()})
         adopt_on_load(holder["net"])
