@@ -101,6 +101,7 @@ def built_at_once() -> list:
     return [pytest.param(n, marks=pytest.mark.slow) if any(word in n for word in slow) else n for n in EXPERIMENTS]
 
 
+@pytest.mark.at_once(8)
 @pytest.mark.parametrize("name", built_at_once())
 def test_every_experiment_can_be_built_and_its_budget_be_met(name):
     config = composed(f"experiment={name}")
@@ -129,6 +130,7 @@ def test_an_experiment_is_called_after_its_file(name):
     assert composed(f"experiment={name}").name == name
 
 
+@pytest.mark.at_once(5)
 @pytest.mark.parametrize("name", CHIP)
 def test_an_experiment_of_chip_gives_the_counts_that_it_announces(name):
     config = composed(f"experiment={name}")
@@ -239,6 +241,7 @@ def test_every_experiment_of_resrep_is_looked_at():
     assert [name for name in EXPERIMENTS if name.startswith("resrep/")] == sorted(RESREP)
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", RESREP)
 def test_an_experiment_of_resrep_has_time_to_forget_and_masks_rows_when_the_release_did(name, caplog):
     schedule, steps = released(name)
@@ -259,6 +262,7 @@ def test_an_experiment_of_resrep_has_time_to_forget_and_masks_rows_when_the_rele
     assert published == (1e-4, 4, 1e-5, 1)  # section 6 of the method
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", RESREP)
 def test_an_experiment_of_resrep_trains_with_the_rates_of_the_release(name):
     schedule, steps = released(name)
@@ -296,7 +300,7 @@ def test_an_experiment_of_resrep_stops_at_the_operations_of_the_release():
     assert sparsity.macs_convention == "published"
 
 
-@pytest.mark.at_once(8)
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize("arch", names("arch"))
 def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header(arch):
     config = composed(f"arch={arch}").arch
@@ -306,7 +310,7 @@ def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header
     assert f"{sum(p.numel() for p in net.parameters()):,} parameters" in header
 
 
-@pytest.mark.at_once(8)
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize(
     ("method", "sparsity"),
     [(name, "macs_50") for name in names("method") if name != "chex"]
@@ -340,6 +344,7 @@ def test_the_quick_setting_goes_with_every_method(method, images):
     assert getattr(instantiate(composed(f"method={method}").criterion), "num_images", None) == (images and 640)
 
 
+@pytest.mark.at_once(6)
 @pytest.mark.parametrize("length", names("length"))
 @pytest.mark.parametrize("method", names("method"))
 def test_every_length_goes_with_every_method_and_shortens_all_its_phases(method, length):

@@ -200,6 +200,7 @@ def test_classes_of_other_names_are_told(evaluate, tmp_path):
     )
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("named", [".", "phases/1-train/last.ckpt"])
 @pytest.mark.parametrize(
     ("classes", "size", "expected"),
@@ -367,6 +368,7 @@ def test_the_config_of_a_run_executes_nothing(evaluate, finished, tmp_path):
     assert evaluate(f"path={file}", "dataset=digits")[0] == 0
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "target", ["pathlib.Path.touch", "pruning_lit.models.weights.Path.touch", "torchvision.models.resnet.partial"]
 )

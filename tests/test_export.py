@@ -68,6 +68,7 @@ def test_a_narrowed_network_answers_the_same_from_its_exported_file(tmp_path, fo
         torch.testing.assert_close(answers(file, x), net(x).detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.at_once(1)
 @every_format
 def test_files_shrink_as_the_parameters_do(tmp_path, form):
     sizes, numbers = [], []
@@ -97,6 +98,7 @@ def test_relabelled_shortcuts_become_ordinary_operations(tmp_path):
     ]
 
 
+@pytest.mark.at_once(1)
 @every_format
 def test_files_do_not_tell_where_they_were_made(tmp_path, form):
     (file,) = export(written(tmp_path), [form])

@@ -280,6 +280,7 @@ def begun(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle of protocol 4"])
 def test_a_malicious_checkpoint_stops_a_resumed_run_and_is_neither_damage_nor_replaced(

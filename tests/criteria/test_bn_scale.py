@@ -74,6 +74,7 @@ def with_random_scales(net: nn.Module) -> nn.Module:
     return net
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("net", "total"),
     [
@@ -134,6 +135,7 @@ def test_groups_without_a_scale_stay_whole():
     assert len(scores) == 8
 
 
+@pytest.mark.slow
 def test_every_norm_of_a_foreign_densenet_is_judged_behind_a_selection():
     net = with_random_scales(torchvision.models.densenet121(num_classes=10).eval())
     image = torch.zeros(1, 3, 64, 64)

@@ -71,6 +71,7 @@ def cifar_resnet_by_hand(num_blocks: int, num_classes: int = 10) -> tuple[int, i
     return kernels + 2 * norm_channels + 65 * num_classes, macs + 64 * num_classes
 
 
+@pytest.mark.at_once(10)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_configured_architecture_has_the_published_counts(name):
     num_classes, size, *expected = PUBLISHED[name]
@@ -138,6 +139,7 @@ def test_slimming_networks_have_the_published_counts(net, num_parameters, macs):
     assert count(net, 32) == (num_parameters, macs)
 
 
+@pytest.mark.at_once(10)
 @pytest.mark.parametrize("config", sorted(ARCH.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_comment_in_the_config_tells_the_true_counts(config):
     num_classes, size = (1000, 224) if "(1000 classes)" in config.read_text() else (10, 32)

@@ -142,6 +142,7 @@ FOUND = {
 }
 
 
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize("arch", FOUND)
 def test_projections_of_torchvisions_networks_get_one_and_no_other_layer(arch):
     assert insert_scatters(torchvision_model(arch), torch.zeros(1, 3, 64, 64)) == FOUND[arch]
@@ -486,7 +487,7 @@ def test_an_exported_network_writes_through_its_scatters():
 COUNTS = json.loads((VECTORS / "chex" / "counts.json").read_text())["classification_224"]
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("arch", COUNTS)
 def test_uniformly_narrowed_networks_have_the_counts_of_free_and_of_whole_projections(arch):
     net, image, golden = torchvision_model(arch), torch.zeros(1, 3, 224, 224), COUNTS[arch]
@@ -504,6 +505,7 @@ def test_uniformly_narrowed_networks_have_the_counts_of_free_and_of_whole_projec
             assert found.params == expected.get(f"params_{variant}_downsample", found.params)
 
 
+@pytest.mark.slow
 def test_a_really_narrowed_resnet50_has_the_parameters_of_the_published_widths():
     net, image = torchvision_model("resnet50"), torch.zeros(1, 3, 224, 224)
     projections = [site.removesuffix("1") + "0" for site in insert_scatters(net, image)]

@@ -183,6 +183,7 @@ def test_a_model_that_does_not_run_is_left_alone():
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
+@pytest.mark.at_once(1)
 @each_network
 def test_every_reader_has_a_prunable_group_and_the_stream_stays_whole(name):
     net, images = build(name)

@@ -133,6 +133,7 @@ def test_all_panels_have_one_axis_in_the_unit_of_the_stages(unit, label):
     assert counts.get_xlabel() == label
 
 
+@pytest.mark.slow
 def test_sixty_groups_and_the_stages_of_a_whole_imagenet_run_have_room(tmp_path):
     figure = exploration_figure(transcript(60, 90))  # published for ResNet-50: 90 stages, 36 groups
     save(figure, tmp_path / "exploration.png")

@@ -507,6 +507,7 @@ def test_resnet56_with_compactors_has_the_counts_of_the_release(resnet56):
     assert counted(wide, 32) == Cost(macs=132_825_728, params=904_154)
 
 
+@pytest.mark.slow
 def test_resnet50_with_compactors_has_the_counts_of_the_release(resnet50):
     net, placements = resnet50
     assert counted(net, 224) == Cost(macs=4_089_184_256, params=25_557_032)
@@ -518,6 +519,7 @@ def test_resnet50_with_compactors_has_the_counts_of_the_release(resnet50):
     assert sum(tensor.numel() for tensor in wide.state_dict().values()) == 28_132_701
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(("name", "side", "params"), [("resnet56", 32, 853_642), ("resnet50", 224, 25_530_472)])
 def test_without_its_norms_and_with_all_channels_it_has_the_counts_of_the_release(name, side, params, request):
     net, placements = request.getfixturevalue(name)
@@ -532,6 +534,7 @@ def test_without_its_norms_and_with_all_channels_it_has_the_counts_of_the_releas
 RECORDED = json.loads((GOLDEN / "flops.json").read_text())
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("entry", RECORDED["resnet56_cifar"], ids=lambda entry: entry["tag"])
 def test_a_converted_resnet56_has_the_counts_of_its_widths(entry, resnet56):
     net, placements = resnet56
@@ -546,7 +549,7 @@ def test_a_converted_resnet56_has_the_counts_of_its_widths(entry, resnet56):
     assert {name: narrow.get_submodule(name).out_channels for name in convs} == widths
 
 
-@pytest.mark.at_once(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("norms", "params"), [("none", 16_557_403), ("all", 16_534_085)])
 def test_resnet50_pruned_to_the_widths_of_the_log_has_its_counts(norms, params, resnet50):
     net, placements = resnet50

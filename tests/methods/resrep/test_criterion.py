@@ -38,6 +38,7 @@ def rows_of(net: nn.Module, image: Tensor = SMALL, without=()) -> int:
 # --- the networks of the release ---
 
 
+@pytest.mark.slow
 def test_in_resnet56_the_first_convolution_of_every_block_gets_one():
     net = cifar_resnet(56, stem="tied", shortcut="option_b")
     firsts = [[f"layer{stage}.{block}.conv1"] for stage in (1, 2, 3) for block in range(9)]

@@ -135,6 +135,7 @@ def test_colours_go_from_no_rows_to_all_of_them():
     assert to_rgba("white") != mesh.cmap(0.0)  # no rows left is not an empty place
 
 
+@pytest.mark.slow
 def test_sixty_layers_and_the_updates_of_a_whole_imagenet_run_have_room(tmp_path):
     figure = compaction_figure(transcript(60, 4400))  # published for ResNet-50: 4378 updates, 32 layers
     save(figure, tmp_path / "compaction.png")
