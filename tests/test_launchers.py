@@ -101,8 +101,8 @@ def test_without_the_launchers_the_sentence_says_how_to_get_them(cli):
 def test_jobs_side_by_side_leave_when_their_sweep_is_asked_to(tmp_path):
     """The signal comes to the launcher, which trains nothing itself."""
     folder = tmp_path / "sweep"
-    one_by_one = ("trainer.limit_train_batches=80", "dataset.batch_size=1", "seed=1,2", "method=magnitude")
-    process = start(*SHORT, *one_by_one, "hydra/launcher=parallel", EVERY, f"hydra.sweep.dir={folder}")
+    longer = ("trainer.limit_train_batches=60", "dataset.batch_size=16", "seed=1,2", "method=magnitude")
+    process = start(*SHORT, *longer, "hydra/launcher=parallel", EVERY, f"hydra.sweep.dir={folder}")
     for job in "01":
         wait_for(process, folder / job / "phases/1-train/last.ckpt")
     process.send_signal(signal.SIGTERM)
