@@ -20,6 +20,9 @@ from tests.places import ROOT
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script: commands would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 #: Real networks, images and vectors that are not a part of the repository; the variable names their folder `data`.
 SHARED = Path(os.environ.get("PRUNING_LIT_DATA", ROOT.parent / "shared" / "data")).parent
 
