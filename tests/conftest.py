@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
     """Mark as slow, of a test with ``at_once(count)``, all cases behind the first ``count``; long files come first.
 
     Files are handed out to processes whole (``--dist loadscope``), so the last ones should be short, or one process
-    waits for another. Long are those that run commands, then those of many tests.
+    waits for another. Long are those that run commands or draw examples, then those of many tests.
     """
     seen: Counter[tuple[Path, str]] = Counter()
     for item in items:
@@ -48,9 +48,13 @@ def pytest_collection_modifyitems(items):
             seen[item.path, item.originalname] += 1
             if seen[item.path, item.originalname] > mark.args[0]:
                 item.add_marker(pytest.mark.slow)
-    commands = {item.path for item in items if "cli" in item.fixturenames or hasattr(item.module, "run_command")}
     sizes = Counter(item.path for item in items)
-    items.sort(key=lambda item: (item.path not in commands, -sizes[item.path], item.path))
+    long = {
+        item.path
+        for item in items
+        if "cli" in item.fixturenames or hasattr(item.module, "run_command") or hasattr(item.obj, "hypothesis")
+    }
+    items.sort(key=lambda item: (item.path not in long, -sizes[item.path], item.path))
 
 
 def pytest_collection_finish():

@@ -194,6 +194,7 @@ def test_for_what_a_file_names_only_code_of_ones_own_is_suggested(tmp_path, monk
         assert permission(["mynet.Net", target]) is None
 
 
+@pytest.mark.slow
 def test_what_others_want_to_be_called_is_no_advice(tmp_path, monkeypatch, capfd):
     """The command that a refusal tells is typed by whoever reads it."""
     monkeypatch.chdir(tmp_path)
@@ -239,6 +240,7 @@ def called(command, monkeypatch, capfd, *words: str) -> tuple[int, str]:
     return (1, printed + code) if isinstance(code, str) else (int(code or 0), printed)  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_runs_where_it_is_allowed_and_only_there(cli, own):
     words = [*TINY[1:], f"arch._target_={own}.net", "phases=[finetune]", "finetune.epochs=1", "sparsity=uniform"]
     refused(*cli(*words, "finetune.schedule.warmup_epochs=0", "hydra.run.dir=run"), f"arch._target_={own}.net")
@@ -256,6 +258,7 @@ def test_a_network_of_ones_own_runs_where_it_is_allowed_and_only_there(cli, own)
     assert "is finished" in printed  # allowing is no part of what the run is
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     "word",
     [
@@ -273,6 +276,7 @@ def test_nested_targets_are_refused_before_anything_is_imported(cli, own, word):
     refused(code, printed, "own_for_targets.net")
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_is_refused_as_well(cli, own):
     words = (f"arch._target_={own}.net", "seed=1,2", "hydra.sweep.dir=sweep")
     code, printed = cli("-m", *TINY[1:], *words)
@@ -281,6 +285,7 @@ def test_a_job_of_a_sweep_is_refused_as_well(cli, own):
     assert not Path("imported").exists()
 
 
+@pytest.mark.slow
 def test_inspect_asks_for_permission(monkeypatch, capfd, own):
     words = (f"arch._target_={own}.net", "input_shape=[3,32,32]", "hydra.run.dir=look")
     refused(*called(inspect, monkeypatch, capfd, *words), f"arch._target_={own}.net")
@@ -288,6 +293,7 @@ def test_inspect_asks_for_permission(monkeypatch, capfd, own):
     assert code == 0, printed
 
 
+@pytest.mark.slow
 def test_evaluate_and_export_ask_for_permission_and_tell_the_command_that_has_it(monkeypatch, capfd, own):
     scope: dict = {}
     exec(ONES_OWN, scope)
@@ -414,6 +420,7 @@ def test_a_sweep_sends_no_job_elsewhere_by_the_settings_that_name_its_folders(tm
         assert with_resume([f"resume={folder}", "hydra.sweep.subdir=mine"])[1:-1] == [*task, "hydra.sweep.subdir=mine"]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_folder_is_executed(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call = "{_target_: pathlib.Path.touch, _args_: [executed]}"

@@ -44,6 +44,7 @@ def test_a_list_of_the_wrong_length_is_answered_with_the_layout(cli, tmp_path, r
     assert "27 for the blocks" in told
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("rate", ["1.0", "1.5"])
 def test_a_rate_outside_its_range(cli, tmp_path, rate):
     assert f"{rate} lies outside [0, 1)" in refused(cli, tmp_path, "sparsity=uniform", f"sparsity.rate={rate}")
@@ -161,6 +162,7 @@ def test_a_phase_shorter_than_its_warm_up_is_named(cli, tmp_path):
     assert "finetune.schedule.warmup_epochs is 5, but finetune.epochs is 1" in told
 
 
+@pytest.mark.slow
 def test_a_reader_may_stop_reading_the_help():
     words = [sys.executable, "-m", "pruning_lit", "--help"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -130,7 +130,7 @@ def test_an_experiment_is_called_after_its_file(name):
     assert composed(f"experiment={name}").name == name
 
 
-@pytest.mark.at_once(5)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("name", CHIP)
 def test_an_experiment_of_chip_gives_the_counts_that_it_announces(name):
     config = composed(f"experiment={name}")
@@ -165,6 +165,7 @@ REDUNDANCY = {
 }
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("recipe", REDUNDANCY)
 def test_redundancy_graphs_fine_tune_as_published(recipe):
     fine = composed("method=redundancy_graph", f"recipe@finetune={recipe}").finetune
@@ -181,6 +182,7 @@ def test_the_dense_networks_of_redundancy_graphs_are_trained_as_published():
     assert (train.optimizer.lr, train.optimizer.momentum, train.optimizer.weight_decay) == (0.1, 0.9, 5e-4)
 
 
+@pytest.mark.at_once(7)
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("redundancy_graph/")])
 def test_an_experiment_of_redundancy_graphs_judges_as_published_on_the_published_network(name):
     config = composed(f"experiment={name}")
@@ -214,6 +216,7 @@ def gradient_reset(name: str) -> tuple[torch.nn.Module, GradientReset]:
     return net, module
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", [n if "resnet18" in n else pytest.param(n, marks=pytest.mark.slow) for n in CHEX])
 def test_an_experiment_of_chex_ends_at_the_operations_that_it_announces(name):
     text, config = (CONF / "experiment" / f"{name}.yaml").read_text(), composed(f"experiment={name}")
@@ -241,6 +244,7 @@ def test_every_experiment_of_resrep_is_looked_at():
     assert [name for name in EXPERIMENTS if name.startswith("resrep/")] == sorted(RESREP)
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", RESREP)
 def test_an_experiment_of_resrep_has_time_to_forget_and_masks_rows_when_the_release_did(name, caplog):
@@ -262,6 +266,7 @@ def test_an_experiment_of_resrep_has_time_to_forget_and_masks_rows_when_the_rele
     assert published == (1e-4, 4, 1e-5, 1)  # section 6 of the method
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", RESREP)
 def test_an_experiment_of_resrep_trains_with_the_rates_of_the_release(name):
@@ -324,6 +329,7 @@ def test_methods_and_budgets_go_together(method, sparsity):
     assert len(phases) >= 1
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("method", "criterion"), [("chip", "ChannelIndependence"), ("magnitude", "Magnitude"), ("random", "Random")]
 )
@@ -337,6 +343,7 @@ def test_the_quick_setting_shortens_every_phase():
     assert [config[name].epochs for name in config.phases] == [1, 1]
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(("method", "images"), [("chip", 64), ("magnitude", None), ("random", None)])
 def test_the_quick_setting_goes_with_every_method(method, images):
     criterion = instantiate(composed(f"method={method}", "debug=quick").criterion)
@@ -344,7 +351,7 @@ def test_the_quick_setting_goes_with_every_method(method, images):
     assert getattr(instantiate(composed(f"method={method}").criterion), "num_images", None) == (images and 640)
 
 
-@pytest.mark.at_once(6)
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize("length", names("length"))
 @pytest.mark.parametrize("method", names("method"))
 def test_every_length_goes_with_every_method_and_shortens_all_its_phases(method, length):
@@ -376,6 +383,7 @@ def test_criterion_and_data_share_the_seed_of_the_run():
     assert config.criterion.seed == config.dataset.seed == 7
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("trainer", names("trainer"))
 def test_every_trainer_names_options_that_there_are(trainer):
     config = composed(f"trainer={trainer}").trainer
@@ -392,6 +400,7 @@ def test_every_callback_can_be_built(callbacks):
         assert isinstance(instantiate(item), pl.Callback)
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("group", ["dataset", "arch", "criterion", "sparsity", "trainer"])
 def test_an_unknown_key_of_a_group_is_refused(group):
     with pytest.raises(ConfigCompositionException, match="nonsense"):
@@ -402,6 +411,7 @@ def test_an_unknown_key_of_a_group_is_refused(group):
         trainer_maker(config.trainer)() if group == "trainer" else instantiate(config[group], **arguments)
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("key", ["train", "finetune", "finetune.schedule", "train.task", "finetune.callbacks.prune"])
 def test_an_unknown_key_of_a_phase_is_refused(key):
     config = composed("arch=resnet8", f"+{key}.nonsense=1")
@@ -443,6 +453,7 @@ def test_nothing_typed_is_the_demo_and_the_first_line_says_so(cli, monkeypatch, 
     assert "this is the demo" not in printed
 
 
+@pytest.mark.slow
 def test_help_tells_how_to_resume_and_which_commands_there_are(cli):
     code, printed = cli("--help")
     assert code == 0

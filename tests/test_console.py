@@ -58,6 +58,7 @@ def test_the_log_has_all_that_was_printed_and_the_table(run):
     assert "┃" in table
 
 
+@pytest.mark.slow
 def test_beside_a_bar_epochs_have_their_lines_in_the_log_alone(cli, monkeypatch, tmp_path):
     monkeypatch.setattr("pruning_lit.runs.phase_runner.can_show_bars", lambda: True)
     code, printed = cli(*QUICK, "method=dense", f"hydra.run.dir={tmp_path}")
@@ -69,6 +70,7 @@ def test_beside_a_bar_epochs_have_their_lines_in_the_log_alone(cli, monkeypatch,
     assert re.search(rf"- epoch 1/1: {FIGURES}$", (tmp_path / "run.log").read_text(encoding="utf-8"), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_quiet_means_lines_in_the_place_of_a_bar(cli, monkeypatch, tmp_path):
     monkeypatch.setattr("pruning_lit.runs.phase_runner.can_show_bars", lambda: True)
     code, printed = cli(*QUICK, "method=dense", "callbacks=quiet", f"hydra.run.dir={tmp_path}")

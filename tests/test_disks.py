@@ -215,6 +215,7 @@ def test_a_file_in_the_place_of_a_folder_for_outputs_is_refused_at_once(tmp_path
     assert file.read_text() == "kept"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["hydra.run.dir=", "hydra.sweep.dir="])
 def test_of_data_that_are_missing_the_folder_for_outputs_is_not_accused(tmp_path, cli, setting):
     sweep = ("-m", "seed=1,2") if "sweep" in setting else ()

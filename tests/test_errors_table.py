@@ -59,6 +59,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("case", marked())
 def test_a_bad_input_is_refused_in_the_sentence_of_the_table(case, folder, monkeypatch, capfd):
     from pruning_lit.phases import Training

@@ -156,6 +156,7 @@ def test_fewer_than_six_classes_have_no_top_5(evaluate, tmp_path):
 # ImageData
 
 
+@pytest.mark.slow
 def test_stored_normalisation_wins_and_that_is_told(evaluate, finished):
     other = ("dataset=digits", "dataset.mean=[0.5,0.5,0.5]", "dataset.std=[0.1,0.1,0.1]")
     _, _, wanted = evaluate(f"path={finished}")
@@ -343,6 +344,7 @@ def test_what_the_user_allows_may_be_named_by_file_and_run_and_nothing_else(eval
     assert "digits of my own" in found["pictures"]
 
 
+@pytest.mark.slow
 def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
     trusted = network(tmp_path / "net.safetensors", pictures=NORMALISED)
     builder = ("arch._target_=own_for_evaluate.Net", "arch.width=8", "allow_targets=[own_for_evaluate]")
@@ -352,6 +354,7 @@ def test_the_builder_is_for_those_files_that_need_it(evaluate, own, tmp_path):
     assert (code, found["notes"]) == (0, ["arch was not used: every file names a builder that it may."])
 
 
+@pytest.mark.slow
 def test_the_config_of_a_run_executes_nothing(evaluate, finished, tmp_path):
     file = network(tmp_path / "run" / "pruned" / "model.safetensors", pictures=NORMALISED)
     config = tmp_path / "run" / ".hydra" / "config.yaml"
@@ -383,6 +386,7 @@ def test_the_settings_in_a_checkpoint_execute_nothing(evaluate, finished, tmp_pa
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 def test_help_names_the_keys(evaluate):
     code, printed, _ = evaluate("--help")
     assert code == 0

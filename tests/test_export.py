@@ -125,6 +125,7 @@ def test_the_shape_in_the_file_is_taken_unless_another_is_given(tmp_path):
             answers(file, torch.zeros(2, 3, 32, 32))
 
 
+@pytest.mark.slow
 def test_a_file_that_would_compute_something_else_is_not_written(tmp_path, monkeypatch):
     folder = written(tmp_path)
     (file,) = export(folder, ["pt2"])
@@ -157,6 +158,7 @@ def test_the_command_writes_both_formats_and_says_how_exact_they_are(tmp_path, m
     assert told.count("of the largest output (batches of 1 and 5)") == 2
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -238,6 +240,7 @@ def test_a_file_does_not_run_the_code_it_names_but_says_what_to_add(own, monkeyp
     assert (code, "model.pt2: " in told) == (0, True)
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -260,6 +263,7 @@ def test_a_builder_that_does_not_fit_is_told_in_one_sentence(own, monkeypatch, c
     assert expected in told
 
 
+@pytest.mark.slow
 def test_a_file_that_names_no_builder_needs_one_named(tmp_path):
     save(cifar_resnet(8), tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match=r"does not say how to build its network: add arch._target_="):
@@ -268,6 +272,7 @@ def test_a_file_that_names_no_builder_needs_one_named(tmp_path):
     assert export(tmp_path / "net.safetensors", ["pt2"], arch=arch)
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_is_told_what_to_install(tmp_path, monkeypatch, capsys):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))

@@ -149,6 +149,7 @@ def test_two_processes_leave_together(finished_by_two, tmp_path):
 # Checkpoints
 
 
+@pytest.mark.slow
 def test_of_a_damaged_checkpoint_the_one_before_is_used(finished, tmp_path):
     folder = tmp_path / "run"
     process = start(*TINY, f"hydra.run.dir={folder}", EVERY)
@@ -207,6 +208,7 @@ def test_a_run_goes_on_with_the_same_images_per_step_on_another_number_of_proces
 DIVERGING = ("train.optimizer.lr=1e30", "phases=[train,finetune]")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run_or_such_steps_are_left_out(cli, tmp_path):
     code, printed = cli(*TINY, *DIVERGING, "train.epochs=9", f"hydra.run.dir={tmp_path}")
     assert code == 1

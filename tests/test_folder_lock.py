@@ -72,6 +72,7 @@ def test_a_process_may_ask_again_and_other_ranks_need_not(tmp_path, monkeypatch)
         assert list((tmp_path / "locked_by_rank_0").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_command_has_forked_is_waited_for(tmp_path):
     """It writes there until it has noticed."""
     forking = HOLDER.replace("print(", "import os\nif os.fork() == 0:\n    time.sleep(1)\n    os._exit(0)\nprint(")

@@ -83,6 +83,7 @@ def test_with_a_sparsity_the_prediction_is_what_the_cut_will_give(look):
         assert f" {name} {graph[name].size} {len(positions)} " in text
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("sparsity", ["channels_50", "macs_50"])
 def test_an_exploration_is_predicted_with_what_it_leaves_whole_and_all_layers_alike(look, sparsity):
     code, printed = look("method=chex", "arch=resnet8", "arch.shortcut=option_b", f"sparsity={sparsity}")
@@ -98,6 +99,7 @@ def test_an_exploration_is_predicted_with_what_it_leaves_whole_and_all_layers_al
     assert after == halved if sparsity == "channels_50" else after <= cost(graph).macs / 2
 
 
+@pytest.mark.slow
 def test_a_criterion_that_needs_images_is_replaced_and_that_is_said(look):
     code, printed = look("experiment=chip/resnet56_cifar10_47")
     assert code == 0
@@ -125,6 +127,7 @@ def test_what_cannot_be_met_is_told_after_the_tables_that_help_to_mend_it(look, 
     assert told in printed
 
 
+@pytest.mark.slow
 def test_the_title_names_the_network_as_it_was_typed(look, tmp_path):
     assert "\nresnet8 for images of" in "\n" + look("arch=resnet8")[1]
     (tmp_path / "mine.py").write_text("from pruning_lit.models.cifar_resnet import cifar_resnet as Net\n")
@@ -177,7 +180,7 @@ def test_what_is_known_of_a_data_set_is_what_it_has():
     assert always("pruning_lit.data.Digits") == (data.shape, data.num_classes)
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [

@@ -75,6 +75,7 @@ os.kill(os.getpid(), signal.SIGTERM)
         os.kill(int(done.stdout.split()[0]), 0)
 
 
+@pytest.mark.slow
 def test_a_command_leaves_with_a_sentence_while_it_writes_its_report(tmp_path):
     folder = tmp_path / "run"
     process = start(*TINY, f"hydra.run.dir={folder}", EVERY)

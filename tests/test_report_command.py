@@ -46,6 +46,7 @@ def call(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_sweep_is_summarised_in_its_own_folder(call, tmp_path):
     for seed, accuracy in enumerate((0.80, 0.84)):
         run_of(tmp_path / "sweep" / str(seed), seed, accuracy)
@@ -58,6 +59,7 @@ def test_a_sweep_is_summarised_in_its_own_folder(call, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("words", [["path=a,b"], ["path=[a,b]"], ["path=a,b", "out=both"]])
 def test_several_folders_are_summarised_in_one_of_their_own(call, tmp_path, words):
     run_of(tmp_path / "a" / "0", 1, 0.8)
@@ -79,6 +81,7 @@ def test_a_single_run_keeps_its_folder(call, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"report.json", "report.md"}
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -101,6 +104,7 @@ def test_bad_input_is_answered_in_one_sentence(call, tmp_path, words, told):
     assert told in sentence
 
 
+@pytest.mark.slow
 def test_help_tells_how_it_is_used(call):
     code, printed = call("--help")
     assert code == 0

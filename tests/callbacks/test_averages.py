@@ -95,7 +95,7 @@ def averaging(kind: str) -> pl.Callback:
     return StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1, annealing_epochs=1)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["exponential", "stochastic"])
@@ -106,6 +106,7 @@ def test_the_average_of_a_fit_with_a_cut_is_the_one_without_it(kind, epoch):
     assert verify(narrowed, masked, torch.randn(4, 3, 8, 8, dtype=torch.float64)) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*")
 def test_a_fit_with_averages_is_resumed_after_the_cut(tmp_path):
     uninterrupted = fit(4, Cut(1), averaging("exponential"))

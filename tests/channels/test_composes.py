@@ -22,7 +22,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS.keys())
 def test_two_cuts_are_one(build):
     net = randomise(build())

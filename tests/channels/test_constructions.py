@@ -44,6 +44,7 @@ def test_all_that_can_be_cut_is_offered_and_the_rest_has_a_reason(construction):
     assert all(group.protected for group in graph.groups if group not in graph.prunable)
 
 
+@pytest.mark.at_once(15)
 def test_the_narrowed_network_trains(construction):
     net, images = build(construction).train(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
     graph = trace(net, images[:2])

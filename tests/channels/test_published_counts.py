@@ -63,7 +63,7 @@ def widths(net: nn.Module, arch: str) -> dict:
     }
 
 
-@pytest.mark.at_once(6)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("row", ROWS, ids=row_name)
 def test_a_network_narrowed_by_published_rates_has_the_published_counts(row):
     with torch.device("meta" if row["arch"] == "resnet_50" else "cpu"):  # without one multiplication, where it can be
@@ -87,6 +87,7 @@ def test_a_stem_tied_to_the_first_stage_has_its_own_counts(row):
     assert net.conv1.out_channels == row["widths"]["stage_out"][0]
 
 
+@pytest.mark.slow
 def test_the_cost_of_random_widths_is_that_of_the_narrowed_network():
     image = torch.zeros(1, 3, 32, 32)
     for seed in range(5):

@@ -320,13 +320,13 @@ both = st.lists(st.one_of(st.sampled_from(OTHER_BLOCKS), st.sampled_from(BLOCKS)
 quietly = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
-@settings(max_examples=25, **quietly)
+@settings(max_examples=12, **quietly)
 @networks
 def test_any_choice_of_channels_is_cut_exactly(kinds, width, data):
     require_exact(kinds, width, data)
 
 
-@settings(max_examples=12, **quietly)
+@settings(max_examples=8, **quietly)
 @given(both, st.integers(2, 5), st.data())
 def test_a_network_that_trains_remembers_and_returns_in_its_own_way_is_cut_exactly_in_both_modes(kinds, width, data):
     require_exact(kinds, width, data)
@@ -334,7 +334,7 @@ def test_a_network_that_trains_remembers_and_returns_in_its_own_way_is_cut_exact
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(max_examples=100, **quietly)
+@settings(max_examples=60, **quietly)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=2, max_size=8), st.integers(2, 9), st.data())
 def test_any_choice_of_channels_is_cut_exactly_also_in_deeper_networks(kinds, width, data):
     require_exact(kinds, width, data)

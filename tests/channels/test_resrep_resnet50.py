@@ -21,6 +21,7 @@ LOGGED = {
 MASKED = LOGGED | {"layer4": [(473, 488), (171, 282), (511, 512)]}  # by the final masks: one channel more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("widths", "expected"),
     [

@@ -252,6 +252,7 @@ def cases() -> list[Any]:
     return [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in names]
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("name", cases())
 def test_the_same_channels_leave_together(name: str):
     net, example = build(name)

@@ -52,4 +52,4 @@ def test_there_are_constructors_to_compare():
 
 def test_what_does_not_exist_has_no_parameters():
     assert annotations("pruning_lit.data.Nothing") == ({}, False)
-    assert annotations("mynet.Net") == ({}, False)
+    assert annotations("no_such_package.Net") == ({}, False)

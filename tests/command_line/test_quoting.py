@@ -65,6 +65,7 @@ def test_a_name_of_a_setting_outside_ascii_is_told(cli):
     assert "cannot read 'größe=3': names of settings have letters of ASCII only" in printed
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("folder", ["zwei wörter", "lr=0.1, it's (2)"])
 def test_the_command_told_on_leaving_goes_on_in_the_same_folder(cli, tmp_path, monkeypatch, folder):
     places = []

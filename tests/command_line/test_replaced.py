@@ -85,6 +85,7 @@ def test_a_setting_that_is_typed_for_a_choice_that_does_not_have_it_is_refused(c
     assert "there is no setting criterion.bn_mode" in printed
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("beside", ["seed=1", "criterion=random", "experiment=redundancy_graph/resnet56_cifar10_65"])
 def test_a_criterion_of_ones_own_gets_its_own_settings_alone(beside):
     own = {"_target_": "mine.Own", "power": 2}

@@ -122,12 +122,14 @@ def test_a_depthwise_layer_adds_its_scale_to_that_of_the_layer_before():
     assert graph["features.2.conv.2"].protected is not None  # its output is added to the next block's
 
 
+@pytest.mark.slow
 def test_squeeze_and_excitation_does_not_make_a_stream():
     net = with_random_scales(torchvision.models.efficientnet_b0().eval())
     _graph, scores = scores_of(net, BatchNormScale())
     assert any(".block.0.0" in name for name in scores)
 
 
+@pytest.mark.slow
 def test_groups_without_a_scale_stay_whole():
     net = with_random_scales(torchvision.models.vgg11_bn(num_classes=10).eval())
     graph, scores = scores_of(net, BatchNormScale(), torch.zeros(1, 3, 64, 64))

@@ -75,6 +75,7 @@ def all_scores(criterion: ChannelIndependence, net: CifarResNet, data) -> dict[s
     return criterion.scores(Scoring(net, graph, list(graph.prunable), data))
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("augment", [False, True])
 def test_scores_of_a_network_are_those_of_the_definition(digits, augment):
     found = all_scores(

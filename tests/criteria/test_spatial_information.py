@@ -228,6 +228,7 @@ def test_bad_settings_are_refused_by_name(settings, told):
         SpatialInformation(**settings)
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("method", ["chex", "chip", "magnitude"])
 def test_it_can_be_chosen_beside_a_method(method):
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -75,6 +75,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_epoch_goes_on_with_the_same_examples_and_draws(source, num_workers):

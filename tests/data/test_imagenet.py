@@ -137,6 +137,7 @@ def test_the_ranks_batches_together_are_those_of_one_process(root):
     assert_alike(together, alone)
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("augment", [False, True])
 def test_calibration_does_not_depend_on_ranks_batches_or_workers(root, augment):
     data = imagenet(root, flip=True)

@@ -54,6 +54,7 @@ def fit(callbacks=(), ckpt_path=None, fail_at=None, data=None, **options):
     return model.net.weight.detach()
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("when", "val_fraction", "options", "num_checkpoints"),
     [
@@ -107,6 +108,7 @@ def test_the_place_is_kept_before_the_first_batch_and_dropped_in_other_epochs():
     assert len(list(loader)) == 5
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_two_processes_end_where_one_does_with_the_same_global_batch(tmp_path, drop_last):
     options = {"pad": 1, "drop_last": drop_last}

@@ -91,6 +91,7 @@ def test_networks_with_projection_shortcuts_have_the_counts_of_the_original(dept
     assert (counted.params, counted.macs) == PROJECTIONS[depth]
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("depth", CONV_SHORTCUTS)
 def test_the_configs_tell_the_counts_with_projection_shortcuts(depth):
     counted = cost(trace(cifar_resnet(depth, shortcut="option_b"), torch.zeros(1, 3, 32, 32)))
@@ -98,7 +99,7 @@ def test_the_configs_tell_the_counts_with_projection_shortcuts(depth):
     assert f"{counted.params:,} parameters, {counted.macs:,} MACs" in config.partition("option_b: 1x1")[2]
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("stem", ["select", "tied"])
 @pytest.mark.parametrize(("depth", "shortcut"), [(8, "conv"), (20, "conv"), (8, "option_b"), (20, "option_b")])
 def test_narrowed_networks_with_convolution_shortcuts_are_the_masked_ones(depth, shortcut, stem):

@@ -71,7 +71,7 @@ def cifar_resnet_by_hand(num_blocks: int, num_classes: int = 10) -> tuple[int, i
     return kernels + 2 * norm_channels + 65 * num_classes, macs + 64 * num_classes
 
 
-@pytest.mark.at_once(10)
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_configured_architecture_has_the_published_counts(name):
     num_classes, size, *expected = PUBLISHED[name]
@@ -79,6 +79,7 @@ def test_configured_architecture_has_the_published_counts(name):
     assert count(net, size) == tuple(expected)
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])
 def test_cifar_resnet_counts_follow_from_its_definition(depth, millions):
     net = instantiate(OmegaConf.load(ARCH / f"resnet{depth}.yaml"), num_classes=10)
@@ -87,6 +88,7 @@ def test_cifar_resnet_counts_follow_from_its_definition(depth, millions):
     assert num_parameters / 1e6 == pytest.approx(millions, rel=0.02)  # He et al. 2016, table 6
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("depth", [20, 56, 110, 164])
 def test_preactivation_resnet_counts_follow_from_its_definition(depth):
     net = instantiate(OmegaConf.load(ARCH / f"preresnet{depth}.yaml"), num_classes=10)
@@ -99,6 +101,7 @@ def test_small_depths_and_other_class_counts_follow_the_same_definition(depth, n
     assert count(cifar_resnet(depth, num_classes), 32) == cifar_resnet_by_hand((depth - 2) // 6, num_classes)
 
 
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize(
     ("depth", "num_classes", "num_parameters", "macs"),
     [  # the counts of Network Slimming's released networks
@@ -114,6 +117,7 @@ def test_vgg_with_a_linear_classifier_and_no_bias_is_network_slimmings(depth, nu
     assert count(vgg_bn(depth, num_classes, classifier="linear", bias=False), 32) == (num_parameters, macs)
 
 
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize(
     ("net", "num_parameters", "macs"),
     [
@@ -139,7 +143,7 @@ def test_slimming_networks_have_the_published_counts(net, num_parameters, macs):
     assert count(net, 32) == (num_parameters, macs)
 
 
-@pytest.mark.at_once(10)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("config", sorted(ARCH.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_comment_in_the_config_tells_the_true_counts(config):
     num_classes, size = (1000, 224) if "(1000 classes)" in config.read_text() else (10, 32)

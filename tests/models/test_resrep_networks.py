@@ -66,6 +66,7 @@ def test_mobilenet_halves_the_resolution_five_times():
     assert sizes == [112, 56, 56, 28, 28] + [14] * 6 + [7, 7]  # Howard et al. 2017, table 1
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", SMALL)
 def test_the_narrowed_network_is_the_masked_one(name):
     make, size = SMALL[name]
@@ -81,6 +82,7 @@ def test_the_narrowed_network_is_the_masked_one(name):
     assert cost(graph, kept) == cost(trace(narrowed, images[:1]))
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", SMALL)
 def test_a_narrowed_network_starts_afresh_at_its_widths_and_every_parameter_learns(name):
     make, size = SMALL[name]

@@ -79,6 +79,7 @@ def test_a_file_of_training_with_whole_selections_is_the_dense_network(name, tmp
     )
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_an_imported_network_can_be_cut_again(name, tmp_path):
     golden = Golden(name)

@@ -167,6 +167,7 @@ def groups_beside_the_stream(graph: ChannelGraph) -> list[str]:
     return [g.name for position, g in enumerate(graph.groups) if position not in streams and g.protected is None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in FULL)])
 def test_narrowed_with_the_stream_whole_is_the_masked_one(name):
     net = randomised((SMALL | FULL)[name]())

@@ -51,6 +51,7 @@ def sources(net: nn.Module) -> set[str]:
     return {f"{name}.source" for name, module in net.named_modules() if isinstance(module, ChannelRelabel)}
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("name", ALL)
 def test_a_fresh_start_keeps_widths_and_selections_and_nothing_else(name):
     net = trained(halved(ALL[name]()))
@@ -69,6 +70,7 @@ def test_a_fresh_start_keeps_widths_and_selections_and_nothing_else(name):
     assert net(torch.zeros(2, 3, 32, 32)).isfinite().all()
 
 
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize("name", ALL)
 def test_after_a_fresh_start_batch_norms_have_seen_nothing(name):
     net = trained(halved(ALL[name]()))
@@ -82,6 +84,7 @@ def test_after_a_fresh_start_batch_norms_have_seen_nothing(name):
             assert (module.weight == getattr(net, "norm_scale", 1.0)).all()
 
 
+@pytest.mark.at_once(6)
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("narrowed", [False, True])
 def test_kernels_start_with_the_spread_that_belongs_to_the_present_widths(name, narrowed):
@@ -109,6 +112,7 @@ def test_a_removed_branch_does_not_come_back(wrapped):
     assert (net.layer2[0].bn1.weight == 0.5).all()
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("narrowed", [False, True])
 def test_scales_of_torchvisions_networks_start_afresh_where_they_started(narrowed):
     def fresh() -> nn.Module:

@@ -230,6 +230,7 @@ def test_a_checkpoint_without_a_state_dict_is_refused(net, tmp_path):
             load_weights(net, tmp_path / "log.pt")
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(("depth", "name"), PRETRAINED)
 def test_published_cifar_weights_load(depth, name):
     path = DATA / "pretrained" / name

@@ -133,6 +133,7 @@ def test_large_matrices_are_drawn_as_means_over_blocks(size, cells, step):
     assert axes.get_ylim() == (size, 0)  # what does not fill the last cell is not shown
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_deep_network_is_no_wider_than_six_panels():
     deep = redundancy_figure([replace(BY_HAND, name=f"layer{number}") for number in range(57)])
     assert len({axes.get_subplotspec().colspan.start for axes in deep.axes[:-1]}) == 6

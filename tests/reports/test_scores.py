@@ -55,6 +55,7 @@ def test_the_threshold_is_a_line_with_its_value():
     assert "threshold 0.003" in axes.texts[0].get_text()
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("count", [4, 1_000, 12_112])
 def test_what_the_threshold_decides_has_two_colours(count):
     image = figure_to_image(scores_figure([chance(count)]))
@@ -62,6 +63,7 @@ def test_what_the_threshold_decides_has_two_colours(count):
     assert not any(num_pixels(image, colour) for colour in (KEPT_BELOW, REMOVED_ABOVE))
 
 
+@pytest.mark.slow
 def test_every_cut_has_its_panel():
     figure = scores_figure([chance(20), FLOORED, chance(10)])
     assert [axes.get_title() for axes in figure.axes] == ["cut 1 of 3", "cut 2 of 3", "cut 3 of 3"]

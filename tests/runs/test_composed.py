@@ -37,6 +37,7 @@ def test_a_run_from_python_ends_as_one_from_the_command_line(tmp_path, cli):
     assert not HydraConfig.initialized()
 
 
+@pytest.mark.slow
 def test_a_config_that_does_not_tell_its_choices_is_named_after_the_folder(tmp_path):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("config", list(SETTINGS))

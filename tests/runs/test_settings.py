@@ -31,7 +31,7 @@ def test_dense_training_does_not_depend_on(override):
     assert same_training(override)
 
 
-@pytest.mark.at_once(5)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     "override",
     ["seed=2", "arch=resnet56", "dataset=cifar10", "dataset.batch_size=7", "train.epochs=3", "train.optimizer.lr=0.3",
@@ -42,12 +42,14 @@ def test_dense_training_depends_on(override):
     assert not same_training(override)
 
 
+@pytest.mark.slow
 def test_how_images_are_read_decides_nothing():
     words = ("dataset=imagenet", "dataset.root=somewhere")
     assert same_training("dataset.num_workers=0", before=words)
     assert not same_training("dataset.batch_size=7", before=words)
 
 
+@pytest.mark.slow
 def test_a_pruning_phase_depends_on_criterion_and_sparsity():
     settings = [phase_settings(composed(*words), ["train", "finetune"]) for words in ([], ["sparsity=macs_30"])]
     assert settings[0] != settings[1]
@@ -58,6 +60,7 @@ def test_a_pruning_phase_depends_on_criterion_and_sparsity():
     assert settings[0] != settings[1]
 
 
+@pytest.mark.slow
 def test_the_penalised_scales_depend_on_the_sparsity_and_so_does_sparsity_training():
     words = ("method=network_slimming", "sparsity=global")
     keys = ["train", "sparsify"]

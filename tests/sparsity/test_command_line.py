@@ -32,7 +32,7 @@ def test_limits_are_set_on_the_command_line_and_the_report_tells_what_came_of_th
     assert all(note in document for note in report["notes"])
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("override", "told"),
     [
@@ -64,6 +64,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_the_report_counts_output_channels_and_tells_what_was_excluded(tmp_path, cli, monkeypatch):
     (tmp_path / "mine_in_halves.py").write_text(NETWORK)
     monkeypatch.syspath_prepend(tmp_path)

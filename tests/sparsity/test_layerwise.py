@@ -41,6 +41,7 @@ def row_name(row: dict) -> str:
     return f"{row['arch']} {row['sparsity']}"
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.parametrize("row", PRUNED, ids=row_name)
 def test_published_rates_give_the_published_network(row):
     graph = traced(row["arch"])
@@ -53,6 +54,7 @@ def test_published_rates_give_the_published_network(row):
     assert (counted.macs, counted.params) == (row["counts"]["macs"], row["counts"]["params"])
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("row", TIED, ids=row_name)
 def test_with_a_tied_stem_the_same_rates_narrow_the_stem_too(row):
     graph = traced(row["arch"] + "_tied")

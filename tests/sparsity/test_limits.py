@@ -22,6 +22,7 @@ def widths(sparsity, graph) -> dict[str, int]:
     return sparsity.plan(graph, noise(graph)).widths
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     size=st.integers(1, 40),

@@ -57,7 +57,7 @@ def reachable(sparsity, graph) -> bool:
     return True
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @every
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(rate=rates, limits=limits, seed=seeds)
@@ -71,6 +71,7 @@ def test_the_cut_network_costs_what_was_planned(make, rate, limits, seed):
     assert plan.reduction["params"] == 1 - sum(p.numel() for p in net.parameters()) / cost(graph).params
 
 
+@pytest.mark.at_once(2)
 @every
 @quick
 @given(rate=rates, limits=limits, seed=seeds)
@@ -88,6 +89,7 @@ def test_every_width_is_within_the_limits_and_a_multiple_or_reported(make, rate,
         assert name not in plan.floors or plan.target[name] == floor
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("make", (PER_GROUP | SHARE).values(), ids=PER_GROUP | SHARE)
 @quick
 @given(rate=rates, limits=limits, seed=seeds)
@@ -124,6 +126,7 @@ def test_the_share_is_met_whatever_floors_and_overrides_keep_or_refused_beforeha
         assert gone < asked
 
 
+@pytest.mark.at_once(2)
 @every
 @quick
 @given(rate=rates, limits=limits, seed=seeds)
@@ -138,6 +141,7 @@ def test_the_further_on_the_way_the_narrower(make, rate, limits, seed):
         assert all(set(later.kept[name]) <= set(earlier.kept[name]) for name in earlier.kept)
 
 
+@pytest.mark.at_once(2)
 @every
 def test_several_cuts_hold_the_limits_of_the_dense_network(make):
     net, graph = copy.deepcopy(network()), traced(ARCH)

@@ -17,6 +17,7 @@ def settled(*batch: str) -> list[list[str]]:
     return jobs
 
 
+@pytest.mark.slow
 def test_what_one_choice_does_not_have_is_left_out_of_its_jobs_with_a_word(caplog):
     with caplog.at_level(logging.INFO):
         jobs = settled(
@@ -32,11 +33,13 @@ def test_what_one_choice_does_not_have_is_left_out_of_its_jobs_with_a_word(caplo
     assert told == "criterion.num_images=64 left out of jobs 1, 3, whose choices have no such setting"
 
 
+@pytest.mark.slow
 def test_jobs_that_are_equal_without_it_run_once():
     batch = [f"method={name} criterion.num_images={number}" for name in ("chip", "magnitude") for number in (8, 16)]
     assert settled(*batch) == [*(each.split() for each in batch[:2]), ["method=magnitude"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["criterion.num_imges=64", "trian.epochs=3"])
 def test_what_no_job_has_is_refused(word):
     with pytest.raises(HydraException, match=word.partition("=")[0]):

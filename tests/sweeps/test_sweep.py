@@ -191,6 +191,7 @@ def test_the_table_tells_sizes_latencies_and_the_dense_network(tmp_path):
     assert "| chip | half | 51.0 ± 1.4 | 600 | 2.50 ± 0.71 | 4.00 | - | - |" in text
 
 
+@pytest.mark.slow
 def test_tables_and_pictures_are_in_the_unit_of_the_metric_of_the_task(tmp_path):
     distance = Primary("chamfer_distance", higher_is_better=False, percent=False)
     for seed, value in enumerate((2.5, 3.5)):
@@ -210,6 +211,7 @@ def test_tables_and_pictures_are_in_the_unit_of_the_metric_of_the_task(tmp_path)
     assert panels_of(figure)[0]["chip"] == [pytest.approx([50, 3])]
 
 
+@pytest.mark.slow
 def test_jobs_of_several_tasks_keep_their_metrics_apart(tmp_path):
     job(tmp_path / "0", 0, 0.5)
     job(tmp_path / "1", 0, 0.4, primary=Primary("mean_iou"), dataset="segmented")
@@ -293,6 +295,7 @@ def test_a_cost_that_was_not_measured_is_said_in_its_panel(tmp_path):
     assert texts == [[], [], ["not measured"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_settings", [1, 2])
 def test_lines_can_be_told_apart_and_all_names_are_inside_the_picture(tmp_path, num_settings):
     for number in range(7 * num_settings):

@@ -20,6 +20,7 @@ def public(room: str) -> dict[str, type]:
     return {name: each for name, each in kinds.items() if not hasattr(each, "_fields")}
 
 
+@pytest.mark.at_once(6)
 @pytest.mark.parametrize("room", [*ROOMS, *OTHERS])
 def test_a_name_means_what_it_means_when_it_is_imported(room):
     own = {name: each for name, each in public(room).items() if each.__module__.startswith(room)}

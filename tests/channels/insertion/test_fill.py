@@ -90,6 +90,7 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(2)
 @each_network
 def test_the_filled_network_computes_what_the_narrow_one_did(name):
@@ -116,6 +117,7 @@ def test_in_training_too_the_filled_network_computes_what_the_narrow_one_did(nam
     torch.testing.assert_close(filled.train()(images), narrow_one.train()(images), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(2)
 @each_network
 def test_names_and_shapes_are_those_of_a_plain_network_whose_other_groups_were_narrowed(name):
@@ -160,6 +162,7 @@ def test_a_channel_that_finds_no_place_in_the_stream_is_gone():
     assert verify(net, narrow_one, images) < 1e-12
 
 
+@pytest.mark.at_once(3)
 @each_network
 def test_scatters_to_which_nothing_has_happened_are_taken_out_and_no_tensor_changes(name):
     net, images, _, _ = inserted(name)
@@ -267,6 +270,7 @@ def depthwise() -> nn.Conv2d:
     return nn.Conv2d(6, 6, 3, padding=1, groups=6)
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "shortcut",
     [

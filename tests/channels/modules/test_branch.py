@@ -103,6 +103,7 @@ def test_the_golden_network_computes_without_the_emptied_branch_what_the_referen
         torch.testing.assert_close(net(x), torch.from_numpy(golden["logits_block_removed"]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(2)
 @every_choice
 def test_without_the_branches_a_network_is_the_masked_one(paths):
@@ -118,6 +119,7 @@ def test_without_the_branches_a_network_is_the_masked_one(paths):
             assert {name for name, child in block.named_children() if list(child.parameters())} <= {"downsample"}
 
 
+@pytest.mark.at_once(2)
 @every_choice
 def test_the_count_without_the_branches_is_that_of_the_network_without_them(paths):
     net = network()
@@ -147,6 +149,7 @@ def test_a_cut_without_a_rehearsal_is_the_same():
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in smaller.state_dict().items())
 
 
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize("left", [0, 1, 2])
 @pytest.mark.parametrize("cut", [narrow, mask])
 def test_a_branch_that_is_emptied_in_parts_is_refused_and_the_model_untouched(cut, left):

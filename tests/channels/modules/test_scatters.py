@@ -116,6 +116,7 @@ def test_insertion_changes_no_output_and_no_name(name):
     assert [key for key, _ in net.named_parameters()] == [key for key, _ in plain.named_parameters()]
 
 
+@pytest.mark.at_once(2)
 @each_network
 def test_a_second_insertion_does_nothing(name):
     net, images, graph = inserted(name)
@@ -142,7 +143,7 @@ FOUND = {
 }
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("arch", FOUND)
 def test_projections_of_torchvisions_networks_get_one_and_no_other_layer(arch):
     assert insert_scatters(torchvision_model(arch), torch.zeros(1, 3, 64, 64)) == FOUND[arch]
@@ -161,6 +162,7 @@ def test_networks_for_small_images_get_one_where_a_convolution_is_on_the_shortcu
     assert insert_scatters(net, torch.zeros(1, 3, 32, 32)) == expected
 
 
+@pytest.mark.slow
 def test_layers_on_the_shortcuts_of_films_get_one():
     net = torchvision_model("r3d_18", 10)
     film = torch.randn(1, 3, 4, 32, 32)
@@ -214,6 +216,7 @@ class Odd(nn.Module):
         return self.head(x + x), leaving
 
 
+@pytest.mark.slow
 def test_only_terms_that_are_the_work_of_one_layer_and_of_a_longer_path_get_one():
     net, images = Odd(), torch.randn(2, 3, 4, 4)
     before = net.eval()(images)
@@ -238,6 +241,7 @@ def test_a_model_that_does_not_run_is_left_alone():
     assert not any(module._forward_hooks for module in net.modules())
 
 
+@pytest.mark.slow
 def test_every_layer_on_a_shortcut_of_resnet50_has_a_group_of_its_own_apart_from_its_stream():
     """Sizes: section 2 of CHEX's description, 3,840 channels of shortcuts in four layers."""
     net, image = torchvision_model("resnet50"), torch.zeros(1, 3, 64, 64)
@@ -259,7 +263,7 @@ def test_every_layer_on_a_shortcut_of_resnet50_has_a_group_of_its_own_apart_from
     assert free.keys() == bound.keys() | {f"layer{stage}.0.downsample.0" for stage in (1, 2, 3, 4)}
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @each_network
 def test_narrowed_shortcuts_are_the_masked_ones(name, dtype, tolerance):
@@ -274,6 +278,7 @@ def test_narrowed_shortcuts_are_the_masked_ones(name, dtype, tolerance):
         assert verify(narrowed, masked, images) < tolerance
 
 
+@pytest.mark.at_once(2)
 @each_network
 def test_channels_without_a_maker_are_zeros_beside_the_others_of_the_shortcut(name):
     net, images, graph = inserted(name)
@@ -314,6 +319,7 @@ def test_a_narrowed_network_can_be_narrowed_again():
     assert verify(narrowed, masked, images) < 1e-10
 
 
+@pytest.mark.at_once(2)
 @each_network
 def test_narrow_then_widen_is_the_same_network_bit_for_bit(name):
     net, images, graph = inserted(name)
@@ -323,6 +329,7 @@ def test_narrow_then_widen_is_the_same_network_bit_for_bit(name):
     assert torch.equal(net(images), expected)
 
 
+@pytest.mark.slow
 def test_a_saved_network_is_loaded_into_the_plain_architecture(tmp_path):
     net, images = narrowed_one("resnet18")
     net, images = net.float(), images.float()
@@ -334,6 +341,7 @@ def test_a_saved_network_is_loaded_into_the_plain_architecture(tmp_path):
     assert torch.equal(plain(images), net(images))
 
 
+@pytest.mark.at_once(2)
 @each_network
 def test_a_checkpoint_is_loaded_into_the_plain_architecture_inside_another_module(name):
     net, images = narrowed_one(name)
@@ -343,6 +351,7 @@ def test_a_checkpoint_is_loaded_into_the_plain_architecture_inside_another_modul
     assert torch.equal(plain(images), net(images))
 
 
+@pytest.mark.slow
 def test_weights_of_a_plain_network_are_loaded_into_one_with_scatters(tmp_path):
     plain, images = build("resnet18")
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
@@ -407,6 +416,7 @@ def test_scatters_stay_behind_when_norms_are_switched_over_and_back(plugin):
     assert [len(back.get_submodule(site)._forward_hooks) for site in NETWORKS["residual"][1]] == [1, 1]
 
 
+@pytest.mark.at_once(2)
 @each_network
 def test_a_narrowed_network_learns(name):
     net, images = narrowed_one(name)
@@ -473,6 +483,7 @@ def test_operations_keep_their_numbers_once_a_scatter_is_not_full():
     assert shapes["full"] == shapes["narrowed"] == shapes["masked"] != []
 
 
+@pytest.mark.slow
 def test_an_exported_network_writes_through_its_scatters():
     net, images = narrowed_one("residual")
     full, _, _ = inserted("residual")

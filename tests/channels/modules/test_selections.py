@@ -88,6 +88,7 @@ def of_selections(kept: dict[str, list[int]]) -> dict[str, list[int]]:
     return {name: positions for name, positions in kept.items() if name.endswith(".select")}
 
 
+@pytest.mark.at_once(1)
 @each_network
 def test_insertion_changes_no_output_and_no_name(name):
     net, images = build(name)
@@ -120,6 +121,7 @@ def test_sums_and_concatenations_are_streams_and_what_one_layer_makes_is_none():
     assert insert_selections(net, images) == RESIDUAL_SITES
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("arch", ["resnet18", "googlenet", "mobilenet_v2", "vgg11_bn"])
 def test_networks_with_norms_behind_their_layers_get_none(arch):
     options = {"init_weights": False} if arch in ("googlenet", "vgg11_bn") else {}  # their start takes seconds
@@ -231,6 +233,7 @@ def test_a_narrowed_network_can_be_narrowed_again():
     assert verify(narrowed, masked, images) < 1e-10
 
 
+@pytest.mark.slow
 def test_a_saved_network_is_loaded_into_the_plain_architecture(tmp_path):
     net, images = narrowed_one("densenet121")
     net, images = net.float(), images.float()
@@ -332,6 +335,7 @@ def test_positions_that_are_not_ascending_are_refused(source):
         ChannelSelect(source)
 
 
+@pytest.mark.slow
 def test_an_exported_network_reads_through_its_selections():
     net, images = narrowed_one("residual")
     full, _ = build("residual")

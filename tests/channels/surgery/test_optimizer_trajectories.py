@@ -95,6 +95,7 @@ def step(net: nn.Module, optimizer: Optimizer, number: int) -> None:
     optimizer.step()
 
 
+@pytest.mark.at_once(3)
 @every_optimizer
 def test_the_narrowed_network_goes_on_as_the_masked_one(make):
     pair = Pair(make)
@@ -164,6 +165,7 @@ AVERAGES: dict[str, dict] = {
 }
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("options", AVERAGES.values(), ids=AVERAGES.keys())
 def test_averages_go_on(options):
     pair = Pair(partial(SGD, lr=0.02, momentum=0.9))
@@ -234,6 +236,7 @@ def test_precisions_of_parameters_buffers_and_state_stay(dtype):
             assert tensor.dtype == dtype, name
 
 
+@pytest.mark.at_once(3)
 @every_optimizer
 def test_several_cuts_leave_the_memory_of_one(make):
     """Down to the kept of the kept, in two steps or in one: the same weights, buffers and states, bit for bit."""

@@ -271,6 +271,7 @@ def test_degeneracies_fall_and_every_filter_goes_once_or_stays(layer):
     assert sorted(gone + decompose(found, norms, THRESHOLD)) == list(range(len(norms)))
 
 
+@pytest.mark.slow
 @many_examples
 @given(layer=layers(distinct_norms=True), seed=seeds)
 def test_relabelled_filters_give_the_relabelled_answer(layer, seed):
@@ -318,6 +319,7 @@ def small_layers(draw) -> tuple[Tensor, Tensor]:
     return upper + upper.mT + torch.eye(size, dtype=torch.float64), torch.tensor(norms, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @many_examples
 @given(layer=small_layers())
 def test_of_each_pair_the_lesser_goes_when_the_threshold_falls_past_their_similarity(layer):
@@ -330,6 +332,7 @@ def test_of_each_pair_the_lesser_goes_when_the_threshold_falls_past_their_simila
     assert removal_thresholds(*layer).tolist() == expected
 
 
+@pytest.mark.slow
 @many_examples
 @given(layer=layers())
 def test_departures_are_decompositions_of_who_is_left_at_every_similarity_that_occurs(layer):

@@ -31,6 +31,7 @@ def mobilenet() -> tuple[nn.Module, ChannelGraph]:
     return net, traced(net, 64)
 
 
+@pytest.mark.slow
 def test_projections_decide_on_the_streams_of_resnet50():
     depths = {1: 3, 2: 4, 3: 6, 4: 3}
     blocks = [f"layer{stage}.{block}" for stage, depth in depths.items() for block in range(depth)]
@@ -63,6 +64,7 @@ def test_without_projections_the_layer_that_opens_the_stream_decides(resnet20):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_depthwise_convolutions_never_decide(mobilenet):
     net, graph = mobilenet
     depthwise = {name for name, module in net.named_modules() if getattr(module, "groups", 1) > 1}

@@ -216,6 +216,7 @@ def widths(stage: Stage) -> dict[str, int]:
     return {name: len(positions) for name, positions in stage.active.items()}
 
 
+@pytest.mark.slow
 @given(scales, st.floats(0, 0.95), st.sampled_from(RULES))
 @settings(deadline=None, max_examples=40)
 def test_no_group_is_ever_emptied(values, share, rule):
@@ -227,6 +228,7 @@ def test_no_group_is_ever_emptied(values, share, rule):
         assert stage.active[name] == sorted(stage.active[name])
 
 
+@pytest.mark.slow
 @given(scales, sparsities, st.floats(0, 1))
 @settings(deadline=None, max_examples=40)
 def test_widths_are_multiples_and_not_below_their_floors(values, sparsity, regrow):

@@ -300,6 +300,7 @@ def test_what_comes_back_has_no_momentum(kind, optimizer):
             assert moment[~marks[name]].any(), (name, key)
 
 
+@pytest.mark.at_once(2)
 @each_optimizer
 def test_both_executions_train_alike(optimizer):
     fits = [Fit(kind, optimizer) for kind in (NarrowState, MaskState)]
@@ -323,6 +324,7 @@ def test_momentum_is_zero_with_any_other_optimizer(monkeypatch):
 # checkpoints
 
 
+@pytest.mark.at_once(4)
 @each_optimizer
 @each_kind
 def test_what_is_loaded_in_the_middle_of_an_interval_goes_on_to_the_last_bit(kind, optimizer):

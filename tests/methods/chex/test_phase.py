@@ -172,6 +172,7 @@ def test_every_stage_has_its_budget_and_after_the_last_one_widths_do_not_change(
     assert sum(watch.widths[-1].values()) == 11
 
 
+@pytest.mark.at_once(1)
 @each_execution
 def test_stages_are_where_steps_say(execution):
     watch = Watch()
@@ -191,6 +192,7 @@ def test_steps_are_those_of_the_optimizer():
         assert widths == module.stages.stages[min(batch // 4, 3)]["widths"]
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("budget", [Macs(0.5), Macs(0.4, round_to=3), Macs(0.5, min_share=0.3)])
 def test_a_target_of_macs_is_met_and_would_not_be_with_one_channel_more(budget):
     module = fit(phase(sparsity=budget, stages={"init_regrow": 0.1}))
@@ -321,7 +323,7 @@ def alike(name: str) -> Any:
     return pytest.param(name, marks=marks)
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("name", map(alike, ALIKE))
 def test_both_executions_end_in_the_same_network(name):
@@ -351,6 +353,7 @@ def test_a_network_in_single_precision_can_be_explored_in_double_precision(execu
     assert module.stages.cuts[0].error < 1e-12
 
 
+@pytest.mark.at_once(2)
 @each_execution
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_lower_precisions_are_explored_as_well(execution, precision):
@@ -389,7 +392,7 @@ def uninterrupted(request, tmp_path_factory) -> tuple[Callable[[], Exploration],
     return make, fit(make(), callbacks=[every], enable_checkpointing=True), folder
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("step", [1, 3, 6, 9, 13, 18])
 def test_a_resumed_phase_ends_in_the_same_bits(uninterrupted, step):
@@ -397,7 +400,7 @@ def test_a_resumed_phase_ends_in_the_same_bits(uninterrupted, step):
     assert_same_end(*uninterrupted, step)
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("step", [4, 12, 16])
 def test_a_phase_killed_behind_the_last_step_of_an_epoch_does_not_miss_the_stage_of_the_next_one(uninterrupted, step):

@@ -76,6 +76,7 @@ def test_the_report_tells_what_whole_shortcuts_cost(runs):
     assert note in (runs["whole"] / "report.md").read_text()
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("word", "told"),
     [

@@ -217,6 +217,7 @@ def test_a_percent_outside_its_range(cli, tmp_path, rate):
     assert "lies outside [0, 1)" in refused(cli, tmp_path, f"sparsity.rate={rate}")
 
 
+@pytest.mark.slow
 def test_an_untrained_network_is_not_pruned(cli, tmp_path):
     told = refused(cli, tmp_path, "phases=[finetune]")
     assert "batch-norm scales are 0.5, as in a network that was never trained" in told
@@ -226,6 +227,7 @@ def test_a_missing_checkpoint(cli, tmp_path):
     assert "there is no weight file 'nowhere.pth.tar'" in refused(cli, tmp_path, "weights=nowhere.pth.tar")
 
 
+@pytest.mark.slow
 def test_scales_that_are_not_finite(cli, tmp_path):
     net = load_dense()
     nn.init.normal_(net.bn.weight)

@@ -399,6 +399,7 @@ def test_a_converted_network_comes_back_from_its_file_alone(resnet8, norms, tmp_
     assert repr(back) == repr(narrow)
 
 
+@pytest.mark.slow
 def test_biases_that_took_up_constants_come_back_from_a_file(tmp_path):
     torch.manual_seed(0)
     net, image = with_statistics(mobilenet_v1(10)), torch.randn(1, 3, 64, 64)
@@ -534,6 +535,7 @@ def test_without_its_norms_and_with_all_channels_it_has_the_counts_of_the_releas
 RECORDED = json.loads((GOLDEN / "flops.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("entry", RECORDED["resnet56_cifar"], ids=lambda entry: entry["tag"])
 def test_a_converted_resnet56_has_the_counts_of_its_widths(entry, resnet56):

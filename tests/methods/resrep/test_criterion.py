@@ -59,18 +59,21 @@ def test_in_resnet50_the_first_two_convolutions_of_every_block_get_one_and_the_s
     assert rows_of(net, image, without=["conv1"]) == 7552
 
 
+@pytest.mark.slow
 def test_in_vgg16_all_thirteen_convolutions_get_one_and_no_linear_layer():
     net = vgg_bn(16, classifier="mlp_plain", bias=False, pool="max")
     assert layers_of(net) == [[f"features.conv{number}"] for number in range(1, 14)]
     assert reasons_of(net) == {"classifier.linear1": "'classifier.linear1' makes its channels, which is no convolution"}
 
 
+@pytest.mark.slow
 def test_in_mobilenet_v1_the_stem_and_the_pointwise_convolutions_get_one():
     net, image = mobilenet_v1(10), torch.zeros(1, 3, 64, 64)
     assert layers_of(net, image=image) == [["conv1"], *([f"blocks.{n}.pointwise"] for n in range(13))]
     assert reasons_of(net, image=image) == {}
 
 
+@pytest.mark.slow
 def test_streams_get_one_for_all_their_layers_where_that_is_wanted():
     net = cifar_resnet(20, stem="tied", shortcut="option_b")
     reasons = reasons_of(net)
@@ -168,6 +171,7 @@ def test_squeeze_and_excitation_right_behind_a_convolution_is_no_hindrance():
     assert "first" not in small_reasons(constructions.SqueezeExcite)
 
 
+@pytest.mark.slow
 def test_layers_behind_batch_norms_of_a_stream_keep_their_channels():
     net = cifar_densenet(22, selections=False)
     reasons = reasons_of(net)
@@ -300,7 +304,7 @@ def test_an_unknown_policy_is_refused():
 # --- whatever gets a compactor is converted exactly ---
 
 
-@pytest.mark.at_once(20)
+@pytest.mark.at_once(5)
 @pytest.mark.parametrize("policy", ["internal_only", pytest.param("coupled", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("construction", PRUNABLE, ids=lambda construction: construction.__name__)
 def test_whatever_people_build_is_converted_exactly_where_it_gets_compactors(construction, policy):

@@ -56,6 +56,7 @@ def final_norms(pace: MaskingPace, num_rows: int, profile: LrProfile, dim: int =
 # The oracle
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("num_steps", "num_rows", "dim"),
     [(2_700, 200, 2), (3_000, 60, 8), (3_000, 1008, 8), (5_000, 540, 64), (8_000, 200, 3), (15_620, 540, 8)],
@@ -74,12 +75,14 @@ def test_every_masked_row_of_a_longer_run_is_forgotten_too(num_steps, num_rows):
     assert float(final_norms(fit(num_rows, profile, CIFAR), num_rows, profile).max()) < THRESHOLD
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.98])
 def test_the_pace_fits_the_momentum(momentum):
     profile = profile_of(4_000, momentum)
     assert float(final_norms(fit(300, profile, CIFAR), 300, profile).max()) < THRESHOLD
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("milestones", "threshold"), [((0.5, 0.7, 0.85), 1e-5), ((0.5, 0.7), 3e-5)], ids=["three drops", "two drops"]
 )
@@ -107,6 +110,7 @@ BROKEN = {
 }  # fmt: skip
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_rule_is_told_and_leaves_rows_above_the_threshold(case):
     pace, profile, told = BROKEN[case]

@@ -433,6 +433,7 @@ def test_masked_rows_die_and_others_live(trained):
     assert cut.metrics_before == cut.metrics_after
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     "step",
     [8, 32, 176, 184],

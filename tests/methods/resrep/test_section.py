@@ -147,6 +147,7 @@ def test_sixty_layers_and_the_updates_of_a_whole_imagenet_run_have_room(tmp_path
     assert (tmp_path / "compaction.png").stat().st_size < 1_000_000
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(("layers", "updates"), [(1, 0), (1, 1), (2, 5), (3, 40)])
 def test_short_runs_of_small_networks_are_drawn(layers, updates):
     figure = compaction_figure(transcript(layers, updates, every=3))
