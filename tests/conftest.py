@@ -10,15 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
 
 from pruning_lit.system.preemption import SIGNALS
 from tests.places import ROOT
 
-# One thread: tiny networks gain nothing from more, tests run side by side, and a process that is forked from one whose
-# OpenMP has threads waits for them for ever.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-torch.set_num_threads(1)
+# One thread, which torch reads when it is loaded (not here: the process that hands out the tests does without): tiny
+# networks gain nothing from more, tests run side by side, and a process that is forked from one whose OpenMP has threads
+# waits for them for ever.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script: commands would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -258,7 +258,7 @@ def test_a_network_of_ones_own_runs_where_it_is_allowed_and_only_there(cli, own)
     assert "is finished" in printed  # allowing is no part of what the run is
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "word",
     [
@@ -310,6 +310,7 @@ def test_evaluate_and_export_ask_for_permission_and_tell_the_command_that_has_it
         assert code == 0, printed
 
 
+@pytest.mark.slow
 def test_only_what_is_typed_is_allowed_not_what_a_file_of_configs_allows(cli, own):
     text = f"# @package _global_\nallow_targets: [{own}]\nname: evil\narch: {{_target_: {own}.net}}\n"
     Path("configs/experiment").mkdir(parents=True)
@@ -318,6 +319,7 @@ def test_only_what_is_typed_is_allowed_not_what_a_file_of_configs_allows(cli, ow
     refused(*told, f"arch._target_={own}.net")
 
 
+@pytest.mark.slow
 def test_the_command_told_on_leaving_allows_what_was_allowed(cli, own, monkeypatch):
     def leave(*_: object) -> None:
         raise Preempted
@@ -385,6 +387,7 @@ EVIL = [
 ]
 
 
+@pytest.mark.at_once(12)
 @pytest.mark.parametrize("word", EVIL)
 def test_what_a_folder_tells_hydra_that_could_run_code_is_refused_by_name_unless_typed(tmp_path, word):
     for folder in (saved(tmp_path / "run", "seed=3", word), swept(tmp_path / "sweep", ["seed=1,2"], [word])):

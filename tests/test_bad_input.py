@@ -44,6 +44,7 @@ def test_a_list_of_the_wrong_length_is_answered_with_the_layout(cli, tmp_path, r
     assert "27 for the blocks" in told
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("rate", ["1.0", "1.5"])
 def test_a_rate_outside_its_range(cli, tmp_path, rate):
@@ -60,6 +61,7 @@ def test_a_missing_weights_file(cli, tmp_path):
     assert "there is no weight file 'nowhere.pt'" in refused(cli, tmp_path, "weights=nowhere.pt")
 
 
+@pytest.mark.slow
 def test_weights_of_another_architecture(cli, tmp_path):
     torch.save(cifar_resnet(14).state_dict(), tmp_path / "other.pt")
     told = refused(cli, tmp_path, f"weights={tmp_path / 'other.pt'}")
@@ -106,6 +108,7 @@ def test_a_target_that_cannot_be_met(cli, tmp_path):
     assert "at most 0.995" in told
 
 
+@pytest.mark.slow
 def test_pruning_that_would_never_happen(cli, tmp_path):
     assert "never happens" in refused(cli, tmp_path, "finetune.callbacks.prune.epochs=[2]")
 
@@ -120,6 +123,7 @@ def test_a_phase_that_nobody_knows(cli, tmp_path):
     assert "does not describe a phase called ['distil'], but ['train', 'finetune']" in told
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("phases", ["[]", "[train,train]"])
 def test_no_phase_and_the_same_one_twice(cli, tmp_path, phases):
     told = refused(cli, tmp_path, f"phases={phases}")
@@ -157,6 +161,7 @@ def test_what_is_said_of_a_finished_run_works_when_it_is_done(cli, tmp_path):
     torch.testing.assert_close(load(network.read_bytes()), whole, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_phase_shorter_than_its_warm_up_is_named(cli, tmp_path):
     told = refused(cli, tmp_path, "finetune.epochs=1", "finetune.schedule.warmup_epochs=5")
     assert "finetune.schedule.warmup_epochs is 5, but finetune.epochs is 1" in told

@@ -130,7 +130,7 @@ def test_an_experiment_is_called_after_its_file(name):
     assert composed(f"experiment={name}").name == name
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", CHIP)
 def test_an_experiment_of_chip_gives_the_counts_that_it_announces(name):
     config = composed(f"experiment={name}")
@@ -165,7 +165,7 @@ REDUNDANCY = {
 }
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("recipe", REDUNDANCY)
 def test_redundancy_graphs_fine_tune_as_published(recipe):
     fine = composed("method=redundancy_graph", f"recipe@finetune={recipe}").finetune
@@ -175,6 +175,7 @@ def test_redundancy_graphs_fine_tune_as_published(recipe):
     assert factors == pytest.approx([1] * tenth + [0.1] * (hundredth - tenth) + [0.01] * (epochs - hundredth))
 
 
+@pytest.mark.slow
 def test_the_dense_networks_of_redundancy_graphs_are_trained_as_published():
     train = composed("method=redundancy_graph").train
     factors = [instantiate(train.schedule).base(epoch, train.epochs) for epoch in range(train.epochs)]
@@ -182,7 +183,7 @@ def test_the_dense_networks_of_redundancy_graphs_are_trained_as_published():
     assert (train.optimizer.lr, train.optimizer.momentum, train.optimizer.weight_decay) == (0.1, 0.9, 5e-4)
 
 
-@pytest.mark.at_once(7)
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("redundancy_graph/")])
 def test_an_experiment_of_redundancy_graphs_judges_as_published_on_the_published_network(name):
     config = composed(f"experiment={name}")
@@ -305,7 +306,7 @@ def test_an_experiment_of_resrep_stops_at_the_operations_of_the_release():
     assert sparsity.macs_convention == "published"
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("arch", names("arch"))
 def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header(arch):
     config = composed(f"arch={arch}").arch
@@ -315,7 +316,7 @@ def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header
     assert f"{sum(p.numel() for p in net.parameters()):,} parameters" in header
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("method", "sparsity"),
     [(name, "macs_50") for name in names("method") if name != "chex"]
@@ -329,6 +330,7 @@ def test_methods_and_budgets_go_together(method, sparsity):
     assert len(phases) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("method", "criterion"), [("chip", "ChannelIndependence"), ("magnitude", "Magnitude"), ("random", "Random")]
@@ -351,7 +353,7 @@ def test_the_quick_setting_goes_with_every_method(method, images):
     assert getattr(instantiate(composed(f"method={method}").criterion), "num_images", None) == (images and 640)
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("length", names("length"))
 @pytest.mark.parametrize("method", names("method"))
 def test_every_length_goes_with_every_method_and_shortens_all_its_phases(method, length):
@@ -400,7 +402,7 @@ def test_every_callback_can_be_built(callbacks):
         assert isinstance(instantiate(item), pl.Callback)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("group", ["dataset", "arch", "criterion", "sparsity", "trainer"])
 def test_an_unknown_key_of_a_group_is_refused(group):
     with pytest.raises(ConfigCompositionException, match="nonsense"):
@@ -411,7 +413,7 @@ def test_an_unknown_key_of_a_group_is_refused(group):
         trainer_maker(config.trainer)() if group == "trainer" else instantiate(config[group], **arguments)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("key", ["train", "finetune", "finetune.schedule", "train.task", "finetune.callbacks.prune"])
 def test_an_unknown_key_of_a_phase_is_refused(key):
     config = composed("arch=resnet8", f"+{key}.nonsense=1")

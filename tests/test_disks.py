@@ -186,6 +186,7 @@ def read_only(disk) -> Path:
     return disk
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_for_outputs_is_refused_at_once(read_only, cli):
     for folder in (read_only / "run", read_only / "old"):
         told = assert_one_sentence(*cli(*NO_DATA, f"hydra.run.dir={folder}"), "the folder for outputs", READ_ONLY)
@@ -204,6 +205,7 @@ def test_a_run_in_a_read_only_folder_is_not_continued(read_only, cli):
     assert_one_sentence(*cli(f"resume={read_only / 'old'}"), f"'{read_only / 'old'}'", READ_ONLY)
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("below", ["", "/run"])
 @pytest.mark.parametrize("setting", ["hydra.run.dir=", "hydra.sweep.dir="])
 def test_a_file_in_the_place_of_a_folder_for_outputs_is_refused_at_once(tmp_path, cli, setting, below):

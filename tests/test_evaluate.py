@@ -92,6 +92,7 @@ def test_the_result_of_a_run_has_exactly_the_figures_of_its_report(evaluate, fin
     assert found["notes"] == []
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_the_training_has_the_figures_of_the_dense_network(evaluate, finished):
     code, printed, found = evaluate(f"path={finished / 'phases/1-train/last.ckpt'}")
     assert code == 0, printed
@@ -101,6 +102,7 @@ def test_the_checkpoint_of_the_training_has_the_figures_of_the_dense_network(eva
     }
 
 
+@pytest.mark.slow
 def test_loss_and_top_5_are_those_of_all_test_images_at_once(evaluate, finished):
     _, _, found = evaluate(f"path={finished}", "dataset.batch_size=50")  # the last batch has 9
     data = Digits(batch_size=359, **NORMALISED)
@@ -131,6 +133,7 @@ def test_networks_stand_side_by_side_with_their_differences_from_the_first(evalu
         assert other["throughput"] == pytest.approx(1e3 * other["batch_size"] / other["timing"]["median_ms"])
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_written_with_all_that_repeats_it(evaluate, finished, tmp_path):
     _, _, found = evaluate(f"path={finished}", "name=a title")
     text = (tmp_path / "out" / "evaluation.md").read_text()
@@ -232,7 +235,7 @@ def refused(answer: tuple[int, str, dict], expected: str) -> None:
     assert "Traceback" not in told
 
 
-@pytest.mark.at_once(6)
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -305,6 +308,7 @@ def own(evaluate, monkeypatch) -> Path:
     return Path("own.safetensors")
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_built_only_by_the_builder_that_the_user_names(evaluate, own):
     words = (f"path={own}", "dataset=digits")
     answer = evaluate(*words)
@@ -318,6 +322,7 @@ def test_a_network_of_ones_own_is_built_only_by_the_builder_that_the_user_names(
     assert found["name"] == "evaluation"
 
 
+@pytest.mark.slow
 def test_what_the_user_allows_may_be_named_by_file_and_run_and_nothing_else(evaluate, own, tmp_path):
     header, weights = read(own)
     run = tmp_path / "run"
@@ -371,6 +376,7 @@ def test_the_config_of_a_run_executes_nothing(evaluate, finished, tmp_path):
     assert evaluate(f"path={file}", "dataset=digits")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "target", ["pathlib.Path.touch", "pruning_lit.models.weights.Path.touch", "torchvision.models.resnet.partial"]

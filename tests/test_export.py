@@ -158,7 +158,7 @@ def test_the_command_writes_both_formats_and_says_how_exact_they_are(tmp_path, m
     assert told.count("of the largest output (batches of 1 and 5)") == 2
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -231,6 +231,7 @@ def test_a_network_of_ones_own_is_exported_with_the_builder_that_the_user_names(
     torch.testing.assert_close(answers(Path("run/pruned/model.pt2"), x), own.eval()(x).detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_does_not_run_the_code_it_names_but_says_what_to_add(own, monkeypatch, capsys):
     code, told = called(monkeypatch, capsys, "path=run", "format=pt2")
     assert code != 0

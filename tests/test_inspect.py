@@ -83,6 +83,7 @@ def test_with_a_sparsity_the_prediction_is_what_the_cut_will_give(look):
         assert f" {name} {graph[name].size} {len(positions)} " in text
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("sparsity", ["channels_50", "macs_50"])
 def test_an_exploration_is_predicted_with_what_it_leaves_whole_and_all_layers_alike(look, sparsity):
@@ -108,6 +109,7 @@ def test_a_criterion_that_needs_images_is_replaced_and_that_is_said(look):
     assert "Scores: magnitude (sum of absolute weights), since ChannelIndependence needs images" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("limits", "told"),
@@ -137,13 +139,14 @@ def test_the_title_names_the_network_as_it_was_typed(look, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_excluded_groups_are_shown_with_their_reason(look):
     code, printed = look("arch=resnet8", "sparsity=macs_30", "sparsity.exclude=[conv1]")
     assert code == 0
     assert any(" conv1 " in line and "excluded by sparsity.exclude" in line for line in printed.splitlines())
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("overrides", "named", "shape", "classes"),
     [

@@ -193,7 +193,7 @@ def test_whatever_forward_raises_is_told_in_one_sentence(broken, answer, told):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("answer", "told"),
     [

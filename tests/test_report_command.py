@@ -59,6 +59,7 @@ def test_a_sweep_is_summarised_in_its_own_folder(call, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("words", [["path=a,b"], ["path=[a,b]"], ["path=a,b", "out=both"]])
 def test_several_folders_are_summarised_in_one_of_their_own(call, tmp_path, words):
@@ -73,6 +74,7 @@ def test_several_folders_are_summarised_in_one_of_their_own(call, tmp_path, word
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"report.json", "report.md"}
 
 
+@pytest.mark.slow
 def test_a_single_run_keeps_its_folder(call, tmp_path):
     run_of(tmp_path / "run", 1, 0.8)
     code, printed = call("path=run")
@@ -81,7 +83,7 @@ def test_a_single_run_keeps_its_folder(call, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"report.json", "report.md"}
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -31,11 +31,9 @@ RUN = "pruning_lit.__main__"
 COMMANDS = {
     "help": [RUN, "--help"],
     "misspelt": [RUN, "train.epoch=3"],
-    "no_choice": [RUN, "arch=resnet9"],
     "wrong_type": [RUN, "train.epochs=x"],
     "not_allowed": [RUN, "arch._target_=mynet.Net"],
     "inspect_help": ["pruning_lit.inspect", "--help"],
-    "evaluate_help": ["pruning_lit.evaluate", "--help"],
     "export_help": ["pruning_lit.export", "--help"],
     "no_report": ["pruning_lit.report", "path=nowhere"],
     "demo": [RUN, "experiment=demo"],
@@ -43,7 +41,6 @@ COMMANDS = {
 }
 TOLD = {
     "misspelt": "there is no setting train.epoch",
-    "no_choice": "there is no arch called 'resnet9'",
     "wrong_type": "train.epochs must be a whole number, got 'x'",
     "not_allowed": "add allow_targets=[mynet]",
     "no_report": "no folder 'nowhere'",

@@ -95,6 +95,7 @@ def averaging(kind: str) -> pl.Callback:
     return StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1, annealing_epochs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("epoch", [0, 1, 2])

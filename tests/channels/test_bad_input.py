@@ -99,7 +99,7 @@ def test_an_example_that_does_not_fit_is_refused_and_the_model_untouched(net, ex
     require_untouched(net, before)
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("compiled", [torch.jit.script, lambda net: torch.jit.trace(net, IMAGE), torch.compile])
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_compiled_network_is_refused_in_a_sentence(net, compiled, inside):

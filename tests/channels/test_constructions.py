@@ -1,9 +1,12 @@
 """Whatever people build: cut exactly, or left alone with a true reason; never wrong, never broken."""
 
+import functools
+
 import pytest
 import torch
+from torch import Tensor
 
-from pruning_lit.channels import cost, mask, narrow, trace, verify
+from pruning_lit.channels import ChannelGraph, cost, mask, narrow, trace, verify
 from pruning_lit.channels.tracing.operations import tensors_of
 from tests.channels import constructions, modes
 from tests.channels.chance import random_kept, randomise
@@ -11,12 +14,19 @@ from tests.channels.constructions import Built
 
 PRUNABLE = constructions.PRUNABLE | modes.PRUNABLE
 
-DRAWS = 4
+DRAWS = 2
 
 
 def build(construction: type[Built]) -> Built:
     torch.manual_seed(0)
     return randomise(construction()).double()
+
+
+@functools.cache
+def traced(construction: type[Built]) -> tuple[ChannelGraph, Tensor]:
+    """Its graph, and images."""
+    images = torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    return trace(build(construction), images[:2]), images
 
 
 @pytest.fixture(params=PRUNABLE, ids=lambda construction: construction.__name__)
@@ -25,8 +35,7 @@ def construction(request) -> type[Built]:
 
 
 def test_what_can_be_cut_is_cut_exactly(construction):
-    net, images = build(construction), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    graph = trace(net, images[:2])
+    graph, images = traced(construction)
     for seed in range(DRAWS):
         kept = random_kept(graph, seed)
         narrowed, masked = build(construction), build(construction)
@@ -38,7 +47,7 @@ def test_what_can_be_cut_is_cut_exactly(construction):
 
 
 def test_all_that_can_be_cut_is_offered_and_the_rest_has_a_reason(construction):
-    graph = trace(build(construction), torch.zeros(1, 3, 6, 6, dtype=torch.float64))
+    graph, _ = traced(construction)
     writers = {writer for group in graph.prunable if group.size > 1 for writer in group.writers}
     assert writers == set(PRUNABLE[construction].split())
     assert all(group.protected for group in graph.groups if group not in graph.prunable)

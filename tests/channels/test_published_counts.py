@@ -63,7 +63,7 @@ def widths(net: nn.Module, arch: str) -> dict:
     }
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("row", ROWS, ids=row_name)
 def test_a_network_narrowed_by_published_rates_has_the_published_counts(row):
     with torch.device("meta" if row["arch"] == "resnet_50" else "cpu"):  # without one multiplication, where it can be
@@ -76,6 +76,7 @@ def test_a_network_narrowed_by_published_rates_has_the_published_counts(row):
     assert widths(net, row["arch"]) == row["widths"]
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("row", [row for row in ROWS if "counts_stem_tied" in row], ids=row_name)
 def test_a_stem_tied_to_the_first_stage_has_its_own_counts(row):

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from pruning_lit.command_line.configs import CONF, composed_once
 
 
+@pytest.mark.slow
 def test_no_file_of_ours_decides_between_run_and_sweep():
     files = [OmegaConf.load(path) for path in CONF.rglob("*.yaml")]
     assert len(files) > 100
@@ -33,6 +34,7 @@ def test_what_somebody_elses_file_says_about_run_or_sweep_is_looked_for(monkeypa
     assert Hydra.get_mode is whole
 
 
+@pytest.mark.slow
 def test_a_sweep_of_somebody_elses_config_is_one(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs" / "experiment").mkdir(parents=True)

@@ -42,6 +42,7 @@ def test_typed_choices_are_as_they_are_without_an_experiment(name):
     require_types(config)
 
 
+@pytest.mark.slow
 def test_what_is_typed_and_what_a_length_says_stay():
     config = compose("experiment=redundancy_graph/resnet56_cifar10_65", "criterion=taylor", "criterion.num_images=7")
     assert config.criterion.num_images == 7

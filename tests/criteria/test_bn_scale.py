@@ -74,7 +74,7 @@ def with_random_scales(net: nn.Module) -> nn.Module:
     return net
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("net", "total"),
     [

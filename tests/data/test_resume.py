@@ -54,7 +54,7 @@ def fit(callbacks=(), ckpt_path=None, fail_at=None, data=None, **options):
     return model.net.weight.detach()
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("when", "val_fraction", "options", "num_checkpoints"),
     [

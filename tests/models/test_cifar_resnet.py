@@ -61,7 +61,7 @@ def test_a_convolution_shortcut_is_a_strided_3x3_kernel_and_batch_norm(stage, wi
     torch.testing.assert_close(entry(x), F.relu(entry.shortcut.bn(inner)))
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("stem", ["select", "tied"])
 @pytest.mark.parametrize("depth", CONV_SHORTCUTS)
 def test_networks_with_convolution_shortcuts_have_the_counts_of_the_original(depth, stem):
@@ -83,7 +83,7 @@ def test_a_projection_shortcut_is_a_1x1_kernel_over_every_second_pixel_and_batch
     torch.testing.assert_close(entry(x), F.relu(entry.shortcut.bn(inner)))
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("stem", ["select", "tied"])
 @pytest.mark.parametrize("depth", PROJECTIONS)
 def test_networks_with_projection_shortcuts_have_the_counts_of_the_original(depth, stem):

@@ -71,7 +71,7 @@ def cifar_resnet_by_hand(num_blocks: int, num_classes: int = 10) -> tuple[int, i
     return kernels + 2 * norm_channels + 65 * num_classes, macs + 64 * num_classes
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_configured_architecture_has_the_published_counts(name):
     num_classes, size, *expected = PUBLISHED[name]
@@ -117,7 +117,7 @@ def test_vgg_with_a_linear_classifier_and_no_bias_is_network_slimmings(depth, nu
     assert count(vgg_bn(depth, num_classes, classifier="linear", bias=False), 32) == (num_parameters, macs)
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("net", "num_parameters", "macs"),
     [
@@ -143,7 +143,7 @@ def test_slimming_networks_have_the_published_counts(net, num_parameters, macs):
     assert count(net, 32) == (num_parameters, macs)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("config", sorted(ARCH.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_comment_in_the_config_tells_the_true_counts(config):
     num_classes, size = (1000, 224) if "(1000 classes)" in config.read_text() else (10, 32)

@@ -41,6 +41,7 @@ def test_published_weights_stand_in_the_place_of_a_file(published):
     assert_loaded(net, published)
 
 
+@pytest.mark.slow
 def test_a_file_fetched_by_hand_gives_the_same(published, tmp_path):
     torch.save(published, tmp_path / "resnet18-f37072fd.pth")
     net = torchvision_model("resnet18")
@@ -48,6 +49,7 @@ def test_a_file_fetched_by_hand_gives_the_same(published, tmp_path):
     assert_loaded(net, published)
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("invalid hash value")])
 def test_without_a_way_to_them_the_file_and_the_option_are_named(monkeypatch, error):
@@ -65,6 +67,7 @@ def test_without_a_way_to_them_the_file_and_the_option_are_named(monkeypatch, er
         load_weights(torchvision_model("resnet50"), "ResNet50_Weights.IMAGENET1K_V1")
 
 
+@pytest.mark.slow
 def test_unknown_names_are_refused_with_those_that_there_are():
     with pytest.raises(ValueError, match=r"no weights 'V3' for 'resnet50'; there are IMAGENET1K_V1, IMAGENET1K_V2"):
         torchvision_model("resnet50", weights="V3")

@@ -184,6 +184,7 @@ def test_the_number_of_classes_is_no_width_to_adopt(num_classes, tmp_path):
         load_weights(vgg_bn(13, num_classes, classifier="linear", bias=False), tmp_path / "pruned.pth.tar")
 
 
+@pytest.mark.slow
 def test_a_network_of_another_depth_or_form_is_refused(tmp_path):
     torch.save(pruned_file(Golden("vgg_plain")), tmp_path / "vgg.pth.tar")
     torch.save(pruned_file(Golden("preresnet_n1")), tmp_path / "resnet.pth.tar")

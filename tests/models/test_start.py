@@ -51,7 +51,7 @@ def sources(net: nn.Module) -> set[str]:
     return {f"{name}.source" for name, module in net.named_modules() if isinstance(module, ChannelRelabel)}
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", ALL)
 def test_a_fresh_start_keeps_widths_and_selections_and_nothing_else(name):
     net = trained(halved(ALL[name]()))
@@ -70,7 +70,7 @@ def test_a_fresh_start_keeps_widths_and_selections_and_nothing_else(name):
     assert net(torch.zeros(2, 3, 32, 32)).isfinite().all()
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", ALL)
 def test_after_a_fresh_start_batch_norms_have_seen_nothing(name):
     net = trained(halved(ALL[name]()))
@@ -139,6 +139,7 @@ def test_the_start_of_the_scales_changes_nothing_else_and_is_one_unless_told_oth
     assert all(torch.equal(half[name], plain[name] * (0.5 if name in norms else 1)) for name in plain)
 
 
+@pytest.mark.slow
 def test_a_network_without_a_start_of_its_own_gets_leading_slices_of_a_fresh_one():
     fresh = torchvision_model("resnet18", num_classes=10)
     net = trained(halved(torchvision_model("resnet18", num_classes=10)))
@@ -178,6 +179,7 @@ def test_a_linear_classifier_of_a_vgg_starts_small_and_those_of_the_others_at_to
         assert 0.9 * bound < float(net.bias.detach().abs().max()) <= bound
 
 
+@pytest.mark.slow
 def test_a_fresh_network_that_is_narrower_or_another_is_refused():
     net = trained(torchvision_model("resnet18", num_classes=10))
     before = copy.deepcopy(net.state_dict())

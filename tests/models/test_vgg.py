@@ -23,6 +23,7 @@ def test_vgg16_has_13_biased_convolutions_and_pools_after_2_4_7_and_10():
     assert layers["relu13"] == (512, 2, 2)
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("num_classes", [10, 100])
 def test_classifier_is_one_layer_or_two_with_batch_norm(num_classes):
     images = torch.zeros(1, 3, 32, 32)

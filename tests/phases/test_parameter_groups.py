@@ -324,6 +324,7 @@ def test_the_recipe_of_resreps_dense_networks_has_the_published_settings():
     assert factors == pytest.approx([1] * 120 + [0.1] * 60 + [0.01] * 60)
 
 
+@pytest.mark.slow
 def test_the_recipe_of_chex_on_imagenet_has_the_published_settings():
     module = from_recipe("chex_imagenet", torchvision_model("resnet18", num_classes=10))
     assert (module.epochs, module.task.label_smoothing, module.task.mixup) == (250, 0.1, 0.2)

@@ -16,6 +16,7 @@ def num_pixels(image, colour):
     return int((image == np.round(255 * np.array(to_rgb(colour)))).all(axis=-1).sum())
 
 
+@pytest.mark.slow
 def test_sixty_layers_have_room_in_the_picture(tmp_path):
     figure = widths_figure(groups(60))
     save(figure, tmp_path / "new" / "widths.png")

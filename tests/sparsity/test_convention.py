@@ -50,6 +50,7 @@ def widths_of(arch: str, entry) -> dict[str, int]:
     return {name: widths[name] for name in inner(arch)}
 
 
+@pytest.mark.at_once(4)
 @pytest.mark.parametrize("entry", GOLDEN["resnet50"], ids=lambda each: each["tag"])
 def test_a_resnet50_has_the_counts_of_the_log(entry):
     counted = cost_of_widths(traced("resnet_50"), widths_of("resnet_50", entry))

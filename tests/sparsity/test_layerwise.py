@@ -65,6 +65,7 @@ def test_with_a_tied_stem_the_same_rates_narrow_the_stem_too(row):
     assert (counted.macs, counted.params) == (expected["macs"], expected["params"])
 
 
+@pytest.mark.at_once(7)
 @pytest.mark.parametrize(
     ("arch", "entry", "groups"),
     [

@@ -18,6 +18,7 @@ def test_the_network_is_what_these_tests_take_it_for():
     assert {group.name: group.size for group in GRAPH.prunable} == {"pair": WIDTH // 2, "tail": 8}
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(sorted(TIMES)),

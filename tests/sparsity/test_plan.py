@@ -57,6 +57,7 @@ def reachable(sparsity, graph) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @every
 @settings(max_examples=8, deadline=None, derandomize=True)

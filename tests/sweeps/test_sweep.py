@@ -83,6 +83,7 @@ def test_differences_are_taken_seed_by_seed(tmp_path):
     assert combination.spread("primary_change") == Spread(pytest.approx(-0.1), pytest.approx(0, abs=1e-9), 2)
 
 
+@pytest.mark.slow
 def test_the_csv_has_one_line_per_job_in_the_order_of_their_numbers(tmp_path):
     for number in (10, 2, 0):
         job(tmp_path / str(number), seed=number, accuracy=0.5)
@@ -95,6 +96,7 @@ def test_the_csv_has_one_line_per_job_in_the_order_of_their_numbers(tmp_path):
     assert lines[1]["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_jobs_without_a_readable_report_are_listed(tmp_path):
     job(tmp_path / "0", seed=1, accuracy=0.5)
     hydra(tmp_path / "1", 2, {"method": "chip"}, ["method=chip", "seed=2"])
@@ -120,6 +122,7 @@ def test_a_failed_job_is_listed_with_its_sentence_until_it_ends_well(tmp_path):
     assert collect(tmp_path)[1]["status"] == "unfinished"
 
 
+@pytest.mark.slow
 def test_a_finished_job_that_missed_its_budget_is_listed_with_the_reason(tmp_path):
     job(tmp_path / "0", 1, 0.5)
     job(tmp_path / "1", 2, 0.5, missed=["The budget is not met: too few."])
@@ -224,6 +227,7 @@ def test_jobs_of_several_tasks_keep_their_metrics_apart(tmp_path):
     assert sorted(filter(None, labels)) == ["accuracy, %", "mean IoU, %"]
 
 
+@pytest.mark.slow
 def test_a_latency_that_is_too_noisy_in_one_job_has_no_mean_over_the_others(tmp_path):
     for seed, upper in enumerate((3.5, 4.5)):  # against 3.9 at the least
         passes = Latency(1, 30, Timing(4.0, 3.9, 4.1), Timing(3.0, 2.9, upper), "one abacus", 2)
@@ -319,6 +323,7 @@ def test_lines_can_be_told_apart_and_all_names_are_inside_the_picture(tmp_path, 
     assert all(panel.height > 200 for panel in panels)
 
 
+@pytest.mark.slow
 def test_widths_stand_side_by_side_as_means_over_seeds(tmp_path):
     for seed, kept in enumerate((2, 4)):
         job(tmp_path / f"0{seed}", seed, 0.5, widths={"conv1": (8, kept), "conv2": (16, 16)})
@@ -347,6 +352,7 @@ def test_networks_with_other_groups_do_not_stand_side_by_side(tmp_path):
         side_by_side_figure([])
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("num", [3, 36])
 def test_columns_are_readable_with_few_and_with_many_networks(tmp_path, num):
     for number in range(num):

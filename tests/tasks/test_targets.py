@@ -149,7 +149,7 @@ def test_the_look_at_targets_moves_no_random_state(source):
         SemanticSegmentation(3).require_fit(net, data)  # the targets come first: the network need not be told of
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("words", "told"),
     [

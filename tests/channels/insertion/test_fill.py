@@ -162,7 +162,7 @@ def test_a_channel_that_finds_no_place_in_the_stream_is_gone():
     assert verify(net, narrow_one, images) < 1e-12
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @each_network
 def test_scatters_to_which_nothing_has_happened_are_taken_out_and_no_tensor_changes(name):
     net, images, _, _ = inserted(name)
@@ -243,6 +243,7 @@ def test_a_scatter_that_a_layer_of_the_architecture_applies_itself_is_left_alone
     assert torch.equal(net(images), expected)
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("name", ["resnet8", "scales", "without scales"])
 def test_norms_folded_into_their_convolutions_are_filled_there(name, tmp_path):
     net, images, graph, shortcuts = inserted(name)

@@ -173,6 +173,7 @@ def test_a_group_that_is_protected_by_hand_holds_its_branch():
     assert "layer1.1" in [branch.path for branch in graph.branches]
 
 
+@pytest.mark.slow
 def test_a_network_without_some_branches_is_cut_again():
     net, x = network(), images()
     first = trace(net, x)
@@ -202,6 +203,7 @@ def test_a_network_without_some_branches_comes_back_from_its_file(tmp_path):
         assert torch.equal(load(tmp_path / "net.safetensors")(x), net(x))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_makes_the_network_it_is_loaded_into_drop_the_same_branches():
     net, x = network(), images()
     graph = trace(net, x)

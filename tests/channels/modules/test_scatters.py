@@ -388,6 +388,7 @@ def test_a_pickled_network_writes_through_its_scatters():
     assert torch.equal(torch.load(file, weights_only=False)(images), net(images))
 
 
+@pytest.mark.slow
 def test_norms_made_anew_write_through_their_scatters_once_they_are_attached():
     net, images = narrowed_one("resnet18")
     expected = net(images)
@@ -498,6 +499,7 @@ def test_an_exported_network_writes_through_its_scatters():
 COUNTS = json.loads((VECTORS / "chex" / "counts.json").read_text())["classification_224"]
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("arch", COUNTS)
 def test_uniformly_narrowed_networks_have_the_counts_of_free_and_of_whole_projections(arch):

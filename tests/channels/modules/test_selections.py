@@ -99,6 +99,7 @@ def test_insertion_changes_no_output_and_no_name(name):
     assert [key for key, _ in net.named_parameters()] == [key for key, _ in plain.named_parameters()]
 
 
+@pytest.mark.at_once(1)
 @each_network
 def test_a_second_insertion_does_nothing(name):
     net, images = build(name)

@@ -89,6 +89,7 @@ def test_detectors_are_cut_through_their_heads(name):
     assert sum(parameter.numel() for parameter in narrowed.parameters()) == cost(graph, kept).params
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("stem", ["select", "tied"])
 def test_narrowing_is_multiplying_the_removed_post_activation_maps_by_zero(stem):
@@ -174,7 +175,7 @@ def test_companions_of_parameters_follow_their_moves():
         assert parameter.grad is None
 
 
-@pytest.mark.at_once(7)
+@pytest.mark.at_once(3)
 @pytest.mark.parametrize(
     ("kept", "said"),
     [

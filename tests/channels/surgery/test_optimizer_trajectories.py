@@ -236,7 +236,7 @@ def test_precisions_of_parameters_buffers_and_state_stay(dtype):
             assert tensor.dtype == dtype, name
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @every_optimizer
 def test_several_cuts_leave_the_memory_of_one(make):
     """Down to the kept of the kept, in two steps or in one: the same weights, buffers and states, bit for bit."""

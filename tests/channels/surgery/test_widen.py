@@ -53,6 +53,7 @@ def train(net: nn.Module, seed: int = 5) -> None:
             tensor.add_(torch.randn(tensor.shape, generator=random))
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @every_network
 def test_narrow_then_widen_is_the_same_network_bit_for_bit(build):

@@ -96,6 +96,7 @@ def test_the_network_is_left_as_it_was(mode):
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
+@pytest.mark.slow
 def test_train_mode_goes_by_the_statistics_of_the_images():
     net, images = small()
     _, trained = judged(net, images, RedundancyGraph(bn_mode="train"))
@@ -160,6 +161,7 @@ def test_maps_of_one_pixel_keep_one_filter_and_the_plan_says_so(caplog):
     assert any("`second` look equal, since their maps have one pixel" in note for note in plan.notes)
 
 
+@pytest.mark.slow
 def test_a_reference_layer_can_be_named():
     net = cifar_resnet(14, stem="tied")
     images = torch.randn(3, 3, 32, 32)

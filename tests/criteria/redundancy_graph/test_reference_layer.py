@@ -74,6 +74,7 @@ def test_depthwise_convolutions_never_decide(mobilenet):
         assert depthwise.isdisjoint(producer.layer for producer in candidates(graph, group))
 
 
+@pytest.mark.slow
 def test_the_projection_that_opens_a_stream_of_mobilenet_decides(mobilenet):
     _, graph = mobilenet
     layers = found(graph)

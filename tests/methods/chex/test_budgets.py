@@ -263,6 +263,7 @@ def test_uniform_sampling_looks_at_no_residual():
     assert found.tolist() == [0.25] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("sampling", [RegrowSampling(), RegrowSampling(residual_power=2), RegrowSampling("uniform")])
 def test_a_channel_is_drawn_as_often_as_draws_one_after_another_would_draw_it(sampling):

@@ -145,6 +145,7 @@ def test_what_is_restored_has_every_bit_that_it_has_in_the_release(rule, number,
         assert torch.equal(dict(masked.named_parameters())[name], parameter), name
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("rule", RULES)
 def test_a_network_begins_with_the_channels_of_the_release(rule):
     golden = Golden(f"stages_{rule}")
@@ -239,6 +240,7 @@ def test_widths_are_multiples_and_not_below_their_floors(values, sparsity, regro
         assert width >= max(2, 0.4 * size)
 
 
+@pytest.mark.slow
 @given(scales, sparsities)
 @settings(deadline=None, max_examples=20)
 def test_the_last_stage_only_prunes(values, sparsity):

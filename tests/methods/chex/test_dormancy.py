@@ -288,6 +288,7 @@ def test_a_narrowed_network_is_as_small_as_what_is_active():
 # momenta
 
 
+@pytest.mark.at_once(4)
 @each_optimizer
 @each_kind
 def test_what_comes_back_has_no_momentum(kind, optimizer):
@@ -324,7 +325,7 @@ def test_momentum_is_zero_with_any_other_optimizer(monkeypatch):
 # checkpoints
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @each_optimizer
 @each_kind
 def test_what_is_loaded_in_the_middle_of_an_interval_goes_on_to_the_last_bit(kind, optimizer):

@@ -154,6 +154,7 @@ each_execution = pytest.mark.parametrize("execution", ["narrow", "mask"])
 # Widths
 
 
+@pytest.mark.at_once(1)
 @each_execution
 def test_every_stage_has_its_budget_and_after_the_last_one_widths_do_not_change(execution):
     """At first 80 % of every group; ``28 - int(0.6 * 28) - 1`` stay at every stage, and in the end only these."""
@@ -246,6 +247,7 @@ def test_the_record_of_the_cut_is_that_of_the_network_that_is_left():
     assert module.stages.spent["macs"] == spent["macs"] + 2 * STEPS * counted.macs
 
 
+@pytest.mark.at_once(1)
 @each_execution
 def test_behind_the_last_stage_nothing_is_kept_of_what_has_gone(execution):
     module = fit(phase(stages={"execution": execution, "regrow_init": "ema"}))
@@ -323,7 +325,7 @@ def alike(name: str) -> Any:
     return pytest.param(name, marks=marks)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("name", map(alike, ALIKE))
 def test_both_executions_end_in_the_same_network(name):
@@ -392,7 +394,7 @@ def uninterrupted(request, tmp_path_factory) -> tuple[Callable[[], Exploration],
     return make, fit(make(), callbacks=[every], enable_checkpointing=True), folder
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("step", [1, 3, 6, 9, 13, 18])
 def test_a_resumed_phase_ends_in_the_same_bits(uninterrupted, step):
@@ -400,7 +402,7 @@ def test_a_resumed_phase_ends_in_the_same_bits(uninterrupted, step):
     assert_same_end(*uninterrupted, step)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("step", [4, 12, 16])
 def test_a_phase_killed_behind_the_last_step_of_an_epoch_does_not_miss_the_stage_of_the_next_one(uninterrupted, step):
@@ -583,6 +585,7 @@ def by_groups(width: int) -> nn.Module:
     return nn.GroupNorm(2, width)
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("execution", ["narrow", "mask"])
 @pytest.mark.filterwarnings("ignore:.*")
 def test_group_norms_are_explored_by_whole_groups(execution):

@@ -145,6 +145,7 @@ def test_sixty_groups_and_the_stages_of_a_whole_imagenet_run_have_room(tmp_path)
     assert (tmp_path / "exploration.png").stat().st_size < 1_000_000
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(("groups", "stages"), [(1, 1), (3, 40)])
 def test_short_runs_of_small_networks_are_drawn(groups, stages):
     figure = exploration_figure(transcript(groups, stages))

@@ -20,6 +20,7 @@ def chain(*widths: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * 64, 2))
 
 
+@pytest.mark.at_once(10)
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("reduction", [0.1, 0.35, 0.5, 0.8])
 def test_it_is_the_smallest_one_of_all(seed, reduction):

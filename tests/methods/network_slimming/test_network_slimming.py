@@ -212,6 +212,7 @@ def refused(cli, tmp_path, *overrides: str) -> str:
     return " ".join(printed.split())
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("rate", ["1.0", "-0.1"])
 def test_a_percent_outside_its_range(cli, tmp_path, rate):
     assert "lies outside [0, 1)" in refused(cli, tmp_path, f"sparsity.rate={rate}")
@@ -237,6 +238,7 @@ def test_scales_that_are_not_finite(cli, tmp_path):
     assert "not finite" in told
 
 
+@pytest.mark.slow
 def test_a_network_without_batch_norm(cli, tmp_path, monkeypatch):
     (tmp_path / "plain_net.py").write_text(
         "from torch import nn\n"
@@ -253,5 +255,6 @@ def test_a_network_without_batch_norm(cli, tmp_path, monkeypatch):
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_no_pass_at_all(cli, tmp_path):
     assert "passes must be a whole number of at least 1, got 0" in refused(cli, tmp_path, "passes=0")

@@ -157,6 +157,7 @@ def test_every_epoch_is_in_the_table_and_in_tensorboard(tmp_path):
     assert histograms[0].histogram_value.max == 1
 
 
+@pytest.mark.slow
 def test_two_processes_log_like_one(tmp_path):
     module, table = Phase(tiny(), monitor=reference(0.3)), MetricsFile(tmp_path / "metrics.csv", "sparsify")
     fit(

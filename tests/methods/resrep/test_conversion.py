@@ -195,6 +195,7 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     return with_statistics(make()), torch.randn(1, 3, side, side)
 
 
+@pytest.mark.slow
 @pytest.mark.at_once(2)
 @pytest.mark.parametrize("policy", ["internal_only", pytest.param("coupled", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MARKED)
@@ -354,6 +355,7 @@ def layers_around(*inner: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), *inner, nn.ReLU(), nn.Conv2d(8, 2, 1))
 
 
+@pytest.mark.at_once(6)
 @pytest.mark.parametrize("norms", NORMS)
 @pytest.mark.parametrize(
     "special",

@@ -93,6 +93,7 @@ def test_streams_get_one_for_all_their_layers_where_that_is_wanted():
 # --- why others get none ---
 
 
+@pytest.mark.slow
 def test_streams_behind_padded_shortcuts_stay_whole():
     """The channels of the stage before come into them between zeros, not by their own layers."""
     net = cifar_resnet(20, stem="tied", shortcut="option_a")
@@ -191,6 +192,7 @@ def test_in_resnext_only_the_stem_and_the_streams_get_one():
     assert len(layers_of(net, "coupled", image)) == 5
 
 
+@pytest.mark.at_once(10)
 @pytest.mark.parametrize("width", range(2, 9))
 @pytest.mark.parametrize("seed", range(3))
 def test_small_groups_are_judged_like_large_ones(width, seed):
@@ -264,6 +266,7 @@ def test_looking_for_placements_changes_neither_the_network_nor_chance(resnet):
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
+@pytest.mark.slow
 def test_placements_are_the_same_whatever_the_weights():
     placements = []
     for seed in range(3):

@@ -197,6 +197,7 @@ def ends(num_batches: int = 1, make=lambda: {}, optimizer=None, **options) -> li
     return found
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.usefixtures("any_pace")
 @pytest.mark.parametrize(
     "options",
@@ -433,7 +434,7 @@ def test_masked_rows_die_and_others_live(trained):
     assert cut.metrics_before == cut.metrics_after
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "step",
     [8, 32, 176, 184],

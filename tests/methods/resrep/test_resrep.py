@@ -319,6 +319,7 @@ def test_what_cannot_work_is_refused_in_one_sentence(cli, tmp_path, settings, to
     assert told in refused(cli, tmp_path, *SHORT, *RESNET, "phases=[train,gradient_reset]", *settings)
 
 
+@pytest.mark.slow
 def test_compactors_are_not_there_for_another_method(cli, tmp_path):
     quick = [word for word in TINY_RESREP if not word.startswith(("method", "gradient_reset"))]
     told = refused(cli, tmp_path, *quick, *RESNET, "method=chip", "criterion=compactor_norm")
