@@ -14,9 +14,9 @@ import pytest
 from pruning_lit.system.preemption import SIGNALS
 from tests.places import ROOT
 
-# One thread, which torch reads when it is loaded (not here: the process that hands out the tests does without): tiny
-# networks gain nothing from more, tests run side by side, and a process that is forked from one whose OpenMP has threads
-# waits for them for ever.
+# One thread, which torch reads when it is loaded (not here: the process that hands out the tests does without). Tiny
+# networks gain nothing from more, tests run side by side, and a process that is forked from one whose OpenMP has
+# threads waits for them for ever.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script: commands would inherit it
