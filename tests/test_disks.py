@@ -243,7 +243,6 @@ def finished(tmp_path_factory) -> Path:
     ("seen", "left", "refused"),
     [
         ("phases/1-train/last.ckpt", 2**16, r"phases/1-train/\w+.ckpt"),
-        ("phases/1-train/finished.json", 0, ""),  # event files, or whatever comes first
         ("phases/2-finetune/finished.json", 160_000, r"(widths.png|report.md|report.json)"),
     ],
 )

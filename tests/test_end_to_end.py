@@ -91,9 +91,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(finished, cli):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("phase", "step"), [("1-train", 2), ("1-train", 6), ("2-finetune", 2), ("2-finetune", 4)]
-)  # within an epoch, at its end, right after the cut, in the last epoch
+@pytest.mark.parametrize(("phase", "step"), [("1-train", 6), ("2-finetune", 2)])  # at an epoch's end, after the cut
 def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, phase, step):
     folder = tmp_path / "run"
     process = start(*TINY, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=2")

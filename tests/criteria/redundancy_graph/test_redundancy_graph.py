@@ -113,15 +113,6 @@ def test_thresholds_are_swept_in_one_command(tmp_path):
 
 
 @pytest.mark.slow
-def test_masks_end_in_the_same_widths(finished, tmp_path):
-    run_command(*THIN, "finetune.callbacks.prune.execution=mask", f"hydra.run.dir={tmp_path}")
-    assert_same_cut(cuts(tmp_path)[0], cuts(finished)[0])
-    assert {key: each.shape for key, each in weights(tmp_path).items()} == {
-        key: each.shape for key, each in weights(finished).items()
-    }
-
-
-@pytest.mark.slow
 def test_a_budget_is_met(tmp_path):
     sparsity = ("sparsity=similarity_macs", "sparsity.reduction=0.4")
     run_command(*THIN, *sparsity, "finetune.callbacks.prune.epochs=[0,1]", f"hydra.run.dir={tmp_path}")

@@ -182,7 +182,6 @@ LONG = {
     "vgg11": (lambda: vgg_bn(11, classifier="mlp_plain", bias=False, pool="max"), 32),
     "googlenet": (of_torchvision("googlenet", aux_logits=False, init_weights=False), 32),
     "mobilenet_v3_small": (of_torchvision("mobilenet_v3_small"), 32),
-    "shufflenet_v2": (of_torchvision("shufflenet_v2_x0_5"), 32),
 }
 NETS = QUICK | LONG
 MARKED = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
