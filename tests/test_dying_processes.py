@@ -156,12 +156,11 @@ def test_where_one_of_two_commands_dies_the_other_ends_and_nothing_is_lost(finis
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "rank"), [(TWO, 1), (POPEN, 0)])
-def test_a_image_that_only_one_process_reads_ends_all_of_them(images, damaged, tmp_path, launcher, rank):
-    first = next(iter(EpochBatches(48, 4, seed=1, stream=1, rank=rank, world_size=2).batches(0)))[0]
+def test_an_image_that_only_one_process_reads_ends_all_of_them(images, damaged, tmp_path):
+    first = next(iter(EpochBatches(48, 4, seed=1, stream=1, rank=1, world_size=2).batches(0)))[0]
     files = sorted((images / "train").glob("*/*.jpg"))
     damaged(files[first[0]])
-    settings = (*from_disk(images), *launcher, "dataset.batch_size=4", "dataset.num_workers=1")
+    settings = (*from_disk(images), *TWO, "dataset.batch_size=4", "dataset.num_workers=1")
     process = start(*settings, f"hydra.run.dir={tmp_path / 'run'}")
     assert_told(process, f"'{files[first[0]]}' is not a readable image")
 

@@ -130,21 +130,6 @@ def test_what_is_saved_on_leaving_is_the_state_in_the_middle_of_an_epoch(tmp_pat
     assert 0 < checkpoint["global_step"] < 1000
 
 
-@pytest.mark.slow
-def test_two_processes_leave_together(finished_by_two, tmp_path):
-    folder = tmp_path / "run"
-    process = start(*TINY, *TWO, f"hydra.run.dir={folder}", EVERY)
-    wait_for(process, folder / "phases" / "1-train" / "last.ckpt")
-    process.send_signal(signal.SIGUSR1)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, printed[-3000:]
-    assert printed.count(f"resume={folder}") == 1
-    assert "Traceback" not in printed
-    assert not (folder / "report.json").exists(), "asked too late to prove anything"
-    run_command(f"resume={folder}")
-    assert_same_end(folder, finished_by_two)
-
-
 # Checkpoints
 
 

@@ -88,7 +88,7 @@ def test_a_command_leaves_with_a_sentence_while_it_writes_its_report(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("settings", [(), TWO, POPEN], ids=["one", "forked", "commands"])
+@pytest.mark.parametrize("settings", [(), TWO], ids=["one", "forked"])
 def test_at_random_moments_a_run_leaves_and_goes_on_to_the_same_end(finished, finished_by_two, tmp_path, settings):
     folder, moments = tmp_path / "run", random.Random(os.environ.get("MOMENTS", str(settings)))
     words = [*TINY, *settings, f"hydra.run.dir={folder}", EVERY]

@@ -19,16 +19,6 @@ def weights(folder):
 
 
 @pytest.mark.slow
-def test_a_deterministic_run_comes_out_twice_to_the_last_bit(tmp_path):
-    for name in ("once", "again"):
-        printed = run_command(*SAME, f"hydra.run.dir={tmp_path / name}")
-        assert "deterministic algorithm" not in printed, "torch warns of an operation that is not"
-    once, again = weights(tmp_path / "once"), weights(tmp_path / "again")
-    assert [name for name, tensor in once.items() if not torch.equal(again[name], tensor)] == []
-    assert (tmp_path / "once/metrics.csv").read_text() == (tmp_path / "again/metrics.csv").read_text()
-
-
-@pytest.mark.slow
 def test_a_deterministic_run_asks_torch_for_deterministic_algorithms(tmp_path):
     """In a process of its own: Lightning sets it for the whole program."""
     code = "import torch; from pruning_lit.__main__ import main; main(); print('asked', {})"

@@ -58,7 +58,8 @@ def with_resume(arguments: list[str], decides: Callable[[str], bool] = lambda wo
     if sweep.is_file():
         further = [word for word in rest if word not in MULTIRUN]
         begun = present_words(_begun_with(sweep))
-        if others := [word for word in further if decides(word) and word not in begun]:  # before Hydra writes them down
+        in_force = {word.partition("=")[0]: word for word in begun}.values()  # of several of one setting the last
+        if others := [word for word in further if decides(word) and word not in in_force]:  # before Hydra writes them
             raise ValueError(
                 f"resume={folder}: {' '.join(others)} would make other jobs than those that the sweep was begun with; "
                 "leave it out, or begin another sweep"

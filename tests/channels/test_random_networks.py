@@ -334,7 +334,7 @@ def test_a_network_that_trains_remembers_and_returns_in_its_own_way_is_cut_exact
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(max_examples=60, **quietly)
+@settings(max_examples=30, **quietly)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=2, max_size=8), st.integers(2, 9), st.data())
 def test_any_choice_of_channels_is_cut_exactly_also_in_deeper_networks(kinds, width, data):
     require_exact(kinds, width, data)

@@ -1,6 +1,5 @@
 """Redundancy graphs through the command line: published choice, budgets, resume, two processes, and what is refused."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -92,24 +91,6 @@ def test_two_processes_find_the_same_similarities_to_the_last_bit(tmp_path):
     after, other = (weights(tmp_path / name) for name in ("one", "two"))
     for name, tensor in after.items():
         torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_thresholds_are_swept_in_one_command(tmp_path):
-    run_command(
-        "-m",
-        *THIN,
-        "phases=[finetune]",
-        "finetune.epochs=1",
-        "sparsity.threshold=0.6,0.75",
-        f"hydra.sweep.dir={tmp_path}",
-        timeout=400,
-    )
-    with (tmp_path / "summary.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 2
-    macs = [read_report(tmp_path / job)["after"]["macs"] for job in ("0", "1")]
-    assert macs[0] < macs[1]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Network Slimming through the command line: phases, passes, masks, resume, two processes, and what is refused."""
+"""Network Slimming through the command line: phases, passes, resume, and what is refused."""
 
 from pathlib import Path
 
@@ -119,38 +119,6 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
     for name in ("1-train", "2-sparsify", "3-finetune"):
         assert_equal(checkpoint(folder, name)["state_dict"], checkpoint(finished, name)["state_dict"])
     assert_equal(weights(folder), weights(finished))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_two_processes_have_the_same_scales_and_keep_the_same_channels(tmp_path):
-    clipped = ("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5")
-    same = (*SLIM, "phases=[sparsify,finetune]", "train.optimizer.lr=0.001", *clipped)  # rounding grows with the rate
-    run_command(*same, f"hydra.run.dir={tmp_path / 'one'}")
-    run_command(*same, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
-    one, two = (checkpoint(tmp_path / name, "1-sparsify")["state_dict"] for name in ("one", "two"))
-    assert_close(two, one, 1e-5)
-    kept = [
-        [cut["kept"] for cut in checkpoint(tmp_path / name, "2-finetune")["callbacks"]["ScheduledPruning"]["cuts"]]
-        for name in ("one", "two")
-    ]
-    assert kept[0] == kept[1]
-    assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"), 1e-4)
-
-
-@pytest.mark.slow
-def test_masked_execution_ends_with_the_network_of_narrowed_execution(finished, tmp_path):
-    folder = tmp_path / "masked"
-    trained = finished / "phases/2-sparsify/last.ckpt"
-    for how in ("narrow", "mask"):
-        run_command(
-            *SLIM, "phases=[finetune]", f"weights={trained}", f"finetune.callbacks.prune.execution={how}",
-            f"hydra.run.dir={folder / how}", "finetune.optimizer.lr=0.01",
-        )  # fmt: skip
-    assert_close(weights(folder / "mask"), weights(folder / "narrow"), 1e-4)
-    narrow, mask = (read_report(folder / how) for how in ("narrow", "mask"))
-    assert mask["after"]["macs"] == narrow["after"]["macs"] < narrow["before"]["macs"]
-    assert mask["groups"] == narrow["groups"]
 
 
 @pytest.mark.slow
