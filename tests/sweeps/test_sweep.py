@@ -397,7 +397,7 @@ APPLICATION = """
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from pruning_lit.records.latency import Latency, Timing
-from pruning_lit.reports import Figures, Report, write_report
+    from pruning_lit.reports import Figures, Report, write_report
 
     @hydra.main(version_base=None, config_path=None, config_name="config")
     def main(config):
