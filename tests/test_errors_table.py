@@ -2,13 +2,11 @@
 
 ``python -m tests.errors`` writes that table anew.
 
-A command takes half a second of composing. So the first of every room is tried at once, and the others, which
-mostly say the like of another setting, among the slow tests.
+A command takes half a second of composing, so the first two are tried at once and the others among the slow tests.
 """
 
 import importlib
 import sys
-from collections import Counter
 from time import perf_counter
 
 import pytest
@@ -19,18 +17,6 @@ from tests.places import ROOT
 TABLE = ROOT / "tests" / "errors.md"
 MODULES = {"pruning_lit": "pruning_lit.__main__", "pruning_lit.report": "pruning_lit.report"}
 MOST_SECONDS = 20.0
-AT_ONCE = 1
-
-
-def marked() -> list:
-    """All cases, those marked slow that are not among the first of their room."""
-    seen: Counter[str] = Counter()
-    marked = []
-    for case in CASES:
-        seen[case.room] += 1
-        marks = () if seen[case.room] <= AT_ONCE else pytest.mark.slow
-        marked.append(pytest.param(case, id=case.wrong, marks=marks))
-    return marked
 
 
 def run_main(module: str, *words: str) -> int:
@@ -60,7 +46,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.at_once(2)
-@pytest.mark.parametrize("case", marked())
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.wrong) for case in CASES])
 def test_a_bad_input_is_refused_in_the_sentence_of_the_table(case, folder, monkeypatch, capfd):
     from pruning_lit.phases import Training
 

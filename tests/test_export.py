@@ -52,7 +52,7 @@ def answers(file: Path, x: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @every_format
 @pytest.mark.parametrize("depth", [8, 20])
 def test_a_narrowed_network_answers_the_same_from_its_exported_file(tmp_path, form, depth):

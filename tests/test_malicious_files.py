@@ -219,6 +219,7 @@ def test_a_header_that_asks_for_an_absurd_network_is_refused_before_it_is_built(
         load("evil.safetensors")
 
 
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     "text", ["[]", "3", '"x"', "{", '{"pictures": 3}', '{"arch": {"_target_": "a.b"}, "pictures": "x"}']
 )
@@ -280,7 +281,7 @@ def begun(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle of protocol 4"])
 def test_a_malicious_checkpoint_stops_a_resumed_run_and_is_neither_damage_nor_replaced(

@@ -24,6 +24,8 @@ for name, module, *words in json.loads(sys.argv[1]):
     except SystemExit as stop:
         print(stop.code)
     print("\\nLOADED", name, json.dumps(sorted(sys.modules)), flush=True)
+"""
+EXPORTER = """
 import pruning_lit.runs.export
 print("\\nLOADED", "exporter", json.dumps(sorted(sys.modules)))
 """
@@ -53,11 +55,21 @@ FOR_WORK = {"torch", "numpy", "scipy", "matplotlib"}
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory):
-    """What each command printed, and the modules that were there behind it."""
-    listed = json.dumps([[name, *words] for name, words in COMMANDS.items()])
+def light(tmp_path_factory):
+    """What each command that does without torch printed, and the modules that were there behind it."""
+    return stages(tmp_path_factory, [name for name in COMMANDS if name != "inspect"], "")
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory):
+    """The same of a look at a network, and of what an export imports."""
+    return stages(tmp_path_factory, ["inspect"], EXPORTER)
+
+
+def stages(tmp_path_factory, names: list[str], more: str) -> dict[str, tuple[str, set[str]]]:
+    listed = json.dumps([[name, *COMMANDS[name]] for name in names])
     done = subprocess.run(
-        [sys.executable, "-c", STAGES, listed],
+        [sys.executable, "-c", STAGES + more, listed],
         cwd=tmp_path_factory.mktemp("start_up"),
         env=environment(),
         stdout=subprocess.PIPE,
@@ -77,21 +89,23 @@ def stages(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "inspect"])
-def test_help_refusals_and_the_first_line_of_a_run_need_no_torch(stages, name):
-    printed, modules = stages[name]
+def test_help_refusals_and_the_first_line_of_a_run_need_no_torch(light, name):
+    printed, modules = light[name]
     assert TOLD.get(name, f"python -m {COMMANDS[name][0].removesuffix('.__main__')}") in printed
     assert not modules & (FOR_WORK | FOR_TRAINING | FOR_SOME_NETWORKS)
 
 
-def test_a_look_at_a_network_loads_nothing_for_training_nor_for_other_networks(stages):
-    printed, modules = stages["inspect"]
+@pytest.mark.slow
+def test_a_look_at_a_network_loads_nothing_for_training_nor_for_other_networks(heavy):
+    printed, modules = heavy["inspect"]
     assert TOLD["inspect"] in printed
     assert modules >= FOR_WORK
     assert not modules & (FOR_TRAINING | FOR_SOME_NETWORKS)
 
 
-def test_an_export_loads_nothing_for_training(stages):
-    _, modules = stages["exporter"]
+@pytest.mark.slow
+def test_an_export_loads_nothing_for_training(heavy):
+    _, modules = heavy["exporter"]
     assert "pruning_lit.runs.network_file" in modules
     assert not modules & FOR_TRAINING
 

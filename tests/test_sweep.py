@@ -55,6 +55,7 @@ def read_metrics(folder, phase):
         return [row for row in csv.DictReader(file) if row["phase"] == phase]
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_does_not_stop_the_others(tmp_path, cli):
     code, printed = cli(
         "-m", *TINY, "train.epochs=1", "finetune.epochs=1", "sparsity.reduction=0.999,0.5",

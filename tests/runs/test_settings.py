@@ -21,7 +21,7 @@ def same_training(*overrides, before=()):
     return exact_settings(composed(*before), keys) == exact_settings(composed(*before, *overrides), keys)
 
 
-@pytest.mark.at_once(5)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "override",
     ["sparsity=macs_30", "criterion=random", "method=random", "finetune.epochs=3", "passes=2", "latency.repeats=5",
@@ -31,7 +31,7 @@ def test_dense_training_does_not_depend_on(override):
     assert same_training(override)
 
 
-@pytest.mark.at_once(2)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     "override",
     ["seed=2", "arch=resnet56", "dataset=cifar10", "dataset.batch_size=7", "train.epochs=3", "train.optimizer.lr=0.3",

@@ -13,7 +13,7 @@ NETS = {"resnet": cifar_resnet(8), "preresnet": preresnet(11), "densenet": cifar
 IMAGE = torch.zeros(1, 3, 16, 16)
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", NETS)
 def test_the_rows_that_are_left_are_those_of_the_survivors(name, seed):

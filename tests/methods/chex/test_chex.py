@@ -309,7 +309,7 @@ def test_networks_of_others_are_explored(cli, tmp_path):
 STAGES = "explore.callbacks.stages."
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -130,6 +130,7 @@ def test_residuals_and_chances_of_all_others_are_those_of_the_release(rule, numb
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.at_once(5)
 @each_stage
 @pytest.mark.parametrize("kind", [NarrowState, MaskState])
 def test_what_is_restored_has_every_bit_that_it_has_in_the_release(rule, number, kind):

@@ -365,6 +365,7 @@ def test_lower_precisions_are_explored_as_well(execution, precision):
     assert sum(module.stages.stages[-1]["widths"].values()) == 11
 
 
+@pytest.mark.slow
 def test_settings_change_what_is_explored():
     """Else tests of both executions would compare the same run again and again."""
     ends = {}

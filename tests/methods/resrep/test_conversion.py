@@ -584,7 +584,7 @@ choices = st.sampled_from(POLICIES), st.sampled_from(NORMS), st.integers(0, 9)
 quietly = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
-@settings(max_examples=10, **quietly)
+@settings(max_examples=5, **quietly)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4), st.integers(2, 6), *choices)
 def test_whatever_gets_compactors_is_converted_exactly(kinds, width, policy, norms, seed):
     torch.manual_seed(0)

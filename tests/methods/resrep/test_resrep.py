@@ -228,7 +228,7 @@ def refused(cli, tmp_path: Path, *overrides: str) -> str:
     return " ".join(printed.split())
 
 
-@pytest.mark.at_once(3)
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
