@@ -77,6 +77,7 @@ def test_tensorboard_has_one_run_whose_steps_go_on_with_the_primary_metric_first
     assert "widths" in run.Tags()["images"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.ckpt")}
     printed = run_command(f"resume={finished}")

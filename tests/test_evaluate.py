@@ -81,6 +81,7 @@ def network(file: Path, num_classes: int = 10, arch: dict | None = None, **notes
 # Figures
 
 
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("named", [".", "pruned/model.safetensors", "phases/2-finetune/last.ckpt"])
 def test_the_result_of_a_run_has_exactly_the_figures_of_its_report(evaluate, finished, named):
     code, printed, found = evaluate(f"path={finished / named}")

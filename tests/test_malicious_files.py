@@ -167,7 +167,7 @@ def test_plain_data_of_all_kinds_is_not_accused():
 # What a header of safetensors can say
 
 
-@pytest.mark.at_once(4)
+@pytest.mark.at_once(2)
 @pytest.mark.parametrize(
     "arch",
     [

@@ -423,6 +423,7 @@ def test_a_network_that_does_not_run_is_left_alone():
 COUNTS = json.loads((VECTORS / "chex" / "counts.json").read_text())["classification_224"]
 
 
+@pytest.mark.slow
 def test_a_filled_resnet18_has_the_published_count_of_whole_projections():
     net, image = torchvision_model("resnet18"), torch.zeros(1, 3, 224, 224)
     projections = [site.removesuffix("1") + "0" for site in insert_scatters(net, image)]

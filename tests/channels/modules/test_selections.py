@@ -109,6 +109,7 @@ def test_a_second_insertion_does_nothing(name):
     assert net.state_dict().keys() == before
 
 
+@pytest.mark.slow
 def test_every_reader_of_a_densenets_stream_gets_one_and_no_other_norm():
     net, images = build("densenet121")
     norms = [name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)]
