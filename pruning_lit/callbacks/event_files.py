@@ -86,11 +86,8 @@ def _move_later_phases_behind(folder: Path, first_step: int) -> None:
     files = sorted(folder.glob("events.out.tfevents.*"))
     later = [file for file in files if (found := re.search(rf"{MARK}(\d+)$", file.name)) and int(found[1]) > first_step]
     newest = max(_begun(file).partition("~")[0] for file in files)
-    for number, file in enumerate(later):
-        moved = file.name.replace(
-            _begun(file), f"{newest}~{number:06d}", 1
-        )  # "~": behind ".", ahead of the next second
-        file.rename(folder / moved)
+    for number, file in enumerate(later):  # "~" comes behind "." and ahead of the next second
+        file.rename(folder / file.name.replace(_begun(file), f"{newest}~{number:06d}", 1))
 
 
 def _begun(file: Path) -> str:

@@ -16,9 +16,8 @@ from pruning_lit.channels.tracing.outputs import Outputs
 from pruning_lit.channels.tracing.transcript import OpRecord, Transcript
 
 Number = tuple[str, str, int]  # path of a module, name of its attribute, position in that
-Changed = dict[
-    int, int
-]  # position of a size among those of a step → what is asked for there, the number being one less
+#: Position of a size among those of a step → what is asked for there, the number being one less.
+Changed = dict[int, int]
 Sources = dict[int, dict[Number, Changed]]  # by the position of a step in its transcript
 
 

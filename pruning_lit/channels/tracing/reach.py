@@ -72,9 +72,10 @@ class Exits:
 
     def __init__(self, left: Callable[[Tensor, str], None]) -> None:
         self.left = left
-        self.own = {name: vars(Tensor).get(name) for name in EXITS}  # None: inherited
+        self.own: dict[str, Any] = {}
 
     def __enter__(self) -> "Exits":
+        self.own = {name: vars(Tensor).get(name) for name in EXITS}  # None: inherited
         for name in EXITS:
             setattr(Tensor, name, self._watched(name, getattr(Tensor, name)))
         return self
