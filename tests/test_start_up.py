@@ -95,7 +95,6 @@ def test_help_refusals_and_the_first_line_of_a_run_need_no_torch(light, name):
     assert not modules & (FOR_WORK | FOR_TRAINING | FOR_SOME_NETWORKS)
 
 
-@pytest.mark.slow
 def test_a_look_at_a_network_loads_nothing_for_training_nor_for_other_networks(heavy):
     printed, modules = heavy["inspect"]
     assert TOLD["inspect"] in printed
@@ -103,7 +102,6 @@ def test_a_look_at_a_network_loads_nothing_for_training_nor_for_other_networks(h
     assert not modules & (FOR_TRAINING | FOR_SOME_NETWORKS)
 
 
-@pytest.mark.slow
 def test_an_export_loads_nothing_for_training(heavy):
     _, modules = heavy["exporter"]
     assert "pruning_lit.runs.network_file" in modules

@@ -84,12 +84,12 @@ def test_a_reduction_of_something_unknown_is_unknown():
 
 NOISY = Latency(1, 30, Timing(36.3, 8.2, 41.0), Timing(8.5, 1.6, 38.0), "one abacus", 2)
 
-
+OVERLAPPING = Latency(1, 30, Timing(10.0, 9.0, 11.0), Timing(9.5, 8.6, 10.4), "one abacus", 2)
 UNSTEADY = Latency(1, 3, Timing(25.7, 13.5, 29.7), Timing(1.25, 1.14, 1.35), "one abacus", 2)
 HARDLY = Latency(1, 2, Timing(8.0, 8.0, 8.0), Timing(6.0, 6.0, 6.0), "one abacus", 2)
 
 
-@pytest.mark.parametrize("noisy", [NOISY, UNSTEADY, HARDLY])
+@pytest.mark.parametrize("noisy", [NOISY, OVERLAPPING, UNSTEADY, HARDLY])
 def test_latencies_that_overlap_or_jump_or_were_hardly_measured_are_too_noisy_to_tell(noisy):
     report = example(latency=[noisy])
     assert report.latency[0].speedup is report.reduction["latency"] is None
