@@ -1,7 +1,9 @@
 """On networks nobody thought of: narrowed = masked, and counted = real; or refused, never wrong."""
 
 import copy
+import os
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning_lit.channels import cost, mask, narrow, trace, verify
+from pruning_lit.channels import ChannelGroup, cost, mask, narrow, trace, verify
 from tests.channels.chance import randomise
 from tests.channels.constructions import shuffled
 
@@ -296,7 +298,7 @@ class Random(nn.Module):
         return Result(logits, auxiliary) if self.training else logits
 
 
-def require_exact(kinds: list[Callable[[int], Block]], width: int, data: st.DataObject) -> None:
+def require_exact(kinds: list[Callable[[int], Block]], width: int, data: st.DataObject) -> tuple[ChannelGroup, ...]:
     torch.manual_seed(0)
     net = randomise(Random(kinds, width)).double()
     images = torch.randn(2, 3, 6, 6, dtype=torch.float64)
@@ -313,11 +315,14 @@ def require_exact(kinds: list[Callable[[int], Block]], width: int, data: st.Data
     assert cost(graph, kept) == cost(trace(narrowed, images))
     assert cost(graph, kept).params == sum(parameter.numel() for parameter in narrowed.parameters())
     assert all(group.protected for group in graph.groups if group not in graph.prunable)
+    return graph.groups
 
 
 networks = given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=5), st.integers(2, 6), st.data())
 both = st.lists(st.one_of(st.sampled_from(OTHER_BLOCKS), st.sampled_from(BLOCKS)), min_size=2, max_size=4)
 quietly = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
+#: How many networks that no other run has seen are tried as well: `NETWORKS=500 pytest <this file> -k fresh -s`.
+FRESH = int(os.environ.get("NETWORKS", "0"))
 
 
 @settings(max_examples=12, **quietly)
@@ -338,3 +343,22 @@ def test_a_network_that_trains_remembers_and_returns_in_its_own_way_is_cut_exact
 @given(st.lists(st.sampled_from(BLOCKS), min_size=2, max_size=8), st.integers(2, 9), st.data())
 def test_any_choice_of_channels_is_cut_exactly_also_in_deeper_networks(kinds, width, data):
     require_exact(kinds, width, data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.skipif(not FRESH, reason="NETWORKS says how many fresh networks are tried")
+def test_fresh_networks_are_cut_exactly_in_both_modes():
+    counted: Counter[str] = Counter()
+
+    @settings(max_examples=max(1, FRESH), deadline=None, suppress_health_check=[*HealthCheck], database=None)
+    @given(st.lists(st.one_of(st.sampled_from(OTHER_BLOCKS), st.sampled_from(BLOCKS)), min_size=2, max_size=7),
+           st.integers(2, 9), st.data())  # fmt: skip
+    def look(kinds, width, data):
+        groups = require_exact(kinds, width, data)
+        counted.update({"networks": 1, "groups": len(groups), "prunable": sum(not each.protected for each in groups)})
+
+    look()
+    print(dict(counted))
+    assert counted["networks"] >= FRESH
+    assert counted["prunable"] > 0
