@@ -15,10 +15,11 @@ from PIL import Image
 
 from pruning_lit.data.sampler import EpochBatches
 from tests.commands import TINY, environment, run_command, start
-from tests.test_faults import EVERY, TWO, assert_same_end, wait_for
+from tests.test_faults import EVERY, TWO, assert_same_end, finished_by_two, wait_for
 
+__all__ = ["finished_by_two"]  # a fixture
 pytestmark = pytest.mark.timeout(600)  # a run, another one and its continuation, on a machine that has other work
-POPEN = (*TWO, "trainer=ddp", "trainer.devices=2")  # two commands in place of two forks
+POPEN = (*TWO, "trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=true")  # two commands, not two forks
 ONE_BY_ONE = (EVERY, "trainer.limit_train_batches=1.0", "dataset.batch_size=4")
 MINUTE = 60
 
@@ -132,13 +133,6 @@ def test_where_a_worker_of_the_data_dies_the_run_ends_and_nothing_is_lost(images
 # Ranks
 
 
-@pytest.fixture(scope="module")
-def finished_by_two(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("commands") / "run"
-    run_command(*TINY, *POPEN, f"hydra.run.dir={folder}", EVERY)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_where_one_of_two_commands_dies_the_other_ends_and_nothing_is_lost(finished_by_two, tmp_path, rank):
@@ -151,7 +145,7 @@ def test_where_one_of_two_commands_dies_the_other_ends_and_nothing_is_lost(finis
         assert_told(process, f"the process that has started this one has died.* resume={folder}\n", -signal.SIGKILL)
     else:
         assert_told(process, f"process {other} of this run was ended by SIGKILL.* resume={folder}\n")
-    run_command(f"resume={folder}")
+    run_command(f"resume={folder}", "trainer=ddp_fork", "trainer.accelerator=cpu")  # which comes to the same
     assert_same_end(folder, finished_by_two)
 
 

@@ -1,7 +1,6 @@
 """Sweeps whose jobs run elsewhere: side by side, by submitit, each in several processes."""
 
 import csv
-import re
 import signal
 
 import pytest
@@ -14,7 +13,7 @@ from tests.test_faults import EVERY, wait_for
 
 SHORT = (
     "-m", *(word for word in TINY if not word.startswith("criterion.")), "train.epochs=1", "finetune.epochs=1",
-    "finetune.schedule.warmup_epochs=0", "latency.repeats=2", "latency.batch_size=1",
+    "finetune.schedule.warmup_epochs=0",
 )  # fmt: skip
 SWEEP = (*SHORT, "method=magnitude,random")
 
@@ -59,13 +58,11 @@ def test_in_a_sweep_of_several_processes_each_job_is_run_once(tmp_path):
     folder = tmp_path / "sweep"
     printed = run_command(
         *SWEEP, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "dataset.batch_size=8",
-        f"hydra.sweep.dir={folder}",
+        "phases=[finetune]", f"hydra.sweep.dir={folder}",
     )  # fmt: skip
     assert statuses(folder) == [("magnitude", "finished"), ("random", "finished")]
-    assert printed.count("images per step: 16 (8 in each of 2 processes)") == 3  # two fine-tunings, one dense phase
-    assert len(re.findall(r"taken over from 0", printed)) == 1
-    logs = [path.name for path in (folder / "1").glob("*.log")]
-    assert sorted(logs) == ["run.log", "train_ddp_process_1.log"]
+    assert printed.count("images per step: 16 (8 in each of 2 processes)") == 2
+    assert {path.name for path in (folder / "1").glob("*.log")} <= {"run.log", "train_ddp_process_1.log"}
     assert not list(folder.glob("[2-9]"))
 
 
@@ -74,12 +71,12 @@ def test_a_failing_job_in_a_process_of_its_own_is_listed_with_its_sentence(tmp_p
     folder = tmp_path / "sweep"
     code, printed = cli(
         *SHORT, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "sparsity.reduction=0.999",
-        "method=magnitude", "seed=1,2", f"hydra.sweep.dir={folder}",
+        "method=magnitude", f"hydra.sweep.dir={folder}",
     )  # fmt: skip
     assert code == 1
     assert "Traceback" not in printed
     with (folder / "summary.csv").open(newline="") as file:
-        assert ["cannot be met" in row["error"] for row in csv.DictReader(file)] == [True, True]
+        assert ["cannot be met" in row["error"] for row in csv.DictReader(file)] == [True]
 
 
 def test_a_job_of_slurm_has_the_processes_of_its_trainer():
@@ -100,15 +97,15 @@ def test_without_the_launchers_the_sentence_says_how_to_get_them(cli):
 def test_jobs_side_by_side_leave_when_their_sweep_is_asked_to(tmp_path):
     """The signal comes to the launcher, which trains nothing itself."""
     folder = tmp_path / "sweep"
-    longer = ("trainer.limit_train_batches=60", "dataset.batch_size=16", "seed=1,2", "method=magnitude")
+    longer = ("trainer.limit_train_batches=40", "phases=[finetune]", "seed=1,2", "method=magnitude")
     process = start(*SHORT, *longer, "hydra/launcher=parallel", EVERY, f"hydra.sweep.dir={folder}")
     for job in "01":
-        wait_for(process, folder / job / "phases/1-train/last.ckpt")
+        wait_for(process, folder / job / "phases/1-finetune/last.ckpt")
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 0, printed[-3000:]
     assert f"resume={folder}" in printed
     assert "Traceback" not in printed
     assert not (folder / "0/report.json").exists(), "asked too late to prove anything"
-    run_command(f"resume={folder}", "checkpoint.every_n_steps=null")
+    run_command(f"resume={folder}", "checkpoint.every_n_steps=null", "hydra/launcher=basic")
     assert statuses(folder) == [("magnitude", "finished")] * 2

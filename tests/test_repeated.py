@@ -1,11 +1,10 @@
 """What is asked for twice comes out twice, and a report has all that is needed to ask for it again."""
 
-import os
-import subprocess
 import sys
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
 from tests.commands import TINY, run_command
@@ -19,18 +18,15 @@ def weights(folder):
 
 
 @pytest.mark.slow
-def test_a_deterministic_run_asks_torch_for_deterministic_algorithms(tmp_path):
-    """In a process of its own: Lightning sets it for the whole program."""
-    code = "import torch; from pruning_lit.__main__ import main; main(); print('asked', {})"
-    code = code.format("torch.are_deterministic_algorithms_enabled()")
-    short = (*TINY, "phases=[finetune]", "finetune.epochs=1", "finetune.schedule.warmup_epochs=0")
-    for value in ("true", "false"):
-        words = [*short, f"deterministic={value}"]
-        done = subprocess.run(
-            [sys.executable, "-c", code, *words, f"hydra.run.dir={tmp_path / value}"],
-            capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=200,
-        )  # fmt: skip
-        assert f"asked {value == 'true'}" in done.stdout
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_deterministic_run_asks_torch_for_deterministic_algorithms(cli, tmp_path, monkeypatch, value):
+    asked = [False]
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # which Lightning sets for the whole program, as this:
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, **_: asked.append(mode))
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: sys.exit(0))
+    code, printed = cli(*TINY, "phases=[finetune]", f"deterministic={value}", f"hydra.run.dir={tmp_path}")
+    assert code == 0, printed
+    assert asked[-1] is (value == "true")
 
 
 @pytest.mark.slow

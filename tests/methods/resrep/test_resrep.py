@@ -133,13 +133,14 @@ def test_no_epoch_but_the_last_can_be_the_best_one(finished):
 
 
 @pytest.mark.slow
-def test_a_run_killed_when_it_is_decided_what_goes_ends_in_the_same_weights(finished, tmp_path):
-    folder = tmp_path / "run"
-    process = start(*RESREP, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=20")
-    kill_at(process, folder / "phases/2-gradient_reset/last.ckpt", 120)
+def test_a_run_killed_when_it_is_decided_what_goes_ends_in_the_same_weights(tmp_path):
+    folder, finished = tmp_path / "run", tmp_path / "finished"
+    process = start(*SHORT, *RESNET, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=20")
+    kill_at(process, folder / "phases/1-gradient_reset/last.ckpt", 60)
     assert not (folder / "report.json").exists(), "killed too late to prove anything"
     run_command(f"resume={folder}")
-    found, expected = (checkpoint(each, "2-gradient_reset")["state_dict"] for each in (folder, finished))
+    run_command(*SHORT, *RESNET, f"hydra.run.dir={finished}")
+    found, expected = (checkpoint(each)["state_dict"] for each in (folder, finished))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
     found, expected = weights(folder), weights(finished)
