@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -11,8 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import cost, load, trace
 from pruning_lit.channels.artefact import read
+from pruning_lit.data import Digits
+from pruning_lit.models import cifar_resnet
+from pruning_lit.runs.phase_checkpoint import load_network
+from pruning_lit.tasks import Classification, evaluate
 from tests.commands import TINY, run_command, start
 from tests.conftest import read_report
 from tests.console_lines import foreign_lines
@@ -50,6 +56,33 @@ def test_the_report_says_what_the_network_in_the_file_is(finished):
     assert 0 <= report["metrics_after_cut"]["accuracy"] <= 1
     assert 0 <= report["cut_error"] < 1e-5
     assert report["best"]["validation"] is not None
+
+
+def test_the_figures_of_phases_and_of_the_best_epoch_are_those_of_their_networks(finished):
+    """However they were come by: by the next phase, which cuts first, or because the last epoch is the best."""
+    report, data = read_report(finished), Digits(batch_size=64, mean=[0.3044] * 3, std=[0.3233] * 3)
+    data.prepare_data()
+    data.setup()
+    for place, found in (
+        ("phases/1-train/last.ckpt", report["phases"][0]["metrics"]),
+        ("phases/2-finetune/last.ckpt", report["after"]["metrics"]),
+        (report["best"]["path"], report["best"]["metrics"]),
+    ):
+        net, state = cifar_resnet(8), torch.load(finished / place, weights_only=True)
+        load_network(net, state, finished / place, data.example, [ScheduledPruning])
+        assert evaluate(net, data, Classification(10)) == pytest.approx(found, abs=1e-6), place
+
+
+def test_a_best_epoch_that_is_not_the_last_is_measured(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    for name in ("report.json", "phases/2-finetune/best.ckpt"):
+        (folder / name).unlink()
+    state = torch.load(folder / "phases/2-finetune/last.ckpt", weights_only=True)
+    state["state_dict"]["net.linear.bias"] += torch.arange(10.0)
+    torch.save(state, folder / "phases/2-finetune/best.ckpt")
+    run_command(f"resume={folder}")
+    report = read_report(folder)
+    assert report["best"]["metrics"]["loss"] > report["after"]["metrics"]["loss"] + 1
 
 
 def test_the_file_holds_the_weights_of_the_last_epoch(finished):

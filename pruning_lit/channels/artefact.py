@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pruning_lit.channels.bounded import Bounded
@@ -16,6 +15,7 @@ from pruning_lit.system.atomic import replacing
 from pruning_lit.system.checksum import WrongChecksum, checksum
 from pruning_lit.system.disk import reason
 from pruning_lit.system.plain_data import refuse_code
+from pruning_lit.system.safetensors_file import write_safetensors
 from pruning_lit.system.trusted import trusted_builder
 
 FORMAT = "pruning_lit/1"
@@ -39,7 +39,7 @@ def save(model: nn.Module, path: str | Path, arch: Mapping[str, Any] | None = No
     weights = _unshared(model)
     with replacing(path) as draft:
         try:
-            save_file(weights, draft, metadata={"pruning_lit": text, "checksum": checksum(weights, text)})
+            write_safetensors(draft, weights, {"pruning_lit": text, "checksum": checksum(weights, text)})
         except SafetensorError as error:  # a full disk, too
             raise OSError(f"the network {str(path)!r} cannot be written: {reason(draft.parent, error)}") from error
 

@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.checksum import checksum
+from pruning_lit.system.safetensors_file import write_safetensors
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,6 @@ def write_cache(path: Path, digest: str, tensors: dict[str, Tensor]) -> None:
     """
     try:
         with replacing(path) as draft:
-            save_file(tensors, draft, metadata={"digest": digest, "checksum": checksum(tensors)})
+            write_safetensors(draft, tensors, {"digest": digest, "checksum": checksum(tensors)})
     except (SafetensorError, OSError) as error:
         log.warning("the cache '%s' cannot be written (%s): the next run decodes the images again", path, error)

@@ -6,12 +6,14 @@ import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import overload
 
 import torch
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, cost, save, trace
 from pruning_lit.command_line.custom_network import as_typed
@@ -65,8 +67,7 @@ def write_results(
     dense, net = dense.to(device), net.to(device)
     cuts = [cut for outcome in outcomes for cut in outcome.cuts]
     metrics = finite(evaluate(net, data, task))
-    ends = (_network_at(each.last, each, dense, data, task) for each in outcomes[:-1])
-    by_phase = [*(finite(evaluate(each, data, task)) for each in ends), metrics]
+    by_phase = [*(_at_end(*pair, metrics, dense, data, task) for pair in pairwise(outcomes)), metrics]
     groups = group_records(graph, cuts)
     sections = sections_of([kind for outcome in outcomes for kind in outcome.sections], cuts)
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
@@ -80,7 +81,7 @@ def write_results(
         after=_figures(narrowed, metrics, latency, "after"),
         primary=task.primary,
         metrics_after_cut=finite(cuts[-1].metrics_after) if cuts else None,
-        best=_best(dense, data, task, outcomes, folder),
+        best=_best(dense, data, task, outcomes[-1], metrics, folder),
         groups=groups,
         sections={section.name: section.data() for section in sections},
         latency=latency,
@@ -121,7 +122,7 @@ def _baseline(
     data: DataModule,
     task: Task,
     outcomes: list[PhaseOutcome],
-    by_phase: list[Metrics | None],
+    by_phase: Sequence[Metrics | None],
 ) -> Metrics | None:
     """Metrics of the dense network: as given, as its own phase left it, or, without one, right before the cut.
 
@@ -144,6 +145,14 @@ def _phase(outcome: PhaseOutcome, metrics: Metrics | None) -> PhaseRecord:
         "pictures_per_step": outcome.batch and in_words(outcome.batch),
         "taken_over_from": outcome.taken_over_from,
     }
+
+
+@overload
+def finite(metrics: Mapping[str, float]) -> Metrics: ...
+
+
+@overload
+def finite(metrics: None) -> None: ...
 
 
 def finite(metrics: Mapping[str, float] | None) -> Metrics | None:
@@ -186,17 +195,40 @@ def _figures(graph: ChannelGraph, metrics: Metrics | None, latency: list[Latency
     return Figures(counted.params, counted.macs, metrics, median_ms, throughput)
 
 
-def _best(dense: nn.Module, data: DataModule, task: Task, outcomes: list[PhaseOutcome], folder: Path) -> Best | None:
-    chosen = outcomes[-1].best
-    if chosen is None:
+def _at_end(
+    outcome: PhaseOutcome, following: PhaseOutcome, known: Metrics, dense: nn.Module, data: DataModule, task: Task
+) -> Metrics:
+    """Metrics of the network that a phase has left.
+
+    The test part may be large, so that it is not looked at where the next phase has measured all that is ``known`` of
+    other networks, before it did anything else.
+    """
+    first = next(iter(following.cuts), None)
+    if first and first.epoch == 0 and first.metrics_before and first.metrics_before.keys() == known.keys():
+        return finite(first.metrics_before)
+    return finite(evaluate(_network_at(outcome.last, outcome, dense, data, task), data, task))
+
+
+def _best(
+    dense: nn.Module, data: DataModule, task: Task, outcome: PhaseOutcome, last: Metrics, folder: Path
+) -> Best | None:
+    """The best epoch of the last phase; with the metrics of the ``last`` one where it is that, weight by weight."""
+    if outcome.best is None:
         return None
-    path, validation = chosen
+    path, validation = outcome.best
+    best, end = read_checkpoint(path), read_checkpoint(outcome.last)
+    same = best["epoch"] == end["epoch"] and equal_states(best["state_dict"], end["state_dict"])
     return {
-        "epoch": read_checkpoint(path)["epoch"],
+        "epoch": best["epoch"],
         "validation": validation,
-        "metrics": finite(evaluate(_network_at(path, outcomes[-1], dense, data, task), data, task)),
+        "metrics": last if same else finite(evaluate(_network_at(path, outcome, dense, data, task), data, task)),
         "path": Path(os.path.relpath(path, folder)).as_posix(),
     }
+
+
+def equal_states(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """True if two state dicts hold the same tensors, to the last bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def _network_at(path: Path, outcome: PhaseOutcome, dense: nn.Module, data: DataModule, task: Task) -> nn.Module:
