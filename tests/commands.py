@@ -7,6 +7,7 @@ does nothing but import, so it has no thread that could hold a lock while it is 
 """
 
 import atexit
+import functools
 import multiprocessing
 import os
 import runpy
@@ -17,8 +18,12 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
+from typing import Any
 
 #: A run of every part in seconds: digits, a ResNet-8, a few steps.
 TINY = (
@@ -109,6 +114,24 @@ class Command:
             printed += part
         self.kill()
         raise subprocess.TimeoutExpired("a command", timeout, printed)
+
+
+def in_own_process(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that forks by itself (``ddp_fork``), in a process in which nothing else has run.
+
+    A test before it may have made autograd begin threads, and a fork of such a process cannot train.
+    """
+
+    @functools.wraps(test)
+    def run(**arguments: Any) -> None:
+        with ProcessPoolExecutor(1, mp_context=_SERVER) as pool:
+            pool.submit(_call, test.__module__, test.__name__, arguments).result()
+
+    return run
+
+
+def _call(module: str, test: str, arguments: dict[str, Any]) -> None:
+    getattr(import_module(module), test).__wrapped__(**arguments)
 
 
 def _run(overrides: tuple[str, ...], output: Connection, variables: dict[str, str], folder: str) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from pruning_lit.data.loader import TrainingLoader
 from pruning_lit.data.sampler import EpochBatches
+from tests.commands import in_own_process
 from tests.data.small_images import noise
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers, intervals and loggers
@@ -110,6 +111,7 @@ def test_the_place_is_kept_before_the_first_batch_and_dropped_in_other_epochs():
 
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("drop_last", [False, True])
+@in_own_process
 def test_two_processes_end_where_one_does_with_the_same_global_batch(tmp_path, drop_last):
     options = {"pad": 1, "drop_last": drop_last}
     alone = fit(

@@ -18,6 +18,7 @@ from pruning_lit.phases import Constant, Training
 from pruning_lit.phases.sync_batch_norm import SyncBatchNorm
 from pruning_lit.sparsity import Global
 from pruning_lit.tasks import Classification
+from tests.commands import in_own_process
 from tests.models.slimming_golden import Golden
 
 STRENGTH, RATE = 0.01, 0.1
@@ -283,6 +284,7 @@ class AtTheEnd(pl.Callback):
 
 
 @pytest.mark.timeout(120)
+@in_own_process
 def test_on_two_processes_the_pull_is_neither_doubled_nor_halved(tmp_path):
     ends = {}
     for strength in (None, STRENGTH):

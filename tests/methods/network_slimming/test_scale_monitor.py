@@ -15,6 +15,7 @@ from pruning_lit.callbacks import MetricsFile
 from pruning_lit.criteria import BatchNormScale, Magnitude
 from pruning_lit.methods.network_slimming import ScaleMonitor
 from pruning_lit.sparsity import Global, Macs
+from tests.commands import in_own_process
 
 FIRST, SECOND = [0.5, -0.002, 1.0, 0.25], [0.0005, 0.001, -0.0008]
 
@@ -158,6 +159,7 @@ def test_every_epoch_is_in_the_table_and_in_tensorboard(tmp_path):
 
 
 @pytest.mark.slow
+@in_own_process
 def test_two_processes_log_like_one(tmp_path):
     module, table = Phase(tiny(), monitor=reference(0.3)), MetricsFile(tmp_path / "metrics.csv", "sparsify")
     fit(

@@ -29,6 +29,7 @@ from pruning_lit.phases import Constant, Cosine
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.sparsity import Macs
 from pruning_lit.tasks import Classification
+from tests.commands import in_own_process
 from tests.methods.resrep.resrep_golden import Basic
 from tests.places import VECTORS
 
@@ -273,9 +274,10 @@ class AtTheEnd(pl.Callback):
         torch.save(pl_module.net.state_dict(), self.folder / f"{trainer.world_size}-{trainer.global_rank}.pt")
 
 
-@pytest.mark.usefixtures("any_pace")
 @pytest.mark.timeout(120)
+@in_own_process
 def test_two_processes_have_the_masks_and_weights_of_one_with_the_same_global_batch(tmp_path):
+    MaskingPace.require_end = lambda *_: None  # as any_pace does; this process ends with the test
     for options in ({}, {"strategy": "ddp_fork", "devices": 2}):
         data = Batches([(x.double(), y) for x, y in random_batches(5)])
         end_of(
