@@ -36,7 +36,7 @@ def test_four_jobs_leave_a_summary_with_spreads_over_seeds(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_takes_a_phase_over_ends_like_one_that_trains_it(tmp_path):
-    same = (*TINY, "train.epochs=1", "finetune.epochs=1", "finetune.schedule.warmup_epochs=0", "latency.repeats=2")
+    same = (*TINY, "train.epochs=1", "finetune.epochs=1", "finetune.schedule.warmup_epochs=0")
     taking = (*same, f"shared={tmp_path / 'kept'}")
     run_command(*taking, "sparsity=macs_30", f"hydra.run.dir={tmp_path / 'first'}")
     printed = run_command(*taking, f"hydra.run.dir={tmp_path / 'second'}")

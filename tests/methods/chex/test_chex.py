@@ -52,14 +52,6 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def masked(tmp_path_factory) -> Path:
-    """The same with masks."""
-    folder = tmp_path_factory.mktemp("chex_masked") / "run"
-    run_command(*CHEX, MASKED, f"hydra.run.dir={folder}", EVERY)
-    return folder
-
-
 def done(cli, folder: Path, *overrides: str) -> dict:
     """The report of a run in this process."""
     code, printed = cli(*TINY_CHEX, f"hydra.run.dir={folder}", *overrides)
@@ -116,9 +108,11 @@ def test_one_training_ends_in_a_smaller_network(finished):
     assert counted.params < report["before"]["params"]
 
 
-@pytest.mark.parametrize("execution", ["finished", pytest.param("masked", marks=pytest.mark.slow)])
-def test_the_network_in_the_file_has_no_row_of_zeros(execution, request):
-    folder = request.getfixturevalue(execution)
+def test_the_network_in_the_file_has_no_row_of_zeros(finished):
+    assert_no_row_of_zeros(finished)
+
+
+def assert_no_row_of_zeros(folder: Path) -> None:
     net = load(folder / "pruned" / "model.safetensors")
     convolutions = {name: each for name, each in net.named_modules() if isinstance(each, nn.Conv2d)}
     assert all(each.weight.flatten(1).any(1).all() for each in convolutions.values())
@@ -227,37 +221,35 @@ def test_a_run_killed_within_an_interval_ends_in_the_same_weights(finished, tmp_
 
 SHORT = ("trainer.limit_train_batches=2", "explore.epochs=3", "explore.callbacks.stages.last_stage=2")
 OPTION_B = "arch.shortcut=option_b"
+STAGES = "explore.callbacks.stages."
 
 
 SETTINGS = [
-    ("explore.callbacks.stages.regrow_init=ema",),
-    ("explore.callbacks.stages.regrow_init=random", MASKED),
-]
-MORE_SETTINGS = [
+    ("explore.callbacks.stages.regrow_init=ema", "sparsity=uniform", "criterion=magnitude"),
+    ("explore.callbacks.stages.regrow_init=random", MASKED, "trainer.precision=64-true"),
     ("explore.callbacks.stages.regrow_allocation=global", "explore.callbacks.stages.regrow_init=zero"),
-    ("sparsity=uniform", "criterion=magnitude"),
-    ("trainer.precision=64-true",),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings",
-    [*SETTINGS, *(pytest.param(settings, marks=pytest.mark.slow) for settings in MORE_SETTINGS)],
-    ids=lambda settings: " ".join(each.rpartition(".")[2] for each in settings),
+    "settings", SETTINGS, ids=lambda settings: " ".join(each.rpartition(".")[2] for each in settings)
 )
 def test_settings_are_run_to_the_end(cli, tmp_path, settings):
     report = done(cli, tmp_path, OPTION_B, *SHORT, *settings)
     assert report["after"]["macs"] < report["before"]["macs"]
     assert 111 <= sum(widths(tmp_path).values()) <= 118  # of 224; a few by their floors
+    assert_no_row_of_zeros(tmp_path)
     assert cost(trace(load(tmp_path / "pruned" / "model.safetensors"), EXAMPLE)).macs == report["after"]["macs"]
 
 
 @pytest.mark.slow
-def test_a_uniform_allocation_takes_the_same_share_of_every_group(cli, tmp_path):
-    done(cli, tmp_path, OPTION_B, *SHORT, "sparsity=uniform", "sparsity.rate=0.75",
-         "explore.callbacks.stages.init_regrow=0.5")  # fmt: skip
+def test_a_uniform_allocation_takes_the_same_share_of_every_group_by_stages_at_steps(cli, tmp_path):
+    at_steps = (f"{STAGES}unit=steps", f"{STAGES}interval=2", f"{STAGES}last_stage=4")
+    done(cli, tmp_path, OPTION_B, *SHORT, "sparsity=uniform", "sparsity.rate=0.75", f"{STAGES}init_regrow=0.5",
+         *at_steps)  # fmt: skip
     assert widths(tmp_path) == {name: size // 4 for name, size in SIZES.items()}
+    assert [record["at"] for record in stages(tmp_path)["stages"]] == [0, 2, 4]
 
 
 @pytest.mark.slow
@@ -265,13 +257,6 @@ def test_a_target_of_macs_is_met(cli, tmp_path):
     report = done(cli, tmp_path, OPTION_B, *SHORT, "sparsity=macs_50")
     assert 0.45 < report["after"]["macs"] / report["before"]["macs"] <= 0.5
     assert "as many as it took to be left with at most 6,250,816 MACs" in (tmp_path / "report.md").read_text()
-
-
-@pytest.mark.slow
-def test_stages_can_be_at_steps(cli, tmp_path):
-    stage = "explore.callbacks.stages"
-    done(cli, tmp_path, OPTION_B, *SHORT, f"{stage}.unit=steps", f"{stage}.interval=2", f"{stage}.last_stage=4")
-    assert [record["at"] for record in stages(tmp_path)["stages"]] == [0, 2, 4]
 
 
 @pytest.mark.slow
@@ -305,8 +290,6 @@ def test_networks_of_others_are_explored(cli, tmp_path):
 
 
 # What is refused
-
-STAGES = "explore.callbacks.stages."
 
 
 @pytest.mark.at_once(1)
