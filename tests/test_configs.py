@@ -4,6 +4,7 @@ import json
 import re
 from fractions import Fraction
 from functools import cache
+from itertools import zip_longest
 from types import SimpleNamespace
 
 import pytest
@@ -54,7 +55,11 @@ EXPERIMENTS = names("experiment")
 CHEX = [name for name in EXPERIMENTS if re.match(r"chex/.*_imagenet_", name)]
 CHIP = [name for name in EXPERIMENTS if name.startswith("chip/")]
 BY_SIMILARITY = ("similarity", "similarity_macs")  # need that criterion
-CHOICES = [f"{PLACES.get(group, group)}={name}" for group in GROUPS if group != "experiment" for name in names(group)]
+BESIDE = [group for group in GROUPS if group not in ("experiment", "method")]  # methods have phases of their own
+CHOICES = [[f"method={name}"] for name in names("method")] + [
+    [f"{PLACES.get(group, group)}={name}" for group, name in zip(BESIDE, row, strict=True) if name]
+    for row in zip_longest(*(names(group) for group in BESIDE))
+]  # of each group one at a time, until there is none that was not
 MAY_BE_MISSING = {"dataset.root", "sparsity.rates"}  # the two that only the user can know
 
 
@@ -89,9 +94,9 @@ def test_every_experiment_composes(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_of_every_group_composes(choice):
-    config = composed(choice, "name=any")  # which is otherwise made of the choices on the command line
+@pytest.mark.parametrize("choices", CHOICES, ids=" ".join)
+def test_every_choice_of_every_group_composes(choices):
+    config = composed(*choices, "name=any")  # which is otherwise made of the choices on the command line
     assert {key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra")} <= MAY_BE_MISSING
 
 
