@@ -12,11 +12,12 @@ from torch.utils._pytree import tree_map_only
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.surgery.numbers import numbers_of_module, put_number
 from pruning_lit.channels.surgery.rehearsal_tracers import Reference, Rehearsal, RehearsalMismatch
+from pruning_lit.channels.surgery.replay import Replay
 from pruning_lit.channels.tracing.graph import ChannelGraph
 from pruning_lit.channels.tracing.modes import PassMode, still
 from pruning_lit.channels.tracing.operations import tensors_of
 from pruning_lit.channels.tracing.outputs import Outputs, chosen
-from pruning_lit.channels.tracing.passes import owned, run
+from pruning_lit.channels.tracing.passes import owned, run, twin_of
 from pruning_lit.channels.tracing.replica import replica
 from pruning_lit.channels.tracing.transcript import Transcript
 
@@ -24,9 +25,9 @@ from pruning_lit.channels.tracing.transcript import Transcript
 def rehearse(cut: Cut, model: nn.Module, graph: ChannelGraph) -> None:
     """Carry a cut out on a copy of a model, run that in every mode, and hold it against the trace.
 
-    The copy has no data, unless the model turns out to need some: detectors look at their own predictions. Then the
-    narrowed copy is held against a masked one, which predicts the same: both in float64, or in the model's own
-    precision where it does not run in another.
+    The copy has no data, unless the model turns out to need some: detectors look at their own predictions. Then these
+    are taken from the trace. Where that cannot be done, the narrowed copy is held against a masked one, which predicts
+    the same: both in float64, or in the model's own precision where it does not run in another.
 
     Args:
         cut: what is to be done.
@@ -65,6 +66,15 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
             return rehearsal.asked
         if not failure.needs_data:
             raise failure
+    if transcript.decisions:
+        trial = twin_of(model)
+        cut.narrow(trial)
+        rehearsal = Replay(trial, transcript, removed)
+        with contextlib.suppress(RehearsalMismatch):
+            _run(rehearsal, trial, outputs)
+            rehearsal.require_no_literals()
+            transcript.on_meta = False
+            return rehearsal.asked
     try:
         try:
             reference, copied = _masked(cut, model, transcript, outputs, doubled), doubled

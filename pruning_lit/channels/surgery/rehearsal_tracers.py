@@ -206,7 +206,7 @@ class Rehearsal(Tracer):
             or self.numbers_of(operation, args, kwargs) != step.numbers
             or any(tensor in self.stored.parts for tensor in given)
             or tuple(map(self.name_of, given)) != step.stored
-            or [self.provenance(tensor).digest for tensor in given] != [before.digest for before in step.provenances]
+            or not all(map(self.is_same, step.provenances, map(self.provenance, given)))
         ):
             return False
         left = [self._remainder(before) for before in step.results]
@@ -255,9 +255,24 @@ class Rehearsal(Tracer):
             )
         if numbers != before.numbers:
             raise RehearsalMismatch(self.position, BY_WIDTH)
-        require_same_digests(before.provenances, provenances, self.position)
+        self._require_same(before.provenances, provenances, self.position)
         if len(before.results) != len(after) or not all(map(self._is_expected, before.results, after)):
             raise RehearsalMismatch(self.position, LITERAL)
+
+    def is_same(self, before: Provenance, now: Provenance) -> bool:
+        """True where a tensor without channels was computed as before."""
+        return before.digest == now.digest
+
+    def _require_same(self, before: Sequence[Provenance], now: Sequence[Provenance], position: int) -> None:
+        """Raise RehearsalMismatch where a tensor without channels was computed in another way than before."""
+        if len(before) != len(now):
+            raise RehearsalMismatch(position, "the model has another number of results once it is narrower")
+        for one, other in zip(before, now, strict=True):
+            if not self.is_same(one, other):
+                raise RehearsalMismatch(one.step if one.step >= 0 else position, BY_WIDTH, needs_data=True)
+
+    def _decided(self, *_decision: object) -> None:
+        """Record nothing, as in ``_pass_on``."""
 
     def _pass_on(self, *_flow: object) -> None:
         """Record nothing: nobody asks for the data flow of a rehearsal."""
@@ -269,7 +284,7 @@ class Rehearsal(Tracer):
         """Hold the end against that of the first trace: nothing is missing, and outputs were computed as before."""
         if self.position != len(self.expected.steps):
             raise RehearsalMismatch(self.position, "the model does less once it is narrower")
-        require_same_digests(self.expected.outputs, outputs, self.position - 1)
+        self._require_same(self.expected.outputs, outputs, self.position - 1)
 
     def require_no_literals(self) -> None:
         """RehearsalMismatch where the model has asked for numbers of channels that are no longer there."""
@@ -293,16 +308,9 @@ class Rehearsal(Tracer):
         if shadow.ndim != len(before.shape):
             return False
         now = outline_along(shadow, before.dims)
+        if now is not None and self._remainder(before) is before:
+            return torch.equal(before.identities, now.identities)
         return now is not None and without(before.identities, self.removed, now.identities)
-
-
-def require_same_digests(before: Sequence[Provenance], now: Sequence[Provenance], position: int) -> None:
-    """Raise RehearsalMismatch where a tensor without channels was computed in another way than before."""
-    if len(before) != len(now):
-        raise RehearsalMismatch(position, "the model has another number of results once it is narrower")
-    for one, other in zip(before, now, strict=True):
-        if one.digest != other.digest:
-            raise RehearsalMismatch(one.step if one.step >= 0 else position, BY_WIDTH, needs_data=True)
 
 
 def without(before: Tensor, removed: Tensor, now: Tensor) -> bool:

@@ -25,6 +25,16 @@ def run_without_data(operation: Operation, args: tuple, kwargs: dict) -> Any:
     Raises:
         RuntimeError: the shapes do not fit.
     """
+    result = empty_result(operation, args, kwargs)
+    return operation(*args, **kwargs) if result is None else result
+
+
+def empty_result(operation: Operation, args: tuple, kwargs: dict) -> Tensor | None:
+    """A tensor like the result of a usual operation, with nothing in it; None for PyTorch to find out, or to refuse.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
     name, x = short_name(operation), args[0]
     tensors = tensors_in(args, kwargs)
     if name.removesuffix("_") in ARITHMETIC and len(tensors) == 2 and _alike(*tensors):
@@ -32,14 +42,14 @@ def run_without_data(operation: Operation, args: tuple, kwargs: dict) -> Any:
     if len(tensors) == 1:
         if name in ACTIVATIONS:
             return torch.empty_like(x)
-        return x if name.removesuffix("_") in ACTIVATIONS else operation(*args, **kwargs)
+        return x if name.removesuffix("_") in ACTIVATIONS else None
     if name == "batch_norm":
         for vector in tensors_in(args[1:5]):
             if vector.shape[0] != x.shape[1]:
                 raise RuntimeError(f"a batch norm of {len(vector)} channels gets {x.shape[1]}")
         return torch.empty_like(x)
     shape = _convolved(operation, args, kwargs) if name in CONVOLUTIONS else None
-    return operation(*args, **kwargs) if shape is None else x.new_empty(shape)
+    return None if shape is None else x.new_empty(shape)
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

@@ -67,7 +67,7 @@ class Outline:
         return self.identities if self.dims else self.identities.reshape(-1).expand(self.shape[dim])
 
     def without(self, removed: Tensor) -> "Outline | None":
-        """The outline of what is left; None where not whole rows of it are removed.
+        """The outline of what is left, itself where that is all; None where not whole rows of it are removed.
 
         Args:
             removed: whether each identity is removed.
@@ -76,6 +76,8 @@ class Outline:
         if len(self.dims) == 1:  # of nearly all
             left = identities[~removed[identities]]
             return Outline(self.dims, left, (*shape[: self.dims[0]], len(left), *shape[self.dims[0] + 1 :]))
+        if not bool(removed[identities].any()):
+            return self
         for number, dim in enumerate(self.dims):
             rows = (~removed[identities]).movedim(number, 0).reshape(identities.shape[number], -1).any(1)
             identities, shape[dim] = identities.movedim(number, 0)[rows].movedim(0, number), int(rows.sum())

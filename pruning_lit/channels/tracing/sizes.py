@@ -35,3 +35,15 @@ def sizes_of(operation: torch._ops.OpOverload, args: tuple, kwargs: dict[str, An
         given = named(operation, args, kwargs)
         return (given["start"], given["start"] + given["length"])
     return ()
+
+
+def numbers_in(*trees: Any) -> tuple[object, ...]:
+    """The numbers and words in nested arguments, in order."""
+    found: list[object] = []
+    for tree in trees:
+        for each in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(each, int | float | str):
+                found.append(each)
+            elif isinstance(each, list | tuple | dict):
+                found += numbers_in(each)
+    return tuple(found)

@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelSelect
 from pruning_lit.channels.tracing.dataflow import DataFlow, Role
@@ -17,16 +19,18 @@ from pruning_lit.channels.tracing.operations import OperationMode, tensors_in, t
 from pruning_lit.channels.tracing.randomness import alike, drops_out, is_random
 from pruning_lit.channels.tracing.reach import Reach, memory_of
 from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, outline, settle, spread
-from pruning_lit.channels.tracing.sizes import sizes_of
+from pruning_lit.channels.tracing.sizes import numbers_in, sizes_of
 from pruning_lit.channels.tracing.splits import Split, Splits
-from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
+from pruning_lit.channels.tracing.transcript import Decision, OpRecord, Provenance, Transcript
 from pruning_lit.channels.tracing.views import StoredTensors
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
 Operation = torch._ops.OpOverload
 NO_PROVENANCE = Provenance()
 EVALUATION = PassMode()
+FEW = 64  # numbers of a constant that are read
 VIEWS = frozenset({"_unsafe_view", "_reshape_alias", "reshape", "unflatten"})
+MASKS = (torch.bool, torch.uint8)
 COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
 
 
@@ -58,6 +62,7 @@ class Tracer(OperationMode):
         self.stored = StoredTensors(model)
         self.position = 0  # how many steps there have been
         self.flow, self.reach = DataFlow(), Reach()
+        self.wrote = False  # whether there is anything in ``rewritten``
         self.drew = self.looked = False  # whether numbers were drawn at random, and whether a value was looked at
         self.asked = False  # whether a module asked if it is in training
         self.calls: list[LayerCall] = []
@@ -77,6 +82,7 @@ class Tracer(OperationMode):
         self.provenances: WeakIdMap[Provenance] = (
             WeakIdMap()
         )  # tensors without channels, to a number for all that led to them
+        self.rewritten: WeakIdMap[int | None] = WeakIdMap()  # memory to the way of what was written into it
         self.module_path: list[str] = [""]
         self.relabels = {path: module for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
         self.hooks: list[Any] = []
@@ -257,6 +263,8 @@ class Tracer(OperationMode):
         provenances = tuple(self.provenance(tensor) for tensor in given)
         self.looked = self.looked or name == "_local_scalar_dense"
         self._start_step()
+        if decides(operation, given):
+            self._decided(operation, args, given, provenances, result)
         role = self._follow(operation, args, kwargs, result)
         after = [self.shadows.get(tensor, None) for tensor in outputs]
         numbers = (*self.numbers_of(operation, args, kwargs), *self.notes)
@@ -269,7 +277,12 @@ class Tracer(OperationMode):
                 self.position += 1
         if role is not Role.PRODUCES and not any(t in self.shadows and not self.stored.sources(t) for t in given):
             self.stored.computes(given, outputs)
-        self._remember_provenances(operation, numbers, provenances, given, outputs)
+        way = (
+            None
+            if all(shadow is not None for shadow in after)
+            else _way(operation, numbers, before, provenances, args, kwargs)
+        )
+        self._remember_provenances(operation, numbers, provenances, way, given, outputs)
         self._pass_on(index, role or Role.OTHER, given, outputs, after)
 
     def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
@@ -286,13 +299,21 @@ class Tracer(OperationMode):
 
     def provenance(self, tensor: Tensor) -> Provenance:
         """The provenance of a tensor; none where there are channels in it."""
-        return NO_PROVENANCE if tensor in self.shadows else self.provenances.get(tensor, NO_PROVENANCE)
+        if tensor in self.shadows:
+            return NO_PROVENANCE
+        known = self.provenances.get(tensor, None)
+        if known is None:
+            known = self.provenances[tensor] = NO_PROVENANCE if self.name_of(tensor) else Provenance(way=_read(tensor))
+        if self.wrote and (memory := memory_of(tensor)) in self.rewritten:
+            return replace(known, way=hash((known.way, self.rewritten[memory])))
+        return known
 
     def _remember_provenances(
         self,
         operation: Operation,
         numbers: tuple[object, ...],
         provenances: tuple[Provenance, ...],
+        way: int | None,
         given: list[Tensor],
         outputs: list[Tensor],
     ) -> None:
@@ -304,12 +325,29 @@ class Tracer(OperationMode):
             one = given[0]
             written = short_name(operation) == "lift_fresh" and one.numel() == 1 and not one.is_meta
             digest = hash(one.item()) if written else digests[0]
+            way = _read(one) if short_name(operation) == "lift_fresh" else provenances[0].way
         elif None in digests or _counts_values(operation, given):
             digest = None
         else:
             digest = hash((short_name(operation), numbers, digests))
         for output in outputs:
-            self.provenances[output] = Provenance(digest, step)
+            self.provenances[output] = Provenance(digest, step, way)
+        if operation._schema.is_mutable and outputs and outputs[0] not in self.shadows:
+            self.wrote, memory = True, memory_of(outputs[0])
+            self.rewritten[memory] = hash((way, self.rewritten.get(memory, 0)))
+
+    def _decided(
+        self,
+        operation: Operation,
+        args: tuple,
+        given: list[Tensor],
+        provenances: tuple[Provenance, ...],
+        result: Any,
+    ) -> None:
+        """Record what values have decided."""
+        ways, shapes = tuple(each.way for each in provenances), tuple(tuple(tensor.shape) for tensor in given)
+        answer = tree_map_only(Tensor, torch.clone, args[1] if short_name(operation) == "index" else result)
+        self.transcript.decisions.append(Decision(short_name(operation), ways, shapes, answer))
 
     def _start_step(self) -> None:
         self.decisions: list[bool] = []
@@ -391,11 +429,58 @@ class Tracer(OperationMode):
                 self.parameters[key].copy_(before)
 
 
+def _way(
+    operation: Operation,
+    numbers: tuple[object, ...],
+    with_channels: bool,
+    provenances: tuple[Provenance, ...],
+    args: tuple,
+    kwargs: dict,
+) -> int | None:
+    """Way of a result without channels; where there are none in what goes in, sizes are no widths.
+
+    How many times a value is there is told by the operation that goes on with it.
+    """
+    name, ways = short_name(operation), [provenance.way for provenance in provenances]
+    if None in ways:
+        return None
+    if name == "expand":
+        return ways[0]
+    if name.startswith("new_"):
+        return hash((name, args[2] if len(args) > 2 else kwargs.get("fill_value")))
+    if ways and not with_channels:
+        numbers = numbers_in(args, kwargs, *(tensor.shape for tensor in tensors_in(args, kwargs)))
+    return hash((name, numbers, *ways))
+
+
+def _read(tensor: Tensor) -> int | None:
+    """A number for the values of a constant; None where they are too many, or not there."""
+    if tensor.is_meta or tensor.numel() > FEW:
+        return None
+    return hash(repr(torch._C.TensorBase.tolist(tensor)))  # not the method, which is watched in a pass
+
+
 def _counts_values(operation: Operation, given: list[Tensor]) -> bool:
     """True where the values that go in decide how many come out."""
-    if torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms":
+    if _is_of_any_length(operation):
         return True
-    return short_name(operation) == "index" and any(tensor.dtype == torch.bool for tensor in given[1:])
+    return short_name(operation) == "index" and any(tensor.dtype in MASKS for tensor in given[1:])
+
+
+@functools.cache
+def _is_of_any_length(operation: Operation) -> bool:
+    return torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms"
+
+
+def decides(operation: Operation, given: list[Tensor]) -> bool:
+    """True where the course of a pass may depend on values: numbers come out, or as many results as they say."""
+    return _gives_numbers(operation) or _counts_values(operation, given)
+
+
+@functools.cache
+def _gives_numbers(operation: Operation) -> bool:
+    returns = operation._schema.returns
+    return bool(returns) and not any("Tensor" in str(each.type) for each in returns)
 
 
 def _takes_all(operation: Operation, given: list[Tensor], outputs: list[Tensor]) -> bool:

@@ -21,10 +21,30 @@ class Provenance:
             (``scores / math.sqrt(x.shape[1])``). None where values decided how many there are (the boxes of a
             detector): then the numbers that follow may be another time's others.
         step: the last step that led to it, -1 where none did.
+        way: as ``digest``, of all operations, numbers and sizes, also behind values that have decided; None where a
+            constant that nobody has seen being made is on the way. Equal for two passes in which values decide alike.
     """
 
     digest: int | None = 0
     step: int = -1
+    way: int | None = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A look at values on which the course of a pass may depend: a number taken out, or as many results as they say.
+
+    Attributes:
+        operation: its name.
+        ways: of the tensors that were looked at, see ``Provenance``.
+        shapes: theirs.
+        answer: the result; of elements that a mask picks, the list of masks and positions.
+    """
+
+    operation: str
+    ways: tuple[int | None, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    answer: Any
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,7 @@ class Transcript:
         arguments: those of the model.
         depends_on_mode: whether the model may do something else in training.
         failure: where the pass has ended with an error, in training, its words.
+        decisions: what values have decided, in order.
     """
 
     steps: list[OpRecord]
@@ -98,6 +119,7 @@ class Transcript:
     arguments: tuple[Any, ...] = ()
     depends_on_mode: bool = False
     failure: str | None = None
+    decisions: list[Decision] = field(default_factory=list)
 
     def none_removed(self) -> Tensor:
         """False for every identity, and for none, shape ``(count + 1,)``; see ``ChannelGraph.removed``."""

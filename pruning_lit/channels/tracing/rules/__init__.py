@@ -15,6 +15,7 @@ from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.randomness import DROPOUTS
 from pruning_lit.channels.tracing.rules import elementwise, layers, norms, picking, products, reductions, shapes
+from pruning_lit.channels.tracing.sizes import numbers_in
 from pruning_lit.channels.tracing.tracer import COPIES, Operation, Tracer
 
 Rule = Callable[[Tracer, Operation, tuple, dict, Any], Role | None]
@@ -132,15 +133,4 @@ def numbers_of(operation: Operation, args: tuple, kwargs: dict) -> tuple[object,
         return ()
     if operation._schema.name in ("aten::full", "aten::scalar_tensor"):
         return (args[-1],)
-    return tuple(_numbers((args, kwargs)))
-
-
-def _numbers(tree: Any) -> list[object]:
-    """The numbers and words in nested arguments, in order."""
-    found: list[object] = []
-    for each in tree.values() if isinstance(tree, dict) else tree:
-        if isinstance(each, int | float | str):
-            found.append(each)
-        elif isinstance(each, list | tuple | dict):
-            found += _numbers(each)
-    return found
+    return numbers_in(args, kwargs)

@@ -8,9 +8,8 @@ from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.rules.elementwise import differs_where, meet
 from pruning_lit.channels.tracing.shadow import spread
-from pruning_lit.channels.tracing.tracer import Operation, Tracer
+from pruning_lit.channels.tracing.tracer import MASKS, Operation, Tracer
 
-MASKS = (torch.bool, torch.uint8)
 FIXED_LIST = "channels are picked from it by a list of numbers"
 
 
