@@ -43,6 +43,11 @@ TINY = (
     "latency.max_seconds=0.1",
 )
 
+#: A checkpoint at every step, so that a run can be killed anywhere.
+EVERY = "checkpoint.every_n_steps=1"
+#: The same run by two processes.
+TWO = ("trainer=ddp_fork", "dataset.batch_size=8", "trainer.accelerator=cpu")
+
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.imported"])
 

@@ -102,5 +102,25 @@ def cli(monkeypatch, capfd):
     return call
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The folder of one uninterrupted run, for all who only look at it."""
+    from tests.commands import EVERY, TINY, run_command
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run_command(*TINY, f"hydra.run.dir={folder}", EVERY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_by_two(tmp_path_factory) -> Path:
+    """The same run by two processes."""
+    from tests.commands import EVERY, TINY, TWO, run_command
+
+    folder = tmp_path_factory.mktemp("finished_by_two") / "run"
+    run_command(*TINY, *TWO, f"hydra.run.dir={folder}", EVERY)
+    return folder
+
+
 def read_report(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())

@@ -230,14 +230,6 @@ def test_of_data_that_are_missing_the_folder_for_outputs_is_not_accused(tmp_path
 # Full disks: a run
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """One uninterrupted run."""
-    folder = tmp_path_factory.mktemp("disks") / "run"
-    run_command(*TINY, f"hydra.run.dir={folder}")
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seen", "left", "refused"),

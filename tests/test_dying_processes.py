@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 
 from pruning_lit.data.sampler import EpochBatches
-from tests.commands import TINY, environment, run_command, start
-from tests.test_faults import EVERY, TWO, assert_same_end, finished_by_two, wait_for
+from tests.commands import EVERY, TINY, TWO, environment, run_command, start
+from tests.test_faults import assert_same_end, wait_for
 
-__all__ = ["finished_by_two"]  # a fixture
 pytestmark = pytest.mark.timeout(600)  # a run, another one and its continuation, on a machine that has other work
 POPEN = (*TWO, "trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=true")  # two commands, not two forks
 ONE_BY_ONE = (EVERY, "trainer.limit_train_batches=1.0", "dataset.batch_size=4")

@@ -24,14 +24,6 @@ from tests.conftest import read_report
 from tests.console_lines import foreign_lines
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """One uninterrupted run, looked at by several tests."""
-    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    run_command(*TINY, f"hydra.run.dir={folder}", "checkpoint.every_n_steps=2")
-    return folder
-
-
 def test_a_run_leaves_behind_what_the_design_promises(finished):
     for name in (
         "report.json", "report.md", "widths.png", "metrics.csv", "run.log", "pruned/model.safetensors",
@@ -111,15 +103,16 @@ def test_tensorboard_has_one_run_whose_steps_go_on_with_the_primary_metric_first
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_not_trained_again(finished):
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.ckpt")}
-    printed = run_command(f"resume={finished}")
+def test_a_finished_run_is_not_trained_again(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.ckpt")}
+    printed = run_command(f"resume={folder}")
     assert "is finished" in printed
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.ckpt")} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.ckpt")} == before
 
 
-def test_a_checkpoint_of_another_experiment_is_refused(finished, cli):
-    code, printed = cli(f"resume={finished}", "finetune.epochs=3")
+def test_a_checkpoint_of_another_experiment_is_refused(finished, cli, tmp_path):
+    code, printed = cli(f"resume={shutil.copytree(finished, tmp_path / 'run')}", "finetune.epochs=3")
     assert code == 1
     assert "different experiment: finetune.epochs was 2 and is 3" in printed
 

@@ -14,28 +14,11 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.commands import TINY, run_command, start
+from tests.commands import EVERY, TINY, TWO, run_command, start
 from tests.conftest import read_report
 from tests.stopping import stop
 
 TIMED = "date|second|latency|throughput|command|config|hardware|commits"
-EVERY = "checkpoint.every_n_steps=1"
-TWO = ("trainer=ddp_fork", "dataset.batch_size=8", "trainer.accelerator=cpu")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """One uninterrupted run."""
-    folder = tmp_path_factory.mktemp("faults") / "run"
-    run_command(*TINY, f"hydra.run.dir={folder}", EVERY)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished_by_two(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("faults_of_two") / "run"
-    run_command(*TINY, *TWO, f"hydra.run.dir={folder}", EVERY)
-    return folder
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

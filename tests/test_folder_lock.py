@@ -14,8 +14,8 @@ import pytest
 
 from pruning_lit.system import folder_lock
 from pruning_lit.system.folder_lock import alone_in, hold, release
-from tests.commands import TINY, start
-from tests.test_faults import EVERY, wait_for
+from tests.commands import EVERY, TINY, start
+from tests.test_faults import wait_for
 
 HOLDER = """
 import sys, time

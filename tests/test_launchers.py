@@ -7,9 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from pruning_lit.command_line.configs import CONF
-from tests.commands import TINY, run_command, start
+from tests.commands import EVERY, TINY, run_command, start
 from tests.conftest import read_report
-from tests.test_faults import EVERY, wait_for
+from tests.test_faults import wait_for
 
 SHORT = (
     "-m", *(word for word in TINY if not word.startswith("criterion.")), "train.epochs=1", "finetune.epochs=1",

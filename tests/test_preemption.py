@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.commands import TINY, command, environment, run_command, start
+from tests.commands import EVERY, TINY, TWO, command, environment, run_command, start
 from tests.stopping import STOP, stop
-from tests.test_faults import EVERY, TWO, assert_same_end, finished, finished_by_two, wait_for
+from tests.test_faults import assert_same_end, wait_for
 
-__all__ = ["finished", "finished_by_two"]  # fixtures
 POPEN = (*TWO, "trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=true")  # otherwise as forked ones
 FORKED = ("trainer=ddp_fork", "trainer.accelerator=cpu")
 
