@@ -1,6 +1,7 @@
 """Tiny networks, one for each way of building that people use, for ``test_constructions``."""
 
 import math
+import sys
 
 import torch
 from torch import Tensor, nn
@@ -564,6 +565,13 @@ class MaxoutOuter(Built):
     def between(self, x):
         b, c, h, w = x.shape
         return x.view(b, 2, c // 2, h, w).max(1).values
+
+
+class BareColon(Built):
+    """``x[:, :, ::2]`` with its bare colons, as PyTorch has executed it up to 2.8."""
+
+    def between(self, x):
+        return torch.ops.aten.slice.Tensor(x, 1, 0, sys.maxsize)[..., ::2]
 
 
 class PadChannels(Built):
@@ -1388,6 +1396,7 @@ class MovedInPlace(Built):
 #: What may be cut: the layers that write prunable channels, as ``first``; the rest must be protected, with a reason.
 PRUNABLE: dict[type[Built], str] = {
     Residual: "first one two last",
+    BareColon: "first last",
     Concat: "first branch last",
     Twice: "first last",
     Mirrored: "first last",

@@ -1,5 +1,6 @@
 """Sizes: the numbers by which a model cuts tensors up or gives them another shape, among which there may be widths."""
 
+import sys
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ def sizes_of(operation: torch._ops.OpOverload, args: tuple, kwargs: dict[str, An
         return (*shape[:dim], *given["sizes"], *shape[dim + 1 :])
     if name == "aten::slice":
         given = named(operation, args, kwargs)
+        if (given["start"] or 0, given["step"]) == (0, 1) and given["end"] in (None, sys.maxsize):
+            return ()  # a bare colon, which some versions of PyTorch leave out
         return slice(given["start"], given["end"]).indices(args[0].shape[given["dim"]])[:2]
     if name == "aten::narrow":
         given = named(operation, args, kwargs)
