@@ -4,10 +4,16 @@ import re
 
 #: The table at the end: title, box, remarks below it, until the log goes on.
 TABLE = re.compile(r"^\S+ \(seed \d+\)\n┏(?:.|\n)*?(?=^\[)", re.MULTILINE)
+#: One that PyTorch 2.8 and earlier print in C++ when processes meet, whatever they are told.
+MET = "[Gloo] Rank "
 #: A line of the log that was written by us, or by Hydra on the jobs of a sweep.
 OURS = re.compile(r"\[[\d ,:-]+\]\[(?:pruning_lit(?:\.\w+)*\]\[(?:INFO|WARNING)\] - |HYDRA\] )")
 
 
 def foreign_lines(printed: str) -> list[str]:
     """Lines that neither this package nor Hydra has written."""
-    return [line for line in TABLE.sub("", printed).splitlines() if line and not OURS.match(line)]
+    return [
+        line
+        for line in TABLE.sub("", printed).splitlines()
+        if line and not OURS.match(line) and not line.startswith(MET)
+    ]
