@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -61,7 +62,7 @@ class Cut:
         values = {name: take(tensors[name].detach(), dims) for name, dims in index.items()}
         left = {name: source for name, source in self.narrowed.items() if name not in removals}
         values |= {name: source.to(tensors[name].device) for name, source in left.items()}
-        new = replace(model, values)
+        new = replace(model, values, tensors)
         moves = {name: Move(tensors[name], new[name], index.get(name, {})) for name in values}
         sync_widths(model)
         return moves | removals | rewrite(model, self.numbers)
@@ -99,16 +100,18 @@ class Cut:
 
 def _flags(model: nn.Module, graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[str, dict[int, Tensor]]:
     """Booleans, true for positions that stay, by dimension of every tensor that loses some."""
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    flags: dict[str, dict[int, Tensor]] = {}
+    shapes = {name: tensor.shape for name, tensor in model.state_dict(keep_vars=True).items()}
+    flags: dict[str, dict[int, np.ndarray]] = {}
     for group in graph.groups:
         if group.name not in masks or bool(masks[group.name].all()):
             continue
+        gone = (~masks[group.name]).numpy()
         for piece in group.slices:
             dims = flags.setdefault(piece.tensor, {})
-            dims.setdefault(piece.dim, torch.ones(shapes[piece.tensor][piece.dim], dtype=torch.bool))
-            dims[piece.dim][piece.positions[~masks[group.name]].reshape(-1)] = False
-    return flags
+            if piece.dim not in dims:
+                dims[piece.dim] = np.ones(shapes[piece.tensor][piece.dim], bool)
+            dims[piece.dim][piece.positions.numpy()[gone]] = False
+    return {name: {dim: torch.from_numpy(stays) for dim, stays in dims.items()} for name, dims in flags.items()}
 
 
 def _inputs_stay(graph: ChannelGraph, item: Relabelling, masks: dict[str, Tensor]) -> Tensor:

@@ -16,13 +16,20 @@ from pruning_lit.channels.surgery.numbers import adopt_numbers
 ROWS_PER_GROUP = "rows_per_group"  # what a grouped convolution remembers while only one of its groups is left
 
 
-def replace(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def replace(
+    model: nn.Module, values: Mapping[str, Tensor], tensors: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Put ``values`` in the place of parameters and buffers, by state-dict name, everywhere they are used.
+
+    Args:
+        model: the model.
+        values: what is to be there.
+        tensors: the state dict, with parameters as they are, where it is at hand.
 
     Returns:
         The new tensors by name; in the place of parameters they are parameters.
     """
-    tensors = model.state_dict(keep_vars=True)
+    tensors = model.state_dict(keep_vars=True) if tensors is None else tensors
     if unknown := values.keys() - tensors.keys():
         raise ValueError(f"the model has no tensors called {sorted(unknown)}")
     new, instead = {}, {}

@@ -37,18 +37,22 @@ def empty_result(operation: Operation, args: tuple, kwargs: dict) -> Tensor | No
     """
     name, x = short_name(operation), args[0]
     tensors = tensors_in(args, kwargs)
-    if name.removesuffix("_") in ARITHMETIC and len(tensors) == 2 and _alike(*tensors):
-        return x if name.endswith("_") else torch.empty_like(x)
+    if name.removesuffix("_") in ARITHMETIC and len(tensors) == 2 and (_alike(*tensors) or _spreads(*tensors)):
+        return x if name.endswith("_") else _like(x)
     if len(tensors) == 1:
         if name in ACTIVATIONS:
-            return torch.empty_like(x)
+            return _like(x)
+        if name == "adaptive_avg_pool2d" and len(args) == 2 and x.ndim == 4 and x.is_contiguous() and x.numel():
+            return x.new_empty((*x.shape[:2], *(_each(args[1], 2) or ())))
         return x if name.removesuffix("_") in ACTIVATIONS else None
     if name == "batch_norm":
         for vector in tensors_in(args[1:5]):
             if vector.shape[0] != x.shape[1]:
                 raise RuntimeError(f"a batch norm of {len(vector)} channels gets {x.shape[1]}")
-        return torch.empty_like(x)
+        return _like(x)
     shape = _convolved(operation, args, kwargs) if name in CONVOLUTIONS else None
+    if name == "linear" and _multiplies(*tensors):
+        shape = (*x.shape[:-1], len(tensors[1]))
     return None if shape is None else x.new_empty(shape)
 
 
@@ -56,6 +60,24 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     """True for two tensors of real numbers of which each element has its counterpart, in memory, too."""
     described = [(each.is_meta, each.dtype, each.shape, each.stride()) for each in (one, other)]
     return described[0] == described[1] and one.is_floating_point()
+
+
+def _like(x: Tensor) -> Tensor:
+    """An empty tensor in the layout of another; as PyTorch makes it, which takes long without data."""
+    return x.new_empty_strided(x.shape, x.stride()) if x.is_contiguous() else torch.empty_like(x)
+
+
+def _spreads(one: Tensor, other: Tensor) -> bool:
+    """True for two tensors of real numbers of which the second has length 1 where it is not as long as the first."""
+    described = [(each.is_meta, each.dtype, each.ndim, each.is_contiguous()) for each in (one, other)]
+    fits = all(short in (long, 1) for long, short in zip(one.shape, other.shape, strict=False))
+    return described[0] == described[1] and described[0][-1] and fits and one.is_floating_point()
+
+
+def _multiplies(x: Tensor, weight: Tensor, *bias: Tensor) -> bool:
+    """True where a linear layer fits what it gets."""
+    fits = x.ndim > 0 and weight.ndim == 2 and x.shape[-1] == weight.shape[1] and x.dtype == weight.dtype
+    return fits and all(each.shape == weight.shape[:1] for each in bias)
 
 
 def _convolved(operation: Operation, args: tuple, kwargs: dict) -> tuple[int, ...] | None:

@@ -174,12 +174,15 @@ class GroupBuilder:
         if channels is None:
             return None
         labels = np.where(channels.numpy() >= 0, self.labels[channels.numpy()], -1)
-        where = np.flatnonzero(np.isin(labels, run))
+        wanted = np.zeros(len(self.labels) + 1, bool)  # the last one for none
+        wanted[run] = True
+        where = np.flatnonzero(wanted[labels])
         order = np.argsort(labels[where], kind="stable")
-        present, counts = np.unique(labels[where], return_counts=True)
-        if len(present) != len(run) or len(set(counts.tolist())) != 1:
+        times = len(where) // len(run)
+        found = labels[where[order]].reshape(len(run), times) if times * len(run) == len(where) else None
+        if not times or found is None or bool((found != np.array(run)[:, None]).any()):  # runs ascend
             return None
-        return torch.from_numpy(where[order].reshape(len(run), -1))  # runs ascend, as ``unique`` does
+        return torch.from_numpy(where[order].reshape(len(run), times))
 
 
 class Footprints:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pruning_lit.channels.tracing.modes import still
+from pruning_lit.channels.tracing.modes import still, switch
 from pruning_lit.channels.tracing.randomness import alike, drops_out, even_out, is_random
 from pruning_lit.channels.tracing.replica import FIXED, own_state, replica
 
@@ -190,7 +190,7 @@ class evaluating:
         torch.backends.mha.set_fastpath_enabled(self.fused and self.fused_before)
         self.flags = [(module, module.training) for model in self.models for module in model.modules()]
         for model in self.models:
-            model.eval()
+            switch(model, False)
 
     def __exit__(self, *exception: object) -> None:
         torch.backends.mha.set_fastpath_enabled(self.fused_before)

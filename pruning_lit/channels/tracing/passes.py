@@ -100,7 +100,7 @@ def run(tracer: Tracer, twin: nn.Module, arguments: tuple[Any, ...]) -> Any:
     arguments = tree_map_only(Tensor, lambda one: one.detach().clone(), arguments)  # some are written over
     for one in tensors_of(arguments):
         tracer.provenances[one] = NO_PROVENANCE  # they are as they were
-    with evaluating(twin), same_randomness(mode.draws, home.device) as numbers, without_gradients():
+    with evaluating(), same_randomness(mode.draws, home.device) as numbers, without_gradients():
         mode.set(twin)
         try:
             with mode_reads() as reads, Exits(tracer.left), tracer:

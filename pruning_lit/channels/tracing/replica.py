@@ -58,8 +58,9 @@ class _Replica:
         for held in ("_parameters", "_buffers"):
             new.__dict__[held] = {name: self._held(one) for name, one in attributes[held].items()}
         for name, value in attributes.items():
-            if type(value) not in FIXED and name not in HELD:
-                new.__dict__[name] = self.value(value)
+            kind = type(value)
+            if kind not in FIXED and name not in HELD:
+                new.__dict__[name] = kind() if kind in CONTAINERS and not value else self.value(value)
         return new
 
     def _held(self, tensor: Tensor | None) -> Tensor | None:
@@ -69,10 +70,7 @@ class _Replica:
 
     def value(self, value: Any) -> Any:
         """A copy of an attribute; the attribute itself where it cannot be copied."""
-        kind = type(value)
-        if kind in CONTAINERS and not value:
-            return kind()
-        if kind is tuple and FIXED.issuperset(map(type, value)):
+        if type(value) is tuple and FIXED.issuperset(map(type, value)):
             return value
         self._remember_tensors(value)
         try:

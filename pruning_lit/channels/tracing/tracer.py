@@ -84,9 +84,10 @@ class Tracer(OperationMode):
         )  # tensors without channels, to a number for all that led to them
         self.rewritten: WeakIdMap[int | None] = WeakIdMap()  # memory to the way of what was written into it
         self.module_path: list[str] = [""]
-        self.relabels = {path: module for path, module in model.named_modules() if isinstance(module, ChannelRelabel)}
+        modules = dict(model.named_modules())
+        self.relabels = {path: module for path, module in modules.items() if isinstance(module, ChannelRelabel)}
         self.hooks: list[Any] = []
-        for path, module in model.named_modules():
+        for path, module in modules.items():
             self._watch(path, module)
         self.parameters = {id(memory_of(one)): one for one in model.parameters() if memory_of(one) is not None}
         self.written: dict[int, Tensor] = {}  # parameters into which the model writes, as they were

@@ -20,6 +20,12 @@ def of(*shape: int) -> Tensor:
         (ATEN.hardtanh_.default, (of(2, 8, 9), 0, 6)),
         (ATEN.add.Tensor, (of(2, 8, 9), of(2, 8, 9))),
         (ATEN.mul.Tensor, (of(2, 8, 9), of(2, 8, 1))),
+        (ATEN.mul.Tensor, (of(2, 8, 1), of(2, 8, 9))),
+        (ATEN.add.Tensor, (of(2, 8, 9).transpose(1, 2), of(2, 9, 8))),
+        (ATEN.linear.default, (of(2, 8, 9), of(5, 9), of(5))),
+        (ATEN.linear.default, (of(9), of(5, 9))),
+        (ATEN.adaptive_avg_pool2d.default, (of(2, 8, 9, 7), [1, 2])),
+        (ATEN.adaptive_avg_pool2d.default, (of(8, 9, 7), [3, 3])),
         (ATEN.batch_norm.default, (of(2, 8, 9), *[of(8)] * 4, False, 0.1, 1e-5, False)),
         (ATEN.conv1d.default, (of(2, 8, 9), of(5, 8, 3), None, [2], [1], [1], 1)),
         (ATEN.conv2d.default, (of(2, 8, 9, 7), of(6, 4, 3, 2), of(6), [2, 3], [1, 0], [2, 1], 2)),
@@ -30,7 +36,8 @@ def of(*shape: int) -> Tensor:
     ids=str,
 )
 def test_shapes_are_those_that_pytorch_finds(operation, args):
-    assert run_without_data(operation, args, {}).shape == operation(*args).shape
+    ours, theirs = run_without_data(operation, args, {}), operation(*args)
+    assert (ours.shape, ours.stride(), ours.dtype) == (theirs.shape, theirs.stride(), theirs.dtype)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +46,8 @@ def test_shapes_are_those_that_pytorch_finds(operation, args):
         (ATEN.batch_norm.default, (of(2, 8, 9), *[of(7)] * 4, False, 0.1, 1e-5, False)),
         (ATEN.conv2d.default, (of(2, 8, 9, 7), of(6, 4, 3, 3), None)),
         (ATEN.conv2d.default, (of(2, 8, 2, 2), of(6, 8, 3, 3))),
+        (ATEN.linear.default, (of(2, 8), of(5, 9))),
+        (ATEN.mul_.Tensor, (of(2, 8, 1), of(2, 8, 9))),
     ],
     ids=str,
 )
