@@ -1,5 +1,6 @@
 """A cut: a choice of channels, in terms of the tensors of a model."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,15 +51,18 @@ class Cut:
         numbers = numbers_after(model, graph, graph.removed(masks)) if graph.numbers else {}
         return cls(masks, stays, narrowed, masked, tuple(branch.path for branch in graph.emptied(masks)), numbers)
 
+    @functools.cached_property
+    def index(self) -> dict[str, dict[int, Tensor]]:
+        """The positions that stay, as ``stays``."""
+        return {
+            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()} for name, dims in self.stays.items()
+        }
+
     def narrow(self, model: nn.Module) -> Moves:
         """Take the branches out and make the other tensors smaller, in place."""
         removals = self.drop(model)
         tensors = model.state_dict(keep_vars=True)
-        index = {
-            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()}
-            for name, dims in self.stays.items()
-            if name not in removals
-        }
+        index = {name: dims for name, dims in self.index.items() if name not in removals}
         values = {name: take(tensors[name].detach(), dims) for name, dims in index.items()}
         left = {name: source for name, source in self.narrowed.items() if name not in removals}
         values |= {name: source.to(tensors[name].device) for name, source in left.items()}
@@ -70,10 +74,8 @@ class Cut:
     def between(self, wide: nn.Module, narrow: nn.Module) -> Moves:
         """The moves that ``narrow`` returned, for two networks between which this cut lies; neither is changed."""
         before, after = wide.state_dict(keep_vars=True), narrow.state_dict(keep_vars=True)
-        index = {
-            name: {dim: flags.nonzero().flatten() for dim, flags in dims.items()} for name, dims in self.stays.items()
-        }
-        moves = {name: Move(before[name], after[name], index.get(name, {})) for name in index | self.narrowed}
+        names = self.stays | self.narrowed
+        moves = {name: Move(before[name], after[name], self.index.get(name, {})) for name in names}
         return moves | {name: Rewriting.between(wide, name, values) for name, values in self.numbers.items()}
 
     def drop(self, model: nn.Module) -> Moves:

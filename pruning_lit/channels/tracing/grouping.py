@@ -47,6 +47,8 @@ class GroupBuilder:
         self.producers: dict[int, list[int]] = {}
         self.calls = {call.operation: call for call in tracer.calls}
         self.depths = tracer.flow.depths()
+        self.first_writers: dict[int, tuple[int, int, str]] = {}
+        self.places: dict[tuple[int, int], Tensor | None] = {}  # in the result of an operation, of a run
 
     def graph(self, model: nn.Module, arguments: tuple[Any, ...]) -> ChannelGraph:
         """The groups and all that surgery and counting need beside them."""
@@ -95,10 +97,13 @@ class GroupBuilder:
 
     def _first_writer(self, label: int) -> tuple[int, int, str]:
         """(execution order, position, layer) of the layer that makes these channels first."""
+        if label in self.first_writers:
+            return self.first_writers[label]
         there = zip(self.footprints.slots(label).tolist(), self.footprints.positions(label).tolist(), strict=True)
         written = [(self.slots[slot], position) for slot, position in there if self.slots[slot] in self.tracer.writers]
         slot, position = min(written, key=lambda each: self.order[each[0][0]])
-        return self.order[slot[0]], position, self.tracer.writers[slot]
+        self.first_writers[label] = self.order[slot[0]], position, self.tracer.writers[slot]
+        return self.first_writers[label]
 
     def _names(self, runs: list[list[int]]) -> list[str]:
         layers = [self._first_writer(run[0])[2] for run in runs]
@@ -144,14 +149,10 @@ class GroupBuilder:
         return producers
 
     def _feature_maps(self, run: list[int]) -> tuple[FeatureMap, ...]:
-        nodes = self.tracer.flow.nodes
-        producers = [
-            index for index in self.producers[run[0]] if self._positions(nodes[index].channels, run) is not None
-        ]
+        producers = [index for index in self.producers[run[0]] if self._positions(index, run) is not None]
         feature_maps = []
         for operation in sorted({self.tracer.flow.seen_by_consumer(index) for index in producers}):
-            channels = nodes[operation].channels
-            positions = self._positions(channels, run)
+            channels, positions = self.tracer.flow.nodes[operation].channels, self._positions(operation, run)
             if channels is not None and positions is not None:
                 feature_maps.append(FeatureMap(operation, len(channels), positions))
         return tuple(feature_maps)
@@ -160,8 +161,7 @@ class GroupBuilder:
         """The uses of layers that make these channels."""
         producers = []
         for operation in self.producers[run[0]]:
-            channels = self.tracer.flow.nodes[operation].channels
-            positions = self._positions(channels, run)
+            channels, positions = self.tracer.flow.nodes[operation].channels, self._positions(operation, run)
             if operation in self.calls and channels is not None and positions is not None:  # a selection has no weight
                 call, output = self.calls[operation], FeatureMap(operation, len(channels), positions)
                 producers.append(
@@ -169,10 +169,14 @@ class GroupBuilder:
                 )
         return tuple(producers)
 
-    def _positions(self, channels: Tensor | None, run: list[int]) -> Tensor | None:
-        """Positions of each class of ``run`` among these channels, shape ``(len(run), n)``; None if one is missing."""
-        if channels is None:
-            return None
+    def _positions(self, operation: int, run: list[int]) -> Tensor | None:
+        """Positions of each class of a run in a result, shape ``(len(run), n)``; None if one is missing."""
+        if (operation, run[0]) not in self.places:
+            channels = self.tracer.flow.nodes[operation].channels
+            self.places[operation, run[0]] = None if channels is None else self._among(channels, run)
+        return self.places[operation, run[0]]
+
+    def _among(self, channels: Tensor, run: list[int]) -> Tensor | None:
         labels = np.where(channels.numpy() >= 0, self.labels[channels.numpy()], -1)
         wanted = np.zeros(len(self.labels) + 1, bool)  # the last one for none
         wanted[run] = True

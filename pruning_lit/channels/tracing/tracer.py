@@ -18,7 +18,7 @@ from pruning_lit.channels.tracing.modes import PassMode
 from pruning_lit.channels.tracing.operations import OperationMode, tensors_in, tensors_of, without_gradients
 from pruning_lit.channels.tracing.randomness import alike, drops_out, is_random
 from pruning_lit.channels.tracing.reach import Reach, memory_of
-from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, outline, settle, spread
+from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, constant, outline, settle, spread
 from pruning_lit.channels.tracing.sizes import numbers_in, sizes_of
 from pruning_lit.channels.tracing.splits import Split, Splits
 from pruning_lit.channels.tracing.transcript import Decision, OpRecord, Provenance, Transcript
@@ -134,15 +134,13 @@ class Tracer(OperationMode):
 
         Where the identities do not lie along ``dim`` alone they are frozen, and -1 is returned.
         """
-        none = torch.full((tensor.shape[dim],), NONE)
         shadow = self.shadow(tensor)
-        if shadow is None:
-            return none
-        identities = self.outline(shadow).along(dim)
-        if identities is None:
+        identities = None if shadow is None else self.outline(shadow).along(dim)
+        if identities is not None:
+            return identities
+        if shadow is not None:
             self.freeze(tensor, "its channels are spread over several dimensions where they are used")
-            return none
-        return identities
+        return torch.full((tensor.shape[dim],), NONE)
 
     def varies(self, shadow: Tensor, dim: int) -> bool:
         """True where the identities differ along ``dim``; the answer becomes a part of the step."""
@@ -181,7 +179,14 @@ class Tracer(OperationMode):
         key = id(identities), dim, tensor.shape
         if key not in self.spreads or self.spreads[key][0] is not identities:
             self.spreads[key] = identities, spread(identities, dim, tensor.shape)
+            self._remember(identities, dim, self.spreads[key][1])
         self.place(tensor, self.spreads[key][1], zeroed)
+
+    def _remember(self, identities: Tensor, dim: int, shadow: Tensor) -> None:
+        """Note of a shadow with these identities along ``dim`` what need not be found out again."""
+        if shadow.numel() and not constant(identities, 0) and bool((identities >= 0).any()):
+            self.settled[shadow] = True
+            self.outlines[shadow] = Outline((dim % shadow.ndim,), identities, tuple(shadow.shape))
 
     def called(self, weight: str, positions: int, rows: int | None, strided: bool = False) -> None:
         """Record a use of a layer: ``positions`` multiply-accumulates for each element of its weight, in each row.

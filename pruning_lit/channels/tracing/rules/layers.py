@@ -154,10 +154,11 @@ def _dim(view: View, dim: int) -> int:
 
 
 def _read(tracer: Tracer, layer: str, given: Tensor, columns: Tensor) -> None:
-    if (given < 0).all():
-        tracer.entries.append(layer)
     tracer.identities.tie(given, columns)
-    tracer.identities.freeze(columns[given < 0], f"{layer!r} reads the model's input or a constant there")
+    if bool((none := given < 0).any()):
+        if bool(none.all()):
+            tracer.entries.append(layer)
+        tracer.identities.freeze(columns[none], f"{layer!r} reads the model's input or a constant there")
 
 
 def _grouped(
