@@ -88,7 +88,7 @@ def differs_in_statistics(kind: type[Any]) -> bool:
 
 
 def switch(model: nn.Module, training: bool) -> None:
-    """As ``model.train(training)``; in one go where no module has a way of its own to be told."""
+    """Put a model into training or eval mode; in one go where no module has a way of its own to be told."""
     modules = list(model.modules())
     if all(map(_is_told_as_usual, {type(module) for module in modules})):
         for module in modules:
