@@ -15,7 +15,7 @@ from pruning_lit.channels.surgery.rehearsal_tracers import Reference, Rehearsal,
 from pruning_lit.channels.surgery.replay import Replay
 from pruning_lit.channels.tracing.graph import ChannelGraph
 from pruning_lit.channels.tracing.modes import PassMode, still
-from pruning_lit.channels.tracing.operations import tensors_of
+from pruning_lit.channels.tracing.operations import evaluating, tensors_of, without_gradients
 from pruning_lit.channels.tracing.outputs import Outputs, chosen
 from pruning_lit.channels.tracing.passes import owned, run, twin_of
 from pruning_lit.channels.tracing.replica import replica
@@ -73,8 +73,9 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
         with contextlib.suppress(RehearsalMismatch):
             _run(rehearsal, trial, outputs)
             rehearsal.require_no_literals()
-            transcript.on_meta = False
-            return rehearsal.asked
+            if transcript.failure is not None or _has_a_pass(cut, model, transcript):
+                transcript.on_meta = False
+                return rehearsal.asked
     try:
         try:
             reference, copied = _masked(cut, model, transcript, outputs, doubled), doubled
@@ -90,6 +91,19 @@ def _rehearse(cut: Cut, model: nn.Module, transcript: Transcript, removed: Tenso
         transcript.on_meta = failure is not None and mismatch.step <= failure.step
         raise
     return rehearsal.asked
+
+
+def _has_a_pass(cut: Cut, model: nn.Module, transcript: Transcript) -> bool:
+    """True where a narrowed copy comes to the end of a pass with values of its own, which nobody follows."""
+    narrowed = twin_of(model)
+    cut.narrow(narrowed)
+    with evaluating(), without_gradients():
+        transcript.mode.set(narrowed)
+        try:
+            narrowed(*tree_map_only(Tensor, torch.clone, moved_along(transcript.arguments, narrowed)))
+        except Exception:  # whatever somebody's forward raises
+            return False
+    return True
 
 
 def _masked(
