@@ -78,8 +78,8 @@ CHANNELS = [
     Break(
         "a replica shares what modules remember",
         "channels/tracing/replica.py",
-        "                new.__dict__[name] = self.value(value)\n",
-        "                new.__dict__[name] = value\n",
+        "kind() if kind in CONTAINERS and not value else self.value(value)",
+        "value",
         "channels/surgery/test_leaves_alone.py",
         "what_a_network_remembers",
     ),
