@@ -63,7 +63,8 @@ Moves = dict[str, Move]  # by state-dict name
 def take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
     """The positions of a tensor that are given by dimension."""
     if tensor.is_meta:  # only the lengths can be taken
-        return tensor.new_empty([len(index[dim]) if dim in index else n for dim, n in enumerate(tensor.shape)])
+        left = [len(index[dim]) if dim in index else n for dim, n in enumerate(tensor.shape)]
+        return torch.empty(left, dtype=tensor.dtype, device=tensor.device)
     for dim, positions in index.items():
         tensor = tensor.index_select(dim, positions.to(tensor.device))
     return tensor

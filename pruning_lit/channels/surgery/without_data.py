@@ -43,7 +43,7 @@ def empty_result(operation: Operation, args: tuple, kwargs: dict) -> Tensor | No
         if name in ACTIVATIONS:
             return _like(x)
         if name == "adaptive_avg_pool2d" and len(args) == 2 and x.ndim == 4 and x.is_contiguous() and x.numel():
-            return x.new_empty((*x.shape[:2], *(_each(args[1], 2) or ())))
+            return _empty(x, (*x.shape[:2], *(_each(args[1], 2) or ())))
         return x if name.removesuffix("_") in ACTIVATIONS else None
     if name == "batch_norm":
         for vector in tensors_in(args[1:5]):
@@ -53,7 +53,7 @@ def empty_result(operation: Operation, args: tuple, kwargs: dict) -> Tensor | No
     shape = _convolved(operation, args, kwargs) if name in CONVOLUTIONS else None
     if name == "linear" and _multiplies(*tensors):
         shape = (*x.shape[:-1], len(tensors[1]))
-    return None if shape is None else x.new_empty(shape)
+    return None if shape is None else _empty(x, shape)
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
@@ -62,9 +62,14 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return described[0] == described[1] and one.is_floating_point()
 
 
+def _empty(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An empty tensor of the kind of another; ``new_empty`` takes longer without data."""
+    return torch.empty(shape, dtype=x.dtype, device=x.device)
+
+
 def _like(x: Tensor) -> Tensor:
-    """An empty tensor in the layout of another; as PyTorch makes it, which takes long without data."""
-    return x.new_empty_strided(x.shape, x.stride()) if x.is_contiguous() else torch.empty_like(x)
+    """An empty tensor in the layout of another; as PyTorch makes it, which takes longer without data."""
+    return _empty(x, tuple(x.shape)) if x.is_contiguous() else torch.empty_like(x)
 
 
 def _spreads(one: Tensor, other: Tensor) -> bool:

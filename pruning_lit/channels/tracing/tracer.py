@@ -89,7 +89,8 @@ class Tracer(OperationMode):
         self.hooks: list[Any] = []
         for path, module in modules.items():
             self._watch(path, module)
-        self.parameters = {id(memory_of(one)): one for one in model.parameters() if memory_of(one) is not None}
+        parameters = (one for module in modules.values() for one in module._parameters.values() if one is not None)
+        self.parameters = {id(memory): one for one in parameters if (memory := memory_of(one)) is not None}
         self.written: dict[int, Tensor] = {}  # parameters into which the model writes, as they were
         self._start_step()
 
