@@ -44,6 +44,8 @@ def empty_result(operation: Operation, args: tuple, kwargs: dict) -> Tensor | No
             return _like(x)
         if name == "adaptive_avg_pool2d" and len(args) == 2 and x.ndim == 4 and x.is_contiguous() and x.numel():
             return _empty(x, (*x.shape[:2], *(_each(args[1], 2) or ())))
+        if name == "mean" and x.is_contiguous() and x.is_floating_point():
+            return _averaged(x, **named(operation, args, kwargs))
         return x if name.removesuffix("_") in ACTIVATIONS else None
     if name == "batch_norm":
         for vector in tensors_in(args[1:5]):
@@ -83,6 +85,16 @@ def _multiplies(x: Tensor, weight: Tensor, *bias: Tensor) -> bool:
     """True where a linear layer fits what it gets."""
     fits = x.ndim > 0 and weight.ndim == 2 and x.shape[-1] == weight.shape[1] and x.dtype == weight.dtype
     return fits and all(each.shape == weight.shape[:1] for each in bias)
+
+
+def _averaged(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None, **_given: Any) -> Tensor | None:
+    """Mean over some dimensions, given by numbers from the front or the back; None for PyTorch to find out."""
+    if not isinstance(dim, list | tuple) or not dim or dtype is not None:
+        return None
+    gone = {d % x.ndim for d in dim if -x.ndim <= d < x.ndim}
+    if len(gone) != len(dim):
+        return None
+    return _empty(x, tuple(1 if d in gone else n for d, n in enumerate(x.shape) if keepdim or d not in gone))
 
 
 def _convolved(operation: Operation, args: tuple, kwargs: dict) -> tuple[int, ...] | None:
