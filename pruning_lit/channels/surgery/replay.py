@@ -6,6 +6,7 @@ through the same operations, does not depend on which boxes there are: no layer 
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
@@ -14,21 +15,23 @@ from pruning_lit.channels.surgery.without_data import empty_result
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.reach import memory_of
 from pruning_lit.channels.tracing.shadow import Outline
-from pruning_lit.channels.tracing.tracer import Operation, decides, short_name
+from pruning_lit.channels.tracing.tracer import Operation, counts_values, gives_numbers, short_name
 from pruning_lit.channels.tracing.transcript import Decision, Provenance, Transcript
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
 UNSEEN = "what its values decide cannot be told from the pass before"
+WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8)
 KNOWN = ("aten", "torchvision", "prims")  # name spaces of operations that tell when values decide
 
 
 class Replay(Rehearsal):
     """Tracer of a narrowed model with data, but with zeros for what layers, norms and activations make.
 
-    Whatever is computed from these zeros is unknown. Where unknown values decide (a number is taken out of them, or
-    there are as many results as they say), the answer is that of the first pass; provided that they came about in the
-    same way, through the same operations on what is left of the same channels. A masked model would have decided as the
-    narrowed one for the same reason.
+    Whatever is computed from these zeros is unknown. Where unknown values decide how many results there are, or are
+    taken out as whole numbers (the corners of a box, and how these compare), the answer is that of the first pass;
+    provided that they came about in the same way, through the same operations on what is left of the same channels. A
+    masked model would have decided as the narrowed one for the same reason. Other truths, and real numbers, that are
+    taken out of unknown values are none to go on with: a model may refuse some of them.
 
     Args:
         narrowed: the model after the cut.
@@ -39,6 +42,7 @@ class Replay(Rehearsal):
     def __init__(self, narrowed: nn.Module, transcript: Transcript, removed: Tensor) -> None:
         super().__init__(narrowed, transcript, removed)
         self.unknown: WeakIdMap[bool] = WeakIdMap()  # memory with values of no pass in it
+        self.compared: WeakIdMap[bool] = WeakIdMap()  # results of operations on whole numbers
         self.num_decisions = 0
         self.failed = False
 
@@ -46,11 +50,12 @@ class Replay(Rehearsal):
         """Run an operation, unless it is one of a layer; decide as before where values are unknown."""
         given = tensors_in(args, kwargs)
         unknown = any(map(self._is_unknown, given))
-        decision = self._next_decision(operation) if decides(operation, given) else None
+        decides = gives_numbers(operation) or counts_values(operation, given)
+        decision = self._next_decision(operation) if decides else None
+        if unknown and (operation.namespace not in KNOWN or (gives_numbers(operation) and not self._are_whole(given))):
+            raise self._not_told()
         if unknown and decision is not None:
             return self._decide(decision, operation, args, kwargs, given)
-        if unknown and operation.namespace not in KNOWN:
-            raise self._not_told()
         result = empty_result(operation, args, kwargs) if args and isinstance(args[0], Tensor) else None
         if result is not None:
             unknown = True
@@ -59,9 +64,16 @@ class Replay(Rehearsal):
         else:
             result = super().execute(operation, args, kwargs)
         if unknown:
+            if all(tensor.dtype in WHOLE_NUMBERS for tensor in given):
+                for tensor in tensors_in(result):
+                    self.compared[tensor] = tensor.dtype == torch.bool
             for tensor in [*tensors_in(result), *(given if operation._schema.is_mutable else [])]:
                 self.unknown[memory_of(tensor)] = True
         return result
+
+    def _are_whole(self, tensors: list[Tensor]) -> bool:
+        """True for whole numbers, and for what has come of comparing such."""
+        return all(tensor.dtype in WHOLE_NUMBERS or self.compared.get(tensor, False) for tensor in tensors)
 
     def _is_unknown(self, tensor: Tensor) -> bool:
         memory = memory_of(tensor)

@@ -270,7 +270,7 @@ class Tracer(OperationMode):
         provenances = tuple(self.provenance(tensor) for tensor in given)
         self.looked = self.looked or name == "_local_scalar_dense"
         self._start_step()
-        if decides(operation, given):
+        if gives_numbers(operation) or counts_values(operation, given):
             self._decided(operation, args, given, provenances, result)
         role = self._follow(operation, args, kwargs, result)
         after = [self.shadows.get(tensor, None) for tensor in outputs]
@@ -333,7 +333,7 @@ class Tracer(OperationMode):
             written = short_name(operation) == "lift_fresh" and one.numel() == 1 and not one.is_meta
             digest = hash(one.item()) if written else digests[0]
             way = _read(one) if short_name(operation) == "lift_fresh" else provenances[0].way
-        elif None in digests or _counts_values(operation, given):
+        elif None in digests or counts_values(operation, given):
             digest = None
         else:
             digest = hash((short_name(operation), numbers, digests))
@@ -467,7 +467,12 @@ def _read(tensor: Tensor) -> int | None:
     return hash(repr(torch._C.TensorBase.tolist(tensor)))  # not the method, which is watched in a pass
 
 
-def _counts_values(operation: Operation, given: list[Tensor]) -> bool:
+@functools.cache
+def _is_of_any_length(operation: Operation) -> bool:
+    return torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms"
+
+
+def counts_values(operation: Operation, given: list[Tensor]) -> bool:
     """True where the values that go in decide how many come out."""
     if _is_of_any_length(operation):
         return True
@@ -475,17 +480,8 @@ def _counts_values(operation: Operation, given: list[Tensor]) -> bool:
 
 
 @functools.cache
-def _is_of_any_length(operation: Operation) -> bool:
-    return torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms"
-
-
-def decides(operation: Operation, given: list[Tensor]) -> bool:
-    """True where the course of a pass may depend on values: numbers come out, or as many results as they say."""
-    return _gives_numbers(operation) or _counts_values(operation, given)
-
-
-@functools.cache
-def _gives_numbers(operation: Operation) -> bool:
+def gives_numbers(operation: Operation) -> bool:
+    """True where values come out as numbers of Python."""
     returns = operation._schema.returns
     return bool(returns) and not any("Tensor" in str(each.type) for each in returns)
 

@@ -32,7 +32,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Decision:
-    """A look at values on which the course of a pass may depend: a number taken out, or as many results as they say.
+    """An operation that has as many results as values say, or takes a number out of a tensor.
 
     Attributes:
         operation: its name.
