@@ -9,8 +9,8 @@ from torch.nn.modules.conv import _ConvNd
 from pruning_lit.channels.insertion.norm_inputs import NormInputs
 from pruning_lit.channels.modules.relabel import SCATTER, ChannelScatter
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.kinds import Operation, short_name
 from pruning_lit.channels.tracing.passes import follow
-from pruning_lit.channels.tracing.tracer import Operation, short_name
 
 SUMS = frozenset({"add", "add_"})
 

@@ -171,7 +171,7 @@ def _run(tracer: "Rehearsal | Reference", trial: nn.Module, outputs: Outputs | N
         tracer.close()
     with contextlib.suppress(Exception):  # in training, there may be no such outputs; then all that is returned matters
         result = chosen(result, outputs)
-    tracer.finish([tracer.provenance(output) for output in tensors_of(result)])
+    tracer.finish([tracer.provenances.of(output) for output in tensors_of(result)])
 
 
 def on_meta(tensor: Tensor) -> Tensor:

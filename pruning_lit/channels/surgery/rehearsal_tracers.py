@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from pruning_lit.channels.surgery.without_data import run_without_data
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.identities import Identities
+from pruning_lit.channels.tracing.kinds import Operation, short_name
 from pruning_lit.channels.tracing.operations import tensors_in
+from pruning_lit.channels.tracing.provenance import Provenance
 from pruning_lit.channels.tracing.rules import carries_over, makes_channels, numbers_of, rule_for
 from pruning_lit.channels.tracing.shadow import Outline, outline_along
 from pruning_lit.channels.tracing.sizes import sizes_of
-from pruning_lit.channels.tracing.tracer import Operation, Tracer, short_name
-from pruning_lit.channels.tracing.transcript import OpRecord, Provenance, Transcript
+from pruning_lit.channels.tracing.tracer import Tracer
+from pruning_lit.channels.tracing.transcript import OpRecord, Transcript
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
 LITERAL = "a channel number is written into the code"
@@ -206,7 +208,7 @@ class Rehearsal(Tracer):
             or self.numbers_of(operation, args, kwargs) != step.numbers
             or any(tensor in self.stored.parts for tensor in given)
             or tuple(map(self.name_of, given)) != step.stored
-            or not all(map(self.is_same, step.provenances, map(self.provenance, given)))
+            or not all(map(self.is_same, step.provenances, map(self.provenances.of, given)))
         ):
             return False
         left = [self._remainder(before) for before in step.results]

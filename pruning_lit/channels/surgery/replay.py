@@ -12,11 +12,12 @@ from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.surgery.rehearsal_tracers import Rehearsal, RehearsalMismatch
 from pruning_lit.channels.surgery.without_data import empty_result
+from pruning_lit.channels.tracing.kinds import Operation, counts_values, gives_numbers, short_name
 from pruning_lit.channels.tracing.operations import tensors_in
+from pruning_lit.channels.tracing.provenance import Provenance
 from pruning_lit.channels.tracing.reach import memory_of
 from pruning_lit.channels.tracing.shadow import Outline
-from pruning_lit.channels.tracing.tracer import Operation, counts_values, gives_numbers, short_name
-from pruning_lit.channels.tracing.transcript import Decision, Provenance, Transcript
+from pruning_lit.channels.tracing.transcript import Decision, Transcript
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
 UNSEEN = "what its values decide cannot be told from the pass before"
@@ -87,7 +88,7 @@ class Replay(Rehearsal):
 
     def _decide(self, decision: Decision, operation: Operation, args: tuple, kwargs: dict, given: list[Tensor]) -> Any:
         masked = decision.operation == "index"
-        ways = tuple(self.provenance(tensor).way for tensor in given)
+        ways = tuple(self.provenances.of(tensor).way for tensor in given)
         shapes = tuple(tuple(tensor.shape) for tensor in given)
         if None in ways or ways != decision.ways or shapes[masked:] != decision.shapes[masked:]:
             raise self._not_told()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
+from pruning_lit.channels.tracing.kinds import Operation, short_name
 from pruning_lit.channels.tracing.operations import tensors_in
-from pruning_lit.channels.tracing.tracer import Operation, short_name
 
 ACTIVATIONS = frozenset(
     {"relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "leaky_relu", "sigmoid"}

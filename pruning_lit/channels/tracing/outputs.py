@@ -64,7 +64,7 @@ def settle(tracer: Tracer, result: Any) -> None:
     for tensor in kept:
         tracer.freeze(tensor, KEPT)
     tracer.reach.end(results + kept)
-    tracer.finish([tracer.provenance(tensor) for tensor in results])
+    tracer.finish([tracer.provenances.of(tensor) for tensor in results])
 
 
 def _others_alive(tracer: Tracer, results: list[Tensor]) -> list[Tensor]:

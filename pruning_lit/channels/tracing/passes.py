@@ -13,7 +13,7 @@ from pruning_lit.channels.tracing.outputs import Outputs, chosen, settle
 from pruning_lit.channels.tracing.randomness import same_randomness
 from pruning_lit.channels.tracing.reach import Exits
 from pruning_lit.channels.tracing.replica import own_state, replica
-from pruning_lit.channels.tracing.tracer import NO_PROVENANCE, Tracer
+from pruning_lit.channels.tracing.tracer import Tracer
 
 AnyTracer = TypeVar("AnyTracer", bound=Tracer)
 
@@ -99,7 +99,7 @@ def run(tracer: Tracer, twin: nn.Module, arguments: tuple[Any, ...]) -> Any:
     mode, home = tracer.mode, next(twin.parameters(), torch.empty(0))
     arguments = tree_map_only(Tensor, lambda one: one.detach().clone(), arguments)  # some are written over
     for one in tensors_of(arguments):
-        tracer.provenances[one] = NO_PROVENANCE  # they are as they were
+        tracer.provenances.forget(one)
     with evaluating(), same_randomness(mode.draws, home.device) as numbers, without_gradients():
         mode.set(twin)
         try:

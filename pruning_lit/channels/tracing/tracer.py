@@ -1,8 +1,6 @@
 """Follow the identities of channels through one forward pass."""
 
-import functools
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,24 +12,20 @@ from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelSelect
 from pruning_lit.channels.tracing.dataflow import DataFlow, Role
 from pruning_lit.channels.tracing.graph import LayerCall
 from pruning_lit.channels.tracing.identities import Identities
+from pruning_lit.channels.tracing.kinds import COPIES, Operation, counts_values, gives_numbers, short_name, takes_all
 from pruning_lit.channels.tracing.modes import PassMode
 from pruning_lit.channels.tracing.operations import OperationMode, tensors_in, tensors_of, without_gradients
+from pruning_lit.channels.tracing.provenance import Provenance, Provenances, way_of
 from pruning_lit.channels.tracing.randomness import alike, drops_out, is_random
 from pruning_lit.channels.tracing.reach import Reach, memory_of
 from pruning_lit.channels.tracing.shadow import NONE, Outline, compact, constant, outline, settle, spread
-from pruning_lit.channels.tracing.sizes import numbers_in, sizes_of
+from pruning_lit.channels.tracing.sizes import sizes_of
 from pruning_lit.channels.tracing.splits import Split, Splits
-from pruning_lit.channels.tracing.transcript import Decision, OpRecord, Provenance, Transcript
+from pruning_lit.channels.tracing.transcript import Decision, OpRecord, Transcript
 from pruning_lit.channels.tracing.views import StoredTensors
 from pruning_lit.channels.tracing.weak import WeakIdMap
 
-Operation = torch._ops.OpOverload
-NO_PROVENANCE = Provenance()
 EVALUATION = PassMode()
-FEW = 64  # numbers of a constant that are read
-VIEWS = frozenset({"_unsafe_view", "_reshape_alias", "reshape", "unflatten"})
-MASKS = (torch.bool, torch.uint8)
-COPIES = frozenset({"clone", "_to_copy", "detach", "alias", "lift_fresh", "contiguous"})  # come and go with the strides
 
 
 class Tracer(OperationMode):
@@ -62,7 +56,6 @@ class Tracer(OperationMode):
         self.stored = StoredTensors(model)
         self.position = 0  # how many steps there have been
         self.flow, self.reach = DataFlow(), Reach()
-        self.wrote = False  # whether there is anything in ``rewritten``
         self.drew = self.looked = False  # whether numbers were drawn at random, and whether a value was looked at
         self.asked = False  # whether a module asked if it is in training
         self.calls: list[LayerCall] = []
@@ -79,10 +72,7 @@ class Tracer(OperationMode):
         self.own: dict[str, Tensor] = {}  # shadows of parameters and buffers
         self.zeroed: WeakIdMap[bool] = WeakIdMap()  # tensors that are zero where a channel has been removed
         self.overwritten: WeakIdMap[bool] = WeakIdMap()  # memory into which something else than zero was written
-        self.provenances: WeakIdMap[Provenance] = (
-            WeakIdMap()
-        )  # tensors without channels, to a number for all that led to them
-        self.rewritten: WeakIdMap[int | None] = WeakIdMap()  # memory to the way of what was written into it
+        self.provenances = Provenances(self.shadows.__contains__, self.name_of)
         self.module_path: list[str] = [""]
         modules = dict(model.named_modules())
         self.relabels = {path: module for path, module in modules.items() if isinstance(module, ChannelRelabel)}
@@ -263,11 +253,11 @@ class Tracer(OperationMode):
         if self.module_path[-1] in self.relabels:  # what a relabelling does inside is told by its buffer
             self._pass_on(index, Role.OTHER, given, outputs, [])
             return
-        if _takes_all(operation, given, outputs):
+        if takes_all(operation, given, outputs):
             operation, args, kwargs = torch.ops.aten.alias.default, (given[0],), {}
         name, before = short_name(operation), any(self.shadow(tensor) is not None for tensor in given)
         flowing = [shadow for tensor in given if (shadow := self.shadows.get(tensor, None)) is not None]
-        provenances = tuple(self.provenance(tensor) for tensor in given)
+        provenances = tuple(map(self.provenances.of, given))
         self.looked = self.looked or name == "_local_scalar_dense"
         self._start_step()
         if gives_numbers(operation) or counts_values(operation, given):
@@ -287,9 +277,10 @@ class Tracer(OperationMode):
         way = (
             None
             if all(shadow is not None for shadow in after)
-            else _way(operation, numbers, before, provenances, args, kwargs)
+            else way_of(operation, numbers, before, provenances, args, kwargs)
         )
-        self._remember_provenances(operation, numbers, provenances, way, given, outputs)
+        step = self.position - 1 if any(tensor in self.shadows for tensor in given) else None
+        self.provenances.remember(operation, numbers, provenances, way, step, given, outputs)
         self._pass_on(index, role or Role.OTHER, given, outputs, after)
 
     def _follow(self, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
@@ -303,45 +294,6 @@ class Tracer(OperationMode):
             for tensor in tensors_in(result):
                 self.shadows.discard(tensor)
             return None
-
-    def provenance(self, tensor: Tensor) -> Provenance:
-        """The provenance of a tensor; none where there are channels in it."""
-        if tensor in self.shadows:
-            return NO_PROVENANCE
-        known = self.provenances.get(tensor, None)
-        if known is None:
-            known = self.provenances[tensor] = NO_PROVENANCE if self.name_of(tensor) else Provenance(way=_read(tensor))
-        if self.wrote and (memory := memory_of(tensor)) in self.rewritten:
-            return replace(known, way=hash((known.way, self.rewritten[memory])))
-        return known
-
-    def _remember_provenances(
-        self,
-        operation: Operation,
-        numbers: tuple[object, ...],
-        provenances: tuple[Provenance, ...],
-        way: int | None,
-        given: list[Tensor],
-        outputs: list[Tensor],
-    ) -> None:
-        step = max([provenance.step for provenance in provenances], default=-1)
-        if any(tensor in self.shadows for tensor in given):
-            step = self.position - 1
-        digests = tuple(provenance.digest for provenance in provenances)
-        if short_name(operation) in COPIES:
-            one = given[0]
-            written = short_name(operation) == "lift_fresh" and one.numel() == 1 and not one.is_meta
-            digest = hash(one.item()) if written else digests[0]
-            way = _read(one) if short_name(operation) == "lift_fresh" else provenances[0].way
-        elif None in digests or counts_values(operation, given):
-            digest = None
-        else:
-            digest = hash((short_name(operation), numbers, digests))
-        for output in outputs:
-            self.provenances[output] = Provenance(digest, step, way)
-        if operation._schema.is_mutable and outputs and outputs[0] not in self.shadows:
-            self.wrote, memory = True, memory_of(outputs[0])
-            self.rewritten[memory] = hash((way, self.rewritten.get(memory, 0)))
 
     def _decided(
         self,
@@ -434,68 +386,6 @@ class Tracer(OperationMode):
         with without_gradients():
             for key, before in self.written.items():
                 self.parameters[key].copy_(before)
-
-
-def _way(
-    operation: Operation,
-    numbers: tuple[object, ...],
-    with_channels: bool,
-    provenances: tuple[Provenance, ...],
-    args: tuple,
-    kwargs: dict,
-) -> int | None:
-    """Way of a result without channels; where there are none in what goes in, sizes are no widths.
-
-    How many times a value is there is told by the operation that goes on with it.
-    """
-    name, ways = short_name(operation), [provenance.way for provenance in provenances]
-    if None in ways:
-        return None
-    if name == "expand":
-        return ways[0]
-    if name.startswith("new_"):
-        return hash((name, args[2] if len(args) > 2 else kwargs.get("fill_value")))
-    if ways and not with_channels:
-        numbers = numbers_in(args, kwargs, *(tensor.shape for tensor in tensors_in(args, kwargs)))
-    return hash((name, numbers, *ways))
-
-
-def _read(tensor: Tensor) -> int | None:
-    """A number for the values of a constant; None where they are too many, or not there."""
-    if tensor.is_meta or tensor.numel() > FEW:
-        return None
-    return hash(repr(torch._C.TensorBase.tolist(tensor)))  # not the method, which is watched in a pass
-
-
-@functools.cache
-def _is_of_any_length(operation: Operation) -> bool:
-    return torch.Tag.dynamic_output_shape in operation.tags or short_name(operation) == "nms"
-
-
-def counts_values(operation: Operation, given: list[Tensor]) -> bool:
-    """True where the values that go in decide how many come out."""
-    if _is_of_any_length(operation):
-        return True
-    return short_name(operation) == "index" and any(tensor.dtype in MASKS for tensor in given[1:])
-
-
-@functools.cache
-def gives_numbers(operation: Operation) -> bool:
-    """True where values come out as numbers of Python."""
-    returns = operation._schema.returns
-    return bool(returns) and not any("Tensor" in str(each.type) for each in returns)
-
-
-def _takes_all(operation: Operation, given: list[Tensor], outputs: list[Tensor]) -> bool:
-    """True for a slice that leaves nothing out; some versions of PyTorch leave the operation itself out then."""
-    return short_name(operation) == "slice" and outputs[0].shape == given[0].shape
-
-
-@functools.cache
-def short_name(operation: Operation) -> str:
-    """The name of an operation without its name space; the ways to change a shape are one."""
-    name = operation._schema.name.rpartition("::")[2]
-    return "view" if name in VIEWS else name
 
 
 def num_examples(arguments: tuple[Any, ...]) -> int:

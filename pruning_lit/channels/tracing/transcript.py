@@ -8,26 +8,9 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.identities import Slot
 from pruning_lit.channels.tracing.modes import PassMode
+from pruning_lit.channels.tracing.provenance import Provenance
 from pruning_lit.channels.tracing.shadow import Outline
 from pruning_lit.channels.tracing.splits import Split
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Provenance of a tensor without channels: the operations that led to it since there were channels in it last.
-
-    Attributes:
-        digest: a number for all operations and numbers on the way; it changes with whatever is computed from a width
-            (``scores / math.sqrt(x.shape[1])``). None where values decided how many there are (the boxes of a
-            detector): then the numbers that follow may be another time's others.
-        step: the last step that led to it, -1 where none did.
-        way: as ``digest``, of all operations, numbers and sizes, also behind values that have decided; None where a
-            constant that nobody has seen being made is on the way. Equal for two passes in which values decide alike.
-    """
-
-    digest: int | None = 0
-    step: int = -1
-    way: int | None = 0
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from pruning_lit.channels.tracing.kinds import short_name
 from pruning_lit.channels.tracing.modes import still
 from pruning_lit.channels.tracing.operations import OperationMode, evaluating, tensors_in, without_gradients
 from pruning_lit.channels.tracing.passes import twin_of
-from pruning_lit.channels.tracing.tracer import short_name
 from pruning_lit.channels.tracing.views import layer_of
 
 LAYERS = ("conv", "linear", "batch_norm")  # what operations with weights of their own begin with

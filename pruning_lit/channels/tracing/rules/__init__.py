@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.kinds import COPIES, Operation
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.randomness import DROPOUTS
 from pruning_lit.channels.tracing.rules import elementwise, layers, norms, picking, products, reductions, shapes
 from pruning_lit.channels.tracing.sizes import numbers_in
-from pruning_lit.channels.tracing.tracer import COPIES, Operation, Tracer
+from pruning_lit.channels.tracing.tracer import Tracer
 
 Rule = Callable[[Tracer, Operation, tuple, dict, Any], Role | None]
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.kinds import Operation
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.shadow import compact, spread
-from pruning_lit.channels.tracing.tracer import Operation, Tracer
+from pruning_lit.channels.tracing.tracer import Tracer
 
 ZERO_TO_ZERO = (
     "relu leaky_relu elu celu selu gelu silu mish hardswish tanh sin asin tan atan sinh abs neg sign sgn sqrt "

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
-from pruning_lit.channels.tracing.tracer import Operation, Tracer
+from pruning_lit.channels.tracing.kinds import Operation
+from pruning_lit.channels.tracing.tracer import Tracer
 from pruning_lit.channels.tracing.views import View, layer_of
 
 COMPUTED = "it is read by a weight that is computed, not stored"

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.kinds import Operation
 from pruning_lit.channels.tracing.rules.layers import tie_parameter
-from pruning_lit.channels.tracing.tracer import Operation, Tracer
+from pruning_lit.channels.tracing.tracer import Tracer
 
 
 def channel_norm(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:

@@ -5,10 +5,11 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.kinds import MASKS, Operation
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.rules.elementwise import differs_where, meet
 from pruning_lit.channels.tracing.shadow import spread
-from pruning_lit.channels.tracing.tracer import MASKS, Operation, Tracer
+from pruning_lit.channels.tracing.tracer import Tracer
 
 FIXED_LIST = "channels are picked from it by a list of numbers"
 

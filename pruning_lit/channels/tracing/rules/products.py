@@ -7,8 +7,9 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.kinds import Operation
 from pruning_lit.channels.tracing.rules.layers import Dims, Places, layer, make, tie_parameter
-from pruning_lit.channels.tracing.tracer import Operation, Tracer
+from pruning_lit.channels.tracing.tracer import Tracer
 from pruning_lit.channels.tracing.views import View
 
 

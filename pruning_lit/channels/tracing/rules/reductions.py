@@ -6,9 +6,10 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.kinds import Operation
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.shadow import compact
-from pruning_lit.channels.tracing.tracer import Operation, Tracer
+from pruning_lit.channels.tracing.tracer import Tracer
 
 #: Of a removed channel, zero everywhere, nothing is left in them.
 ADDS_NOTHING = frozenset({"aten::sum", "aten::linalg_vector_norm"})

@@ -8,9 +8,10 @@ from torch.utils._pytree import tree_map
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
+from pruning_lit.channels.tracing.kinds import Operation
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.shadow import NONE, compact, outline
-from pruning_lit.channels.tracing.tracer import Operation, Tracer
+from pruning_lit.channels.tracing.tracer import Tracer
 
 
 def movement(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Any) -> Role | None:
