@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from pruning_lit.command_line.configs import choices
+from pruning_lit.command_line.configs import choices, groups
 
 BUDGETS = {
     "macs": "sparsity=macs sparsity.reduction",
@@ -81,6 +81,8 @@ def _unknown(key: str, cause: BaseException | None) -> str:
     parent, missed = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", None) or key)
     names = [str(each) for each in parent or {} if each not in ("_target_", "hydra")]
     above, _, last = missed.rpartition(".")
+    if "phases" in names:  # a run's own settings, to which its groups belong
+        names = [*dict.fromkeys([*names, *groups(), "resume"])]
     if isinstance(parent, Mapping) and not names:  # for names of one's own
         return f"there is no setting {key} in what has been chosen; a new name is added with +{key}=…"
     return f"there is no setting {key} in what has been chosen; {perhaps(last, names, f'{above}.' if above else '')}"

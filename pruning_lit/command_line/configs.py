@@ -1,5 +1,6 @@
 """Folder of the configs, and their composition outside of a command."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ def choices(group: str) -> list[str]:
     """Names that can be chosen in a group, those in its folders included: ``chip/resnet56_cifar10_47``."""
     folder = CONF / group
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """Names of the groups from which a run chooses by name alone, in the order of ``conf/config.yaml``."""
+    return re.findall(r"^  - (\w+):", (CONF / "config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def compose(*overrides: str) -> DictConfig:

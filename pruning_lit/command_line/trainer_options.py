@@ -78,6 +78,11 @@ def require_trainer(
         raise ValueError(f"trainer.deterministic is true, false or warn, got {trainer.deterministic!r}")
     if isinstance(name := trainer.get("accelerator"), str) and name not in ACCELERATORS:
         raise ValueError(f"trainer.accelerator is one of {', '.join(ACCELERATORS)}, got {name!r}")
+    apples = name == "gpu" and torch.backends.mps.is_available()
+    if name in ("gpu", "cuda") and not (torch.cuda.is_available() or apples):
+        raise ValueError(
+            f"trainer.accelerator={name}, but PyTorch finds no GPU here: leave it out, or choose trainer=cpu"
+        )
     strategies = [*StrategyRegistry.available_strategies(), "auto"]
     if isinstance(name := trainer.get("strategy"), str) and name not in strategies:
         raise ValueError(f"trainer.strategy is auto, ddp, ddp_fork or another of Lightning's, got {name!r}")

@@ -34,7 +34,8 @@ def test_what_no_training_can_go_by_is_refused(settings, told):
 
 @pytest.mark.parametrize("devices", [1, -1, "auto", "2", "0,1", [0, 1]])
 @pytest.mark.parametrize("limit", [1, 1.0, 0.1, 3])
-def test_what_lightning_takes_is_left_to_it(devices, limit):
+def test_what_lightning_takes_is_left_to_it(devices, limit, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     trainer = {"devices": devices, "limit_train_batches": limit, "strategy": "ddp_fork", "accelerator": "gpu"}
     require_trainer(OmegaConf.create(trainer), 1)
 
@@ -44,6 +45,14 @@ def test_numbers_of_gpus_are_refused_where_there_are_none(monkeypatch):
     for accelerator in ("auto", "cpu"):
         with pytest.raises(ValueError, match=r"^trainer.devices=\[0, 1\] lists GPUs by their numbers"):
             require_trainer(OmegaConf.create({"devices": [0, 1], "accelerator": accelerator}))
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_a_gpu_is_not_asked_for_where_there_is_none(accelerator, monkeypatch):
+    for there in ("torch.cuda.is_available", "torch.backends.mps.is_available"):
+        monkeypatch.setattr(there, lambda: False)
+    with pytest.raises(ValueError, match=f"^trainer.accelerator={accelerator}, but PyTorch finds no GPU here: leave"):
+        require_trainer(OmegaConf.create({"accelerator": accelerator}))
 
 
 def test_checkpoints_within_an_epoch_are_a_step_apart_at_least():

@@ -1,0 +1,27 @@
+"""Misspelt settings are answered with what may have been meant."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("mehtod=chip", "perhaps method"),
+        ("lenght=demo", "perhaps length or weights"),
+        ("sparsty=macs_30", "perhaps sparsity"),
+        ("train.epoch=3", "perhaps train.epochs"),
+    ],
+)
+def test_a_misspelt_setting_is_answered_with_the_group_or_key_that_is_meant(cli, word, meant):
+    code, printed = cli(word)
+    assert code == 1
+    assert printed.strip().endswith(f"there is no setting {word.partition('=')[0]} in what has been chosen; {meant}")
+
+
+def test_what_looks_at_networks_has_no_method(monkeypatch, capfd):
+    from pruning_lit.inspect import main
+
+    monkeypatch.setattr("sys.argv", ["inspect", "mehtod=chip"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "perhaps method" not in capfd.readouterr().err
