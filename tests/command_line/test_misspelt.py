@@ -18,10 +18,11 @@ def test_a_misspelt_setting_is_answered_with_the_group_or_key_that_is_meant(cli,
     assert printed.strip().endswith(f"there is no setting {word.partition('=')[0]} in what has been chosen; {meant}")
 
 
-def test_what_looks_at_networks_has_no_method(monkeypatch, capfd):
-    from pruning_lit.inspect import main
+def test_a_command_without_the_group_does_not_offer_it(monkeypatch):
+    from pruning_lit.export import main
 
-    monkeypatch.setattr("sys.argv", ["inspect", "mehtod=chip"])
-    with pytest.raises(SystemExit):
+    monkeypatch.setattr("sys.argv", ["export", "mehtod=chip"])
+    with pytest.raises(SystemExit) as stop:
         main()
-    assert "perhaps method" not in capfd.readouterr().err
+    assert "there is no setting mehtod" in str(stop.value.code)
+    assert "method" not in str(stop.value.code)
