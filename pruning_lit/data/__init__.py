@@ -3,19 +3,23 @@
 from pruning_lit.data.base import DataModule
 from pruning_lit.data.cifar import Cifar10, Cifar100
 from pruning_lit.data.custom import CustomData, Datasets
+from pruning_lit.data.detection import DetectionData
 from pruning_lit.data.digit_canvases import MultiLabelDigits, SegmentedDigits
 from pruning_lit.data.digits import Digits
 from pruning_lit.data.image_data import ImageData
 from pruning_lit.data.image_folder import ImageFolder
 from pruning_lit.data.imagenet import ImageNet
 from pruning_lit.data.in_memory import ImagesInMemory
+from pruning_lit.data.shapes import CocoShapes
 
 __all__ = [
     "Cifar10",
     "Cifar100",
+    "CocoShapes",
     "CustomData",
     "DataModule",
     "Datasets",
+    "DetectionData",
     "Digits",
     "ImageData",
     "ImageFolder",
