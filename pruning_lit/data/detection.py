@@ -1,4 +1,4 @@
-"""What all data sets for detection share: batches are lists of images, each with its boxes."""
+"""The data module that all data sets for detection share: batches are lists of images, each with its boxes."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class DetectionPart(Part):
 
     @abstractmethod
     def for_training(self) -> Self:
-        """The same images as they are trained on: without those that have no boxes."""
+        """Images of this part that have boxes, given as they are trained on."""
 
 
 class DetectionData(DataModule):

@@ -113,7 +113,7 @@ class ShapesPart(DetectionPart):
         return 3, self.size, self.size
 
     def for_training(self) -> Self:
-        """The same images: all have boxes."""
+        """Images of this part, given as they are trained on: all have boxes."""
         return replace(self, training=True)
 
     def batches(self, plan: Iterable[PlannedBatch]) -> Iterator[Any]:
@@ -188,5 +188,5 @@ class CocoShapes(DetectionData):
         return ShapesPart(torch.zeros_like(rows), rows, False, self.image_size, self.shapes_seed, name, self.masks)
 
     def draw(self, num_examples: int, random: Generator) -> Tensor:
-        """Whether each image is mirrored, 0 or 1, shape ``(num_examples, 1)``."""
+        """Mirrorings, 0 or 1 for each image, shape ``(num_examples, 1)``."""
         return torch.randint(0, 2, (num_examples, 1), generator=random) * int(self.flip)
