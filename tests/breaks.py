@@ -693,8 +693,8 @@ TASKS = [
     Break(
         "the loss of a smaller batch counts as much as that of others",
         "tasks/evaluation.py",
-        "loss += size * total(",
-        "loss += total(",
+        "loss += task.size(batch) * total(losses)",
+        "loss += total(losses)",
         "tasks/test_evaluation.py",
     ),
     Break(

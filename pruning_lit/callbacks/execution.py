@@ -2,7 +2,6 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pytorch_lightning import Trainer
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from pruning_lit.callbacks.optimizer_state import migrate
 from pruning_lit.channels import ChannelGraph, Kept, Moves, mask, narrow, verify
+from pruning_lit.tasks.base import Task, View
 
 Kind = TypeVar("Kind")
 
@@ -22,19 +22,11 @@ def by_execution(execution: str, *, narrow: Kind, mask: Kind) -> Kind:
     return kinds[execution]
 
 
-View = Callable[[nn.Module], nn.Module]
-
-
-def whole(net: nn.Module) -> nn.Module:
-    """The view of most networks: ``net`` itself."""
-    return net
-
-
 class Execution(ABC):
     """Carry out cuts of a network in training, one after the other."""
 
     @abstractmethod
-    def network_to_score(self, net: nn.Module, example: Tensor, view: View = whole) -> nn.Module:
+    def network_to_score(self, net: nn.Module, example: Tensor, view: View = Task.view) -> nn.Module:
         """The network with only those channels that are still there, to score and to decide by.
 
         Args:
@@ -78,7 +70,7 @@ class Execution(ABC):
 class Narrowing(Execution):
     """Smaller layers at once; optimizers and averages follow."""
 
-    def network_to_score(self, net: nn.Module, example: Tensor, view: View = whole) -> nn.Module:
+    def network_to_score(self, net: nn.Module, example: Tensor, view: View = Task.view) -> nn.Module:
         """``net`` itself."""
         return net
 

@@ -9,10 +9,11 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pruning_lit.callbacks.execution import Execution, View, whole
+from pruning_lit.callbacks.execution import Execution
 from pruning_lit.channels import ChannelGraph, ChannelRelabel, ChannelSelect, Kept, narrow, trace, verify
 from pruning_lit.channels.surgery.cut import NOT_MASKED
 from pruning_lit.channels.surgery.moves import Removal
+from pruning_lit.tasks.base import Task, View
 
 
 class Masking(Execution):
@@ -28,7 +29,7 @@ class Masking(Execution):
         self.sources: dict[str, Tensor] = {}
         self.masks: dict[str, Tensor] = {}  # by name of a tensor: 1 where it stays, 0 where it is zero
 
-    def network_to_score(self, net: nn.Module, example: Tensor, view: View = whole) -> nn.Module:
+    def network_to_score(self, net: nn.Module, example: Tensor, view: View = Task.view) -> nn.Module:
         """A narrowed copy of ``net``."""
         copied = copy.deepcopy(net)
         self.remove(view(copied), example)

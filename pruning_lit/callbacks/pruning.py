@@ -10,7 +10,8 @@ from torch import nn
 from pruning_lit.channels import ChannelGraph, Cost, Kept, removed_positions
 from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity.limits import Limits
-from pruning_lit.tasks import evaluate
+from pruning_lit.tasks import Task, evaluate
+from pruning_lit.tasks.base import like
 
 NUM_VERIFIED = 8  # images on which every cut is verified
 
@@ -88,7 +89,7 @@ def test_metrics(trainer: Trainer, module: Any) -> dict[str, float] | None:
     return evaluate(module.net, trainer.datamodule, module.task)  # type: ignore[attr-defined]
 
 
-def inputs_to_verify(data: Any) -> Any:
-    """The inputs of a few training examples of a data module, the same on all ranks."""
+def inputs_to_verify(data: Any, task: Task, net: nn.Module) -> Any:
+    """A few training examples of a data module as the view of a network takes them, the same on all ranks."""
     ((inputs, _),) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
-    return inputs
+    return like(task.view_inputs(net, inputs)[0], next(net.parameters()))

@@ -128,7 +128,7 @@ class ScheduledPruning(Pruning):
             when = f"cut {len(self.cuts) + 1} of {len(self.epochs)}, before epoch {trainer.current_epoch + 1}"
             for line in (str(plan), *notes, *plan.notes):
                 log.info("%s/%s: %s", when, trainer.max_epochs, line)
-        inputs = like(inputs_to_verify(data), next(net.parameters()))
+        inputs = inputs_to_verify(data, module.task, net)
         narrow_net, error = self.execution.cut(trainer, view(net), graph, plan.kept, inputs)
         if not error <= LARGEST_ERROR:  # not a number counts as too large, too
             log.warning("the narrowed network differs from the masked one by %.1e of the largest output", error)

@@ -90,6 +90,13 @@ class Scoring:
             rank, world_size = 0, 1
         return self.data.calibration(available, seed, augment, rank, world_size, batch_size)
 
+    def view_inputs(
+        self, num_images: int, seed: int, augment: bool, batch_size: int, shared: bool = True
+    ) -> Iterator[Any]:
+        """Inputs of such batches as ``view`` takes them; see ``batches``."""
+        for inputs, _ in self.batches(num_images, seed, augment, batch_size, shared):
+            yield from self.task.view_inputs(self.net, inputs) if self.task else [inputs]
+
 
 def first_examples(batches: Iterable[Any], num_images: int) -> Iterator[Batch]:
     """Batches ``(inputs, targets)`` of the first examples of an iterable.

@@ -268,7 +268,7 @@ class ChannelIndependence(Criterion):
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """Channel independence of the maps of each channel: means over the images, added over the maps."""
-        batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size)
+        batches = scoring.view_inputs(self.num_images, self.seed, self.augment, self.batch_size)
         means = mean_scores(
             scoring.view, scoring.groups, batches, lambda maps: channel_independence(maps, decimals=self.decimals)
         )

@@ -1,6 +1,7 @@
 """One pass over some images, in which every feature map is scored as it appears; no map is stored."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,22 +9,20 @@ from torch import Tensor, nn
 from pruning_lit.channels import ChannelGroup, observe
 from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.criteria.ranks import add_over_ranks
-from pruning_lit.tasks.base import Batch, like
+from pruning_lit.tasks.base import like
 
 Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)
 Measure = Callable[[int, Tensor], Tensor]  # number of an operation and its result to what is added up
 
 
-def mean_scores(
-    net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Batch], score: Score
-) -> dict[int, Tensor]:
+def mean_scores(net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Any], score: Score) -> dict[int, Tensor]:
     """Mean over images of the scores of every map by which a group is judged.
 
     Args:
         net: the network that the groups were traced in; put in eval mode for the pass.
         groups: their feature maps are scored; a map shared by several is scored once.
-        batches: of this rank, images ``(N, C, H, W)`` and targets; under distributed training sums and counts are
-            added over all ranks.
+        batches: inputs of the network on this rank, as images ``(N, C, H, W)``; under distributed training sums and
+            counts are added over all ranks.
         score: maps to one score per image and channel.
 
     Returns:
@@ -45,7 +44,7 @@ def mean_scores(
 def sums(
     net: nn.Module,
     shapes: Mapping[int, tuple[int, ...]],
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     measure: Measure,
     shared: bool = True,
 ) -> dict[int, Tensor]:
@@ -77,7 +76,7 @@ def sums(
         return add
 
     listeners = {index: listener(index) for index in totals}
-    for inputs, _ in batches:
+    for inputs in batches:
         arguments = like(inputs, weights)
         observe(net, arguments if isinstance(arguments, tuple) else (arguments,), listeners)
         num_images += len(first_tensor(inputs))

@@ -88,7 +88,7 @@ class SpatialInformation(Criterion):
         for group in made:
             if not group.feature_maps:
                 raise ValueError(f"group {group.name!r} stays whole: {NO_CONVOLUTION}; leave it out (see unjudged)")
-        batches = scoring.batches(self.num_images, self.seed, self.augment, self.batch_size)
+        batches = scoring.view_inputs(self.num_images, self.seed, self.augment, self.batch_size)
         means = mean_scores(scoring.view, made, batches, spatial_information)
         return {group.name: _added(group, means) for group in made}
 

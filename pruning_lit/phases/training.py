@@ -91,7 +91,7 @@ class Training(LightningModule):
         self.later_epochs = 0
         self.outputs: Any = None  # of the network, in the step under way; for terms
         self.step_left_out = False  # of the optimizer, the one that is about to be done
-        self.train_metrics = self.task.metrics("train/")
+        self.train_metrics = self.task.train_metrics("train/")
         self.figures = TrainFigures(self.train_metrics)
         self.figures_so_far: list[Any] = []  # of an epoch that is resumed
         self.within_epoch = False  # between its first batch and its end
@@ -246,11 +246,16 @@ class Training(LightningModule):
         losses = self.task.losses(outputs, targets, training=False)
         common: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         common["batch_size"] = self.task.size(batch)
-        self.log("val/loss", total(losses), prog_bar=True, **common)
+        if losses:
+            self.log("val/loss", total(losses), prog_bar=True, **common)
         for name, value in losses.items() if len(losses) > 1 else ():
             self.log(f"val/{name}", value, **common)
         self.task.update(self.val_metrics, outputs, targets)
-        self.log_dict(self.val_metrics, on_step=False, on_epoch=True, batch_size=self.task.size(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the part that epochs are chosen by."""
+        self.log_dict(self.val_metrics.compute())
+        self.val_metrics.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its schedule stepped once per optimizer step."""

@@ -62,4 +62,5 @@ def logged_figures(phase: Training, has_validation: bool) -> list[str]:
     """Names of the figures that a phase logs at the end of its epochs."""
     names = ["train/loss", *phase.train_metrics.keys()]
     names += [f"train/{term}" for term in phase.terms]
-    return [*names, *(["val/loss", *phase.val_metrics.keys()] if has_validation else [])]  # type: ignore[list-item]
+    validation = [*["loss"] * phase.task.loss_in_evaluation, *phase.task.metric_names()]
+    return [*names, *(f"val/{name}" for name in validation if has_validation)]  # type: ignore[list-item]

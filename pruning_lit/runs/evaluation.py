@@ -109,8 +109,9 @@ def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | Non
     """Network of ``path``, on the CPU; ValueError where it is not one for these images."""
     stored.trained_on.require_alike(data, path)
     builder = arch if needs_builder(stored.arch) else None
-    net = stored.network(builder, data.example, data.num_classes).float()  # as inputs and clocks expect
+    net = stored.network(builder, data.example, data.num_classes, task.view).float()  # as inputs and clocks expect
     task.require_fit(net, data)
+    data.example = task.view_example(net, data.example)
     return net
 
 

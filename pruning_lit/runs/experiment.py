@@ -70,7 +70,7 @@ def run(config: DictConfig, folder: Path) -> None:
     require_objective(config.get("objective"), logged, task.primary, sweeper, directions)
     trainer, processes = config.trainer, num_processes(config.trainer)
     if processes is not None:
-        require_no_lone_example(dense, data, processes, trainer.limit_train_batches, trainer.sync_batchnorm)
+        require_no_lone_example(task.view(dense), data, processes, trainer.limit_train_batches, trainer.sync_batchnorm)
     here = None if processes is None else processes // trainer.num_nodes
     trying = not config.deterministic and not on_gpu(trainer.accelerator)
     settle_threads(folder, task.view(dense), data.example, data.batch_size, trainer.get("threads"), here, trying)
@@ -81,7 +81,7 @@ def run(config: DictConfig, folder: Path) -> None:
         first_step = sum(outcome.steps for outcome in outcomes)
         outcomes.append(PhaseRunner(config, folder, number, names, first_step).run(module, data))
     if _rank() == 0:
-        remarks = fill_shortcuts(net, data) if config.remove_scatters else []
+        remarks = fill_shortcuts(task.view(net), data) if config.remove_scatters else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)
         write_results(config, folder, dense, net, data, task, outcomes, stopwatch, remarks)
 
@@ -136,15 +136,19 @@ def build_task(settings: DictConfig, data: Any) -> Task:
 
 
 def build_network(config: DictConfig, data: DataModule, task: Task) -> nn.Module:
-    """The dense network, with the weights the config names; it adopts the widths of what is loaded into it."""
+    """The dense network, with the weights the config names; it adopts the widths of what is loaded into it.
+
+    From then on the example of ``data`` is as the view of the network takes it.
+    """
     net = fresh_network(config, data)
     task.require_fit(net, data)
+    data.example = task.view_example(net, data.example)
     if config.channel_selection:
         insert_selections(task.view(net), data.example)
     if config.channel_scatter:
         insert_scatters(task.view(net), data.example)
     if config.weights is not None:
-        fill(net, config.weights, data.example)
+        fill(net, config.weights, data.example, task.view)
         log.info("weights from %s", config.weights)
     adopt_on_load(net)
     return net

@@ -13,6 +13,7 @@ from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.models.weights import fit_weights
 from pruning_lit.runs.file_trust import Arch, trusted_dataset, trusted_task, user_built
 from pruning_lit.runs.preprocessing import TrainingInputs
+from pruning_lit.tasks.base import Task, View
 
 
 class NetworkFile:
@@ -57,20 +58,21 @@ class NetworkFile:
             raise ValueError(f"'{config}' cannot be read ({type(error).__name__}): add dataset=…") from error
         return settings if isinstance(settings, DictConfig) else OmegaConf.create()
 
-    def network(self, builder: Arch | None, example: Any, num_classes: int | None) -> nn.Module:
+    def network(self, builder: Arch | None, example: Any, num_classes: int | None, view: View = Task.view) -> nn.Module:
         """The network, on the CPU, in eval mode.
 
         Args:
             builder: ``_target_`` and arguments, where the user names them.
             example: an input of the network.
             num_classes: what there is to tell apart; the file knows its own.
+            view: the part of a network that is pruned; the file knows its widths.
 
         Raises:
             ValueError: it cannot be built, or is another network than that in the file.
         """
         return artefact.load(self.file, user_built(self.arch, builder, self.file, self.allowed))
 
-    def fill(self, net: nn.Module, example: Any) -> None:
+    def fill(self, net: nn.Module, example: Any, view: View = Task.view) -> None:
         """Fill a network of one's own with the weights and widths in the file, in place."""
         fit_weights(net, artefact.read(self.file)[1], self.file, narrower=True)
 

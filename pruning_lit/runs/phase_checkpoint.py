@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from pruning_lit.callbacks.checkpoint_settings import KEY
-from pruning_lit.callbacks.execution import View, whole
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.channels import artefact
 from pruning_lit.command_line.renamed import present_settings
@@ -24,7 +23,7 @@ from pruning_lit.system.checksum import WrongChecksum, require_whole
 from pruning_lit.system.one_line import in_one_line
 from pruning_lit.system.plain_data import WantsToRunCode, read_plain
 from pruning_lit.system.trusted import trusted
-from pruning_lit.tasks.base import like
+from pruning_lit.tasks.base import Task, View, like
 
 
 class PhaseCheckpoint:
@@ -61,16 +60,16 @@ class PhaseCheckpoint:
         """Config of the task of its phase; None where it is not known."""
         return None if self._task is None else trusted_task(self._task, self.file, self.allowed)
 
-    def network(self, builder: Arch | None, example: Any, num_classes: int | None) -> nn.Module:
+    def network(self, builder: Arch | None, example: Any, num_classes: int | None, view: View = Task.view) -> nn.Module:
         """The network, see ``NetworkFile``, without what is masked or compacted in the checkpoint."""
         net = user_built({**self.arch, "num_classes": num_classes}, builder, self.file, self.allowed)
         if net is None:
             call = constructor_call(OmegaConf.create(dict(self.arch)), num_classes)
             net = artefact.build(call, self.file, self.checkpoint["state_dict"])
-        self.fill(net, example)
+        self.fill(net, example, view)
         return net.eval()
 
-    def fill(self, net: nn.Module, example: Any) -> None:
+    def fill(self, net: nn.Module, example: Any, view: View = Task.view) -> None:
         """Fill a network with the weights and widths in the checkpoint, in place, and make it final."""
         states = self.checkpoint["callbacks"]
         pruned = {key for key, state in states.items() if isinstance(state, dict) and state.get("cuts")}
@@ -79,7 +78,7 @@ class PhaseCheckpoint:
                 f"{str(self.file)!r} was pruned by {', '.join(unknown)}, and no file runs code of your own by itself: "
                 "take the network that the run has left, in pruned/model.safetensors"
             )
-        load_network(net, self.checkpoint, self.file, example, self._prunings)
+        load_network(net, self.checkpoint, self.file, example, self._prunings, view)
 
 
 def load_network(
@@ -88,7 +87,7 @@ def load_network(
     file: Path,
     example: Any,
     prunings: Iterable[type[Pruning]],
-    view: View = whole,
+    view: View = Task.view,
 ) -> None:
     """Fill a network, in place, from a checkpoint of a phase, and make it final as the callbacks that pruned it do.
 

@@ -9,18 +9,20 @@ from torch import nn
 from pruning_lit.models.weights import load_weights
 from pruning_lit.runs.network_file import NetworkFile
 from pruning_lit.system.checksum import WrongChecksum
+from pruning_lit.tasks.base import Task, View
 
 if TYPE_CHECKING:
     from pruning_lit.runs.phase_checkpoint import PhaseCheckpoint
 
 
-def fill(net: nn.Module, source: str, example: Any) -> None:
+def fill(net: nn.Module, source: str, example: Any, view: View = Task.view) -> None:
     """Fill a network, in place, from whatever ``weights=`` may name.
 
     Args:
         net: at least as wide as the network in the file.
         source: a network file or a run's folder, a checkpoint of a phase, or what ``load_weights`` takes.
-        example: an input of the network.
+        example: an input of its view.
+        view: the part of a network that is pruned.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
@@ -38,7 +40,7 @@ def fill(net: nn.Module, source: str, example: Any) -> None:
     if stored is None:
         load_weights(net, source)
     else:
-        stored.fill(net, example)
+        stored.fill(net, example, view)
 
 
 def open_stored(path: str, allowed: Sequence[str] = ()) -> "NetworkFile | PhaseCheckpoint":

@@ -1,7 +1,7 @@
 """A task: the only place that knows what a batch, a loss, a metric and an output are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -17,6 +17,7 @@ from pruning_lit.system.one_line import in_one_line
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
+View = Callable[[nn.Module], nn.Module]  # the part of a network that is traced and pruned, see ``Task.view``
 Batch = Any  # (inputs, targets), each a tensor, or a tuple, list or dict of tensors
 
 
@@ -38,9 +39,11 @@ class Task(ABC):
     Attributes:
         primary: the metric that stands for all.
         facts: names of the data module's attributes that the constructor takes by the same names.
+        loss_in_evaluation: whether a network in eval mode gives what a loss can be computed from.
     """
 
     primary: ClassVar[Primary]
+    loss_in_evaluation: ClassVar[bool] = True
     facts: ClassVar[tuple[str, ...]] = ("num_classes",)
 
     def prepare(self, batch: Batch) -> Batch:
@@ -68,6 +71,9 @@ class Task(ABC):
             targets: of the same batch.
             training: false in evaluation, which knows no smoothing and the like.
 
+        Returns:
+            Scalars; none in evaluation where networks of this task have a loss in training only.
+
         Raises:
             ValueError: these are no outputs for this task; some networks return others while they are trained.
         """
@@ -84,6 +90,14 @@ class Task(ABC):
             prefix: in front of the metrics' names.
             over_ranks: the processes add up what they have seen; else each computes for itself.
         """
+
+    def metric_names(self) -> list[str]:
+        """Names of the metrics, in the order in which tables have them."""
+        return [*self.metrics().keys()]  # type: ignore[list-item]
+
+    def train_metrics(self, prefix: str) -> "MetricCollection":
+        """Fresh metrics of training batches; none where a network gives nothing but losses while it is trained."""
+        return self.metrics(prefix)
 
     def update(self, metrics: "MetricCollection", outputs: Any, targets: Any) -> None:
         """Count a batch."""
@@ -111,9 +125,25 @@ class Task(ABC):
         self.require_targets(data.sample_targets(), data.example)
         self.require_outputs(forward_once(net, data.example), data.example)
 
-    def view(self, net: nn.Module) -> nn.Module:
+    @staticmethod
+    def view(net: nn.Module) -> nn.Module:
         """The part of the network that trace, cost, criteria, verification, latency and export look at."""
         return net
+
+    @staticmethod
+    def view_inputs(net: nn.Module, inputs: Any) -> list[Any]:
+        """Inputs of a batch as the view of the network takes them, in one part or more: some are of different sizes."""
+        return [inputs]
+
+    @staticmethod
+    def view_example(net: nn.Module, example: Any) -> Any:
+        """Inputs of a batch of one for the view, by which the network is traced, counted and timed.
+
+        Args:
+            net: the network.
+            example: of the data set.
+        """
+        return example
 
     @abstractmethod
     def changed(self, before: Any, after: Any) -> int:

@@ -27,18 +27,21 @@ class TestData(Protocol):
 def evaluate(net: nn.Module, data: TestData, task: Task) -> dict[str, float]:
     """All metrics of the task, and its mean ``loss``, on the whole test part; eval mode, in the weights' precision.
 
-    This process looks at every example, at none twice; other ranks are not asked.
+    This process looks at every example, at none twice; other ranks are not asked. Where a task has no loss in
+    evaluation there is none.
     """
     weights = next(net.parameters())
     metrics = task.metrics(over_ranks=False).to(weights.device)
     loss, seen = torch.zeros((), dtype=torch.float64, device=weights.device), 0
     with evaluating(net):
         for batch in _batches(data, weights):
-            outputs, size = _answers(net, batch, task), task.size(batch)
+            outputs = _answers(net, batch, task)
             task.update(metrics, outputs, batch[1])
-            loss += size * total(task.losses(outputs, batch[1], training=False))
-            seen += size
-    return {name: float(value) for name, value in metrics.compute().items()} | {"loss": float(loss / seen)}
+            if losses := task.losses(outputs, batch[1], training=False):
+                loss += task.size(batch) * total(losses)
+                seen += task.size(batch)
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    return values | ({"loss": float(loss / seen)} if seen else {})
 
 
 class Comparison(NamedTuple):

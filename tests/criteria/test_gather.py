@@ -10,8 +10,8 @@ from pruning_lit.criteria.gather import mean_scores
 IMAGES = torch.randn(7, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def batches(sizes: int | list[int]) -> list[tuple[Tensor, None]]:
-    return [(images, None) for images in IMAGES.split(sizes)]
+def batches(sizes: int | list[int]) -> list[Tensor]:
+    return list(IMAGES.split(sizes))
 
 
 class Split(nn.Module):

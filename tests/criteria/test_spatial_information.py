@@ -51,9 +51,7 @@ def test_the_mean_over_images_is_what_a_pass_over_them_gathers():
     net = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.Conv2d(4, 2, 1))
     nn.init.dirac_(net[0].weight)  # the maps are the images
     graph = trace(net, BATCHES[0][:1])
-    (scores,) = mean_scores(
-        net, list(graph.prunable), [(batch, None) for batch in BATCHES], spatial_information
-    ).values()
+    (scores,) = mean_scores(net, list(graph.prunable), BATCHES, spatial_information).values()
     torch.testing.assert_close(scores.float(), torch.from_numpy(CASE["score"]) / 2, atol=1e-5, rtol=0)
 
 

@@ -1,6 +1,6 @@
 """From one forward pass, and a proof, to the groups of channels that can only leave together."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,9 @@ def trace(
             in training has no such thing, all of it matters there.
         training_input: the arguments in training, where they are others (with targets, say).
 
+    A model that knows for how many regions of interest its heads are run may say so, by an attribute ``regions``; see
+    ``ChannelGraph.with_regions``.
+
     Returns:
         The groups in execution order, those that may not be pruned included, with the reason. ``not_followed`` says
         where the model could not be run in training.
@@ -55,7 +58,9 @@ def trace(
     """
     first = follow(lambda twin: Tracer(twin, rule_for, numbers_of), model, example_input, outputs)
     arguments = first.transcript.arguments if training_input is None else arguments_of(training_input)
-    return _proven(first, follow_training(first, model, arguments, outputs), model, outputs)
+    graph = _proven(first, follow_training(first, model, arguments, outputs), model, outputs)
+    regions = getattr(model, "regions", None)
+    return graph.with_regions(regions) if isinstance(regions, Mapping) else graph
 
 
 def _proven(first: Tracer, training: list[FurtherTracer], model: nn.Module, outputs: Outputs | None) -> ChannelGraph:

@@ -157,7 +157,7 @@ class RedundancyGraph(Criterion):
         observed, together = scoring.view, self.batch_size
         if not shared:
             observed, together = with_statistics_of_the_batch(scoring.view), self.num_images
-        batches = scoring.batches(self.num_images, self.seed, self.augment, together, shared)
+        batches = scoring.view_inputs(self.num_images, self.seed, self.augment, together, shared)
         totals = sums(observed, shapes, batches, lambda _, maps: agreements(maps), shared)
         parameters = dict(scoring.view.named_parameters())
         return RedundancyScores(

@@ -13,6 +13,7 @@ from pruning_lit.callbacks.optimizer_state import migrate
 from pruning_lit.channels import ChannelGraph, Kept, Move, Moves, mask, narrow, verify, widen
 from pruning_lit.channels.surgery.cut import Cut
 from pruning_lit.channels.surgery.widen import is_relabelling
+from pruning_lit.tasks.base import Task, View
 
 
 class PrunedState(ABC):
@@ -61,8 +62,8 @@ class PrunedState(ABC):
         """Find out what is pruned, after a checkpoint has been loaded into ``net``, into this and the optimizers."""
 
     @abstractmethod
-    def difference(self, net: nn.Module, images: Tensor) -> float:
-        """Compare the narrowed network with the masked one right behind a stage, see ``verify``."""
+    def difference(self, net: nn.Module, images: Tensor, view: View = Task.view) -> float:
+        """Compare the views of the narrowed and the masked network right behind a stage, see ``verify``."""
 
     def finalise(self) -> None:
         """Drop the values of pruned channels: none comes back any more."""
@@ -113,11 +114,11 @@ class NarrowState(PrunedState):
         if self.active and not self.final:
             self.moves = Cut.of(self.most_recent, self.graph, self.active).between(self.most_recent, net)
 
-    def difference(self, net: nn.Module, images: Tensor) -> float:
+    def difference(self, net: nn.Module, images: Tensor, view: View = Task.view) -> float:
         """Compare ``net`` with a masked copy of the whole network."""
         masked = copy.deepcopy(self.most_recent)
         mask(masked, self.graph, self.active)
-        return verify(net, masked, images)
+        return verify(view(net), view(masked), images)
 
 
 class MaskState(PrunedState):
@@ -170,8 +171,8 @@ class MaskState(PrunedState):
         """Zero the gradients of pruned channels, so that neither step nor momentum moves them."""
         zero_gradients(net, self.masks)
 
-    def difference(self, net: nn.Module, images: Tensor) -> float:
+    def difference(self, net: nn.Module, images: Tensor, view: View = Task.view) -> float:
         """Compare ``net`` with a narrowed copy of the whole network."""
         narrowed = copy.deepcopy(self.most_recent)
         narrow(narrowed, self.graph, self.active, rehearse=False)
-        return verify(narrowed, net, images)
+        return verify(view(narrowed), view(net), images)

@@ -35,6 +35,7 @@ from pruning_lit.methods.chex.stage_record import TOLD, log_stage, stage_figures
 from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity import DenseCost, Sparsity
 from pruning_lit.tasks import Task
+from pruning_lit.tasks.base import like
 
 log = logging.getLogger(__name__)
 Unit = Literal["epochs", "steps"]
@@ -55,6 +56,7 @@ class Exploring(Protocol):
     """
 
     net: nn.Module
+    view: nn.Module
     graph: ChannelGraph
     groups: list[ChannelGroup]
     criterion: Criterion
@@ -261,11 +263,10 @@ class ExplorationStages(Pruning):
         graph = module.graph
         counted = cost_of_widths(graph, {name: len(each) for name, each in stage.active.items()})
         data = trainer.datamodule  # type: ignore[attr-defined]
-        example = data.example.to(next(module.net.parameters()))
         if self.execution == "narrow":
-            made = cost(trace(module.net, example))
+            made = cost(trace(module.view, like(data.example, next(module.net.parameters()))))
             assert made == counted, f"the network that was cut has {made}, planned was {counted}"
-        error = self.pruned.difference(module.net, inputs_to_verify(data).to(example))
+        error = self.pruned.difference(module.net, inputs_to_verify(data, module.task, module.net), module.task.view)
         after = test_metrics(trainer, module)
         self.pruned.finalise()
         self.regrow_init.end()

@@ -13,6 +13,7 @@ from pruning_lit.methods.resrep.rows import HasCompactors, masked, row_norms
 from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity import DenseCost
 from pruning_lit.tasks import compare
+from pruning_lit.tasks.base import like
 
 DECADES = ("1e-03", "1e-04", "1e-05")
 
@@ -87,12 +88,11 @@ class RowOutcome:
             epoch: in front of which the network gets its final width.
             history: see ``RowMasks``.
         """
-        net, graph = self.module.net, self.module.graph
-        example = data.example.to(next(net.parameters()))
+        net, graph, task = self.module.net, self.module.graph, self.module.task
         converted = copy.deepcopy(net)
-        self.keep_also(conversion.convert(converted, example))
-        error = verify(converted, net, inputs_to_verify(data).to(example))
-        both = compare(net, converted, data, self.module.task)
+        self.keep_also(conversion.convert(task.view(converted), like(data.example, next(net.parameters()))))
+        error = verify(task.view(converted), task.view(net), inputs_to_verify(data, task, net))
+        both = compare(net, converted, data, task)
         counted = cost_of_widths(graph, {name: len(positions) for name, positions in self.kept.items()})
         compaction = {
             "target_macs": float(self.module.sparsity.macs_target(graph, self.norms, self.dense)),
