@@ -2,6 +2,7 @@
 
 from pruning_lit.tasks.base import Primary, Task
 from pruning_lit.tasks.classification import Classification, require_logits
+from pruning_lit.tasks.detection import Detection, InstanceSegmentation
 from pruning_lit.tasks.evaluation import Comparison, compare, evaluate
 from pruning_lit.tasks.mixup import dominant
 from pruning_lit.tasks.multi_label import MultiLabel
@@ -10,6 +11,8 @@ from pruning_lit.tasks.semantic_segmentation import SemanticSegmentation
 __all__ = [
     "Classification",
     "Comparison",
+    "Detection",
+    "InstanceSegmentation",
     "MultiLabel",
     "Primary",
     "SemanticSegmentation",
