@@ -716,6 +716,38 @@ TASKS = [
 
 MODELS = [
     Break(
+        "default boxes reach over the edge of the image",
+        "models/ssd_network.py",
+        "image_size, dtype).clamp(0, 1)",
+        "image_size, dtype)",
+        "models/test_ssd_golden.py",
+        "default_boxes",
+    ),
+    Break(
+        "the loss of a batch is the sum over images",
+        "models/ssd_network.py",
+        "for losses in images]).mean()",
+        "for losses in images]).sum()",
+        "models/test_ssd_golden.py",
+        "loss_and_its_gradients",
+    ),
+    Break(
+        "stages of the first ResNets lower the resolution in their 3x3",
+        "models/mask_rcnn_body.py",
+        "block.conv1.stride, block.conv2.stride = (stride, stride), (1, 1)",
+        "block.conv1.stride, block.conv2.stride = (1, 1), (stride, stride)",
+        "models/test_mask_rcnn.py",
+        "filled_backbone",
+    ),
+    Break(
+        "a view has heads of boxes and masks, but not of keypoints",
+        "models/detector_views.py",
+        "            for part in HEADS\n",
+        "            for part in HEADS[:2]\n",
+        "models/test_detector_views.py",
+        "keypoints",
+    ),
+    Break(
         "kernels start with the variance of what they read",
         "models/start.py",
         'mode="fan_out"',

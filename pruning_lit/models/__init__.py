@@ -3,8 +3,10 @@
 from pruning_lit.models.cifar_densenet import CifarDenseNet, cifar_densenet
 from pruning_lit.models.cifar_resnet import CifarResNet, cifar_resnet
 from pruning_lit.models.fcn import SmallFCN, small_fcn
+from pruning_lit.models.mask_rcnn import maskrcnn_resnet50_fpn_gn, maskrcnn_small
 from pruning_lit.models.mobilenet_v1 import MobileNetV1, mobilenet_v1
 from pruning_lit.models.preresnet import PreResNet, preresnet
+from pruning_lit.models.ssd import ssd300_resnet50, ssd_small
 from pruning_lit.models.start import start_afresh
 from pruning_lit.models.torchvision import torchvision_model
 from pruning_lit.models.vgg import VGG, vgg_bn
@@ -20,9 +22,13 @@ __all__ = [
     "cifar_densenet",
     "cifar_resnet",
     "load_weights",
+    "maskrcnn_resnet50_fpn_gn",
+    "maskrcnn_small",
     "mobilenet_v1",
     "preresnet",
     "small_fcn",
+    "ssd300_resnet50",
+    "ssd_small",
     "start_afresh",
     "torchvision_model",
     "vgg_bn",

@@ -84,10 +84,13 @@ def keypoint_rcnn() -> KeypointRCNN:
 
 
 def training_batch(size: int = SIZE) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Two images of noise with two boxes and masks each."""
+    """Two images of noise with two boxes and masks each, in a colour of their own."""
     boxes = torch.tensor([[4.0, 6.0, 40.0, 44.0], [20.0, 8.0, 60.0, 30.0]]) * size / SIZE
     masks = torch.zeros(2, size, size, dtype=torch.uint8)
     for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
         mask[top:bottom, left:right] = 1
-    targets = [{"boxes": boxes, "labels": torch.tensor([1, 3]), "masks": masks} for _ in range(2)]
-    return [torch.rand(3, size, size) for _ in range(2)], targets
+    images = [torch.rand(3, size, size) * 0.3 for _ in range(2)]
+    for image in images:
+        for colour, mask in enumerate(masks):
+            image[colour] += 0.6 * mask
+    return images, [{"boxes": boxes, "labels": torch.tensor([1, 3]), "masks": masks} for _ in range(2)]
