@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pruning_lit.system.loading import loading
@@ -124,7 +125,9 @@ def _pooled(maps: Mapping[str, Tensor], pool: Any) -> Tensor:
     pooled = []
     for level in levels:
         grid = level.new_tensor(REGIONS) * level.new_tensor([level.shape[-1], level.shape[-2]] * 2)
-        pooled.append(roi_align(level, [grid] * len(level), pool.output_size, 1.0, pool.sampling_ratio))
+        image = torch.arange(len(level), device=level.device, dtype=level.dtype).repeat_interleave(len(REGIONS))
+        regions = torch.cat([image[:, None], grid.repeat(len(level), 1)], 1)  # as many operations for any batch
+        pooled.append(roi_align(level, regions, pool.output_size, 1.0, pool.sampling_ratio))
     return sum(pooled[1:], pooled[0]) / len(pooled)
 
 

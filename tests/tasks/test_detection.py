@@ -10,7 +10,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from pruning_lit.channels import trace
-from pruning_lit.criteria import Taylor
+from pruning_lit.criteria import ChannelIndependence, Taylor
 from pruning_lit.criteria.base import Scoring
 from pruning_lit.data import CocoShapes
 from pruning_lit.tasks import Detection, InstanceSegmentation
@@ -151,3 +151,13 @@ def test_what_does_not_fit_is_told_in_one_sentence(shapes):
     with pytest.raises(ValueError, match="a list of dictionaries"):
         Detection(CLASSES).require_outputs(torch.zeros(2, 5), None)
     Detection(CLASSES).require_fit(small_detector(), shapes)
+
+
+def test_maps_of_batches_of_any_size_are_found(shapes):
+    task, net = Detection(CLASSES), small_detector(MaskRCNN).eval()
+    graph = trace(task.view(net), task.view_example(net, shapes.example))
+    scoring = Scoring(net, graph, [group for group in graph.prunable if group.feature_maps], shapes, task)
+    alone, together = (ChannelIndependence(num_images=3, batch_size=size).scores(scoring) for size in (1, 3))
+    assert alone.keys() == {group.name for group in scoring.groups}
+    for name, scores in alone.items():
+        torch.testing.assert_close(scores, together[name], rtol=1e-3, atol=1e-3)
