@@ -11,6 +11,7 @@ from pruning_lit.data.image_data import ImageData
 from pruning_lit.data.listing import Listing, class_names, list_parts
 from pruning_lit.data.on_disk import FilePart, Preparation
 from pruning_lit.data.parts import Parts
+from pruning_lit.data.workers import require_workers
 
 
 class ImageNet(ImageData):
@@ -56,8 +57,7 @@ class ImageNet(ImageData):
             )
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"dataset.scale is {list(scale)}, but it is two shares of the area, above 0 and up to 1")
-        if num_workers < 0:
-            raise ValueError(f"dataset.num_workers is {num_workers}, but it is a number of processes (0: none)")
+        require_workers(num_workers)
         self.root = Path(root)
         self.num_workers = num_workers
         self.preparation = Preparation(image_size, resize_size, (scale[0], scale[1]), self.flip)

@@ -1,20 +1,19 @@
 """Images that stay in their files until they are asked for, decoded and augmented by worker processes."""
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from PIL import Image
-from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from pruning_lit.data.image_file import UnreadableImage, open_image
 from pruning_lit.data.parts import Batch, Part, PlannedBatch
-from pruning_lit.system.processors import num_processors
+from pruning_lit.data.workers import from_workers
 
 CARRIED_OUT = torch.empty(0, 1, dtype=torch.int64)  # no draws are left for the device
 
@@ -106,15 +105,8 @@ class FilePart(Part):
             UnreadableImage: a file is no readable image.
             RuntimeError: a worker has died.
         """
-        loader = DataLoader(
-            Decoder(self.preparation),
-            batch_sampler=(self._orders(positions, draws) for positions, draws in plan),
-            num_workers=min(self.num_workers, num_processors()),
-            collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available(),
-            generator=Generator(),  # else it would draw from the run's random state
-        )
-        for prepared in _told_by_signal(loader):
+        orders = (self._orders(positions, draws) for positions, draws in plan)
+        for prepared in from_workers(Decoder(self.preparation), orders, self.num_workers):
             if isinstance(prepared, str):
                 raise UnreadableImage(prepared)
             yield *prepared, CARRIED_OUT
@@ -126,23 +118,3 @@ class FilePart(Part):
             Order(str(self.paths[row]), target, seed)
             for row, target, seed in zip(rows.tolist(), self.targets[rows].tolist(), seeds, strict=True)
         ]
-
-
-def _told_by_signal(loader: DataLoader) -> Iterator[Any]:
-    """Batches from the workers, with an error where one of them has died.
-
-    Where one is killed while it hands over a batch, the connection breaks first; torch says what has happened when the
-    system's signal comes, right after.
-
-    Raises:
-        RuntimeError: a worker has died.
-    """
-    try:
-        yield from loader
-    except (ConnectionError, EOFError, FileNotFoundError) as error:
-        time.sleep(1)
-        raise RuntimeError(f"DataLoader worker (pid unknown) cannot be reached: {error}") from error
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
