@@ -82,6 +82,10 @@ class DataModule(LightningDataModule):
         """Draw the augmentation of each example of an epoch, int64, one row per example; by default nothing."""
         return draw_nothing(num_examples, random)
 
+    def kinds(self) -> Tensor | None:
+        """Kind of each training example, int64, where those of one kind are to share a step; by default None."""
+        return None
+
     @abstractmethod
     def make_example(self, part: Part) -> Any:
         """Inputs of a batch of one."""
@@ -152,6 +156,7 @@ class DataModule(LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
             repeat=getattr(trainer, "overfit_batches", 0) > 0,  # else each epoch would have other batches
             drop_last=self.drop_last,
+            kinds=self.kinds(),
         )
         return TrainingLoader(self.parts.train, sampler, self._num_finished)
 

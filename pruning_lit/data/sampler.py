@@ -37,6 +37,8 @@ class EpochBatches:
         world_size: number of processes.
         repeat: every epoch is like epoch 0, draws included.
         drop_last: leave a last batch out that is smaller than the others.
+        kinds: int64 ``(num_images,)``; the batches of all ranks together are of images of one kind, but for the last
+            few.
 
     Raises:
         ValueError: there are fewer images than processes, or with ``drop_last`` than in a batch of all processes.
@@ -53,6 +55,7 @@ class EpochBatches:
         world_size: int = 1,
         repeat: bool = False,
         drop_last: bool = False,
+        kinds: Tensor | None = None,
     ) -> None:
         require_enough(num_images, world_size)
         self.num_images = num_images
@@ -69,6 +72,7 @@ class EpochBatches:
         self.rank = rank
         self.world_size = world_size
         self.repeat = repeat
+        self.kinds = kinds
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -85,6 +89,7 @@ class EpochBatches:
         """Positions, shape ``(B,)``, and draws, shape ``(B, D)``, of this rank's batches from number ``first`` on."""
         random = generator("training", self.seed, self.stream, 0 if self.repeat else self.epoch)
         order = torch.randperm(self.num_images, generator=random)
+        order = order if self.kinds is None else grouped(order, self.kinds, self.global_batch)
         draws = self.draw(self.num_images, random)
         for k in range(first, len(self)):
             begin = k * self.global_batch
@@ -95,6 +100,24 @@ class EpochBatches:
     def _num_used(self) -> int:
         rest = self.num_images % self.global_batch
         return self.num_images - (rest if self.drop_last else rest % self.world_size)
+
+
+def grouped(order: Tensor, kinds: Tensor, size: int) -> Tensor:
+    """Change an order so that batches are of one kind each; what fills no batch of its kind comes last.
+
+    Args:
+        order: a permutation, int64 ``(N,)``.
+        kinds: of the images, int64 ``(N,)``.
+        size: images in a batch.
+    """
+    full, rest = list[Tensor](), list[Tensor]()
+    for kind in kinds.unique():
+        places = (kinds[order] == kind).nonzero().flatten()
+        *batches, last = places.split(size)
+        full += batches if len(last) < size else [*batches, last]
+        rest += [last] if len(last) < size else []
+    full.sort(key=lambda places: int(places[0]))
+    return order[torch.cat([*full, torch.cat(rest).sort().values if rest else order[:0]])]
 
 
 class OrderedBatches:

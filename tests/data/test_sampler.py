@@ -132,3 +132,28 @@ def test_fewer_images_than_a_batch_cannot_be_left_out():
         EpochBatches(15, 4, world_size=4, drop_last=True)
     assert len(EpochBatches(16, 4, world_size=4, drop_last=True)) == 1
     assert len(EpochBatches(15, 4, world_size=4)) == 1
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_batches_of_all_ranks_are_of_one_kind_but_for_the_last_few(num_ranks):
+    kinds = (torch.arange(53) % 3 == 0).long()  # 18 of one kind and 35 of the other
+    share = 8 // num_ranks
+    for number in range(3):
+        ranks = [
+            epoch(number, kinds=kinds, batch_size=share, rank=rank, world_size=num_ranks) for rank in range(num_ranks)
+        ]
+        batches = [torch.cat([positions for positions, _ in each]) for each in zip(*ranks, strict=True)]
+        of_kinds = [len(kinds[batch].unique()) for batch in batches]
+        assert of_kinds[:6] == [1] * 6  # two of 18, four of 35, and what is left of both
+        assert {int(kinds[batch[0]]) for batch in batches[:3]} == {0, 1}  # not one kind after the other
+        positions = torch.cat(batches)
+        assert len(positions.unique()) == len(positions) == 53 - 53 % num_ranks
+
+
+def test_kinds_leave_batches_that_differ_from_epoch_to_epoch():
+    kinds = torch.arange(53) % 2
+    first, second = (flat(epoch(number, kinds=kinds))[0] for number in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, flat(epoch(0, kinds=kinds))[0])
+    rest = torch.cat([positions for positions, _ in EpochBatches(53, 8, kinds=kinds).batches(first=4)])
+    assert torch.equal(rest, first[32:])
