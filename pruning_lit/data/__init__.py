@@ -2,6 +2,7 @@
 
 from pruning_lit.data.base import DataModule
 from pruning_lit.data.cifar import Cifar10, Cifar100
+from pruning_lit.data.coco import Coco
 from pruning_lit.data.custom import CustomData, Datasets
 from pruning_lit.data.detection import DetectionData
 from pruning_lit.data.digit_canvases import MultiLabelDigits, SegmentedDigits
@@ -15,6 +16,7 @@ from pruning_lit.data.shapes import CocoShapes
 __all__ = [
     "Cifar10",
     "Cifar100",
+    "Coco",
     "CocoShapes",
     "CustomData",
     "DataModule",

@@ -16,7 +16,7 @@ def test_every_dataset_config_builds_a_data_set_with_the_seed_of_the_run(path):
     if OmegaConf.is_missing(dataset, "root"):
         dataset.root = "nowhere"
     for part in ("train", "test"):
-        if part in dataset:
+        if dataset.get(part) == {}:
             dataset[part] = {"_target_": "torch.utils.data.TensorDataset"}
     run = OmegaConf.create({"seed": 5, "dataset": dataset})
     data = instantiate(run.dataset)
