@@ -11,6 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet, vgg_bn
+from pruning_lit.models.detector_views import detector_view
+from pruning_lit.models.mask_rcnn import maskrcnn_resnet50_fpn_gn
+from pruning_lit.models.ssd import ssd300_resnet50
 
 CLASSIFICATION = [
     "alexnet", "vgg11", "vgg16", "vgg19", "vgg11_bn", "vgg16_bn", "vgg19_bn", "resnet18", "resnet34", "resnet50",
@@ -34,7 +37,7 @@ TIMM = [
 PYTORCHCV = ["ibn_resnet50", "ibn_densenet121", "sknet50", "pyramidnet110_a48_cifar10", "shufflenet_g1_w1", "igcv3_w1"]
 SEGMENTATION_MODELS = ["Unet", "UnetPlusPlus", "Linknet", "FPN", "PSPNet", "DeepLabV3Plus", "MAnet", "PAN"]
 MONAI = ["UNet", "BasicUNet", "SegResNet", "DynUNet", "AttentionUnet", "VNet"]
-ULTRALYTICS = ["yolov8n", "yolov8n-seg", "yolo11n", "yolo11n-seg", "yolo12n"]
+ULTRALYTICS = ["yolov8n", "yolov8n-seg", "yolo11n", "yolo11n-seg", "yolo12n", "yolo12n-seg"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def networks() -> list[Network]:
         *map(_torchvision, CLASSIFICATION),
         *map(_torchvision, SEGMENTATION),
         *_detection(),
+        *_detector_views(),
         *_timm(),
         *_pytorchcv(),
         *_segmentation_models(),
@@ -123,6 +127,23 @@ def _detection() -> list[Network]:
         if "resnet50" in each.name
     ]
     return [*plain, *frozen]
+
+
+def _detector_views() -> list[Network]:
+    """Detectors up to what their heads say, as ``task=detection`` traces them."""
+    own: dict[str, Callable[[], nn.Module]] = {
+        "ssd300_resnet50": ssd300_resnet50,
+        "maskrcnn_resnet50_fpn_gn": maskrcnn_resnet50_fpn_gn,
+    }
+    builders = {name: _torchvision(name).build for name in DETECTION} | own
+    return [
+        Network(
+            f"{name} (raw view)",
+            lambda build=build: detector_view(build()),
+            lambda name=name: (_image(300 if "ssd300" in name else 320),),
+        )  # type: ignore[misc]
+        for name, build in builders.items()
+    ]
 
 
 def _frozen(model: nn.Module) -> nn.Module:
