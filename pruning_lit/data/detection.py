@@ -83,8 +83,8 @@ class DetectionData(DataModule):
         return torch.zeros(1, *part.shape)
 
     def facts(self) -> dict[str, Any]:
-        """Also the number of each class in the annotations."""
-        return {**super().facts(), "category_ids": self.category_ids}
+        """Classes, and the number of each in the annotations; images may be of any size."""
+        return {"classes": self.classes, "category_ids": self.category_ids}
 
     def ready(self, batch: DetectionBatch) -> DetectionBatch:
         """Images of bytes as numbers from 0 to 1, and their targets."""

@@ -1,12 +1,11 @@
 """Raw views of detectors: images to what the heads say, without anything that looks at predictions."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from pruning_lit.system.loading import loading
 
 #: Regions of interest (RoIs) in every image: left, top, right, bottom as shares of the image.
 REGIONS = ((0.0, 0.0, 1.0, 1.0), (0.25, 0.25, 0.75, 1.0))
@@ -33,7 +32,14 @@ def detector_view(net: nn.Module) -> nn.Module:
     Raises:
         ValueError: the network is no such detector.
     """
-    return _sharing(net, _view_class(net))
+    if (kind := _view_class(net)) is None:
+        raise ValueError(
+            f"a detector must be torchvision's SSD, RetinaNet, FCOS, Faster R-CNN or Mask R-CNN, or have a method "
+            f"raw_outputs(images), to be pruned; got {type(net).__name__}"
+        )
+    view: nn.Module = object.__new__(kind)
+    object.__setattr__(view, "__dict__", net.__dict__)  # not a copy of it
+    return view
 
 
 def view_size(net: nn.Module) -> tuple[int, int]:
@@ -125,30 +131,25 @@ def _pooled(maps: Mapping[str, Tensor], pool: Any) -> Tensor:
     pooled = []
     for level in levels:
         grid = level.new_tensor(REGIONS) * level.new_tensor([level.shape[-1], level.shape[-2]] * 2)
-        image = torch.arange(len(level), device=level.device, dtype=level.dtype).repeat_interleave(len(REGIONS))
-        regions = torch.cat([image[:, None], grid.repeat(len(level), 1)], 1)  # as many operations for any batch
+        image = torch.arange(level.shape[0], device=level.device, dtype=level.dtype).repeat_interleave(len(REGIONS))
+        regions = torch.cat(
+            [image[:, None], grid.repeat(level.shape[0], 1)], 1
+        )  # as many operations for any batch, and it can be exported
         pooled.append(roi_align(level, regions, pool.output_size, 1.0, pool.sampling_ratio))
     return sum(pooled[1:], pooled[0]) / len(pooled)
 
 
-def _view_class(net: nn.Module) -> type[nn.Module]:
-    with loading():
-        from torchvision.models import detection
-    if isinstance(net, detection.FasterRCNN):
-        return RegionView
-    if isinstance(net, detection.RetinaNet | detection.FCOS | detection.ssd.SSD):
-        return DenseView
+def is_detector(net: nn.Module) -> bool:
+    """True for networks that have a raw view, see ``detector_view``."""
+    return _view_class(net) is not None
+
+
+def _view_class(net: nn.Module) -> type[nn.Module] | None:
+    detection = sys.modules.get("torchvision.models.detection")  # of which none is where it was not loaded
+    if detection is not None:
+        if isinstance(net, detection.FasterRCNN):
+            return RegionView
+        if isinstance(net, detection.RetinaNet | detection.FCOS | detection.ssd.SSD):
+            return DenseView
     own: Callable[..., Any] | None = getattr(type(net), "raw_outputs", None)
-    if own is None:
-        raise ValueError(
-            f"a detector must be torchvision's SSD, RetinaNet, FCOS, Faster R-CNN or Mask R-CNN, or have a method "
-            f"raw_outputs(images), to be pruned; got {type(net).__name__}"
-        )
-    return type(type(net).__name__, (type(net),), {"forward": own})
-
-
-def _sharing(net: nn.Module, kind: type[nn.Module]) -> nn.Module:
-    """A module of that class with the ``__dict__`` of ``net``, not a copy of it."""
-    view: nn.Module = object.__new__(kind)
-    object.__setattr__(view, "__dict__", net.__dict__)
-    return view
+    return None if own is None else type(type(net).__name__, (type(net),), {"forward": own})

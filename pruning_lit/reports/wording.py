@@ -1,5 +1,6 @@
 """Numbers written for people: percentages, points, metrics, counts."""
 
+import math
 from textwrap import wrap
 
 from pruning_lit.records.latency import Timing, speedup
@@ -20,8 +21,8 @@ def points(difference: float | None) -> str:
 
 
 def metric(primary: Primary, value: float | None) -> str:
-    """A value of a metric with its unit."""
-    return UNKNOWN if value is None else primary.format(value)
+    """A value of a metric with its unit; none where there was nothing to measure."""
+    return UNKNOWN if value is None or math.isnan(value) else primary.format(value)
 
 
 def metric_change(primary: Primary, before: float | None, after: float | None) -> str:
@@ -56,7 +57,7 @@ def amount(value: float | None, unit: str = "") -> str:
 
 def difference(before: float | None, after: float | None) -> float | None:
     """``after - before``, or None when one of them is unknown."""
-    return None if before is None or after is None else after - before
+    return None if before is None or after is None or math.isnan(after - before) else after - before
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> str:

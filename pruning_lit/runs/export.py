@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.one_line import in_one_line
+from pruning_lit.tasks.kinds import task_kind
 
 CIFAR = (3, 32, 32)
 BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
 TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
 
-Run = Callable[[Tensor], Tensor]
+Run = Callable[[Tensor], Any]  # images to one tensor or several, nested
 
 
 def export(
@@ -52,13 +55,17 @@ def export(
     shape = input_shape or stored.trained_on.shape or CIFAR
     _require_shape(shape)
     _require_packages(formats)
-    net = stored.network(arch, torch.zeros(1, *shape), stored.trained_on.num_classes)
+    example = torch.zeros(1, *shape)
+    net = stored.network(arch, example, stored.trained_on.num_classes)
+    kind = task_kind(net, stored.task())
+    net, shape = kind.view(net), tuple(kind.view_example(net, example).shape[1:])
+    outputs = _outputs(net, shape)
     program = _program(net, shape)
     differences = {}
     for name in formats:
         target = stored.file.with_suffix(f".{name}")
         with replacing(target) as draft:
-            differences[target] = _difference(FORMATS[name](program, draft), net, shape)
+            differences[target] = _difference(FORMATS[name](program, outputs, draft), net, shape)
             if not differences[target] <= TOLERANCE:
                 raise ValueError(
                     f"{str(target)!r} was not written: it differs by {differences[target]:.1e} of the output"
@@ -83,18 +90,24 @@ def _require_shape(shape: Any) -> None:
         raise ValueError(f"input_shape is a list of positive whole numbers, such as [3,32,32]; got {shape!r}")
 
 
-def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
-    """Trace the operations of the network, for a batch of any size."""
+def _outputs(net: nn.Module, shape: Sequence[int]) -> list[str]:
+    """Names of the tensors that the network answers with: ``logits`` of a single one, else where they are in it."""
     try:
-        example = torch.zeros(2, *shape)
         with torch.no_grad():
-            output = net(example)
+            outputs = net(torch.zeros(2, *shape))
     except Exception as error:  # whatever somebody's forward raises
         raise ValueError(
             f"the network does not take inputs of shape {list(shape)}: {in_one_line(error)}; give input_shape=[…]"
         ) from error
-    if not isinstance(output, Tensor):
-        raise ValueError(f"the network answers with a {type(output).__name__}; only single tensors can be exported")
+    leaves = tree_flatten_with_path(outputs)[0]
+    if not leaves or not all(isinstance(leaf, Tensor) for _, leaf in leaves):
+        raise ValueError(f"the network answers with a {type(outputs).__name__}; only tensors can be exported")
+    return ["_".join(re.findall(r"\w+", keystr(path))) or "logits" for path, _ in leaves]
+
+
+def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
+    """Trace the operations of the network, for a batch of any size."""
+    example = torch.zeros(2, *shape)
     try:
         program = torch.export.export(net, (example,), dynamic_shapes=({0: Dim("batch")},))
     except Exception as error:  # whatever the tracer came upon in somebody's forward
@@ -104,7 +117,7 @@ def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
     return program
 
 
-def _pt2(program: ExportedProgram, file: Path) -> Run:
+def _pt2(program: ExportedProgram, outputs: Sequence[str], file: Path) -> Run:
     program.example_inputs = None  # they would be stored, at the size of two inputs
     buffer = io.BytesIO()  # inside, the archive would be named after the draft
     torch.export.save(program, buffer)
@@ -112,23 +125,24 @@ def _pt2(program: ExportedProgram, file: Path) -> Run:
     return torch.export.load(file).module()
 
 
-def _onnx(program: ExportedProgram, file: Path) -> Run:
+def _onnx(program: ExportedProgram, outputs: Sequence[str], file: Path) -> Run:
     import onnxruntime
 
-    names: dict[str, Any] = {"input_names": ["pictures"], "output_names": ["logits"]}
+    names: dict[str, Any] = {"input_names": ["pictures"], "output_names": list(outputs)}
     converted = torch.onnx.export(program, (), dynamo=True, verbose=False, dynamic_shapes=({0: "batch"},), **names)
     assert converted is not None
     converted.save(file)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {"pictures": x.numpy()})[0])
+    return lambda x: [torch.from_numpy(each) for each in session.run(None, {"pictures": x.numpy()})]
 
 
-FORMATS: dict[str, Callable[[ExportedProgram, Path], Run]] = {"onnx": _onnx, "pt2": _pt2}  # write, and read back
+Write = Callable[[ExportedProgram, Sequence[str], Path], Run]  # with names of outputs; and read back
+FORMATS: dict[str, Write] = {"onnx": _onnx, "pt2": _pt2}
 
 
 def _difference(run: Run, net: nn.Module, shape: Sequence[int]) -> float:
     random = torch.Generator().manual_seed(0)
     batches = [torch.randn(size, *shape, generator=random) for size in BATCHES]
     with torch.no_grad():
-        pairs = [(run(x), net(x)) for x in batches]
+        pairs = [pair for x in batches for pair in zip(tree_leaves(run(x)), tree_leaves(net(x)), strict=True)]
     return max(float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) for got, wanted in pairs)

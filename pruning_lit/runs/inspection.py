@@ -31,6 +31,7 @@ from pruning_lit.runs.settings import require_seed
 from pruning_lit.runs.stored import fill
 from pruning_lit.sparsity import Plan, Sparsity
 from pruning_lit.tasks.base import forward_once
+from pruning_lit.tasks.kinds import task_kind
 
 ORDINARY = "pruning_lit.phases.Training"  # of which nothing can be predicted
 
@@ -47,14 +48,16 @@ def inspect(config: DictConfig, folder: Path) -> None:
     images = expected_input(config, "dataset" in named)
     net = build(config.arch, images.num_classes)
     weights = config.weights if "weights" in named else None  # those of an experiment might have to be downloaded
-    example = torch.zeros(1, *images.shape)
+    kind = task_kind(net, config.get("task") if named & {"dataset", "task"} else None)
+    whole, net = net, kind.view(net)
+    example = kind.view_example(whole, torch.zeros(1, *images.shape))
     forward_once(net, example)
     if config.channel_selection:
         insert_selections(net, example)
     if config.channel_scatter:
         insert_scatters(net, example)
     if weights is not None:
-        fill(net, weights, example)
+        fill(whole, weights, example, kind.view)
     graph = trace(net, example)
     sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
     if sparsity is not None or named & {"criterion", "method"}:
@@ -72,7 +75,7 @@ def inspect(config: DictConfig, folder: Path) -> None:
             refused = error  # told last: the tables say what could be asked for instead
     reasons = {group.name: sparsity.limits.why_whole(group) for group in graph.groups} if sparsity else None
     console, counted = open_console(), cost(graph)
-    shape = "×".join(map(str, images.shape))
+    shape = "×".join(map(str, example.shape[1:]))
     arch = HydraConfig.get().runtime.choices.get("arch") or config.arch._target_  # one's own network is no choice
     console.print(f"{arch} for images of {shape} ({images.source})")
     console.print(f"{counted.params:,} parameters, {counted.macs:,} MACs, {len(graph.groups)} groups of channels")

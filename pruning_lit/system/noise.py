@@ -23,11 +23,12 @@ LOGGED = {
     "pytorch_lightning.accelerators.cuda": (r"LOCAL_RANK: ",),
 }
 #: Loggers of which, and of all below them, only warnings and errors are shown: they narrate every step.
-NARRATING = ("onnx_ir", "onnxscript")
+NARRATING = ("onnx_ir", "onnxscript", "faster_coco_eval")
 #: Category and beginning, as a pattern, of warnings that are left out.
 WARNED = (
     (UserWarning, r"The number of training batches \(\d+\) is smaller than the logging interval"),  # all is per epoch
     (UserWarning, r"Checkpoint directory .* exists and is not empty"),  # as it is whenever a run goes on
+    (UserWarning, r"It is recommended to use `self\.log\('val/.*sync_dist=True"),  # these are of all ranks already
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),  # by torch, to Lightning
 )
 
