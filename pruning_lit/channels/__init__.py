@@ -22,7 +22,7 @@ from pruning_lit.channels.modules.compactor import (
     insert_compactors,
 )
 from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
-from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths
+from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths, macs_by_layer
 from pruning_lit.channels.surgery.followers import carry_average, migrate_optimizers
 from pruning_lit.channels.surgery.history import PruningHistory, RemovedPositions, removed_positions
 from pruning_lit.channels.surgery.moves import Move, Moves, Removal
@@ -79,6 +79,7 @@ __all__ = [
     "insert_scatters",
     "insert_selections",
     "load",
+    "macs_by_layer",
     "mask",
     "migrate_optimizers",
     "narrow",

@@ -217,7 +217,11 @@ class Macs(RankedBudget):
         if macs_convention not in get_args(MacsConvention):
             raise ValueError(f"sparsity.macs_convention must be 'exact' or 'published', got {macs_convention!r}")
         self.reduction, self.macs_convention = parse_rate(reduction, "sparsity.reduction"), macs_convention
-        self.goal = MacsTarget(self.reduction, macs_convention)
+        if self.limits.part and macs_convention != "exact":
+            raise ValueError(
+                f"sparsity.macs_convention={macs_convention} is of whole networks: leave out sparsity.part"
+            )
+        self.goal = MacsTarget(self.reduction, macs_convention, self.limits.part)
         self._set = scope, normalise
 
     @property
@@ -240,7 +244,7 @@ class Macs(RankedBudget):
 
     def macs_target(self, graph: ChannelGraph, scores: Scores, dense: DenseCost) -> float:
         """MACs that the reduction leaves; those of the chosen widths where the convention is not ``exact``."""
-        if self.macs_convention != "exact":
+        if self.macs_convention != "exact" or self.limits.part:
             return super().macs_target(graph, scores, dense)
         return float(dense.macs * (1 - self.reduction))
 

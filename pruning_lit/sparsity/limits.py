@@ -26,6 +26,8 @@ class Limits:
         round_to: widths become multiples of this. They are rounded up, so that rounding never takes a channel away;
             where the next multiple is more than the group has, the group keeps all its channels, and the plan says so.
         exclude: patterns (``layer3.*``) of group names that are left whole.
+        part: path of a module, as the ``backbone`` of a detector: channels that are made in it go, all others stay, and
+            a budget of multiply-accumulates counts those in it alone.
         overrides: a pattern of group names to the share of the dense width that is removed there, in [0, 1), instead
             of what the budget says. Of several patterns that match a group the last counts. Floors and multiples hold
             for these groups, too, and what is excluded stays whole. A budget for the network as a whole is met by the
@@ -46,6 +48,7 @@ class Limits:
         exclude: Sequence[str] = (),
         overrides: Mapping[str, float | str] | None = None,
         on_empty: OnEmpty = "floor",
+        part: str | None = None,
     ) -> None:
         self.min_channels, self.round_to = _count(min_channels, "min_channels"), _count(round_to, "round_to")
         self.min_share = parse_share(min_share, "sparsity.min_share", "the share of its dense width that stays")
@@ -57,7 +60,9 @@ class Limits:
             )
         if on_empty not in get_args(OnEmpty):
             raise ValueError(f"sparsity.on_empty must be one of {list(get_args(OnEmpty))}, got {on_empty!r}")
-        self.on_empty = on_empty
+        if not isinstance(part, str | None):
+            raise ValueError(f"sparsity.part must be the path of a module such as backbone, got {part!r}")
+        self.on_empty, self.part = on_empty, part
         self.exclude = [str(pattern) for pattern in exclude]
         self.overrides = {
             str(pattern): parse_rate(rate, f"sparsity.overrides: the rate of {str(pattern)!r},")
@@ -73,6 +78,8 @@ class Limits:
             parts.append(f"round_to={self.round_to}")
         if self.exclude:
             parts.append(f"exclude=[{', '.join(self.exclude)}]")
+        if self.part:
+            parts.append(f"part={self.part}")
         if self.overrides:
             rates = ", ".join(f"{pattern}: {float(rate):g}" for pattern, rate in self.overrides.items())
             parts.append(f"overrides={{{rates}}}")
@@ -85,7 +92,9 @@ class Limits:
 
     def why_whole(self, group: ChannelGroup) -> str | None:
         """Why no channel of the group may go, in words; None where some may."""
-        return group.protected or (EXCLUDED if _matching(group.name, self.exclude) else None)
+        outside = self.part is not None and not f"{group.name.partition('#')[0]}.".startswith(f"{self.part}.")
+        reason = f"it is outside of sparsity.part={self.part}" if outside else None
+        return group.protected or (EXCLUDED if _matching(group.name, self.exclude) else reason)
 
     def rates(self, graph: ChannelGraph) -> dict[str, Fraction]:
         """The rates of the groups that have one of their own.

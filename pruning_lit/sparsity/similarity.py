@@ -133,7 +133,7 @@ class SimilarityMacs(_Decomposing):
     def __init__(self, reduction: float | str, thresholds: Mapping[str, float] | None = None, **limits: Any) -> None:
         super().__init__(thresholds, **limits)
         self.reduction = parse_rate(reduction, "sparsity.reduction")
-        self.goal = MacsTarget(self.reduction)
+        self.goal = MacsTarget(self.reduction, part=self.limits.part)
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where even the narrowest network within the limits costs more than the target."""

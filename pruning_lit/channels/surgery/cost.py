@@ -4,9 +4,11 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from pruning_lit.channels.tracing.graph import ChannelGraph, Kept
+from pruning_lit.channels.tracing.views import layer_of
 
 MacsConvention = Literal["exact", "published"]  # how multiply-accumulates are counted, see ``cost_of_widths``
 
@@ -66,3 +68,11 @@ def cost_of_widths(graph: ChannelGraph, widths: Mapping[str, int], convention: M
         strided = [call for call in graph.calls if call.strided and graph.shapes[call.weight][2:] == (1, 1)]
         macs += sum(3 * call.rows * call.positions * sizes[call.weight] for call in strided)
     return Cost(macs=round(macs), params=sum(size for name, size in sizes.items() if name not in graph.fixed))
+
+
+def macs_by_layer(graph: ChannelGraph) -> dict[str, int]:
+    """Multiply-accumulates of every convolution and linear layer for one example, by its name, in execution order."""
+    counts: dict[str, int | Fraction] = defaultdict(int)
+    for call in graph.calls:
+        counts[layer_of(call.weight)] += call.rows * call.positions * math.prod(graph.shapes[call.weight])
+    return {name: round(macs) for name, macs in counts.items()}

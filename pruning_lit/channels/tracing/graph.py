@@ -20,6 +20,11 @@ def _is_whole(position: Any) -> bool:
     return isinstance(position, Integral) and not isinstance(position, bool)
 
 
+def _is_in(name: str, path: str) -> bool:
+    """True for tensors, by name, of the module at a path or in it."""
+    return f"{layer_of(name)}.".startswith(f"{path}.")
+
+
 @dataclass(frozen=True)
 class ChannelSlice:
     """Positions of a group along one dimension of one tensor.
@@ -246,7 +251,7 @@ class ChannelGraph:
         """
         calls = list(self.calls)
         for path, number in numbers.items():
-            inside = [i for i, call in enumerate(calls) if f"{layer_of(call.weight)}.".startswith(f"{path}.")]
+            inside = [i for i, call in enumerate(calls) if _is_in(call.weight, path)]
             if not inside or not _is_whole(number) or number < 0:
                 raise ValueError(
                     f"regions: expected a module with layers that are used, and a number; got {path!r}: {number!r}"
@@ -254,6 +259,20 @@ class ChannelGraph:
             for i in inside:
                 calls[i] = replace(calls[i], rows=number)
         return replace(self, calls=tuple(calls))
+
+    def within(self, path: str) -> "ChannelGraph":
+        """A copy of the graph that counts the layers in the module at ``path`` alone, as the backbone of a detector.
+
+        Raises:
+            ValueError: no layer is used in it.
+        """
+        calls = tuple(call for call in self.calls if _is_in(call.weight, path))
+        if not calls:
+            used = sorted({call.weight.split(".")[0] for call in self.calls})
+            raise ValueError(f"no layer is used in a module called {path!r}; there are {', '.join(used)}")
+        shapes = {name: shape for name, shape in self.shapes.items() if _is_in(name, path)}
+        shapes |= {call.weight: self.shapes[call.weight] for call in calls}
+        return replace(self, calls=calls, shapes=shapes)
 
     def require_traced(self, model: nn.Module) -> None:
         """Require that ``model`` is as wide as the one that was traced; ValueError otherwise."""

@@ -235,8 +235,9 @@ class ExplorationBudget:
         """Request, for the report: a share ``sparsity`` of the channels, or all but ``target_macs``."""
         if self.macs is None:
             return {"sparsity": self.amount, "target_macs": None}
-        dense = DenseCost.of(graph).counted(self.macs.macs_convention)
-        return {"sparsity": None, "target_macs": int(dense * (1 - self.macs.reduction))}
+        dense, part = DenseCost.of(graph), self.macs.limits.part
+        whole, counted = (dense.counted(self.macs.macs_convention, each) for each in (None, part))
+        return {"sparsity": None, "target_macs": int(whole - counted * self.macs.reduction)}
 
     def uniform(self) -> Sparsity:
         """The budget as it would be met if all groups lost the same share: only training tells who loses more."""

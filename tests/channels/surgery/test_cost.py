@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.ops import roi_align
 
-from pruning_lit.channels import cost, narrow, trace
+from pruning_lit.channels import cost, macs_by_layer, narrow, trace
 from tests.channels.constructions import Blur, Codebook, Einsum, FixedProjection, Matmul, NonLocal, OwnAttention
 
 
@@ -63,6 +63,21 @@ def test_regions_of_no_head_are_refused():
     for numbers in ({"heads": 10}, {"hea": 10}, {"head": -1}, {"head": 1.5}):
         with pytest.raises(ValueError, match="regions"):
             graph.with_regions(numbers)
+
+
+def test_a_part_of_the_network_is_counted_alone():
+    net = Regions()
+    graph = trace(net, torch.randn(1, 3, 6, 6)).with_regions({"head": 7})
+    backbone, head = cost(graph.within("backbone")), cost(graph.within("head"))
+    assert (backbone.macs, head.macs) == (BACKBONE, 7 * HEAD)
+    assert backbone.params == sum(each.numel() for each in net.backbone.parameters())
+    assert sum(macs_by_layer(graph).values()) == cost(graph).macs
+    kept = {"backbone": [0, 2], "head.0": [1, 4, 5]}
+    parts = [cost(graph.within(path), kept) for path in ("backbone", "head")]
+    assert sum(part.macs for part in parts) == cost(graph, kept).macs
+    assert sum(part.params for part in parts) == cost(graph, kept).params
+    with pytest.raises(ValueError, match="no layer is used in a module called 'neck'; there are backbone, head"):
+        graph.within("neck")
 
 
 @pytest.mark.parametrize("construction", [Matmul, FixedProjection, Einsum, NonLocal, OwnAttention, Blur, Codebook])
