@@ -1,7 +1,9 @@
-"""The papers' CIFAR networks, torchvision's networks by name, and the loading of their weights."""
+"""The papers' CIFAR networks and detectors, torchvision's networks by name, and the loading of their weights."""
 
 from pruning_lit.models.cifar_densenet import CifarDenseNet, cifar_densenet
 from pruning_lit.models.cifar_resnet import CifarResNet, cifar_resnet
+from pruning_lit.models.detector_views import detector_view, view_size
+from pruning_lit.models.detectors import torchvision_detector
 from pruning_lit.models.fcn import SmallFCN, small_fcn
 from pruning_lit.models.mask_rcnn import maskrcnn_resnet50_fpn_gn, maskrcnn_small
 from pruning_lit.models.mobilenet_v1 import MobileNetV1, mobilenet_v1
@@ -21,6 +23,7 @@ __all__ = [
     "SmallFCN",
     "cifar_densenet",
     "cifar_resnet",
+    "detector_view",
     "load_weights",
     "maskrcnn_resnet50_fpn_gn",
     "maskrcnn_small",
@@ -30,6 +33,8 @@ __all__ = [
     "ssd300_resnet50",
     "ssd_small",
     "start_afresh",
+    "torchvision_detector",
     "torchvision_model",
     "vgg_bn",
+    "view_size",
 ]

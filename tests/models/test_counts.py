@@ -1,5 +1,7 @@
 """Every configured architecture has the published numbers of parameters and multiply-accumulates."""
 
+import re
+
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -8,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet, vgg_bn
+from pruning_lit.models.detector_views import REGIONS, detector_view, view_size
 from tests.places import CONF
 
 ARCH = CONF / "arch"
@@ -143,9 +146,27 @@ def test_slimming_networks_have_the_published_counts(net, num_parameters, macs):
     assert count(net, 32) == (num_parameters, macs)
 
 
+def count_detector(net: nn.Module) -> tuple[int, int]:
+    """The same of a detector, at the size to which it brings images, for as many regions as it looks at."""
+    view = detector_view(net.eval().to("meta"))
+    counter = FlopCounterMode(display=False)
+    with counter:
+        view(torch.zeros(1, 3, *view_size(net), device="meta"))
+    macs = counter.get_total_flops() // 2
+    for path, regions in getattr(view, "regions", {}).items():
+        [counted] = [each for name, each in counter.get_flop_counts().items() if name.endswith(path)]
+        macs += sum(counted.values()) // 2 // len(REGIONS) * (regions - len(REGIONS))
+    return sum(parameter.numel() for parameter in net.parameters()), macs
+
+
 @pytest.mark.at_once(1)
 @pytest.mark.parametrize("config", sorted(ARCH.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_comment_in_the_config_tells_the_true_counts(config):
-    num_classes, size = (1000, 224) if "(1000 classes)" in config.read_text() else (10, 32)
-    num_parameters, macs = count(instantiate(OmegaConf.load(config), num_classes=num_classes), size)
-    assert f"{num_parameters:,} parameters, {macs:,} MACs" in config.read_text()
+    text = config.read_text()
+    num_classes = int(re.search(r"\((\d+) classes\)", text).group(1))
+    net = instantiate(OmegaConf.load(config), num_classes=num_classes)
+    detects = hasattr(net, "backbone")
+    num_parameters, macs = count_detector(net) if detects else count(net, 224 if num_classes == 1000 else 32)
+    assert f"{num_parameters:,} parameters, {macs:,} MACs" in text
+    if detects:
+        assert "{}x{} images".format(*view_size(net)) in text
