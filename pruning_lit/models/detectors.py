@@ -1,5 +1,6 @@
 """torchvision's detectors with a ResNet-50 and a feature pyramid, of which the norms may be frozen."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from torch import nn
@@ -58,6 +59,7 @@ def _replace_norms(module: nn.Module, norm: Literal["batch", "frozen"]) -> None:
 
 def _take_eps_from_variances(module: nn.Module) -> None:
     """Let norms do what they did in training, where nothing was added to variances, by taking off what is added now."""
-    for layer in module.modules():
+    layers: Iterator[Any] = module.modules()
+    for layer in layers:
         if hasattr(layer, "running_var"):
             layer.running_var -= layer.eps
