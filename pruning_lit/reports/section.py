@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from pruning_lit.records.cut import CutRecord
+from pruning_lit.tasks import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Pair = tuple[Any, Any]  # of the dense network and the pruned one
 
 
 @runtime_checkable
@@ -34,6 +37,26 @@ class Section(Protocol):
 
     def figure(self) -> "Figure | None":
         """The picture; None where there is nothing to draw."""
+        ...
+
+
+class TaskSection(Section, Protocol):
+    """A section on what is learned, of a class that the task names (``Task.section``)."""
+
+    @classmethod
+    def of(  # type: ignore[override]
+        cls, task: Task, data: Any, nets: Pair, graphs: Pair, metrics: Pair, trained: bool
+    ) -> Self:
+        """The section.
+
+        Args:
+            task: what is learned.
+            data: its data module.
+            nets: the dense network and the pruned one, on one device.
+            graphs: of their views.
+            metrics: of both, by name; None where the dense network was never trained.
+            trained: whether ``nets`` has the dense network as it was trained.
+        """
         ...
 
 

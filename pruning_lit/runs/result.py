@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import overload
 
 import torch
@@ -30,7 +31,7 @@ from pruning_lit.reports.plots import figure_to_image, widths_figure
 from pruning_lit.reports.plots import save as save_figure
 from pruning_lit.reports.published_counts import params_with_whole_norms
 from pruning_lit.reports.record import Best, Figures, Metrics, PhaseRecord, Report
-from pruning_lit.reports.section import sections_of
+from pruning_lit.reports.section import TaskSection, sections_of
 from pruning_lit.runs.batch import in_words
 from pruning_lit.runs.builder import constructor_call, own_call
 from pruning_lit.runs.composed import choices, overrides
@@ -70,6 +71,12 @@ def write_results(
     by_phase = [*(_at_end(*pair, metrics, dense, data, task) for pair in pairwise(outcomes)), metrics]
     groups = group_records(graph, cuts)
     sections = sections_of([kind for outcome in outcomes for kind in outcome.sections], cuts)
+    baseline = _baseline(config, dense, data, task, outcomes, by_phase)
+    if task.section is not None:
+        whole = trained_dense(config, dense, data, task, outcomes)
+        kind: type[TaskSection] = resolve_name(task.section)
+        nets = (dense if whole is None else whole, net)
+        sections.append(kind.of(task, data, nets, (graph, narrowed), (baseline, metrics), whole is not None))
     plain = torch.contiguous_format  # as `load` gives them; only the trained one may be in channels_last by now
     before, after = (task.view(each.to(memory_format=plain)) for each in (dense, net))
     latency = stopwatch.compare(before, after, data.example)
@@ -77,7 +84,7 @@ def write_results(
     report = Report(
         experiment=config.name,
         seed=config.seed,
-        before=_figures(graph, _baseline(config, dense, data, task, outcomes, by_phase), latency, "before"),
+        before=_figures(graph, baseline, latency, "before"),
         after=_figures(narrowed, metrics, latency, "after"),
         primary=task.primary,
         metrics_after_cut=finite(cuts[-1].metrics_after) if cuts else None,
@@ -132,6 +139,16 @@ def _baseline(
     if first is not None and (config.weights is None or first.epoch == 0):  # else what was given has been trained on
         return finite(first.metrics_before)
     return by_phase[0] if config.weights is None else finite(evaluate(dense, data, task))
+
+
+def trained_dense(
+    config: DictConfig, dense: nn.Module, data: DataModule, task: Task, outcomes: list[PhaseOutcome]
+) -> nn.Module | None:
+    """The dense network as it was given, or as its own phase left it; None where it was never trained."""
+    if config.weights is not None:
+        return dense
+    first = outcomes[0]
+    return None if first.cuts else _network_at(first.last, first, dense, data, task)
 
 
 def _phase(outcome: PhaseOutcome, metrics: Metrics | None) -> PhaseRecord:

@@ -39,11 +39,14 @@ class Task(ABC):
     Attributes:
         primary: the metric that stands for all.
         facts: names of the data module's attributes that the constructor takes by the same names.
+        section: dotted name of the class of its section in the report, see ``reports.section.TaskSection``; None: the
+            table says all.
         loss_in_evaluation: whether a network in eval mode gives what a loss can be computed from.
     """
 
     primary: ClassVar[Primary]
     loss_in_evaluation: ClassVar[bool] = True
+    section: ClassVar[str | None] = None
     facts: ClassVar[tuple[str, ...]] = ("num_classes",)
 
     def prepare(self, batch: Batch) -> Batch:

@@ -39,6 +39,7 @@ class Detection(Task):
 
     primary = Primary("ap", meaning="average precision of boxes, mean over classes and over overlaps of 0.5 to 0.95")
     loss_in_evaluation = False
+    section = "pruning_lit.reports.detections.DetectionsSection"
     masks: ClassVar[bool] = False
 
     def __init__(self, num_classes: int) -> None:
