@@ -726,8 +726,8 @@ MODELS = [
     Break(
         "default boxes reach over the edge of the image",
         "models/ssd_network.py",
-        "image_size, dtype).clamp(0, 1)",
-        "image_size, dtype)",
+        "image_size, precise).clamp(0, 1)",
+        "image_size, precise)",
         "models/test_ssd_golden.py",
         "default_boxes",
     ),

@@ -16,20 +16,23 @@ EXTRA_BLOCKS = ((256, 512, 2, 1), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256,
 
 
 class ClampedDefaultBoxes(DefaultBoxGenerator):
-    """Default boxes whose centres lie in the image, too, as those of the release do.
+    """Default boxes whose centres lie in the image, too, as those of the release do; in full precision.
 
     torchvision clamps widths and heights only. Where a grid reaches over the edge (ten steps of 32 pixels in an image
-    of 300), the last centres do.
+    of 300), the last centres do. And it computes them in the precision of the feature maps: in bfloat16, pixels off.
     """
 
     def _grid_default_boxes(
         self, grid_sizes: list[list[int]], image_size: list[int], dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        return super()._grid_default_boxes(grid_sizes, image_size, dtype).clamp(0, 1)
+        precise = torch.promote_types(dtype, torch.float32)
+        return super()._grid_default_boxes(grid_sizes, image_size, precise).clamp(0, 1)
 
 
 class SingleShotDetector(SSD):
     """torchvision's SSD, with a loss that may be normalised by each image's own positives.
+
+    In mixed precision, losses and boxes are computed in float32.
 
     Args:
         normalise: ``picture``: the loss of an image is divided by the number of its positive default boxes, and the
@@ -57,6 +60,7 @@ class SingleShotDetector(SSD):
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
         """Localisation and classification loss, by torchvision's names."""
+        head_outputs = _precise(head_outputs)
         if self.normalise == "batch":
             return super().compute_loss(targets, head_outputs, anchors, matched_idxs)
         images = []
@@ -64,6 +68,16 @@ class SingleShotDetector(SSD):
             outputs = {name: output[i : i + 1] for name, output in head_outputs.items()}
             images.append(super().compute_loss([target], outputs, [boxes], [matches]))
         return {name: torch.stack([losses[name] for losses in images]).mean() for name in images[0]}
+
+    def postprocess_detections(
+        self, head_outputs: dict[str, Tensor], image_anchors: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Detections in each image: ``boxes``, ``scores`` and ``labels``."""
+        return super().postprocess_detections(_precise(head_outputs), image_anchors, image_shapes)
+
+
+def _precise(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: each.to(torch.promote_types(each.dtype, torch.float32)) for name, each in outputs.items()}
 
 
 class ResNetFeatures(nn.Module):

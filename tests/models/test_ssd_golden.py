@@ -171,6 +171,21 @@ def test_detections_are_the_released_ones_of_clipped_boxes(case):
         torch.testing.assert_close(backwards["boxes"] / side, torch.from_numpy(wanted["boxes"]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_boxes_are_precise_in_mixed_precision(dtype):
+    order = BOXES["torchvision_order300"]
+    codes, logits = (each.to(dtype) for each in predictions(SSD["decode"]["ssd300"], 1, len(order)))
+    found = []
+    for precision in (dtype, torch.float64):  # the same predictions, once in a precision that has no pixels
+        net = detector("300", 81)
+        outputs = {"bbox_regression": ordered(codes, order), "cls_logits": ordered(logits, order)}
+        net.head = Given({name: each.to(precision) for name, each in outputs.items()})
+        net.backbone.result = {name: each.to(precision) for name, each in net.backbone.result.items()}
+        found.append(net.eval()([torch.zeros(3, 300, 300)])[0])
+    assert found[0]["boxes"].dtype == torch.float32
+    torch.testing.assert_close(found[0]["boxes"], found[1]["boxes"].float(), rtol=0, atol=1e-3)
+
+
 def test_ssd300_detects_with_the_released_thresholds():
     net = ssd300_resnet50(3)
     assert (net.score_thresh, net.nms_thresh, net.topk_candidates, net.detections_per_img) == (0.05, 0.5, 200, 200)
