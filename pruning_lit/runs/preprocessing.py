@@ -22,6 +22,7 @@ class TrainingInputs:
         shape: of one image, (C, H, W).
         classes: their names, in the order of the network's outputs.
         num_classes: how many there are, where their names are not known.
+        category_ids: the number of each class in annotations of boxes.
     """
 
     mean: Sequence[float] | None = None
@@ -29,12 +30,13 @@ class TrainingInputs:
     shape: Sequence[int] | None = None
     classes: Sequence[str] | None = None
     num_classes: int | None = None
+    category_ids: Sequence[int] | None = None
 
     @classmethod
     def of_header(cls, header: dict[str, Any]) -> Self:
         """Read the ``images`` in the header of a network file; unknown keys are ignored."""
         images = header.get("pictures") or {}
-        return cls(**{key: images.get(key) for key in ("mean", "std", "shape", "classes")})
+        return cls(**{key: images.get(key) for key in ("mean", "std", "shape", "classes", "category_ids")})
 
     def require_alike(self, data: "DataModule", path: str) -> None:
         """Refuse images of another size or other classes than the network of ``path`` was made for: ValueError."""
