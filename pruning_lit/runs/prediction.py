@@ -88,7 +88,7 @@ def image_files(path: Path) -> list[Path]:
 
 @torch.no_grad()
 def detections(net: nn.Module, image: Tensor, score: float) -> dict[str, Tensor]:
-    """What a detector finds in an image ``(3, H, W)``, best first, on the CPU; masks are boolean ``(n, H, W)``."""
+    """Detections in an image ``(3, H, W)``, best first, on the CPU; masks are boolean ``(n, H, W)``."""
     (found,) = Detection(0).outputs(net, ([image], [{}]))
     return {key: value[found["scores"] >= score].cpu() for key, value in found.items()}
 
