@@ -4,6 +4,7 @@
 holds the sentences in that table against what the commands say.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -17,6 +18,7 @@ RUN, INSPECT, EXPORT, EVALUATE, REPORT = (
     f"python -m pruning_lit{each}" for each in ("", ".inspect", ".export", ".evaluate", ".report")
 )
 #: Settings of runs that are meant to finish, in seconds: one is resumed, evaluated and so on.
+COCO = "dataset=coco dataset.root=coco 'dataset.train=[[../images,{}.json]]' 'dataset.test=[../images,whole.json]'"
 SMALL = "arch=resnet8 debug=quick callbacks=quiet logger=none trainer.accelerator=cpu trainer.enable_progress_bar=false"
 
 
@@ -138,6 +140,7 @@ def make_files(folder: Path, call: Callable[..., int]) -> None:
     Image.new("RGB", (40, 32)).save(folder / "mixed_sizes" / "train" / "cat" / "wide.png")
     (folder / "no_images" / "train" / "cat").mkdir(parents=True)
     (folder / "no_images" / "test" / "cat").mkdir(parents=True)
+    _annotations(folder / "coco")
     (folder / "archives").mkdir()
     (folder / "archives" / "cifar-10-python.tar.gz").write_text("no archive\n")
     small = [*shlex.split(SMALL), "method=magnitude"]
@@ -154,6 +157,28 @@ def _images(root: Path, classes: tuple[str, ...] = ("cat", "dog"), size: int = 3
             (root / part / label).mkdir(parents=True)
             for number in range(4):
                 Image.new("RGB", (size, size), (40 * number, 0, 0)).save(root / part / label / f"{number}.png")
+
+
+def _annotations(folder: Path) -> None:
+    """Annotation files in COCO's layout for one of the images, and some that are damaged."""
+    folder.mkdir()
+    image = {"id": 1, "file_name": "train/cat/0.png", "height": 32, "width": 32}
+    box = {"id": 5, "image_id": 1, "category_id": 1, "bbox": [4, 4, 9, 9], "iscrowd": 0}
+    whole = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
+    files = {
+        "whole": whole,
+        "other_layout": {"pictures": []},
+        "missing_image": whole | {"images": [image | {"file_name": "train/cat/9.png"}]},
+        "unknown_category": whole | {"annotations": [box | {"category_id": 2}]},
+        "unknown_image": whole | {"annotations": [box | {"image_id": 2}]},
+        "three_numbers": whole | {"annotations": [box | {"bbox": [4, 4, 9]}]},
+        "only_crowds": whole | {"annotations": [box | {"iscrowd": 1}]},
+        "category_0": whole | {"categories": [{"id": 0, "name": "dog"}, *whole["categories"]]},
+        "other_categories": whole | {"categories": [{"id": 1, "name": "dog"}]},
+    }
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    (folder / "text.json").write_text("no annotations\n")
 
 
 CASES = [
@@ -259,6 +284,25 @@ CASES = [
         "a window larger than the image": "dataset=imagenet dataset.root=images dataset.resize_size=100",
         "shares in the wrong order": "dataset=imagenet dataset.root=images dataset.scale=[1,0.5]",
         "-1 workers": "dataset=imagenet dataset.root=images dataset.num_workers=-1",
+        "COCO that is not there": "dataset=coco dataset.root=nowhere",
+        "annotations that are not there": COCO.format("nowhere"),
+        "a text as annotations": COCO.format("text"),
+        "annotations in another layout": COCO.format("other_layout"),
+        "an annotated image that is not there": COCO.format("missing_image"),
+        "a box of an unknown category": COCO.format("unknown_category"),
+        "a box on an unknown image": COCO.format("unknown_image"),
+        "a box of three numbers": COCO.format("three_numbers"),
+        "boxes around crowds alone": COCO.format("only_crowds"),
+        "a category of number 0": COCO.format("category_0").replace("whole", "category_0"),
+        "other categories to test": COCO.format("other_categories"),
+        "masks without segmentation": COCO.format("whole") + " dataset.masks=true",
+        "a folder without its annotation file": "dataset=coco 'dataset.test=[val2017]'",
+        "a window by an unknown rule": "dataset=coco dataset.crop=some",
+        "labels by an unknown rule": "dataset=coco dataset.labels=names",
+        "a height without a width": "dataset=coco 'dataset.image_size=[300]'",
+        "brightness alone": "dataset=coco 'dataset.colour=[0.1]'",
+        "a training part of one image with shapes": "dataset=coco_shapes dataset.num_train=1",
+        "shapes on 16 pixels": "dataset=coco_shapes dataset.image_size=16",
         "CIFAR-10 that is not there": "dataset=cifar10 dataset.root=empty_folder",
         "a text as archive of CIFAR-10": "dataset=cifar10 dataset.root=archives",
     }),
