@@ -33,7 +33,9 @@ def load(file: Path, masks: bool) -> dict[str, Any]:
         with open(file, encoding="utf-8") as text:
             content = json.load(text, object_hook=slim)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"the annotation file '{file}' is missing: dataset.root is the folder that it is looked for in") from error
+        raise FileNotFoundError(
+            f"the annotation file '{file}' is missing: dataset.root is the folder that it is looked for in"
+        ) from error
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"'{file}' is not an annotation file in JSON ({error})") from error
     if not isinstance(content, dict):
