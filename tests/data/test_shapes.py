@@ -122,7 +122,7 @@ def test_classes_and_shapes_are_known_after_setup():
     assert data.classes == ["background", "disc", "rectangle", "triangle", "ring"]
     assert (data.num_classes, data.category_ids, data.shape) == (5, [0, 1, 2, 3, 4], (3, 96, 96))
     assert torch.equal(data.example, torch.zeros(1, 3, 96, 96))
-    assert data.facts() == {"shape": [3, 96, 96], "classes": data.classes, "category_ids": data.category_ids}
+    assert data.facts() == {"classes": data.classes, "category_ids": data.category_ids}
     image = epoch(data)[0][0][0]
     assert image.dtype == torch.float32
     assert 0 <= image.min() < 0.2 < 0.5 < image.max() <= 1
