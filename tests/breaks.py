@@ -820,9 +820,9 @@ TASKS = [
 MODELS = [
     Break(
         "trained norms of torchvision's first detectors add to variances what they did not in training",
-        "models/detectors.py",
-        "            layer.running_var -= layer.eps\n",
-        "            layer.running_var -= 0\n",
+        "models/published.py",
+        "each - EPS if",
+        "each if",
         "models/test_detectors.py",
         "trained_weights",
     ),

@@ -4,6 +4,12 @@ import os
 
 from torch import Tensor
 
+#: Detectors that were trained with norms that added nothing to variances; torchvision's builders set their eps to 0.
+WITHOUT_EPS = {
+    f"{name}_ResNet50_FPN_Weights.COCO_V1" for name in ("FasterRCNN", "KeypointRCNN", "MaskRCNN", "RetinaNet")
+}
+EPS = 1e-5  # of the norms into which they are loaded
+
 
 def full_name(network: str, weights: str) -> str:
     """The name that stands for some of a network's weights: ``resnet50``, ``V1`` to ``ResNet50_Weights.V1``.
@@ -23,6 +29,8 @@ def full_name(network: str, weights: str) -> str:
 def published_weights(name: str) -> dict[str, Tensor]:
     """The state dict that a name stands for, from torch's hub folder or, the first time, from the network.
 
+    Of weights that were trained with norms without an eps, it is taken off the variances to which ours add it.
+
     Args:
         name: in full, such as ``ResNet50_Weights.IMAGENET1K_V1``.
 
@@ -39,9 +47,12 @@ def published_weights(name: str) -> dict[str, Tensor]:
             f"torchvision publishes no weights called {name!r}; a name is such as ResNet50_Weights.IMAGENET1K_V1"
         ) from error
     try:
-        return entry.get_state_dict(check_hash=True, weights_only=True)
+        weights = entry.get_state_dict(check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: what arrived is not what was published
         raise FileNotFoundError(
             f"'{entry.url}' could not be downloaded ({error}): fetch {os.path.basename(entry.url)} elsewhere, then set "
             "weights=<its path> and leave arch.weights null"
         ) from error
+    if name in WITHOUT_EPS:
+        return {key: each - EPS if key.endswith("running_var") else each for key, each in weights.items()}
+    return weights
