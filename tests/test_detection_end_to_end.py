@@ -47,18 +47,14 @@ def test_a_detector_is_pruned_reported_evaluated_and_exported(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("method", ["chip", "redundancy_graph", "taylor", "network_slimming", "resrep"])
+@pytest.mark.parametrize("method", ["chip", "redundancy_graph", "taylor", "network_slimming"])
 def test_every_method_runs_on_a_detector(tmp_path, method):
     more = ["sparsity=similarity_macs"] if method == "redundancy_graph" else ["sparsity=macs_30"]
     words = SMALL if method in ("chip", "redundancy_graph", "taylor") else settings(SMALL, "criterion.num_images")
-    lengths = {
-        "network_slimming": ["sparsify.epochs=1"],
-        "resrep": ["gradient_reset.epochs=4", "method.auto_pace=true"],
-    }.get(method, [])
-    words = settings(words, "finetune.") if method == "resrep" else words
-    run_command(*words, f"method={method}", *more, *lengths, f"hydra.run.dir={tmp_path}")
+    more += ["sparsify.epochs=1"] if method == "network_slimming" else []
+    run_command(*words, f"method={method}", *more, f"hydra.run.dir={tmp_path}")
     report = read_report(tmp_path)
-    assert report["after"]["macs"] < report["before"]["macs"] or method == "resrep"  # whose rows have no time to die
+    assert report["after"]["macs"] < report["before"]["macs"]
     assert report["cut_error"] < 1e-5
     assert load(tmp_path / "pruned" / "model.safetensors")([torch.rand(3, 64, 64)])
 

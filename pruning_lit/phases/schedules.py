@@ -16,14 +16,31 @@ class Schedule(ABC):
     Args:
         warmup_epochs: epochs over which the rate rises from 0; 0 for none.
         warmup: ``step``: it rises with every optimizer step. ``epoch``: after every epoch, constant within each.
+        warmup_steps: optimizer steps over which it rises, in the place of epochs, as detectors are trained.
+        warmup_from: the factor of the first of these steps, in [0, 1].
     """
 
-    def __init__(self, warmup_epochs: int = 0, warmup: Literal["step", "epoch"] = "step") -> None:
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must not be negative, got {warmup_epochs}")
+    def __init__(
+        self,
+        warmup_epochs: int = 0,
+        warmup: Literal["step", "epoch"] = "step",
+        warmup_steps: int = 0,
+        warmup_from: float = 0.0,
+    ) -> None:
+        for name, length in (("warmup_epochs", warmup_epochs), ("warmup_steps", warmup_steps)):
+            if length < 0:
+                raise ValueError(f"{name} must not be negative, got {length}")
         if warmup not in ("step", "epoch"):
             raise ValueError(f"a warm-up rises per 'step' or per 'epoch', got {warmup!r}")
+        if warmup_epochs and warmup_steps:
+            raise ValueError(
+                f"schedule.warmup_epochs={warmup_epochs} and warmup_steps={warmup_steps} both say how long the warm-up "
+                "is: set one of them to 0"
+            )
+        if not 0 <= warmup_from <= 1:
+            raise ValueError(f"schedule.warmup_from is a factor on the rate, 0 to 1, got {warmup_from}")
         self.warmup_epochs, self.warmup = warmup_epochs, warmup
+        self.warmup_steps, self.warmup_from = warmup_steps, warmup_from
 
     @abstractmethod
     def base(self, epoch: int, num_epochs: int) -> float:
@@ -41,11 +58,15 @@ class Schedule(ABC):
         """The factor for optimizer step ``step``, counted from 0 over the whole phase.
 
         During warm-up it is multiplied by ``(1 + step) / (warmup_epochs * steps_per_epoch)``, or per epoch by
-        ``(1 + epoch) / warmup_epochs``.
+        ``(1 + epoch) / warmup_epochs``; over ``warmup_steps`` by ``warmup_from + (1 - warmup_from) step /
+        warmup_steps``.
 
-        Source: per step Sui et al. 2021 (CHIP), per epoch Hou et al. 2022 (CHEX), both as released.
+        Source: per step Sui et al. 2021 (CHIP), per epoch and over steps (detectors) Hou et al. 2022 (CHEX), all as
+        released.
         """
         base = self.base_at(step, steps_per_epoch, num_epochs)
+        if step < self.warmup_steps:
+            return base * (self.warmup_from + (1 - self.warmup_from) * step / self.warmup_steps)
         past, end = step, self.warmup_epochs * steps_per_epoch
         if self.warmup == "epoch":
             past, end = step // steps_per_epoch, self.warmup_epochs
@@ -72,7 +93,7 @@ class Cosine(Schedule):
     """Half a cosine from the end of the warm-up to the end of the phase.
 
     Args:
-        warmup_epochs, warmup: see ``Schedule``.
+        warmup_epochs, warmup, warmup_steps, warmup_from: see ``Schedule``.
         per: ``epoch``: constant within an epoch, so that the last one has a rate above 0. ``step``: it falls with every
             optimizer step of the phase, and the warm-up rises to the full rate.
 
@@ -87,8 +108,10 @@ class Cosine(Schedule):
         warmup_epochs: int = 0,
         per: Literal["epoch", "step"] = "epoch",
         warmup: Literal["step", "epoch"] = "step",
+        warmup_steps: int = 0,
+        warmup_from: float = 0.0,
     ) -> None:
-        super().__init__(warmup_epochs, warmup)
+        super().__init__(warmup_epochs, warmup, warmup_steps, warmup_from)
         if per not in ("epoch", "step"):
             raise ValueError(f"a cosine falls per 'epoch' or per 'step', got {per!r}")
         self.per = per
@@ -117,9 +140,10 @@ class MultiStep(Schedule):
     """Multiply the rate at milestones.
 
     Args:
-        milestones: shares of the phase's epochs, in (0, 1), so that they hold for a run of any length.
+        milestones: shares of the phase's epochs, in (0, 1), so that they hold for a run of any length; or numbers of
+            optimizer steps, 1 and more.
         gamma: the factor at each.
-        warmup_epochs, warmup: see ``Schedule``.
+        warmup_epochs, warmup, warmup_steps, warmup_from: see ``Schedule``.
     """
 
     def __init__(
@@ -128,17 +152,30 @@ class MultiStep(Schedule):
         gamma: float = 0.1,
         warmup_epochs: int = 0,
         warmup: Literal["step", "epoch"] = "step",
+        warmup_steps: int = 0,
+        warmup_from: float = 0.0,
     ) -> None:
-        super().__init__(warmup_epochs, warmup)
-        if any(not 0 < milestone < 1 for milestone in milestones):
-            raise ValueError(f"milestones are shares of the epochs, in (0, 1), got {list(milestones)}")
-        self.milestones = [Fraction(str(share)) for share in milestones]  # as floats 0.55 of 100 epochs is above 55
+        super().__init__(warmup_epochs, warmup, warmup_steps, warmup_from)
+        in_steps = all(isinstance(milestone, int) and milestone >= 1 for milestone in milestones)
+        if not in_steps and any(not 0 < milestone < 1 for milestone in milestones):
+            raise ValueError(
+                "milestones are shares of the epochs, in (0, 1), or whole numbers of optimizer steps, got "
+                f"{list(milestones)}"
+            )
+        self.steps = [int(step) for step in milestones] if in_steps else []
+        shares = [] if in_steps else milestones
+        self.milestones = [Fraction(str(share)) for share in shares]  # as floats 0.55 of 100 epochs is above 55
         self.gamma = require_factor(gamma)
 
     def base(self, epoch: int, num_epochs: int) -> float:
         """``gamma`` to the number of milestones reached, each at the whole epoch below its share: 49 and 74 of 99."""
         reached = [max(1, math.floor(milestone * num_epochs)) for milestone in self.milestones]
         return self.gamma ** sum(epoch >= first for first in reached)
+
+    def base_at(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
+        """Factor at an optimizer step, without warm-up: milestones in steps are reached within an epoch, too."""
+        reached = sum(step >= first for first in self.steps)
+        return self.gamma**reached * super().base_at(step, steps_per_epoch, num_epochs)
 
 
 def require_factor(gamma: float) -> float:
@@ -153,11 +190,18 @@ class Exponential(Schedule):
 
     Args:
         gamma: the factor.
-        warmup_epochs, warmup: see ``Schedule``.
+        warmup_epochs, warmup, warmup_steps, warmup_from: see ``Schedule``.
     """
 
-    def __init__(self, gamma: float = 0.96, warmup_epochs: int = 0, warmup: Literal["step", "epoch"] = "step") -> None:
-        super().__init__(warmup_epochs, warmup)
+    def __init__(
+        self,
+        gamma: float = 0.96,
+        warmup_epochs: int = 0,
+        warmup: Literal["step", "epoch"] = "step",
+        warmup_steps: int = 0,
+        warmup_from: float = 0.0,
+    ) -> None:
+        super().__init__(warmup_epochs, warmup, warmup_steps, warmup_from)
         self.gamma = require_factor(gamma)
 
     def base(self, epoch: int, num_epochs: int) -> float:

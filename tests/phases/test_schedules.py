@@ -243,3 +243,34 @@ def test_one_warm_up_or_the_other_without_epochs_for_it_are_alike(make):
 def test_a_warm_up_per_anything_else_is_refused(make):
     with pytest.raises(ValueError, match="a warm-up rises per 'step' or per 'epoch', got 'batch'"):
         make(warmup="batch")
+
+
+def test_mask_rcnn_rises_from_a_third_over_steps_and_falls_at_steps():
+    case = json.loads((GOLDEN / "detection" / "networks.json").read_text())["maskrcnn_learning_rate"]
+    schedule = MultiStep(case["milestones"], warmup_steps=case["warmup_iterations"], warmup_from=case["warmup_factor"])
+    for iteration, rate in case["iteration_lr"]:
+        assert case["base_lr"] * schedule.factor(iteration, 3665, 74) == pytest.approx(rate, rel=1e-12), iteration
+
+
+def test_ssd_rises_over_300_steps_and_reaches_the_rate_of_which_its_release_stays_short():
+    (case,) = json.loads((GOLDEN / "detection" / "ssd.json").read_text())["learning_rate"]
+    per_epoch, epochs = case["iterations_per_epoch"], case["epochs"]
+    schedule = MultiStep([0.66, 0.8293], warmup_steps=case["warmup"])
+    for iteration, _, rate in case["iteration_epoch_lr"]:
+        short = 1 if iteration < case["warmup"] else (case["warmup"] - 1) / case["warmup"]
+        ours = case["base_lr"] * schedule.factor(iteration, per_epoch, epochs)
+        assert short * ours == pytest.approx(rate, rel=1e-9), iteration
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"warmup_epochs": 2, "warmup_steps": 10}, "both say how long the warm-up is"),
+        ({"warmup_steps": -1}, "warmup_steps must not be negative"),
+        ({"warmup_steps": 5, "warmup_from": 1.5}, "0 to 1"),
+        ({"milestones": [0.5, 100]}, "shares of the epochs, in"),
+    ],
+)
+def test_a_warm_up_and_milestones_that_cannot_be_are_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        MultiStep(**arguments)
