@@ -1,6 +1,9 @@
 """COCO's layout: what is read, what is trained on, and how images, boxes and masks stay together."""
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -293,3 +296,36 @@ def test_images_of_the_real_coco_are_read(tiny, masks):
             boxes = masks_to_boxes(target["masks"][few]) + torch.tensor([0.0, 0.0, 1.0, 1.0])
             far += int(((boxes - target["boxes"][few]).abs() > 1.5).any(1).sum())
         assert far < 25  # of 804: tips of polygons that are thinner than a pixel have no pixels
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted where Linux lists them")
+def test_a_batch_from_a_worker_does_not_hold_a_file_open_for_every_tensor(root):
+    data = coco(root, batch_size=3, masks=True, num_workers=1)
+    before = len(os.listdir("/proc/self/fd"))
+    batches = list(data.train_dataloader())
+    assert len(batches) == 3
+    assert len(os.listdir("/proc/self/fd")) < before + 12  # nine images have 54 tensors; some are of the workers
+
+
+def test_where_a_worker_dies_it_is_told(root):
+    batches = iter(coco(root, batch_size=1, num_workers=1).train_dataloader())
+    next(batches)
+    [worker] = torch.multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(batches)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [([0.9, 0, 0], "brightness"), ([0, 0, 1.0], "saturation")])
+def test_colours_change_as_much_as_they_may_and_boxes_do_not(root, colour, channels):
+    plain, changed = (by_id(joined(epoch(coco(root, colour=each, flip=False)))) for each in (None, colour))
+    grey = {image_id: (image.amax(0) - image.amin(0)).mean() for image_id, (image, _) in plain.items()}
+    ratios = []
+    for image_id, (image, target) in changed.items():
+        assert torch.equal(target["boxes"], plain[image_id][1]["boxes"])
+        if channels == "brightness":
+            ratios.append(float(image.mean() / plain[image_id][0].mean()))
+        else:
+            ratios.append(float((image.amax(0) - image.amin(0)).mean() / grey[image_id]))
+    assert min(ratios) < 0.8
+    assert max(ratios) > 1.02  # clipped at white
