@@ -138,7 +138,7 @@ def test_a_milestone_is_the_whole_epoch_in_which_its_share_lies(percent, num_epo
 
 @pytest.mark.parametrize("milestones", [[0.0], [1.0], [0.5, 80], [-0.1]])
 def test_milestones_that_are_no_shares_are_refused(milestones):
-    with pytest.raises(ValueError, match=r"milestones are shares of the epochs, in \(0, 1\), got"):
+    with pytest.raises(ValueError, match=r"milestones are shares of the epochs, in \(0, 1\), or whole"):
         MultiStep(milestones)
 
 
