@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit import export as command
+from pruning_lit import models
 from pruning_lit.channels import load, narrow, save, trace
 from pruning_lit.models import cifar_resnet, torchvision_model
+from pruning_lit.models.detector_views import detector_view
 from pruning_lit.runs.export import FORMATS, export
 from tests.bad_inputs import sentences
 
@@ -130,7 +132,7 @@ def test_a_file_that_would_compute_something_else_is_not_written(tmp_path, monke
     folder = written(tmp_path)
     (file,) = export(folder, ["pt2"])
     before = file.read_bytes()
-    monkeypatch.setitem(FORMATS, "pt2", lambda program, draft: lambda x: program.module()(x) * 1.01)
+    monkeypatch.setitem(FORMATS, "pt2", lambda program, outputs, draft: lambda x: program.module()(x) * 1.01)
     with pytest.raises(ValueError, match=r"model.pt2' was not written: it differs by 1.0e-02"):
         export(folder, ["pt2"])
     assert file.read_bytes() == before
@@ -282,3 +284,30 @@ def test_without_the_extra_it_is_told_what_to_install(tmp_path, monkeypatch, cap
     assert code != 0
     assert "pip install 'pruning_lit[onnx]'" in told
     assert called(monkeypatch, capsys, f"path={folder}", "format=pt2")[0] == 0
+
+
+DETECTORS = {
+    "ssd_small": (3, 64, 64, {"image_size": 64, "width": 4}, ["bbox_regression", "cls_logits"]),
+    "maskrcnn_small": (3, 64, 64, {"image_size": 64, "width": 4}, ["proposals_0", "box_0", "box_1", "mask_0"]),
+}
+
+
+@every_format
+@pytest.mark.parametrize("name", list(DETECTORS))
+def test_of_a_detector_the_raw_view_is_exported_with_every_output_by_its_name(tmp_path, form, name):
+    *shape, options, outputs = DETECTORS[name]
+    torch.manual_seed(0)
+    net = getattr(models, name)(num_classes=5, **options)
+    view = detector_view(net)
+    graph = trace(view, torch.zeros(1, *shape))
+    narrow(view, graph, {group.name: list(range(0, group.size, 2)) for group in graph.prunable})
+    arch = {"_target_": f"pruning_lit.models.{name}", "num_classes": 5, **options}
+    save(net, tmp_path / "pruned" / "model.safetensors", arch)
+    ((file, difference),) = export(tmp_path, [form]).items()
+    assert difference < 1e-5
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        assert set(outputs) <= {each.name for each in session.get_outputs()}
+        assert session.get_inputs()[0].shape[1:] == shape

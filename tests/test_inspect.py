@@ -209,3 +209,12 @@ def test_what_a_user_can_mend_is_one_sentence(look, overrides, told):
     assert code == 1
     assert told in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("words", [["arch=ssd_small"], ["arch=ssd_small", "dataset=coco_shapes"]])
+def test_a_detector_is_looked_at_as_it_is_pruned(look, words):
+    code, told = look(*words, "arch.width=4")
+    assert code == 0, told
+    assert "ssd_small for images of 3×64×64" in told
+    assert "backbone.stages" in told
+    assert "Not followed" not in told

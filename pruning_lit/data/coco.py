@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from pruning_lit.data.boxed_images import BoxedPreparation, Crop
 from pruning_lit.data.coco_file import Annotations, joined, read_annotations
-from pruning_lit.data.coco_part import CocoPart
+from pruning_lit.data.coco_part import EXAMPLE_SIZE, CocoPart
 from pruning_lit.data.detection import DetectionData
 from pruning_lit.data.parts import Parts
 from pruning_lit.data.segments import require_pycocotools
@@ -48,6 +48,8 @@ class Coco(DetectionData):
 
     Source: Lin et al. 2014, "Microsoft COCO: Common Objects in Context".
     """
+
+    example_size = EXAMPLE_SIZE
 
     def __init__(
         self,

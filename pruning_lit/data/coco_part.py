@@ -17,6 +17,8 @@ from pruning_lit.data.parts import PlannedBatch
 from pruning_lit.data.segments import Segment, draw_segments
 from pruning_lit.data.workers import from_workers
 
+EXAMPLE_SIZE = (800, 1344)  # height and width of the example where detectors resize images themselves
+
 
 class Order(NamedTuple):
     """Request to a worker: one image to be decoded and prepared, with its boxes.
@@ -107,7 +109,7 @@ class CocoPart(DetectionPart):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of the images once resized; of images that keep their size the one that detectors resize them to."""
-        return 3, *(self.preparation.image_size or (800, 1344))
+        return 3, *(self.preparation.image_size or EXAMPLE_SIZE)
 
     def for_training(self) -> Self:
         """Images of this part with boxes that can be trained on, given as they are trained on."""

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from pruning_lit.records.cut import CutRecord
-from pruning_lit.tasks import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pruning_lit.tasks import Task
 
 Pair = tuple[Any, Any]  # of the dense network and the pruned one
 
@@ -45,7 +46,7 @@ class TaskSection(Section, Protocol):
 
     @classmethod
     def of(  # type: ignore[override]
-        cls, task: Task, data: Any, nets: Pair, graphs: Pair, metrics: Pair, trained: bool
+        cls, task: "Task", data: Any, nets: Pair, graphs: Pair, metrics: Pair, trained: bool
     ) -> Self:
         """The section.
 

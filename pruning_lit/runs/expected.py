@@ -8,7 +8,14 @@ from omegaconf import DictConfig, ListConfig
 from pruning_lit.command_line.class_facts import constant
 
 #: Builders by the beginning of their names, and the images they are documented for.
-NETWORKS = {"pruning_lit.models.torchvision_model": (3, 224, 224), "torchvision.models.": (3, 224, 224)}
+NETWORKS = {
+    "pruning_lit.models.torchvision_model": (3, 224, 224),
+    "torchvision.models.": (3, 224, 224),
+    # detectors resize images themselves
+    "pruning_lit.models.torchvision_detector": (3, 300, 300),
+    "pruning_lit.models.ssd": (3, 300, 300),
+    "pruning_lit.models.maskrcnn": (3, 300, 300),
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,9 @@ def _of_dataset(dataset: DictConfig) -> tuple[tuple[int, ...] | None, int | None
     shape, num_classes = always(str(dataset._target_))
     if shape is not None:
         return shape, num_classes
-    size = dataset.get("image_size") or dataset.get("size")
-    shape = (len(dataset.mean), size, size) if size and "mean" in dataset else None
+    size = dataset.get("image_size") or dataset.get("size") or constant(str(dataset._target_), "example_size")
+    sides = [size, size] if isinstance(size, int) else size
+    shape = (len(dataset.get("mean") or "RGB"), *sides) if sides else None
     train = None if "root" not in dataset else Path(dataset.root) / "train"  # `in` is false where root is ???
     classes = sum(each.is_dir() for each in train.iterdir()) if train is not None and train.is_dir() else 0
     return shape, classes or num_classes
