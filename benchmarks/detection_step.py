@@ -48,7 +48,9 @@ class Case:
     masks: bool = False
 
 
-FASTER = {"num_classes": 5, "norm": "batch", "min_size": 256, "max_size": 256}
+FASTER = partial(
+    torchvision_detector, "fasterrcnn_resnet50_fpn", num_classes=5, norm="batch", min_size=256, max_size=256
+)
 CASES = {
     "ssd_small": Case(ssd_small, 32, 64),
     "ssd300_resnet50": Case(partial(ssd300_resnet50, 5), 2, 300),

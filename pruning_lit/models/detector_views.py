@@ -144,6 +144,11 @@ def is_detector(net: nn.Module) -> bool:
     return _view_class(net) is not None
 
 
+def rounds_anchors(net: nn.Module) -> bool:
+    """True for detectors that make anchors in the precision of their maps: torchvision's own."""
+    return any(type(module).__module__.startswith("torchvision.models.detection.anchor") for module in net.modules())
+
+
 def _view_class(net: nn.Module) -> type[nn.Module] | None:
     detection = sys.modules.get("torchvision.models.detection")  # of which none is where it was not loaded
     if detection is not None:

@@ -61,6 +61,7 @@ def run(config: DictConfig, folder: Path) -> None:
     task = build_task(config.task, data)
     net = build_network(config, data, task)
     dense = copy.deepcopy(net)
+    task.require_precision(net, str(config.trainer.precision))
     phases = build_phases(config, net, data)
     check(phases, dense, data, epoch_steps(config, data))
     build_loggers(config, folder, "1", task.primary.name)  # what is missing is told before any training

@@ -128,6 +128,14 @@ class Task(ABC):
         self.require_targets(data.sample_targets(), data.example)
         self.require_outputs(forward_once(net, data.example), data.example)
 
+    def require_precision(self, net: nn.Module, precision: str) -> None:  # noqa: B027 (most tasks take any)
+        """ValueError where a network of this task goes wrong in silence in a precision of the trainer.
+
+        Args:
+            net: the network.
+            precision: as Lightning calls it, such as ``bf16-mixed``.
+        """
+
     @staticmethod
     def view(net: nn.Module) -> nn.Module:
         """The part of the network that trace, cost, criteria, verification, latency and export look at."""

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from pruning_lit.channels.tracing.operations import evaluating
+from pruning_lit.models.detector_views import detector_view, rounds_anchors, view_size
 from pruning_lit.tasks.base import Batch, Primary, Task, TaskData
 
 if TYPE_CHECKING:
@@ -136,11 +137,18 @@ class Detection(Task):
         net.train(was)
         self.require_outputs(outputs, image)
 
+    def require_precision(self, net: nn.Module, precision: str) -> None:
+        """ValueError for bf16 with anchors in the precision of the maps: it knows 256 numbers between 512 and 1024."""
+        if str(precision).startswith("bf16") and rounds_anchors(net):
+            raise ValueError(
+                f"trainer.precision={precision}: {type(net).__name__} computes its anchors in the precision of its "
+                "maps, and bf16 rounds them by several pixels: choose 16-mixed (on a GPU), 32-true, or an SSD of "
+                "pruning_lit's"
+            )
+
     @staticmethod
     def view(net: nn.Module) -> nn.Module:
         """The detector as seen from images to raw outputs, without what looks at its own predictions."""
-        from pruning_lit.models.detector_views import detector_view
-
         return detector_view(net)
 
     @staticmethod
@@ -156,8 +164,6 @@ class Detection(Task):
     @staticmethod
     def view_example(net: nn.Module, example: Any) -> Tensor:
         """Zeros of the size to which the detector resizes images, ``(1, 3, H, W)``."""
-        from pruning_lit.models.detector_views import view_size
-
         return example.new_zeros(1, example.shape[1], *view_size(net))
 
     def changed(self, before: Any, after: Any) -> int:

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
 from pruning_lit.channels import trace
 from pruning_lit.criteria import ChannelIndependence, Taylor
 from pruning_lit.criteria.base import Scoring
 from pruning_lit.data import CocoShapes
+from pruning_lit.models import ssd_small
 from pruning_lit.tasks import Detection, InstanceSegmentation
 from pruning_lit.tasks.base import total
 from pruning_lit.tasks.detection import at_original_size, giving_losses
@@ -161,3 +163,16 @@ def test_maps_of_batches_of_any_size_are_found(shapes):
     assert alone.keys() == {group.name for group in scoring.groups}
     for name, scores in alone.items():
         torch.testing.assert_close(scores, together[name], rtol=1e-3, atol=1e-3)
+
+
+def test_a_precision_that_rounds_anchors_is_refused():
+    task, own = Detection(CLASSES), ssd_small(CLASSES, width=4)
+    with pytest.raises(ValueError, match=r"bf16 rounds them by several pixels: choose 16-mixed"):
+        task.require_precision(small_detector(), "bf16-mixed")
+    for net, precision in ((own, "bf16-mixed"), (small_detector(), "16-mixed"), (small_detector(), "32-true")):
+        task.require_precision(net, precision)
+    anchors = AnchorGenerator(((512,),), ((1.0,),))
+    maps = torch.zeros(1, 1, 12, 12)
+    images = ImageList(torch.zeros(1, 3, 804, 804), [(804, 804)])
+    exact, rounded = (anchors(images, [maps.to(dtype)])[0].float() for dtype in (torch.float32, torch.bfloat16))
+    assert (exact - rounded).abs().max() >= 1  # pixels: the reason
