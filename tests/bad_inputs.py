@@ -347,7 +347,7 @@ CASES = [
         "more singular vectors than channels": "criterion=column_subset criterion.share=1.5",
         "spatial information of no images": "criterion=spatial_information criterion.num_images=0",
         "redundancy graph of no images": "method=redundancy_graph criterion.num_images=0",
-        "redundancy graph with an unknown mode of batch norms": "method=redundancy_graph criterion.bn_mode=frozen",
+        "redundancy graph with an unknown mode of batch norms": "method=redundancy_graph criterion.statistics=frozen",
         "redundancy graph of no pixels": "method=redundancy_graph criterion.min_pixels=0",
         "redundancy graph of more pixels than there are": "method=redundancy_graph criterion.min_pixels=9999",
         "redundancy graph of an unknown group": "method=redundancy_graph 'criterion.reference_layers={layer9: conv1}'",

@@ -193,7 +193,7 @@ def test_the_dense_networks_of_redundancy_graphs_are_trained_as_published():
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("redundancy_graph/")])
 def test_an_experiment_of_redundancy_graphs_judges_as_published_on_the_published_network(name):
     config = composed(f"experiment={name}")
-    assert (config.criterion.bn_mode, config.criterion.augment, config.criterion.num_images) == ("train", True, 100)
+    assert (config.criterion.statistics, config.criterion.augment, config.criterion.num_images) == ("batch", True, 100)
     assert round(100 * config.sparsity.threshold) == int(name.rpartition("_")[2])
     assert config.dataset.batch_size == 256
     net = instantiate(config.arch, _partial_=True)(num_classes=1000 if "imagenet" in name else 10)

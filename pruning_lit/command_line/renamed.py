@@ -15,6 +15,7 @@ Path = tuple[str, ...]  # of a setting: the parts of its key
 
 #: Config keys, or their last parts: ``sparsity.rate`` is also that of ``finetune.callbacks.prune.sparsity``.
 KEYS: dict[str, str] = {
+    "criterion.bn_mode": "criterion.statistics",
     "criterion.deciders": "criterion.reference_layers",
     "parameters.decay_shifts": "parameters.decay_norm_biases",
     "sparsity.convention": "sparsity.macs_convention",
@@ -29,6 +30,7 @@ KEYS: dict[str, str] = {
 
 #: Values that are called otherwise, by the present key, or its last parts.
 VALUES: dict[str, dict[Any, Any]] = {
+    "criterion.statistics": {"eval": "running", "train": "batch"},
     "sparsity.macs_convention": {True: "exact", "true": "exact"},
     "sparsity.rule": {"reference": "slimming"},
     "auto_pace": {"epochs": True, None: False},

@@ -1,6 +1,6 @@
 """A typed choice, or a typed ``_target_``, in the place of another one: what was set for that one is not handed to it.
 
-Experiments, methods and recipes set what their choices take: ``criterion: {bn_mode: train}``, ``optimizer: {lr: 0.1}``.
+Experiments, methods and recipes set what their choices take: ``criterion: {augment: true}``, ``optimizer: {lr: 0.1}``.
 Who types another choice gets it as its file has it.
 """
 

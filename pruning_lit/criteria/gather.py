@@ -15,7 +15,9 @@ Score = Callable[[Tensor], Tensor]  # maps (N, C, H, W) to scores (N, C)
 Measure = Callable[[int, Tensor], Tensor]  # number of an operation and its result to what is added up
 
 
-def mean_scores(net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Any], score: Score) -> dict[int, Tensor]:
+def mean_scores(
+    net: nn.Module, groups: list[ChannelGroup], batches: Iterable[Any], score: Score, shared: bool = True
+) -> dict[int, Tensor]:
     """Mean over images of the scores of every map by which a group is judged.
 
     Args:
@@ -24,6 +26,7 @@ def mean_scores(net: nn.Module, groups: list[ChannelGroup], batches: Iterable[An
         batches: inputs of the network on this rank, as images ``(N, C, H, W)``; under distributed training sums and
             counts are added over all ranks.
         score: maps to one score per image and channel.
+        shared: see ``sums``.
 
     Returns:
         Tap number to float64 means, shape ``(channels of the map,)``, on the CPU; equal however the images are split.
@@ -35,9 +38,8 @@ def mean_scores(net: nn.Module, groups: list[ChannelGroup], batches: Iterable[An
         return torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
 
     feature_maps = {each.operation: each.channels for group in groups for each in group.feature_maps}
-    totals = sums(
-        net, {at: (channels + 1,) for at, channels in feature_maps.items()}, batches, lambda _at, maps: summed(maps)
-    )
+    shapes = {at: (channels + 1,) for at, channels in feature_maps.items()}
+    totals = sums(net, shapes, batches, lambda _at, maps: summed(maps), shared)
     return {at: (total[:-1] / total[-1]).cpu() for at, total in totals.items()}
 
 

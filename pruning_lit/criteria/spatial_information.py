@@ -10,6 +10,7 @@ from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.criteria.base import Criterion, Scoring
 from pruning_lit.criteria.gather import mean_scores
 from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, candidates
+from pruning_lit.criteria.statistics import Statistics, require_statistics, with_statistics_of_the_batch
 
 
 @torch.no_grad()
@@ -56,16 +57,27 @@ class SpatialInformation(Criterion):
         batch_size: images per forward pass.
         augment: crop and mirror them as in training, as the release's are.
         seed: of their choice and augmentation.
+        statistics: of batch norms: ``running``; or ``batch``, as the release's are: those of every batch, which all
+            ranks then look at; the network's own do not change, and dropout is off.
 
     Source: the release of Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression" (arXiv 2203.15794),
     its part for detection, which looks at 100 batches of the training.
     """
 
-    def __init__(self, num_images: int = 640, batch_size: int = 128, augment: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self,
+        num_images: int = 640,
+        batch_size: int = 128,
+        augment: bool = True,
+        seed: int = 0,
+        statistics: Statistics = "running",
+    ) -> None:
         for name, value in (("num_images", num_images), ("batch_size", batch_size)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"criterion.{name} must be a whole number of at least 1, got {value!r}")
+        require_statistics(statistics)
         self.num_images, self.batch_size, self.augment, self.seed = num_images, batch_size, augment, seed
+        self.statistics = statistics
 
     def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """Groups that no two-dimensional convolution makes."""
@@ -88,8 +100,10 @@ class SpatialInformation(Criterion):
         for group in made:
             if not group.feature_maps:
                 raise ValueError(f"group {group.name!r} stays whole: {NO_CONVOLUTION}; leave it out (see unjudged)")
-        batches = scoring.view_inputs(self.num_images, self.seed, self.augment, self.batch_size)
-        means = mean_scores(scoring.view, made, batches, spatial_information)
+        shared = self.statistics == "running"  # else what a batch is would depend on the number of ranks
+        observed = scoring.view if shared else with_statistics_of_the_batch(scoring.view)
+        batches = scoring.view_inputs(self.num_images, self.seed, self.augment, self.batch_size, shared)
+        means = mean_scores(observed, made, batches, spatial_information, shared)
         return {group.name: _added(group, means) for group in made}
 
 

@@ -74,16 +74,18 @@ def test_what_is_left_out_is_told_and_not_kept_on_record(cli, tmp_path):
     code, printed = cli(*words, f"hydra.run.dir={tmp_path}")
     assert code == 1
     told = " ".join(printed.split())
-    assert "left out, as it was set for what has been replaced: criterion.bn_mode=train" in told
+    assert "left out, as it was set for what has been replaced: criterion.statistics=batch" in told
     assert told.endswith("seed must be a whole number, got 'x'")
     kept = yaml.safe_load((tmp_path / ".hydra" / "config.yaml").read_text())
     assert set(kept["criterion"]) == {"_target_", "power"}
 
 
 def test_a_setting_that_is_typed_for_a_choice_that_does_not_have_it_is_refused(cli):
-    code, printed = cli("experiment=redundancy_graph/resnet56_cifar10_65", "criterion=magnitude", "criterion.bn_mode=x")
+    code, printed = cli(
+        "experiment=redundancy_graph/resnet56_cifar10_65", "criterion=magnitude", "criterion.statistics=x"
+    )
     assert code == 1
-    assert "there is no setting criterion.bn_mode" in printed
+    assert "there is no setting criterion.statistics" in printed
 
 
 @pytest.mark.at_once(1)

@@ -113,8 +113,8 @@ def bundles() -> nn.Module:
     return Bundles().double()
 
 
-def scores_of(net: nn.Module, given: Tensor, batch_size: int = 128) -> dict[str, Tensor]:
-    criterion = SpatialInformation(batch_size=batch_size, num_images=len(given))
+def scores_of(net: nn.Module, given: Tensor, batch_size: int = 128, **options) -> dict[str, Tensor]:
+    criterion = SpatialInformation(batch_size=batch_size, num_images=len(given), **options)
     graph = trace(net, given[:1])
     groups = list(graph.protect(criterion.unsupported(net, graph)).prunable)
     found = criterion.scores(Scoring(net, graph, groups, Given(given)))
@@ -172,10 +172,24 @@ def test_scores_do_not_depend_on_how_images_are_batched():
         torch.testing.assert_close(split[name], scores, rtol=1e-9, atol=1e-9)
 
 
+def test_statistics_of_the_batch_are_those_of_a_pass_in_training_mode_and_leave_the_network_as_it_was():
+    net = resnet()
+    was = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    found = scores_of(net, images(6), 2, statistics="batch")
+    assert all(torch.equal(tensor, was[name]) for name, tensor in net.state_dict().items())
+    hooked, means = resnet(), []
+    hooked.layer2[0].conv1.register_forward_hook(lambda _, __, maps: means.append(spatial_information(maps).mean(0)))
+    for batch in images(6).split(2):
+        hooked.train()(batch)
+    assert_same(found["layer2.0.conv1"], sum(means) / 3)
+    assert not torch.allclose(found["layer2.0.conv1"], scores_of(net, images(6), 2)["layer2.0.conv1"])
+
+
 def of_one_rank(rank: int, folder: Path) -> None:
     store = torch.distributed.FileStore(str(folder / "store"), 2)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
     torch.save(scores_of(bundles(), images(5, 8)), folder / f"{rank}.pt")
+    torch.save(scores_of(resnet(), images(5), 2, statistics="batch"), folder / f"batch{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -185,6 +199,10 @@ def test_two_processes_with_unequal_shares_find_the_scores_of_one(tmp_path):
     for name, scores in scores_of(bundles(), images(5, 8)).items():
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], scores, rtol=1e-9, atol=1e-9)
+    by_batch = [torch.load(tmp_path / f"batch{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for name, scores in scores_of(resnet(), images(5), 2, statistics="batch").items():
+        assert torch.equal(by_batch[0][name], scores)
+        assert torch.equal(by_batch[1][name], scores)
 
 
 def test_groups_that_no_convolution_makes_stay_whole():
@@ -218,6 +236,7 @@ def test_maps_of_a_diverged_network_are_refused():
         ({"num_images": 0}, r"criterion\.num_images must be a whole number of at least 1, got 0"),
         ({"num_images": True}, r"criterion\.num_images must be a whole number of at least 1, got True"),
         ({"batch_size": 1.5}, r"criterion\.batch_size must be a whole number of at least 1, got 1\.5"),
+        ({"statistics": "train"}, r"criterion\.statistics is one of \['running', 'batch'\], got 'train'"),
         ({"batch_size": "many"}, r"criterion\.batch_size must be a whole number of at least 1, got 'many'"),
     ],
 )

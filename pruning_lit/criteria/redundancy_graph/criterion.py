@@ -1,14 +1,11 @@
 """The criterion that goes by redundancy graphs: similarities of maps, gathered in one pass over some images."""
 
-import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Producer
 from pruning_lit.criteria.base import Criterion, Scoring
@@ -17,9 +14,9 @@ from pruning_lit.criteria.magnitude import filter_powers
 from pruning_lit.criteria.redundancy_graph.decomposition import removal_thresholds, shares
 from pruning_lit.criteria.redundancy_graph.hashes import agreements
 from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, reference_uses
+from pruning_lit.criteria.statistics import Statistics, require_statistics, with_statistics_of_the_batch
 
 log = logging.getLogger(__name__)
-BatchNormMode = Literal["eval", "train"]
 
 
 @dataclass(frozen=True)
@@ -83,10 +80,10 @@ class RedundancyGraph(Criterion):
         num_images: images looked at over all ranks; fewer where the data set has fewer.
         augment: crop and mirror them as in training, as published.
         seed: of their choice and augmentation.
-        bn_mode: ``eval``; or ``train``, as published: batch norms go by the statistics of these images, which are
-            then sent through as one batch, on every rank; the network's own do not change, and dropout is off.
-        batch_size: images per forward pass, with ``bn_mode="eval"``. One by one their maps, and so the bits, are the
-            same to the last digit however many processes share the images.
+        statistics: of batch norms: ``running``; or ``batch``, as published: those of these images, which are then sent
+            through as one batch, on every rank; the network's own do not change, and dropout is off.
+        batch_size: images per forward pass, with ``statistics="running"``. One by one their maps, and so the bits, are
+            the same to the last digit however many processes share the images.
         reference_layers: name of a group to the layer that decides there.
         min_pixels: groups whose maps have fewer pixels stay whole; maps of one pixel have a single bit that all filters
             share, so that of all of them one stays.
@@ -100,7 +97,7 @@ class RedundancyGraph(Criterion):
         num_images: int = 100,
         augment: bool = False,
         seed: int = 0,
-        bn_mode: BatchNormMode = "eval",
+        statistics: Statistics = "running",
         batch_size: int = 1,
         reference_layers: Mapping[str, str] | None = None,
         min_pixels: int = 1,
@@ -108,15 +105,14 @@ class RedundancyGraph(Criterion):
         for name, value in (("num_images", num_images), ("batch_size", batch_size), ("min_pixels", min_pixels)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"criterion.{name} is a whole number of at least 1, got {value!r}")
-        if bn_mode not in get_args(BatchNormMode):
-            raise ValueError(f"criterion.bn_mode is one of {list(get_args(BatchNormMode))}, got {bn_mode!r}")
+        require_statistics(statistics)
         if not isinstance(reference_layers, Mapping | None):
             raise ValueError(
                 "criterion.reference_layers maps names of groups to layers, such as {layer1.0.conv2: layer1.1.conv2}, "
                 f"got {reference_layers!r}"
             )
         self.num_images, self.batch_size, self.min_pixels = num_images, batch_size, min_pixels
-        self.augment, self.seed, self.bn_mode = augment, seed, bn_mode
+        self.augment, self.seed, self.statistics = augment, seed, statistics
         self.reference_layers = {str(group): str(layer) for group, layer in (reference_layers or {}).items()}
 
     def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
@@ -153,7 +149,7 @@ class RedundancyGraph(Criterion):
             producer.output.operation: producer.output.channels for producers in uses.values() for producer in producers
         }
         shapes = {operation: (channels, channels) for operation, channels in outputs.items()}
-        shared = self.bn_mode == "eval"
+        shared = self.statistics == "running"
         observed, together = scoring.view, self.batch_size
         if not shared:
             observed, together = with_statistics_of_the_batch(scoring.view), self.num_images
@@ -163,15 +159,6 @@ class RedundancyGraph(Criterion):
         return RedundancyScores(
             {group.name: _redundancy(group, uses[group.name], totals, parameters) for group in scoring.groups}
         )
-
-
-def with_statistics_of_the_batch(net: nn.Module) -> nn.Module:
-    """A copy whose batch norms, in eval mode, go by the images that pass through them."""
-    copied = copy.deepcopy(net)
-    for module in copied.modules():
-        if isinstance(module, _BatchNorm):
-            module.running_mean = module.running_var = None
-    return copied
 
 
 def _redundancy(

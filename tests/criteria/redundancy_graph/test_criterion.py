@@ -19,7 +19,7 @@ from tests.models.redundancy_golden import LAYER_NAMES, golden, golden_densenet1
 from tests.places import ROOT
 
 NETWORKS = {"e2e_resnet8": golden_resnet8, "e2e_densenet10": golden_densenet10}
-PUBLISHED_MODES = {"train": "train_by_name", "eval": "eval_by_name"}
+PUBLISHED_MODES = {"batch": "train_by_name", "running": "eval_by_name"}
 
 
 class Given:
@@ -41,16 +41,16 @@ def kept_by_reference_layer(scores: RedundancyScores, threshold: float) -> dict[
     return {each.reference_layer: decompose(each.similarity, each.norms, threshold) for each in scores.layers.values()}
 
 
-@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("mode", ["batch", "running"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_kept_sets_are_those_of_the_original_code(name, mode):
     arrays, net = golden(name), NETWORKS[name]()
-    _, scores = judged(net, torch.from_numpy(arrays["x"]).double(), RedundancyGraph(bn_mode=mode, batch_size=3))
+    _, scores = judged(net, torch.from_numpy(arrays["x"]).double(), RedundancyGraph(statistics=mode, batch_size=3))
     ours = LAYER_NAMES[name]
     assert {each.reference_layer for each in scores.layers.values()} == {
         ours[layer] for layer in arrays["decider_layers"]
     }
-    for layer in arrays["decider_layers"] if mode == "train" else ():
+    for layer in arrays["decider_layers"] if mode == "batch" else ():
         (found,) = [each for each in scores.layers.values() if each.reference_layer == ours[layer]]
         np.testing.assert_array_equal(found.similarity.numpy(), arrays[f"similarity/{layer}"])
     for threshold, expected in json.loads(str(arrays["kept_json"]))[PUBLISHED_MODES[mode]].items():
@@ -62,7 +62,7 @@ def test_kept_sets_are_those_of_the_original_code(name, mode):
 def test_the_narrowed_network_is_that_of_the_original_code(name):
     arrays, net = golden(name), NETWORKS[name]()
     images, threshold = torch.from_numpy(arrays["x"]).double(), float(arrays["logits_pruned_threshold"])
-    graph, scores = judged(net, images, RedundancyGraph(bn_mode="train"))
+    graph, scores = judged(net, images, RedundancyGraph(statistics="batch"))
     plan = Similarity(threshold).plan(graph, scores)
     narrow(net, graph, plan.kept)
     torch.testing.assert_close(net(images), torch.from_numpy(arrays["logits_pruned"]), rtol=0, atol=1e-9)
@@ -86,12 +86,12 @@ def test_bits_do_not_depend_on_how_images_are_batched():
         assert torch.equal(layer.similarity, together.layers[name].similarity)
 
 
-@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("mode", ["batch", "running"])
 def test_the_network_is_left_as_it_was(mode):
     net, images = small()
     net.train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    judged(net, images, RedundancyGraph(bn_mode=mode))
+    judged(net, images, RedundancyGraph(statistics=mode))
     assert net.training
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
@@ -99,11 +99,11 @@ def test_the_network_is_left_as_it_was(mode):
 @pytest.mark.slow
 def test_train_mode_goes_by_the_statistics_of_the_images():
     net, images = small()
-    _, trained = judged(net, images, RedundancyGraph(bn_mode="train"))
+    _, trained = judged(net, images, RedundancyGraph(statistics="batch"))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()
-    _, again = judged(net, images, RedundancyGraph(bn_mode="train"))
+    _, again = judged(net, images, RedundancyGraph(statistics="batch"))
     _, evaluated = judged(net, images, RedundancyGraph())
     name = "layer1.0.conv1"  # the first layer behind a batch norm
     assert torch.equal(trained.layers[name].similarity, again.layers[name].similarity)
@@ -175,7 +175,7 @@ def test_a_reference_layer_can_be_named():
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"bn_mode": "training"}, r"criterion\.bn_mode is one of \['eval', 'train'\], got 'training'"),
+        ({"statistics": "training"}, r"criterion\.statistics is one of \['running', 'batch'\], got 'training'"),
         ({"num_images": 0}, "num_images is a whole number of at least 1, got 0"),
         ({"batch_size": 1.5}, r"batch_size is a whole number of at least 1, got 1\.5"),
         ({"reference_layers": "conv1"}, "criterion.reference_layers maps names of groups to layers"),
@@ -227,7 +227,7 @@ def first_of_every_class() -> Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("mode", ["running", "batch"])
 @pytest.mark.parametrize("depth", [20, 56])
 def test_kept_sets_of_trained_networks_on_real_images(mode, depth):
     """The files are not a part of the repository."""
@@ -235,7 +235,7 @@ def test_kept_sets_of_trained_networks_on_real_images(mode, depth):
     weights = shared_file(f"data/pretrained/resnet{depth}-{'4bfd9763' if depth == 56 else '12fca82f'}.th")
     net, images = cifar_resnet(depth, stem="tied"), first_of_every_class()
     load_weights(net, weights)
-    _, scores = judged(net, images, RedundancyGraph(bn_mode=mode))
+    _, scores = judged(net, images, RedundancyGraph(statistics=mode))
     for threshold, expected in json.loads(recorded.read_text())["models"][f"resnet{depth}"][f"bn_{mode}"].items():
         found = kept_by_reference_layer(scores, float(threshold))
         assert {name: len(kept) for name, kept in found.items()} == {

@@ -81,7 +81,7 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_two_processes_find_the_same_similarities_to_the_last_bit(tmp_path):
-    settings = (*THIN, "phases=[finetune]", "criterion.bn_mode=train", "finetune.optimizer.lr=0.0001")
+    settings = (*THIN, "phases=[finetune]", "criterion.statistics=batch", "finetune.optimizer.lr=0.0001")
     run_command(*settings, f"hydra.run.dir={tmp_path / 'one'}")
     run_command(*settings, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (cuts(tmp_path / name, "1-finetune")[0] for name in ("one", "two"))
@@ -112,7 +112,7 @@ def test_a_budget_is_met(tmp_path):
         (["criterion.reference_layers={layer2.0.conv2: bn1}"], "layer 'bn1' does not decide on group 'layer2.0.conv2'"),
         (["criterion.num_images=0"], "criterion.num_images is a whole number of at least 1, got 0"),
         (["criterion=magnitude"], "criterion=redundancy_graph, which Magnitude does not know"),
-        (["criterion.bn_mode=test"], "criterion.bn_mode is one of ['eval', 'train'], got 'test'"),
+        (["criterion.statistics=test"], "criterion.statistics is one of ['running', 'batch'], got 'test'"),
         (["arch.shortcut=linear"], "shortcut is 'option_a', 'option_b' or 'conv', got 'linear'"),
     ],
 )

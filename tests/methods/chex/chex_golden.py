@@ -4,6 +4,7 @@ Source of the files: the released masking and choosing functions, run with seede
 """
 
 import json
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -19,16 +20,26 @@ DEPTHS, STRIDES = (3, 4, 6, 3), (1, 2, 2, 2)
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions beside the identity or a projection; the stride is that of the second one."""
+    """Three convolutions beside the identity or a projection; the stride is that of the second one, or the first."""
 
-    def __init__(self, inputs: int, inner: int, outputs: int, stride: int, projection: bool) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        inner: int,
+        outputs: int,
+        stride: int,
+        projection: bool,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        stride_first: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner)
-        self.conv2, self.bn2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False), nn.BatchNorm2d(inner)
-        self.conv3, self.bn3 = nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        first, second = (stride, 1) if stride_first else (1, stride)
+        self.conv1, self.bn1 = nn.Conv2d(inputs, inner, 1, first, bias=False), norm(inner)
+        self.conv2, self.bn2 = nn.Conv2d(inner, inner, 3, second, 1, bias=False), norm(inner)
+        self.conv3, self.bn3 = nn.Conv2d(inner, outputs, 1, bias=False), norm(outputs)
         self.downsample = nn.Sequential()
         if projection:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
