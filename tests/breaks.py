@@ -395,6 +395,20 @@ CRITERIA = [
 
 SPARSITY = [
     Break(
+        "a budget for a part counts the whole network",
+        "sparsity/macs_target.py",
+        "graph if self.part is None else graph.within(self.part)",
+        "graph",
+        "sparsity/test_part.py",
+    ),
+    Break(
+        "channels outside of the part go, too",
+        "sparsity/limits.py",
+        'reason = f"it is outside of sparsity.part={self.part}" if outside else None',
+        "reason = None",
+        "sparsity/test_part.py",
+    ),
+    Break(
         "a width is rounded to the nearest",
         "sparsity/rates.py",
         "math.floor(size * (1 - rate))",
@@ -787,6 +801,41 @@ DATA = [
 
 TASKS = [
     Break(
+        "the figures depend on the order in which processes have seen the images",
+        "tasks/coco_precision.py",
+        "sorted(range(len(ids)), key=ids.__getitem__)",
+        "list(range(len(ids)))",
+        "tasks/test_coco_precision.py",
+    ),
+    Break(
+        "recalls are rounded to single precision",
+        "tasks/coco_precision.py",
+        "np.linspace(0, 1, 101).tolist()",
+        "np.linspace(0, 1, 101, dtype=np.float32).tolist()",
+        "tasks/test_coco_precision.py",
+    ),
+    Break(
+        "boxes stay where they are in the resized image",
+        "tasks/detection.py",
+        '"boxes": found["boxes"] * scale}',
+        '"boxes": found["boxes"]}',
+        "tasks/test_detection.py",
+    ),
+    Break(
+        "the loss in evaluation goes by the statistics of the batch",
+        "tasks/detection.py",
+        "module.training = not isinstance(module, _BatchNorm | _DropoutNd)",
+        "module.training = True",
+        "tasks/test_detection.py",
+    ),
+    Break(
+        "the transform draws a size while maps are scored",
+        "tasks/detection.py",
+        "with evaluating(cast(nn.Module, net.transform)):",
+        "with evaluating(nn.Identity()):",
+        "tasks/test_detection.py",
+    ),
+    Break(
         "labels are smoothed in evaluation, too",
         "tasks/classification.py",
         "self.label_smoothing if training else 0.0",
@@ -956,6 +1005,13 @@ REPORTS = [
 ]
 
 RUNS = [
+    Break(
+        "runs of masks begin with ones",
+        "runs/prediction.py",
+        "[0, *counts] if bool(flat[:1].any()) else counts",
+        "counts",
+        "test_predict.py",
+    ),
     Break(
         "another precision on resume is not noticed",
         "runs/settings.py",
