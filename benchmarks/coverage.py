@@ -90,7 +90,7 @@ def try_out(network: Network) -> list[str]:
     mask(masked, graph, kept)
     error = verify(Heads(narrowed), Heads(masked), _doubled(example))
     try:
-        in_training = f"{verify(narrowed, masked, _twice(_doubled(example)), training=True):.0e}"
+        in_training = f"{verify(narrowed, masked, _two(_doubled(example)), training=True):.0e}"
     except Exception as failure:  # it needs targets
         in_training = "-"
         print(network.name, f"in training: {failure}", file=sys.stderr, flush=True)
@@ -115,9 +115,12 @@ def _doubled(example: tuple[Any, ...]) -> tuple[Any, ...]:
     return tree_map_only(Tensor, lambda tensor: tensor.double(), example)
 
 
-def _twice(example: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Pictures, each twice, for norms that want more than one."""
-    return tree_map_only(Tensor, lambda tensor: torch.cat([tensor, tensor]), example)
+def _two(example: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Pictures, and each mirrored and darker, for norms that want more than one.
+
+    Of the same one twice a norm behind a global pooling would have no variance, and would enlarge what is round-off.
+    """
+    return tree_map_only(Tensor, lambda tensor: torch.cat([tensor, tensor.flip(-1) / 2]), example)
 
 
 def main() -> None:
