@@ -50,7 +50,6 @@ GONE: dict[str, Any] = {
 #: Keys, or their last parts, that former runs did not have, with the value that does what they did.
 SINCE: dict[str, Any] = {
     "remove_scatters": False,
-    "gradient_reset.callbacks": {"masks": {"start": 0, "interval": 1, "granularity": 1_000_000}},  # of debug=quick
 }
 
 #: Dotted names of classes and functions.

@@ -44,7 +44,11 @@ CHANGE_WEIGHTS = (
 
 def result_settings(config: DictConfig) -> dict[str, Any]:
     """Settings of an experiment that decide its result, as plain nested data."""
-    settings = {key: value for key, value in plain_data(config).items() if key not in NOT_PART_OF_THE_RESULT}
+    settings = {
+        key: value
+        for key, value in plain_data(config).items()
+        if key not in NOT_PART_OF_THE_RESULT and not is_of_no_phase(value)
+    }
     task = settings.pop("task")
     for key, value in settings.items():
         if is_recipe(value):  # as if it stood in the recipe, where it was before there were other tasks
@@ -117,6 +121,11 @@ def require_values(config: DictConfig, recipes: Iterable[str]) -> None:
 def is_recipe(value: Any) -> bool:
     """True if a part of the config describes a phase."""
     return isinstance(value, dict) and {"_target_", "epochs"} <= value.keys()
+
+
+def is_of_no_phase(value: Any) -> bool:
+    """True for epochs that ``length=`` or ``debug=quick`` sets for a phase that the method does not have."""
+    return isinstance(value, dict) and "epochs" in value and "_target_" not in value
 
 
 def phase_task(task: Any, recipe: Any) -> DictConfig:

@@ -6,6 +6,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from pruning_lit.callbacks.checkpoint_settings import KEY, require_same_settings
 from pruning_lit.command_line.configs import CONF
+from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.runs.settings import exact_settings, phase_settings, result_settings
 
 
@@ -40,6 +41,21 @@ def test_dense_training_does_not_depend_on(override):
 )  # fmt: skip
 def test_dense_training_depends_on(override):
     assert not same_training(override)
+
+
+@pytest.mark.at_once(2)
+@pytest.mark.parametrize("override", ["length=short", "length=demo", "debug=quick"])
+@pytest.mark.parametrize("method", ["chip", "resrep"])
+def test_what_a_run_has_written_is_read_back_as_it_was(method, override):
+    settings = result_settings(composed(f"method={method}", override))
+    assert present_settings(settings) == settings
+    assert ("gradient_reset" in settings) == (method == "resrep")
+
+
+def test_epochs_of_phases_that_a_method_does_not_have_decide_nothing():
+    settings = phase_settings(composed("length=short"), ["train"])
+    require_same_settings({KEY: settings | {"gradient_reset": {"epochs": 60}}}, settings, "last.ckpt")
+    assert same_training("train.epochs=20", before=["length=short"])
 
 
 @pytest.mark.slow
