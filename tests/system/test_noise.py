@@ -86,6 +86,10 @@ def test_libraries_that_narrate_are_heard_when_they_warn(caplog):
     [
         ("The number of training batches (3) is smaller than the logging interval Trainer(…=10). Set …", UserWarning),
         ("Checkpoint directory outputs/run/phases/1-train exists and is not empty.", UserWarning),
+        (
+            "It is recommended to use `self.log('val/ap', ..., sync_dist=True)` when logging on epoch level in …",
+            UserWarning,
+        ),
         ("`isinstance(treespec, LeafSpec)` is deprecated, use …", FutureWarning),
     ],
 )
