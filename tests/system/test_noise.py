@@ -102,4 +102,4 @@ def test_a_warning_is_left_out_by_its_words_and_kind(message, category):
             warnings.warn(f"Mind: {message}", category, stacklevel=1)
             warnings.warn(message, RuntimeWarning, stacklevel=1)
     assert [each.category for each in heard] == [category, RuntimeWarning]
-    assert len(WARNED) == 3
+    assert len(WARNED) == 4
