@@ -1,7 +1,8 @@
-"""Images in an order and with augmentation that depend on nothing but seed, phase and epoch."""
+"""Images and point clouds in an order and with augmentation that depend on nothing but seed, phase and epoch."""
 
 from pruning_lit.data.base import DataModule
 from pruning_lit.data.cifar import Cifar10, Cifar100
+from pruning_lit.data.clouds import PointCloudData
 from pruning_lit.data.coco import Coco
 from pruning_lit.data.custom import CustomData, Datasets
 from pruning_lit.data.detection import DetectionData
@@ -12,6 +13,7 @@ from pruning_lit.data.image_folder import ImageFolder
 from pruning_lit.data.imagenet import ImageNet
 from pruning_lit.data.in_memory import ImagesInMemory
 from pruning_lit.data.shapes import CocoShapes
+from pruning_lit.data.shapes10 import Shapes10, Shapes10Parts
 
 __all__ = [
     "Cifar10",
@@ -28,5 +30,8 @@ __all__ = [
     "ImageNet",
     "ImagesInMemory",
     "MultiLabelDigits",
+    "PointCloudData",
     "SegmentedDigits",
+    "Shapes10",
+    "Shapes10Parts",
 ]

@@ -23,7 +23,7 @@ class Input:
     """Input shape and number of classes of a network.
 
     Attributes:
-        shape: of one image, (C, H, W).
+        shape: of one image, (C, H, W), or of a cloud, (points, 3 or 6).
         num_classes: what there is to tell apart; None: as many as the network has by default.
         source: where the shape comes from, in words.
     """
@@ -70,6 +70,8 @@ def _of_dataset(dataset: DictConfig) -> tuple[tuple[int, ...] | None, int | None
     shape, num_classes = always(str(dataset._target_))
     if shape is not None:
         return shape, num_classes
+    if num_points := dataset.get("num_points"):
+        return (num_points, 6 if dataset.get("normals") else 3), num_classes
     size = dataset.get("image_size") or dataset.get("size") or constant(str(dataset._target_), "example_size")
     sides = [size, size] if isinstance(size, int) else size
     shape = (len(dataset.get("mean") or "RGB"), *sides) if sides else None

@@ -6,6 +6,8 @@ from pruning_lit.tasks.detection import Detection, InstanceSegmentation
 from pruning_lit.tasks.evaluation import Comparison, compare, evaluate
 from pruning_lit.tasks.mixup import dominant
 from pruning_lit.tasks.multi_label import MultiLabel
+from pruning_lit.tasks.part_segmentation import PartSegmentation
+from pruning_lit.tasks.point_classification import PointClassification
 from pruning_lit.tasks.semantic_segmentation import SemanticSegmentation
 
 __all__ = [
@@ -14,6 +16,8 @@ __all__ = [
     "Detection",
     "InstanceSegmentation",
     "MultiLabel",
+    "PartSegmentation",
+    "PointClassification",
     "Primary",
     "SemanticSegmentation",
     "Task",

@@ -42,10 +42,13 @@ class Task(ABC):
         section: dotted name of the class of its section in the report, see ``reports.section.TaskSection``; None: the
             table says all.
         loss_in_evaluation: whether a network in eval mode gives what a loss can be computed from.
+        maps_are_images: whether neighbouring elements of a feature map are neighbours in the input, as pixels are;
+            criteria that look at the shape of maps ask for it.
     """
 
     primary: ClassVar[Primary]
     loss_in_evaluation: ClassVar[bool] = True
+    maps_are_images: ClassVar[bool] = True
     section: ClassVar[str | None] = None
     facts: ClassVar[tuple[str, ...]] = ("num_classes",)
 
