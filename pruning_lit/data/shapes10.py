@@ -13,7 +13,7 @@ from pruning_lit.data.surfaces import Points, sample
 
 
 class Difficulty(NamedTuple):
-    """How far clouds are from clean surfaces.
+    """Distance of clouds from clean surfaces.
 
     Attributes:
         stretch: each axis is stretched by a factor of 1 ± this.
@@ -145,7 +145,7 @@ class Shapes10(PointCloudData):
 
 
 class Shapes10Parts(Shapes10):
-    """The same clouds, each with the name of its object, and the part of it that each point belongs to: 24 in all.
+    """Clouds of ``Shapes10`` with the part of its object that each point belongs to: 24 in all; the object is told.
 
     Args: see ``Shapes10``.
     """
