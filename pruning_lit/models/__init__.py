@@ -1,4 +1,4 @@
-"""The papers' CIFAR networks and detectors, torchvision's networks by name, and the loading of their weights."""
+"""The papers' CIFAR networks, detectors, networks for point clouds, torchvision's by name, and weights for them."""
 
 from pruning_lit.models.cifar_densenet import CifarDenseNet, cifar_densenet
 from pruning_lit.models.cifar_resnet import CifarResNet, cifar_resnet
@@ -7,6 +7,8 @@ from pruning_lit.models.detectors import torchvision_detector
 from pruning_lit.models.fcn import SmallFCN, small_fcn
 from pruning_lit.models.mask_rcnn import maskrcnn_resnet50_fpn_gn, maskrcnn_small
 from pruning_lit.models.mobilenet_v1 import MobileNetV1, mobilenet_v1
+from pruning_lit.models.pointnet import PointNet, pointnet
+from pruning_lit.models.pointnet2 import pointnet2_cls, pointnet2_part_seg
 from pruning_lit.models.preresnet import PreResNet, preresnet
 from pruning_lit.models.ssd import ssd300_resnet50, ssd_small
 from pruning_lit.models.start import start_afresh
@@ -19,6 +21,7 @@ __all__ = [
     "CifarDenseNet",
     "CifarResNet",
     "MobileNetV1",
+    "PointNet",
     "PreResNet",
     "SmallFCN",
     "cifar_densenet",
@@ -28,6 +31,9 @@ __all__ = [
     "maskrcnn_resnet50_fpn_gn",
     "maskrcnn_small",
     "mobilenet_v1",
+    "pointnet",
+    "pointnet2_cls",
+    "pointnet2_part_seg",
     "preresnet",
     "small_fcn",
     "ssd300_resnet50",
