@@ -24,6 +24,7 @@ from pruning_lit.methods.chex import Exploration
 from pruning_lit.methods.resrep import GradientReset
 from pruning_lit.phases import Schedule, Training
 from pruning_lit.phases.epoch_steps import EpochSteps
+from pruning_lit.runs.builder import build
 from pruning_lit.runs.experiment import build_phases, check
 from pruning_lit.runs.settings import phase_task
 from pruning_lit.sparsity import DenseCost, Sparsity
@@ -317,8 +318,8 @@ def test_an_experiment_of_resrep_stops_at_the_operations_of_the_release():
 def test_every_network_takes_the_number_of_classes_and_the_numbers_in_its_header(arch):
     config = composed(f"arch={arch}").arch
     header = (CONF / "arch" / f"{arch}.yaml").read_text().splitlines()[0]
-    num_classes = int(re.search(r"\((\d+) classes\)", header)[1])
-    net = instantiate(config, _partial_=True)(num_classes=num_classes)
+    num_classes = int(re.search(r"\((\d+) (classes|parts)\)", header)[1])
+    net = build(config, num_classes)
     assert f"{sum(p.numel() for p in net.parameters()):,} parameters" in header
 
 

@@ -15,9 +15,11 @@ from torch import nn
 from pruning_lit.system.one_line import in_one_line
 from pruning_lit.system.trusted import trusted_builder
 
+CLASSES = ("num_classes", "num_parts")  # how a constructor may call the number of what there is to tell apart
+
 
 def constructor_call(arch: DictConfig, num_classes: int | None) -> dict[str, Any]:
-    """``_target_`` and arguments as plain data, with ``num_classes`` where the constructor takes it.
+    """``_target_`` and arguments as plain data, with the number of classes where the constructor takes it.
 
     Args:
         arch: the config.
@@ -28,8 +30,8 @@ def constructor_call(arch: DictConfig, num_classes: int | None) -> dict[str, Any
     """
     settings = {str(key): value for key, value in OmegaConf.to_container(arch, resolve=True).items()}  # type: ignore[union-attr]
     constructor = _constructor(str(settings.get("_target_")))
-    if num_classes is not None and _takes_classes(constructor):
-        settings["num_classes"] = num_classes
+    if num_classes is not None:
+        settings |= dict.fromkeys(_names_of_classes(constructor), num_classes)
     return settings
 
 
@@ -41,7 +43,7 @@ def build(arch: DictConfig, num_classes: int | None) -> nn.Module:
     """
     settings = constructor_call(arch, num_classes)
     try:
-        net = instantiate(arch, **{key: value for key, value in settings.items() if key == "num_classes"})
+        net = instantiate(arch, **{key: value for key, value in settings.items() if key in CLASSES})
     except InstantiationException as error:
         cause = error.__cause__
         if cause is None or isinstance(cause, HydraException | OmegaConfBaseException):
@@ -99,10 +101,12 @@ def _signature(constructor: Any) -> str:
         return ""
 
 
-def _takes_classes(constructor: Any) -> bool:
+def _names_of_classes(constructor: Any) -> set[str]:
+    """The one of ``CLASSES`` that the constructor takes, if any; of one that takes whatever comes, the first."""
     try:
         parameters = inspect.signature(constructor).parameters
     except (TypeError, ValueError):  # built in
-        return False
+        return set()
+    named = parameters.keys() & set(CLASSES)
     kinds = {parameter.kind for parameter in parameters.values()}
-    return "num_classes" in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+    return named or ({CLASSES[0]} if inspect.Parameter.VAR_KEYWORD in kinds else set())
