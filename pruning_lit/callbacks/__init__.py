@@ -11,6 +11,7 @@ from pruning_lit.callbacks.missed_epoch_end import MissedEpochEnd
 from pruning_lit.callbacks.nonfinite import NonFinite
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.callbacks.randomness import StatelessRandomness
+from pruning_lit.callbacks.recalibration import Recalibration
 from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MissedEpochEnd",
     "NonFinite",
     "Pruning",
+    "Recalibration",
     "ScheduledPruning",
     "StatelessRandomness",
     "finish_execution",

@@ -41,7 +41,8 @@ def require_same_settings(checkpoint: dict[str, Any], settings: dict[str, Any], 
     then = _flat({key: value for key, value in checkpoint[KEY].items() if key in settings})
     now = _flat({key: value for key, value in settings.items() if key not in NOT_WRITTEN_FORMERLY - {*checkpoint[KEY]}})
     left_out = FORMERLY_WRITTEN | (PART_OF_BATCH if BATCH in checkpoint else set())
-    names = sorted((then.keys() | now.keys()) - left_out)
+    unknown = {name for name in now.keys() - then.keys() if ".recalibrate" in name}  # to earlier versions
+    names = sorted((then.keys() | now.keys()) - left_out - unknown)
     differing = [name for name in names if then.get(name) != now.get(name)]
     if differing:
         told = ", ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])

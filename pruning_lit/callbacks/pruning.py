@@ -27,6 +27,7 @@ def record_cut(
     notes: Sequence[str],
     before: dict[str, float] | None = None,
     after: dict[str, float] | None = None,
+    renewed: dict[str, float] | None = None,
     missed: str | None = None,
     **details: Any,
 ) -> CutRecord:
@@ -42,6 +43,7 @@ def record_cut(
         notes: sentences a reader has to know.
         before: metrics of the network before the cut.
         after: and after it.
+        renewed: and with new statistics of its norms.
         missed: a sentence on the budget, where it is not met.
         **details: by section of the report.
     """
@@ -51,7 +53,7 @@ def record_cut(
     ]
     gone = removed_positions(graph, kept)
     figures = cost.macs, cost.params, list(notes), error, before, after
-    return CutRecord(epoch, kept, gone, groups, *figures, details, missed)
+    return CutRecord(epoch, kept, gone, groups, *figures, details, missed, renewed)
 
 
 class Pruning(Callback):

@@ -17,6 +17,7 @@ from pruning_lit.callbacks.execution import Narrowing, by_execution
 from pruning_lit.callbacks.masking import Masking, finish_execution
 from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp, require_same_on_all_ranks
 from pruning_lit.callbacks.pruning import Pruning, inputs_to_verify, record_cut, test_metrics
+from pruning_lit.callbacks.recalibration import Recalibration
 from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Criterion, Scoring, timed_scores
 from pruning_lit.records.cut import CutRecord
@@ -50,6 +51,7 @@ class ScheduledPruning(Pruning):
         epochs: when, counted from 0, ascending.
         reset_batch_norm: put every batch norm back to its starting values after the cut, as the released CIFAR code of
             CHIP does unintentionally; for comparisons only.
+        recalibrate: renews the norms' statistics after every cut, see ``Recalibration``; None: they stay as they were.
         execution: ``narrow``: layers get smaller at once; ``mask``: channels are zero until the phase is over, and
             gone afterwards, with the same result.
     """
@@ -61,7 +63,9 @@ class ScheduledPruning(Pruning):
         epochs: Sequence[int] = (0,),
         reset_batch_norm: bool = False,
         execution: Literal["narrow", "mask"] = "narrow",
+        recalibrate: Recalibration | None = None,
     ) -> None:
+        self.recalibration = recalibrate
         self.criterion, self.sparsity, self.epochs = criterion, sparsity.bind(criterion), list(epochs)
         self.execution = by_execution(execution, narrow=Narrowing, mask=Masking)()
         self.reset_batch_norm = reset_batch_norm
@@ -136,6 +140,9 @@ class ScheduledPruning(Pruning):
             _reset_batch_norm(net)
         module.format_memory()
         rebuild_ddp(trainer)
+        after, renewed = test_metrics(trainer, module), None
+        if self.recalibration is not None and self.recalibration.renew(net, data, module.task):
+            renewed = test_metrics(trainer, module)
         narrowed = cost(trace(narrow_net, example))
         assert narrowed == plan.cost, f"the network that was cut has {narrowed}, planned was {plan.cost}"
         self.cuts.append(
@@ -148,7 +155,8 @@ class ScheduledPruning(Pruning):
                 error=error,
                 notes=[*notes, *plan.notes, *share_notes(plan, norm_channels, num_norm_channels(narrow_net))],
                 before=before,
-                after=test_metrics(trainer, module),
+                after=after,
+                renewed=renewed,
                 scores={"scores": dict(scores), "threshold": plan.threshold},
                 redundancy=plan.evidence,
             )

@@ -22,6 +22,7 @@ from pruning_lit.channels.modules.compactor import (
     insert_compactors,
 )
 from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelScatter, ChannelSelect
+from pruning_lit.channels.recalibration import recalibrate
 from pruning_lit.channels.surgery.cost import Cost, cost, cost_of_widths, macs_by_layer
 from pruning_lit.channels.surgery.followers import carry_average, migrate_optimizers
 from pruning_lit.channels.surgery.history import PruningHistory, RemovedPositions, removed_positions
@@ -84,6 +85,7 @@ __all__ = [
     "migrate_optimizers",
     "narrow",
     "observe",
+    "recalibrate",
     "register",
     "remove_scatters",
     "removed_positions",

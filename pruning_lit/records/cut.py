@@ -28,6 +28,7 @@ class CutRecord:
         metrics_before, metrics_after: of the task on the test part; None: not measured.
         details: by name of a report's section, what that alone reads, plain data.
         missed: a sentence on the budget, where the cut does not meet it.
+        metrics_recalibrated: after the cut and with new statistics of the norms; None: they are the old ones.
     """
 
     epoch: int
@@ -42,6 +43,7 @@ class CutRecord:
     metrics_after: dict[str, float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
     missed: str | None = None
+    metrics_recalibrated: dict[str, float] | None = None
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""

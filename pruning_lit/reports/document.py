@@ -81,6 +81,8 @@ def console_table(report: Report) -> Table:
         table.add_row(*row)
     if (after_cut := report.value(report.metrics_after_cut)) is not None:
         table.caption = f"right after the cut, before any further training: {report.primary.format(after_cut)}"
+        if (renewed := report.value(report.metrics_recalibrated)) is not None:
+            table.caption += f";\nwith renewed norm statistics: {report.primary.format(renewed)}"
     if report.latency:
         table.caption = "\n".join(filter(None, [str(table.caption or ""), f"latency: {_measured(report)}"]))
     return table
@@ -145,7 +147,9 @@ def _along_the_way(report: Report) -> str:
     lines = []
     primary = report.primary
     if (after_cut := report.value(report.metrics_after_cut)) is not None:
-        lines.append(f"- Right after the last cut, before any further training: {primary.format(after_cut)}.")
+        renewed = report.value(report.metrics_recalibrated)
+        told = "" if renewed is None else f"; with the statistics of its batch norms renewed: {primary.format(renewed)}"
+        lines.append(f"- Right after the last cut, before any further training: {primary.format(after_cut)}{told}.")
     if report.cut_error is not None:
         lines.append(
             f"- Right after the cut the narrowed network computed what the masked one did, to within "

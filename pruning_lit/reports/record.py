@@ -100,6 +100,7 @@ class Report:
         after: the pruned network at the end of the last epoch.
         primary: the metric of the task that stands for all in tables and pictures.
         metrics_after_cut: between the last cut and the training that follows; ``None`` when not measured.
+        metrics_recalibrated: the same with new statistics of the batch norms; ``None`` where they are the old ones.
         cut_error: how far the narrowed network was from the masked one, see ``channels.verify``, the largest of all
             cuts; ``None`` when nothing was cut.
         best: the best epoch beside the last one; ``None`` without validation data.
@@ -129,6 +130,7 @@ class Report:
     after: Figures
     primary: Primary = FORMER_PRIMARY
     metrics_after_cut: Metrics | None = None
+    metrics_recalibrated: Metrics | None = None
     cut_error: float | None = None
     best: Best | None = None
     groups: list[GroupRecord] = field(default_factory=list)
@@ -147,7 +149,7 @@ class Report:
     date: str = field(default_factory=lambda: datetime.now().isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
-        for metrics in (self.before.metrics, self.after.metrics, self.metrics_after_cut):
+        for metrics in (self.before.metrics, self.after.metrics, self.metrics_after_cut, self.metrics_recalibrated):
             value = self.value(metrics)
             if self.primary.percent and value is not None and not (math.isfinite(value) and 0 <= value <= 1):
                 raise ValueError(f"{self.primary.name} is a share between 0 and 1, got {value}")

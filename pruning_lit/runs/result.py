@@ -88,6 +88,7 @@ def write_results(
         after=_figures(narrowed, metrics, latency, "after"),
         primary=task.primary,
         metrics_after_cut=finite(cuts[-1].metrics_after) if cuts else None,
+        metrics_recalibrated=finite(cuts[-1].metrics_recalibrated) if cuts else None,
         best=_best(dense, data, task, outcomes[-1], metrics, folder),
         groups=groups,
         sections={section.name: section.data() for section in sections},

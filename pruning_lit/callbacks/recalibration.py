@@ -1,0 +1,57 @@
+"""Norm recalibration in a run: on which images, the same for all processes."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import nn
+
+from pruning_lit.channels import recalibrate
+from pruning_lit.tasks import Task
+from pruning_lit.tasks.base import Batch, like
+
+
+class Calibration(Protocol):
+    """The part of a data module that recalibration needs."""
+
+    num_training: int
+
+    def calibration(self, num_images: int, seed: int, augment: bool, *, batch_size: int) -> Iterator[Batch]:
+        """Seeded batches of training images, ready for the network."""
+        ...
+
+
+class Recalibration:
+    """New running statistics of the batch norms after a cut, from a few training images as evaluation sees them.
+
+    Every process looks at all of them, so all have the same statistics to the last bit, as a single process has them.
+
+    Args:
+        batches: how many; fewer where there are fewer images.
+        batch_size: images in each.
+        seed: of their choice.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+
+    def __init__(self, batches: int = 5, batch_size: int = 128, seed: int = 0) -> None:
+        for name, value in (("batches", batches), ("batch_size", batch_size)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"recalibrate.{name} must be a whole number of at least 1, got {value!r}")
+        self.batches, self.batch_size, self.seed = batches, batch_size, seed
+
+    def renew(self, net: nn.Module, data: Calibration, task: Task) -> bool:
+        """Renew the statistics of ``net``, in place; False where it has none.
+
+        Args:
+            net: the network, cut.
+            data: a data module.
+            task: knows how its networks take a batch.
+        """
+        num_images = min(self.batches * self.batch_size, data.num_training)
+        if num_images > self.batch_size and num_images % self.batch_size == 1:
+            num_images -= 1  # of a single image many maps have no variance
+        batches = data.calibration(num_images, self.seed, augment=False, batch_size=self.batch_size)
+        weights = next(net.parameters())
+        moved = ((like(inputs, weights), targets) for inputs, targets in batches)
+        return recalibrate(net, moved, lambda batch: task.outputs(net, batch)) > 0
