@@ -55,9 +55,7 @@ CASES = {
     "ssd_small": Case(ssd_small, 32, 64),
     "ssd300_resnet50": Case(partial(ssd300_resnet50, 5), 2, 300),
     "maskrcnn_small": Case(maskrcnn_small, 4, 128, masks=True),
-    "fasterrcnn_resnet50_fpn, 256 pixels": Case(
-        partial(torchvision_detector, "fasterrcnn_resnet50_fpn", **FASTER), 1, 256
-    ),
+    "fasterrcnn_resnet50_fpn, 256 pixels": Case(FASTER, 1, 256),
 }
 
 

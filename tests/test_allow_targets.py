@@ -443,3 +443,12 @@ def test_overrides_that_are_none_are_told_in_one_sentence(cli, tmp_path):
         assert code == 1
         assert "does not list the overrides of a command" in printed
         assert "Traceback" not in printed
+
+
+def test_a_sweep_of_ones_own_code_is_refused_once_and_not_job_by_job(tmp_path):
+    text = "hydra: {overrides: {task: ['allow_targets=[mynet]', 'arch._target_=mynet.Net', 'seed=1,2'], hydra: []}}\n"
+    (tmp_path / "begun.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"begun with allow_targets=….*type that again") as refusal:
+        with_resume([f"resume={tmp_path}"])
+    assert "mynet" not in str(refusal.value)  # what a folder says is not handed out to be copied
+    assert "allow_targets=[mynet]" in with_resume([f"resume={tmp_path}", "allow_targets=[mynet]"])

@@ -64,6 +64,11 @@ def with_resume(arguments: list[str], decides: Callable[[str], bool] = lambda wo
                 f"resume={folder}: {' '.join(others)} would make other jobs than those that the sweep was begun with; "
                 "leave it out, or begin another sweep"
             )
+        if typed(begun) and not typed(rest):  # else every job would say so, and count as failed
+            raise ValueError(
+                f"resume={folder}: the sweep was begun with allow_targets=…, and no folder allows code of your own by "
+                "itself: if you trust what its jobs name, type that again beside it"
+            )
         return [
             "-m",
             *harmless(begun, rest, folder),
