@@ -356,7 +356,8 @@ def test_a_folder_cannot_allow_anything(tmp_path, word):
     assert with_resume([f"resume={folder}"]) == ["seed=3", f"hydra.run.dir={folder}", KEPT]
     words = with_resume([f"resume={folder}", "allow_targets=[mynet]"])
     assert words == ["seed=3", "allow_targets=[mynet]", f"hydra.run.dir={folder}", KEPT]
-    assert word not in with_resume([f"resume={swept(tmp_path / 'sweep', ['seed=1,2', word], [])}"])
+    sweep = swept(tmp_path / "sweep", ["seed=1,2", word], [])
+    assert word not in with_resume([f"resume={sweep}", "allow_targets=[mynet]"])
 
 
 EVIL = [
