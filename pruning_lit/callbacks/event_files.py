@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from torch.utils.tensorboard import SummaryWriter
 
+from pruning_lit.records.primary import Primary
 from pruning_lit.system.deaths import is_dead_worker
 from pruning_lit.system.disk import naming
 
@@ -78,7 +79,8 @@ class EventFiles(TensorBoardLogger):
         part, _, metric = name.partition("/")
         if part not in ("train", "val"):
             return name
-        return f"{metric.capitalize() if metric == self.primary else metric}/{part}"
+        title = Primary(metric).title
+        return f"{title[0].upper() + title[1:] if metric == self.primary else metric}/{part}"
 
 
 def _move_later_phases_behind(folder: Path, first_step: int) -> None:

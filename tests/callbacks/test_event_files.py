@@ -37,3 +37,16 @@ def test_a_phase_that_begins_again_leaves_the_curves_of_later_ones(tmp_path, mon
     log(tmp_path, "finetune", 5)
     values = begun_step * [1] + (10 - begun_step) * [4] + 10 * [5] + 10 * [3]
     assert curve(tmp_path) == [*enumerate(values, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("primary", "title"),
+    [("accuracy", "Accuracy"), ("ap", "AP"), ("mean_iou", "Mean IoU"), ("mask_ap", "Mask AP")],
+)
+def test_the_primary_metric_has_its_title_with_a_capital(tmp_path, primary, title):
+    files = EventFiles(save_dir=tmp_path, name="", version="tensorboard", primary=primary)
+    files.log_metrics({f"val/{primary}": 0.5, "val/loss": 1.0}, 1)
+    files.finalize("success")
+    events = EventAccumulator(files.log_dir)
+    events.Reload()
+    assert {f"{title}/val", "loss/val"} <= set(events.Tags()["scalars"])
