@@ -19,6 +19,7 @@ RUN, INSPECT, EXPORT, EVALUATE, REPORT = (
 )
 #: Settings of runs that are meant to finish, in seconds: one is resumed, evaluated and so on.
 COCO = "dataset=coco dataset.root=coco 'dataset.train=[[../images,{}.json]]' 'dataset.test=[../images,whole.json]'"
+CLOUDS = "dataset=shapes10 dataset.num_train=100 dataset.num_test=10"
 SMALL = "arch=resnet8 debug=quick callbacks=quiet logger=none trainer.accelerator=cpu trainer.enable_progress_bar=false"
 
 
@@ -324,6 +325,12 @@ CASES = [
         "an argument that is missing": "allow_targets=[mynet] arch._target_=mynet.Stubborn",
         "an argument that there is not": "allow_targets=[mynet] arch._target_=mynet.Net arch.depth=3",
         "an argument that it does not take": "allow_targets=[mynet] arch._target_=mynet.Net arch.width=-3",
+        "PointNet++ with two scales": f"{CLOUDS} arch=pointnet2_small arch.scales=double",
+        "more centres than points": f"{CLOUDS} dataset.num_points=64 arch=pointnet2_small",
+        "two radii for three scales": f"{CLOUDS} arch=pointnet2_msg 'arch.radii=[[0.1,0.2],[0.2,0.4]]'",
+        "clouds without normals for a network with them": f"{CLOUDS} arch=pointnet2_small arch.normals=true",
+        "clouds for a network of images": f"{CLOUDS} arch=resnet8",
+        "images for a network of clouds": "dataset=digits arch=pointnet2_small",
         "a network with two outputs": "allow_targets=[mynet] arch._target_=mynet.Two",
         "a network for 7 classes": "allow_targets=[mynet] arch._target_=mynet.Fixed",
         "a network for grey images": "allow_targets=[mynet] arch._target_=mynet.Grey",
@@ -352,6 +359,10 @@ CASES = [
         "redundancy graph of more pixels than there are": "method=redundancy_graph criterion.min_pixels=9999",
         "redundancy graph of an unknown group": "method=redundancy_graph 'criterion.reference_layers={layer9: conv1}'",
         "redundancy graph of a word": "method=redundancy_graph criterion.reference_layers=layer1.0.conv2",
+        "spatial information of point clouds":
+            f"{CLOUDS} arch=pointnet2_small criterion=spatial_information",
+        "redundancy graph of point clouds":
+            f"{CLOUDS} arch=pointnet2_small method=redundancy_graph",
         "scales with an unknown way with streams": "method=network_slimming criterion.tied=sum",
         "ResRep with an unknown policy": "method=resrep criterion.policy=all",
         "compactors without ResRep": "criterion=compactor_norm",
@@ -506,6 +517,8 @@ CASES = [
         "networks that there are not": "arch.depth=21,22",
     }),
     *_cases("Looking before pruning", INSPECT, {
+        "spatial information of point clouds, looked at":
+            "dataset=shapes10 arch=pointnet2_small criterion=spatial_information",
         "images of 2 x 2 pixels": "arch=vgg16_bn input_shape=[3,2,2]",
         "images of one number": "input_shape=[3]",
         "a shape in words": "input_shape=[3,large,large]",

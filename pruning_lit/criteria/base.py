@@ -124,10 +124,12 @@ class Criterion(ABC):
         comparable: whether the scores of different groups are in one unit, so that the smallest of the whole network
             are known as they are. Else a budget takes the same share of every group, unless told otherwise.
         by_width: whether scores depend on how many channels stay, which ``scores`` can only assume.
+        needs_pixels: whether scores depend on which elements of a feature map are neighbours.
     """
 
     comparable = False
     by_width = False
+    needs_pixels = False
 
     def unsupported(self, net: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         """The groups of ``net`` that this criterion leaves whole, each with the reason in words."""
@@ -136,6 +138,15 @@ class Criterion(ABC):
     def protect(self, net: nn.Module, graph: ChannelGraph) -> ChannelGraph:
         """``graph``, in which what this criterion leaves whole is protected, too."""
         return graph.protect(self.unsupported(net, graph))
+
+    def require_task(self, task: Task | type[Task]) -> None:
+        """ValueError where the feature maps of a task's networks mean nothing to this criterion."""
+        if self.needs_pixels and not task.maps_are_images:
+            raise ValueError(
+                f"{type(self).__name__} looks at feature maps as images, and those of point clouds are none: their "
+                "elements have no neighbours; choose criterion=channel_independence, column_subset, taylor, bn_scale "
+                "or magnitude"
+            )
 
     def check(self, groups: list[ChannelGroup]) -> None:  # noqa: B027 - most criteria can judge any group
         """ValueError, before any training, if one of the groups cannot be judged."""

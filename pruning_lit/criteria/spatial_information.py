@@ -64,6 +64,8 @@ class SpatialInformation(Criterion):
     its part for detection, which looks at 100 batches of the training.
     """
 
+    needs_pixels = True
+
     def __init__(
         self,
         num_images: int = 640,

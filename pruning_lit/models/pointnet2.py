@@ -8,7 +8,9 @@ from pruning_lit.models.pointnet2_networks import Level, PointNet2Classifier, Po
 from pruning_lit.models.set_abstraction import FirstCentre
 
 Scales = Literal["single", "multi"]
-PerLevel = Sequence[Any]  # of both set abstractions: a number, or several of them, one for each scale
+# of both set abstractions: a number, or one for each scale
+Radii = Sequence[float | Sequence[float]]
+Neighbours = Sequence[int | Sequence[int]]
 
 ONE_SCALE = (Level((0.2,), (32,), ((64, 64, 128),), 512), Level((0.4,), (64,), ((128, 128, 256),), 128))
 THREE_WIDTHS = ((32, 32, 64), (64, 64, 128), (64, 96, 128))
@@ -35,8 +37,8 @@ def pointnet2_cls(
     normals: bool = False,
     width: float = 1.0,
     centres: Sequence[int] = (512, 128),
-    radii: PerLevel | None = None,
-    neighbours: PerLevel | None = None,
+    radii: Radii | None = None,
+    neighbours: Neighbours | None = None,
     norm_scale: float = 1.0,
     first_centre: FirstCentre = "random",
 ) -> PointNet2Classifier:
@@ -81,8 +83,8 @@ def pointnet2_part_seg(
     normals: bool = False,
     width: float = 1.0,
     centres: Sequence[int] = (512, 128),
-    radii: PerLevel | None = None,
-    neighbours: PerLevel | None = None,
+    radii: Radii | None = None,
+    neighbours: Neighbours | None = None,
     norm_scale: float = 1.0,
     first_centre: FirstCentre = "random",
 ) -> PointNet2PartSegmentation:
@@ -127,8 +129,8 @@ def _levels(
     scales: str,
     width: float,
     centres: Sequence[int],
-    radii: PerLevel | None,
-    neighbours: PerLevel | None,
+    radii: Radii | None,
+    neighbours: Neighbours | None,
     first_centre: str,
 ) -> tuple[Level, Level]:
     """The sizes of both set abstractions, with what is given in the place of the paper's."""

@@ -108,6 +108,9 @@ class Training(LightningModule):
         """
         self.require_optimizer(name)
         self.schedule.check(self.epochs, name)
+        for part in (self, *self.callbacks.values()):
+            if isinstance(criterion := getattr(part, "criterion", None), Criterion):
+                criterion.require_task(self.task)
         for callback in self.callbacks.values():
             if isinstance(callback, Pruning):
                 callback.check(self.task.view(net), graph, self.epochs)

@@ -61,7 +61,9 @@ def inspect(config: DictConfig, folder: Path) -> None:
     graph = trace(net, example)
     sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
     if sparsity is not None or named & {"criterion", "method"}:
-        graph = graph.protect(instantiate(config.criterion).unsupported(net, graph))
+        criterion: Criterion = instantiate(config.criterion)
+        criterion.require_task(kind)
+        graph = criterion.protect(net, graph)
     plan, scored_by, refused, notes = None, "", None, []
     for recipe in filter(None, (config.get(name) for name in config.phases)):
         if recipe._target_ != ORDINARY:

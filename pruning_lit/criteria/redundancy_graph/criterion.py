@@ -92,6 +92,8 @@ class RedundancyGraph(Criterion):
     doi 10.1016/j.neucom.2024.128108.
     """
 
+    needs_pixels = True
+
     def __init__(
         self,
         num_images: int = 100,
