@@ -31,6 +31,7 @@ OF_THE_RUN: dict[str, Any] = {
     "callbacks": Mapping[str, Mapping],
     "logger": Mapping[str, Mapping],
     "calibration_images": int,
+    "image_sides": Sequence[int],
     "checkpoint": Mapping,
     "latency": Mapping,
     "trainer": Mapping,
