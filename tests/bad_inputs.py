@@ -61,6 +61,8 @@ NETWORKS = """
 import torch
 from torch import nn
 
+from pruning_lit.models import ssd_small
+
 
 class Net(nn.Module):
     def __init__(self, num_classes, width=8):
@@ -101,6 +103,10 @@ class Broken(Net):
 
 def linear(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, num_classes))
+
+
+def detector():
+    return ssd_small(num_classes=9)
 
 
 def number(num_classes):
@@ -304,6 +310,7 @@ CASES = [
         "brightness alone": "dataset=coco 'dataset.colour=[0.1]'",
         "a training part of one image with shapes": "dataset=coco_shapes dataset.num_train=1",
         "shapes on 16 pixels": "dataset=coco_shapes dataset.image_size=16",
+        "shapes for a classifier": "dataset=coco_shapes arch=resnet8",
         "CIFAR-10 that is not there": "dataset=cifar10 dataset.root=empty_folder",
         "a text as archive of CIFAR-10": "dataset=cifar10 dataset.root=archives",
     }),
@@ -333,6 +340,7 @@ CASES = [
         "images for a network of clouds": "dataset=digits arch=pointnet2_small",
         "a network with two outputs": "allow_targets=[mynet] arch._target_=mynet.Two",
         "a network for 7 classes": "allow_targets=[mynet] arch._target_=mynet.Fixed",
+        "a detector for 9 classes": "allow_targets=[mynet] arch._target_=mynet.detector dataset=coco_shapes",
         "a network for grey images": "allow_targets=[mynet] arch._target_=mynet.Grey",
         "a network whose forward fails": "allow_targets=[mynet] arch._target_=mynet.Broken",
         "a network in which nothing can be pruned": "allow_targets=[mynet] arch._target_=mynet.linear",
@@ -433,7 +441,7 @@ CASES = [
         "a negative warm-up": "train.schedule.warmup_epochs=-1",
         "a warm-up by an unknown unit": "train.schedule.warmup=batch",
         "a cosine by an unknown unit": "train.schedule.per=batch",
-        "milestones as epochs": "schedule@train.schedule=multistep train.schedule.milestones=[80,120]",
+        "milestones of two kinds": "schedule@train.schedule=multistep train.schedule.milestones=[0.5,75]",
         "a factor of -1": "schedule@train.schedule=multistep train.schedule.gamma=-1",
         "label smoothing of 1": "train.task.label_smoothing=1",
         "an unknown start": "finetune.init=zero",
@@ -451,6 +459,8 @@ CASES = [
         "a negative penalty on scales": "method=network_slimming sparsify.l1_strength=-1",
         "a penalty on scales as a word": "method=network_slimming sparsify.l1_strength=weak",
         "an unknown population of scales": "method=network_slimming sparsify.penalised=some",
+        "scales of a detector that are frozen": "method=network_slimming dataset=coco_shapes "
+        "arch=retinanet_resnet50_fpn '+image_sides=[96,128]'",
         "fine-tuning before sparsity training": "method=network_slimming phases=[finetune,sparsify]",
         "streams without a choice of channels": "method=network_slimming arch=preresnet20 channel_selection=sometimes",
     }),

@@ -12,6 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from pruning_lit.channels.tracing.operations import evaluating
 from pruning_lit.models.detector_views import detector_view, rounds_anchors, view_size
+from pruning_lit.system.one_line import in_one_line
 from pruning_lit.tasks.base import Batch, Primary, Task, TaskData
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Detection(Task):
                 )
 
     def require_fit(self, net: nn.Module, data: TaskData) -> None:
-        """ValueError where network and data do not know the same classes, or either knows no boxes or masks."""
+        """ValueError where network and data do not know the same classes, or one of them no boxes or masks."""
         targets = data.sample_targets()
         needed = {"boxes", "labels"} | ({"masks"} if self.masks else set())
         if not isinstance(targets, Sequence) or not all(isinstance(each, dict) for each in targets):
@@ -128,12 +129,19 @@ class Detection(Task):
         if (known := classes_of(net)) not in (None, self.num_classes):
             raise ValueError(
                 f"the network tells {known} classes apart, the data set has {self.num_classes}, background included: "
-                "set arch.num_classes, or how the data set numbers them (dataset.labels)"
+                "choose another network, or how the data set numbers its classes (dataset.labels)"
             )
         image = torch.zeros(3, 32, 32).to(next(net.parameters()))
         was = net.training
-        with torch.no_grad():
-            outputs = net.eval()([image])
+        try:
+            with torch.no_grad():
+                outputs = net.eval()([image])
+        except Exception as error:  # whatever a network raises; these two are what a list is to a layer
+            reason = "" if isinstance(error, TypeError | AttributeError) else f" ({in_one_line(error)})"
+            raise ValueError(
+                f"the network does not take a list of images, as torchvision's detectors do{reason}: choose a "
+                "detector, such as arch=ssd300_resnet50, or another task"
+            ) from error
         net.train(was)
         self.require_outputs(outputs, image)
 

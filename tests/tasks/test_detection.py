@@ -152,6 +152,10 @@ def test_what_does_not_fit_is_told_in_one_sentence(shapes):
         Detection(CLASSES).require_fit(small_detector(num_classes=91), shapes)
     with pytest.raises(ValueError, match="a list of dictionaries"):
         Detection(CLASSES).require_outputs(torch.zeros(2, 5), None)
+    with pytest.raises(
+        ValueError, match=r"does not take a list of images, .* choose a detector, such as arch=ssd300_r"
+    ):
+        Detection(CLASSES).require_fit(torch.nn.Conv2d(3, 4, 1), shapes)
     Detection(CLASSES).require_fit(small_detector(), shapes)
 
 

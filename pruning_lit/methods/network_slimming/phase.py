@@ -44,6 +44,11 @@ class SparsityTraining(GradientEditing):
         if penalised not in ("population", "all"):
             raise ValueError(f"penalised must be 'population' or 'all', got {penalised!r}")
         if not scale_names(self.net):
+            if any(type(module).__name__ == "FrozenBatchNorm2d" for module in self.net.modules()):  # torchvision's
+                raise ValueError(
+                    "Network Slimming needs trainable scales, and the batch norms of this network are frozen: set "
+                    "arch.norm=batch, or choose another method"
+                )
             raise ValueError("the network has no batch norm with a scale, so there is nothing to penalise")
         self.l1_strength, self.penalised = l1_strength, penalised
         self.criterion, self.sparsity = criterion, sparsity.bind(criterion)

@@ -1,4 +1,4 @@
-"""Exploration of detectors, one with batch norm and one with group norm: narrow as masked, and whole groups of norms."""
+"""Exploration of detectors, with batch norm and with group norm: narrow as masked, and whole groups of norms."""
 
 import copy
 from functools import partial

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.plugins import HalfPrecision, MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchvision.ops import FrozenBatchNorm2d
 
 from pruning_lit.criteria import BatchNormScale, Magnitude
 from pruning_lit.methods.network_slimming import SparsityTraining
@@ -266,6 +267,14 @@ def test_a_strength_that_is_none_is_refused(strength):
 def test_a_network_without_batch_norm_is_refused():
     with pytest.raises(ValueError, match="no batch norm with a scale, so there is nothing to penalise"):
         phase(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 4)), STRENGTH)
+
+
+def test_a_network_with_frozen_batch_norms_is_refused_with_what_to_do():
+    frozen = nn.Sequential(nn.Conv2d(3, 4, 3), FrozenBatchNorm2d(4), nn.Flatten(), nn.Linear(4, 4))
+    with pytest.raises(
+        ValueError, match=r"^Network Slimming needs trainable scales, .* are frozen: set arch.norm=batch"
+    ):
+        phase(frozen, STRENGTH)
 
 
 def test_coarse_scales_are_warned_of(caplog):
