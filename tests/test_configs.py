@@ -54,8 +54,9 @@ def names(group: str) -> list[str]:
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 EXPERIMENTS = names("experiment")
+CLASSIFIERS = [name for name in EXPERIMENTS if "_coco20" not in name]  # the others: test_detection_experiments.py
 CHEX = [name for name in EXPERIMENTS if re.match(r"chex/.*_imagenet_", name)]
-CHIP = [name for name in EXPERIMENTS if name.startswith("chip/")]
+CHIP = [name for name in CLASSIFIERS if name.startswith("chip/")]
 BY_SIMILARITY = ("similarity", "similarity_macs")  # need that criterion
 BESIDE = [group for group in GROUPS if group not in ("experiment", "method")]  # methods have phases of their own
 CHOICES = [[f"method={name}"] for name in names("method")] + [
@@ -104,8 +105,7 @@ def test_every_choice_of_every_group_composes(choices):
 
 def to_build() -> list:
     """Of every method's experiments on a network that with the largest budget, deep networks marked slow."""
-    others = [name for name in sorted(EXPERIMENTS) if "_coco20" not in name]  # see test_detection_experiments.py
-    last = {re.match(r"(\w+/[^_]+|\w+)", name)[0]: name for name in others}
+    last = {re.match(r"(\w+/[^_]+|\w+)", name)[0]: name for name in sorted(CLASSIFIERS)}
     slow = ("imagenet", "resnet110", "resnet164", "densenet")
     return [pytest.param(n, marks=pytest.mark.slow) if any(w in n for w in slow) else n for n in last.values()]
 
@@ -193,7 +193,7 @@ def test_the_dense_networks_of_redundancy_graphs_are_trained_as_published():
 
 
 @pytest.mark.at_once(3)
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("redundancy_graph/")])
+@pytest.mark.parametrize("name", [name for name in CLASSIFIERS if name.startswith("redundancy_graph/")])
 def test_an_experiment_of_redundancy_graphs_judges_as_published_on_the_published_network(name):
     config = composed(f"experiment={name}")
     assert (config.criterion.statistics, config.criterion.augment, config.criterion.num_images) == ("batch", True, 100)
