@@ -361,6 +361,22 @@ CRITERIA = [
         "two_processes",
     ),
     Break(
+        "each process scores its own images by the statistics of its own batches",
+        "criteria/spatial_information.py",
+        "self.augment, self.batch_size, shared)",
+        "self.augment, self.batch_size, True)",
+        "criteria/test_spatial_information.py",
+        "two_processes",
+    ),
+    Break(
+        "the statistics of the batch are the running ones",
+        "criteria/statistics.py",
+        "module.running_mean = module.running_var = None",
+        "pass",
+        "methods/chex/test_detection_stages.py",
+        "stages_of_detection",
+    ),
+    Break(
         "filters lie in the wrong dimension of a weight",
         "criteria/magnitude.py",
         ".transpose(0, dim)",
