@@ -11,13 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
+
+from tests.data.small_clouds import rows, write_shapenet, write_text
 
 RUN, INSPECT, EXPORT, EVALUATE, REPORT = (
     f"python -m pruning_lit{each}" for each in ("", ".inspect", ".export", ".evaluate", ".report")
 )
 #: Settings of runs that are meant to finish, in seconds: one is resumed, evaluated and so on.
+MODELNET = "dataset=modelnet40 dataset.num_points=32 dataset.root=clouds/"
 COCO = "dataset=coco dataset.root=coco 'dataset.train=[[../images,{}.json]]' 'dataset.test=[../images,whole.json]'"
 CLOUDS = "dataset=shapes10 dataset.num_train=100 dataset.num_test=10"
 SMALL = "arch=resnet8 debug=quick callbacks=quiet logger=none trainer.accelerator=cpu trainer.enable_progress_bar=false"
@@ -148,6 +152,7 @@ def make_files(folder: Path, call: Callable[..., int]) -> None:
     (folder / "no_images" / "train" / "cat").mkdir(parents=True)
     (folder / "no_images" / "test" / "cat").mkdir(parents=True)
     _annotations(folder / "coco")
+    _clouds(folder / "clouds")
     (folder / "archives").mkdir()
     (folder / "archives" / "cifar-10-python.tar.gz").write_text("no archive\n")
     small = [*shlex.split(SMALL), "method=magnitude"]
@@ -186,6 +191,26 @@ def _annotations(folder: Path) -> None:
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     (folder / "text.json").write_text("no annotations\n")
+
+
+def _clouds(folder: Path) -> None:
+    """Folders in the layouts of ModelNet40 and ShapeNet part, some of them damaged."""
+    names = ("whole", "words", "no_finite", "no_file", "no_list", "unknown_class", "no_class")
+    text = {name: write_text(folder / name) for name in names}
+    chair = Path("chair", "chair_0001.txt")
+    (text["words"] / chair).write_text("one,two\n")
+    table = rows("chair_0001")
+    table[7, 1] = np.nan
+    np.savetxt(text["no_finite"] / chair, table, delimiter=",")
+    (text["no_file"] / chair).unlink()
+    (text["no_list"] / "modelnet40_test.txt").unlink()
+    (text["unknown_class"] / "modelnet40_test.txt").write_text("sofa_0001\n")
+    (text["no_class"] / "chair").rename(text["no_class"] / "chairs")
+    write_shapenet(folder / "parts")
+    mug = write_shapenet(folder / "unknown_part") / "00000011" / "a.txt"
+    parts = np.loadtxt(mug)
+    parts[3, 6] = 38
+    np.savetxt(mug, parts)
 
 
 CASES = [
@@ -311,6 +336,22 @@ CASES = [
         "a training part of one image with shapes": "dataset=coco_shapes dataset.num_train=1",
         "shapes on 16 pixels": "dataset=coco_shapes dataset.image_size=16",
         "shapes for a classifier": "dataset=coco_shapes arch=resnet8",
+        "ModelNet40 that is not there": "dataset=modelnet40 dataset.root=empty_folder",
+        "clouds with too few points": MODELNET.replace("=32", "=64") + "whole",
+        "clouds as words": MODELNET + "words",
+        "points that are no numbers": MODELNET + "no_finite",
+        "a cloud that is not there": MODELNET + "no_file",
+        "clouds without a list": MODELNET + "no_list",
+        "a list of other classes": MODELNET + "unknown_class",
+        "a class without its folder": MODELNET + "no_class",
+        "a folder as cache of clouds": MODELNET + "whole dataset.cache=empty_folder",
+        "ShapeNet part that is not there": "dataset=shapenet_part dataset.root=empty_folder",
+        "a point of a part of another category": "dataset=shapenet_part dataset.root=clouds/unknown_part",
+        "clouds of no points": "dataset=shapes10 dataset.num_points=0",
+        "all points dropped": "dataset=shapes10 dataset.dropout=1",
+        "one factor as a range": "dataset=shapes10 'dataset.scale=[1.2]'",
+        "classes as parts": "dataset=shapes10 dataset.val_fraction=0 task=part_segmentation",
+        "parts as classes": "dataset=shapes10_parts dataset.val_fraction=0 task=point_classification",
         "CIFAR-10 that is not there": "dataset=cifar10 dataset.root=empty_folder",
         "a text as archive of CIFAR-10": "dataset=cifar10 dataset.root=archives",
     }),

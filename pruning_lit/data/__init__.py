@@ -12,6 +12,8 @@ from pruning_lit.data.image_data import ImageData
 from pruning_lit.data.image_folder import ImageFolder
 from pruning_lit.data.imagenet import ImageNet
 from pruning_lit.data.in_memory import ImagesInMemory
+from pruning_lit.data.modelnet import ModelNet40
+from pruning_lit.data.shapenet_part import ShapeNetPart
 from pruning_lit.data.shapes import CocoShapes
 from pruning_lit.data.shapes10 import Shapes10, Shapes10Parts
 
@@ -29,9 +31,11 @@ __all__ = [
     "ImageFolder",
     "ImageNet",
     "ImagesInMemory",
+    "ModelNet40",
     "MultiLabelDigits",
     "PointCloudData",
     "SegmentedDigits",
+    "ShapeNetPart",
     "Shapes10",
     "Shapes10Parts",
 ]

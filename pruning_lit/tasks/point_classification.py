@@ -42,6 +42,15 @@ class PointClassification(Classification):
         """Accuracy over all clouds, and over classes."""
         return ["accuracy", "accuracy_classes"]
 
+    def require_targets(self, targets: Any, inputs: Any) -> None:
+        """ValueError where they are no classes ``(N,)``; parts of points have a task of their own."""
+        if isinstance(inputs, tuple):
+            raise ValueError(
+                "the data set gives clouds with their categories, and parts of points: choose task=part_segmentation, "
+                "or a data set of classes"
+            )
+        super().require_targets(targets, inputs)
+
     @staticmethod
     def view_example(net: nn.Module, example: Any) -> Any:
         """The cloud of the data set; where there is none, points on a sphere in the place of zeros."""

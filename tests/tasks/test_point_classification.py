@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pruning_lit.data import Shapes10
+from pruning_lit.data import Shapes10, Shapes10Parts
 from pruning_lit.tasks import PointClassification
 from pruning_lit.tasks.cloud_metrics import ClassAccuracy
 from tests.places import VECTORS
@@ -55,3 +55,10 @@ def test_clouds_fit_and_zeros_are_traced_as_a_sphere():
         sphere = task.view_example(net, torch.zeros(1, 50, width))
         torch.testing.assert_close(sphere[..., :3].norm(dim=-1), torch.ones(1, 50))
         assert len(sphere[0].unique(dim=0)) == 50
+
+
+def test_parts_are_told_their_task():
+    data = Shapes10Parts(4, num_points=32, num_train=20, num_test=10)
+    data.setup()
+    with pytest.raises(ValueError, match=r"choose task=part_segmentation"):
+        PointClassification(24).require_fit(torch.nn.Identity(), data)
