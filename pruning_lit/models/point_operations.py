@@ -10,7 +10,7 @@ as the public PyTorch version has it.
 import torch
 from torch import Tensor
 
-BLOCK = 32  # centres whose distances to all points are held at a time: in the cache of a CPU, and few steps for a GPU
+BLOCK = 16  # centres whose distances to all points are held at a time: in the cache of a CPU, and few steps for a GPU
 NEAR_ZERO = 1e-8  # added to a squared distance before it is inverted
 
 
@@ -35,7 +35,7 @@ def farthest_points(points: Tensor, count: int, first: Tensor | None = None) -> 
         raise ValueError(f"{count} centres are to be chosen of clouds of {points.shape[1]} points; lower arch.centres")
     x, y, z = points.permute(2, 0, 1).contiguous()
     nearest = torch.full_like(x, torch.inf)  # squared distance to the nearest chosen point
-    last = (x.new_zeros(len(x), dtype=torch.long) if first is None else first)[:, None]
+    last = (x.new_zeros(x.shape[0], dtype=torch.long) if first is None else first)[:, None]
     chosen = [last]
     for _ in range(count - 1):
         squared = (x - x.gather(1, last)).square_()
@@ -64,14 +64,17 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, num_neighbours: i
         Indices of points, int64, shape ``(B, S, K)``.
     """
     number = points.shape[1]
-    order = torch.arange(number, dtype=torch.int32, device=points.device)
+    places = min(num_neighbours, number)
+    order = torch.arange(number, device=points.device)
     found = []
     for block in centres.split(BLOCK, 1):
         squared = square_distances(block, points)
         inside = squared <= squared.amin(2, keepdim=True).clamp(min=radius**2)
-        ranks = torch.where(inside, order, number)
-        found.append(ranks.topk(min(num_neighbours, number), dim=2, largest=False, sorted=True).values)
-    index = torch.cat(found, 1).long()
+        passed = inside.cumsum(2)
+        place = torch.where(inside & (passed <= places), passed - 1, places)  # the last one: for what is left out
+        empty = place.new_full((*place.shape[:2], places + 1), number)
+        found.append(empty.scatter(2, place, order.expand_as(place))[..., :places])
+    index = torch.cat(found, 1)
     return torch.where(index == number, index[:, :, :1], index)
 
 
@@ -97,9 +100,10 @@ def three_nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 def square_distances(ones: Tensor, others: Tensor) -> Tensor:
     """Squared distances, shape ``(B, S, N)``, from points ``(B, S, 3)`` to points ``(B, N, 3)``."""
-    squared = (ones[:, :, None, 0] - others[:, None, :, 0]).square_()
+    own, far = ones.mT.contiguous()[..., None], others.mT.contiguous()[:, :, None]
+    squared = (own[:, 0] - far[:, 0]).square_()
     for axis in (1, 2):
-        difference = ones[:, :, None, axis] - others[:, None, :, axis]
+        difference = own[:, axis] - far[:, axis]
         squared.addcmul_(difference, difference)
     return squared
 
@@ -114,7 +118,7 @@ def gather_points(values: Tensor, index: Tensor) -> Tensor:
     Returns:
         Shape ``(B, ..., C)``.
     """
-    clouds = torch.arange(len(values), device=values.device).view(-1, *[1] * (index.ndim - 1))
+    clouds = torch.arange(values.shape[0], device=values.device).view(-1, *[1] * (index.ndim - 1))
     return values[clouds, index]
 
 
@@ -129,4 +133,8 @@ def interpolate(features: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     Returns:
         Features of the points, shape ``(B, N, C)``.
     """
-    return (gather_points(features, index) * weights[..., None]).sum(2)
+    first, *others = index.unbind(2)
+    total = gather_points(features, first) * weights[..., :1]
+    for number, each in enumerate(others, start=1):
+        total = torch.addcmul(total, gather_points(features, each), weights[..., number, None])
+    return total

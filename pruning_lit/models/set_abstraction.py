@@ -85,10 +85,14 @@ class SetAbstraction(nn.Module):
     def _grouped(self, points: Tensor, features: Tensor | None, centres: Tensor, radius: float, number: int) -> Tensor:
         """Neighbours in balls, shape ``(B, 3 + C, K, S)``, channels last in memory: convolutions are faster on it."""
         index = ball_query(points, centres, radius, number).mT.contiguous()
-        parts = [gather_points(points, index) - centres[:, None]]
+        values, shift = [points], [centres]  # what is gathered, and what is taken from it at each centre
         if features is not None:
-            parts.append(gather_points(features.mT, index))
-        return torch.cat(parts if len(self.scales) == 1 else parts[::-1], 3).permute(0, 3, 1, 2)
+            first = 1 if len(self.scales) == 1 else 0
+            values.insert(first, features.mT)
+            shift.insert(first, torch.zeros_like(gather_points(features.mT, index[:, 0])))
+        grouped = gather_points(torch.cat(values, 2), index)
+        grouped -= torch.cat(shift, 2)[:, None]  # in place: no larger tensor is in the network
+        return grouped.permute(0, 3, 1, 2)
 
 
 class GlobalAbstraction(nn.Module):
