@@ -54,7 +54,7 @@ def names(group: str) -> list[str]:
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 EXPERIMENTS = names("experiment")
-CLASSIFIERS = [name for name in EXPERIMENTS if "_coco20" not in name]  # the others: test_detection_experiments.py
+CLASSIFIERS = [name for name in EXPERIMENTS if not re.search("_coco20|point", name)]  # others: test_*_experiments.py
 CHEX = [name for name in EXPERIMENTS if re.match(r"chex/.*_imagenet_", name)]
 CHIP = [name for name in CLASSIFIERS if name.startswith("chip/")]
 BY_SIMILARITY = ("similarity", "similarity_macs")  # need that criterion

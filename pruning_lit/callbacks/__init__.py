@@ -9,6 +9,7 @@ from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.metrics_file import MetricsFile
 from pruning_lit.callbacks.missed_epoch_end import MissedEpochEnd
 from pruning_lit.callbacks.nonfinite import NonFinite
+from pruning_lit.callbacks.norm_momentum import NormMomentum
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.callbacks.randomness import StatelessRandomness
 from pruning_lit.callbacks.recalibration import Recalibration
@@ -25,6 +26,7 @@ __all__ = [
     "MetricsFile",
     "MissedEpochEnd",
     "NonFinite",
+    "NormMomentum",
     "Pruning",
     "Recalibration",
     "ScheduledPruning",

@@ -101,10 +101,10 @@ class Shapes10(PointCloudData):
         num_train: int = 2000,
         num_test: int = 1000,
         stretch: float = 0.2,
-        tilt: float = 0.1,
-        occlude: float = 0.15,
+        tilt: float = 0.15,
+        occlude: float = 0.3,
         noise: float = 0.02,
-        outliers: float = 0.01,
+        outliers: float = 0.02,
         shapes_seed: int = 0,
         **settings: Any,
     ) -> None:

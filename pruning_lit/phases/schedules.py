@@ -143,6 +143,7 @@ class MultiStep(Schedule):
         milestones: shares of the phase's epochs, in (0, 1), so that they hold for a run of any length; or numbers of
             optimizer steps, 1 and more.
         gamma: the factor at each.
+        lowest: the factor on the base rate does not fall below this.
         warmup_epochs, warmup, warmup_steps, warmup_from: see ``Schedule``.
     """
 
@@ -150,6 +151,7 @@ class MultiStep(Schedule):
         self,
         milestones: Sequence[float] = (0.5, 0.75),
         gamma: float = 0.1,
+        lowest: float = 0.0,
         warmup_epochs: int = 0,
         warmup: Literal["step", "epoch"] = "step",
         warmup_steps: int = 0,
@@ -166,16 +168,19 @@ class MultiStep(Schedule):
         shares = [] if in_steps else milestones
         self.milestones = [Fraction(str(share)) for share in shares]  # as floats 0.55 of 100 epochs is above 55
         self.gamma = require_factor(gamma)
+        if not 0 <= lowest <= 1:
+            raise ValueError(f"schedule.lowest is a factor on the rate, 0 to 1, got {lowest}")
+        self.lowest = lowest
 
     def base(self, epoch: int, num_epochs: int) -> float:
         """``gamma`` to the number of milestones reached, each at the whole epoch below its share: 49 and 74 of 99."""
         reached = [max(1, math.floor(milestone * num_epochs)) for milestone in self.milestones]
-        return self.gamma ** sum(epoch >= first for first in reached)
+        return max(self.lowest, self.gamma ** sum(epoch >= first for first in reached))
 
     def base_at(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
         """Factor at an optimizer step, without warm-up: milestones in steps are reached within an epoch, too."""
         reached = sum(step >= first for first in self.steps)
-        return self.gamma**reached * super().base_at(step, steps_per_epoch, num_epochs)
+        return max(self.lowest, self.gamma**reached * super().base_at(step, steps_per_epoch, num_epochs))
 
 
 def require_factor(gamma: float) -> float:

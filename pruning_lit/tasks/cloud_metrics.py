@@ -11,10 +11,11 @@ from pruning_lit.tasks.part_segmentation import likeliest, membership
 
 
 class ClassAccuracy(Metric):
-    """Overall accuracy, and the mean over classes of their accuracies; classes without a cloud are left out.
+    """Overall accuracy, or the mean over classes of their accuracies; classes without a cloud are left out.
 
     Args:
         num_classes: number of classes.
+        figure: which of them, ``accuracy`` or ``accuracy_classes``.
         **settings: of torchmetrics' ``Metric``.
     """
 
@@ -22,9 +23,9 @@ class ClassAccuracy(Metric):
     right: Tensor
     seen: Tensor
 
-    def __init__(self, num_classes: int, **settings: Any) -> None:
+    def __init__(self, num_classes: int, figure: str, **settings: Any) -> None:
         super().__init__(**settings)
-        self.num_classes = num_classes
+        self.num_classes, self.figure = num_classes, figure
         for name in ("right", "seen"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -33,21 +34,23 @@ class ClassAccuracy(Metric):
         self.seen += torch.bincount(targets, minlength=self.num_classes)
         self.right += torch.bincount(targets[outputs.argmax(1) == targets], minlength=self.num_classes)
 
-    def compute(self) -> dict[str, Tensor]:
-        """Both accuracies; not a number where there was no cloud."""
+    def compute(self) -> Tensor:
+        """The accuracy; not a number where there was no cloud."""
+        if self.figure == "accuracy":
+            return self.right.sum().double() / self.seen.sum()
         there = self.seen > 0
-        by_class = self.right[there].double() / self.seen[there]
-        return {"accuracy": self.right.sum().double() / self.seen.sum(), "accuracy_classes": by_class.mean()}
+        return (self.right[there].double() / self.seen[there]).mean()
 
 
 class PartIou(Metric):
-    """Intersection over union of parts, the mean over clouds and over categories; and the share of right points.
+    """Intersection over union of parts, the mean over clouds or over categories; or the share of right points.
 
     The part of a point is the likeliest one of the cloud's category. The category is that of the cloud's parts.
 
     Args:
         categories: the numbers of the parts of each.
         num_parts: in all.
+        figure: which of them, ``miou_instances``, ``miou_classes`` or ``accuracy``.
         **settings: of torchmetrics' ``Metric``.
     """
 
@@ -59,8 +62,9 @@ class PartIou(Metric):
     own: Tensor
     category: Tensor
 
-    def __init__(self, categories: Sequence[Sequence[int]], num_parts: int, **settings: Any) -> None:
+    def __init__(self, categories: Sequence[Sequence[int]], num_parts: int, figure: str, **settings: Any) -> None:
         super().__init__(**settings)
+        self.figure = figure
         own = membership(categories, num_parts)
         self.register_buffer("own", own)
         self.register_buffer("category", own.int().argmax(0))
@@ -90,11 +94,11 @@ class PartIou(Metric):
         self.iou.index_add_(0, category, (iou * own).sum(1) / own.sum(1))
         self.clouds += torch.bincount(category, minlength=len(self.clouds))
 
-    def compute(self) -> dict[str, Tensor]:
-        """All figures; categories without a cloud are left out, and without any they are no numbers."""
+    def compute(self) -> Tensor:
+        """The figure; categories without a cloud are left out, and without any it is no number."""
+        if self.figure == "accuracy":
+            return self.right.double() / self.points
+        if self.figure == "miou_instances":
+            return self.iou.sum() / self.clouds.sum()
         there = self.clouds > 0
-        return {
-            "miou_instances": self.iou.sum() / self.clouds.sum(),
-            "miou_classes": (self.iou[there] / self.clouds[there]).mean(),
-            "accuracy": self.right.double() / self.points,
-        }
+        return (self.iou[there] / self.clouds[there]).mean()

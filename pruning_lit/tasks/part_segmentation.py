@@ -36,6 +36,7 @@ class PartSegmentation(Task):
         meaning="intersection over union of predicted and true parts, mean over the parts of a cloud's category, then "
         "over clouds",
     )
+    section = "pruning_lit.reports.clouds.CloudsSection"
     maps_are_images = False
     facts = ("num_classes", "categories")
 
@@ -53,8 +54,9 @@ class PartSegmentation(Task):
 
         from pruning_lit.tasks.cloud_metrics import PartIou
 
-        metric = PartIou(list(self.categories.values()), self.num_classes, sync_on_compute=over_ranks)
-        return MetricCollection({"clouds": metric}, prefix=prefix, compute_groups=False)
+        names, parts = self.metric_names(), list(self.categories.values())
+        metrics = {name: PartIou(parts, self.num_classes, name, sync_on_compute=over_ranks) for name in names}
+        return MetricCollection({**metrics}, prefix=prefix, compute_groups=False)
 
     def metric_names(self) -> list[str]:
         """Means over clouds and over categories, and the share of right points."""

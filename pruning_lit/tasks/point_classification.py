@@ -24,6 +24,7 @@ class PointClassification(Classification):
     """
 
     primary = Primary("accuracy", meaning="share of the clouds whose class is predicted right")
+    section = "pruning_lit.reports.clouds.CloudsSection"
     maps_are_images = False
 
     def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
@@ -35,12 +36,9 @@ class PointClassification(Classification):
 
         from pruning_lit.tasks.cloud_metrics import ClassAccuracy
 
-        metric = ClassAccuracy(self.num_classes, sync_on_compute=over_ranks)
-        return MetricCollection({"clouds": metric}, prefix=prefix, compute_groups=False)
-
-    def metric_names(self) -> list[str]:
-        """Accuracy over all clouds, and over classes."""
-        return ["accuracy", "accuracy_classes"]
+        names = ("accuracy", "accuracy_classes")
+        metrics = {name: ClassAccuracy(self.num_classes, name, sync_on_compute=over_ranks) for name in names}
+        return MetricCollection({**metrics}, prefix=prefix, compute_groups=False)
 
     def require_targets(self, targets: Any, inputs: Any) -> None:
         """ValueError where they are no classes ``(N,)``; parts of points have a task of their own."""

@@ -274,3 +274,12 @@ def test_ssd_rises_over_300_steps_and_reaches_the_rate_of_which_its_release_stay
 def test_a_warm_up_and_milestones_that_cannot_be_are_refused(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         MultiStep(**arguments)
+
+
+def test_milestones_end_at_the_lowest_factor():
+    schedule = MultiStep([0.2, 0.4, 0.6], gamma=0.1, lowest=0.05)
+    assert [schedule.base(epoch, 10) for epoch in (1, 2, 4, 9)] == pytest.approx([1, 0.1, 0.05, 0.05])
+    in_steps = MultiStep([2, 4], gamma=0.1, lowest=0.05)
+    assert [in_steps.base_at(step, 3, 10) for step in (1, 2, 4)] == pytest.approx([1, 0.1, 0.05])
+    with pytest.raises(ValueError, match=r"schedule\.lowest is a factor on the rate, 0 to 1, got 2"):
+        MultiStep([0.5], lowest=2)
