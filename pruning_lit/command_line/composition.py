@@ -41,6 +41,10 @@ def composition_error(error: BaseException) -> str | None:
             f"cannot read {error.override!r}: settings are written key=value without blanks around the sign, and "
             "values with brackets, braces, quotes or blanks in quotes for the shell, as in 'phases=[train,finetune]'"
         )
+    if found := re.search(r"Could not override '([^'@]*)@([^']*)'", text):
+        close = re.search(r"Did you mean to override (?:one of )?(.*?)\?", text)
+        mended = f"perhaps {close[1]}" if close else "an experiment goes with methods of the same phases"
+        return f"there is no {found[2]} in what has been chosen, for which {found[1]!r} could be chosen; {mended}"
     if found := re.search(r"Could not override '([^']*)'", text):
         return _unknown(found[1], error.__cause__)
     if found := re.search(r"Ambiguous value for argument '(.*?)' 1\.|Sweep parameters '(.*)' requires", text):

@@ -34,7 +34,7 @@ def compose(*overrides: str) -> DictConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         words = [readable(word) for word in overrides]
         config = hydra.compose("config", words, return_hydra_config=True)
-    without_what_was_replaced(config, words, [CONF])
+    without_what_was_replaced(config, words, [CONF], config.hydra.runtime.choices)
     return config
 
 

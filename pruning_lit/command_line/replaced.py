@@ -1,11 +1,12 @@
 """A typed choice, or a typed ``_target_``, in the place of another one: what was set for that one is not handed to it.
 
 Experiments, methods and recipes set what their choices take: ``criterion: {augment: true}``, ``optimizer: {lr: 0.1}``.
-Who types another choice gets it as its file has it.
+Who types another choice gets it as its file has it; who types another method, so the criterion and the budget that it
+brings.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ def settle(config: DictConfig, folder: Path) -> None:
     """Leave out what was replaced from the config of a command, also in the file that Hydra has written of it."""
     hydra = HydraConfig.get()
     places = [Path(each.path) for each in hydra.runtime.config_sources if each.schema == "file"]
-    if without_what_was_replaced(config, hydra.overrides.task, places) and hydra.output_subdir is not None:
+    left_out = without_what_was_replaced(config, hydra.overrides.task, places, hydra.runtime.choices)
+    if left_out and hydra.output_subdir is not None:
         with suppress(OSError):  # told where the command writes
             write_text(folder / hydra.output_subdir / "config.yaml", OmegaConf.to_yaml(config))
 
 
-def without_what_was_replaced(config: DictConfig, words: Sequence[str], folders: Sequence[Path]) -> bool:
+def without_what_was_replaced(
+    config: DictConfig, words: Sequence[str], folders: Sequence[Path], chosen: Mapping[str, str]
+) -> bool:
     """Leave out, in place, what others have set for a choice or constructor that the user has replaced; told in a line.
 
     Settings that other parts of the config refer to stay.
@@ -40,21 +44,24 @@ def without_what_was_replaced(config: DictConfig, words: Sequence[str], folders:
         config: composed.
         words: overrides as typed.
         folders: of configs, for the files of the choices.
+        chosen: name of the choice that is in force, by group.
 
     Returns:
         True if anything was left out.
     """
     typed = [OverridesParser.create().parse_override(word) for word in words if "=" in word]
-    later = [_choice(each, folders) for each in typed if each.key_or_group in LATER]
+    later = [_choice(each.key_or_group, each.value(), folders) for each in typed if each.key_or_group in LATER]
     kept = {each.key_or_group for each in typed} | {key for each in later for key in _keys(each)}
     inner = [(f"{each.key_or_group}.", each.value()) for each in typed]  # {…}, with settings of its own
     kept |= {key for above, value in inner if isinstance(value, dict) for key in _keys(value, above)}
     left_out = []
+    for group in _exchanged(typed, folders):
+        left_out += _restored(config, group, _choice(group, chosen[group], folders), kept)
     for override in typed:
         key = override.key_or_group
         if key in GROUPS and isinstance(override.value(), str):
-            left_out += _restored(config, override.package or key, _choice(override, folders), kept)
-        elif key.endswith("._target_") and key.split(".")[-2] in GROUPS:
+            left_out += _restored(config, override.package or key, _choice(key, override.value(), folders), kept)
+        elif key.endswith("._target_") and (key.split(".")[-2] in GROUPS or key.startswith("logger.")):
             left_out += _restored(config, key.removesuffix("._target_"), {}, kept)
         elif key.split(".")[-1] in GROUPS and isinstance(own := override.value(), dict) and "_target_" in own:
             left_out += _restored(config, key, {}, kept)
@@ -105,21 +112,40 @@ def _restored(config: DictConfig, place: str, own: dict[str, Any], kept: set[str
     return left_out
 
 
-def _choice(override: Override, folders: Sequence[Path]) -> dict[str, Any]:
+def _exchanged(typed: Sequence[Override], folders: Sequence[Path]) -> list[str]:
+    """Groups of which a typed method brings another choice than that of the experiment beside it."""
+    named = {each.key_or_group: each.value() for each in typed}
+    own = _brought("experiment", named.get("experiment"), folders)
+    if not {"experiment", "method"} <= named.keys() or "method" not in own:
+        return []
+    before, now = (_brought("method", name, folders) for name in (own["method"], named["method"]))
+    return [each for each in GROUPS if each not in own | named and before.get(each) != now.get(each)]
+
+
+def _brought(group: str, name: Any, folders: Sequence[Path]) -> dict[str, str]:
+    """Choices of other groups that a choice brings, those of what it builds on included."""
+    brought: dict[str, str] = {}
+    for each in _file(group, name, folders).get("defaults", []):
+        if isinstance(each, dict):
+            brought |= {key.removeprefix("override /"): value for key, value in each.items()}
+        elif each != "_self_":
+            brought |= _brought(group, each, folders)
+    return brought
+
+
+def _choice(group: str, name: Any, folders: Sequence[Path]) -> dict[str, Any]:
     """Settings in the file of a choice, with those of the choices of its group that it builds on."""
-    for folder in folders:
-        file = folder / override.key_or_group / f"{override.value()}.yaml"
-        if file.is_file():
-            return _settings(file)
-    return {}
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    settings = _plain(OmegaConf.load(file))
-    listed = [each for each in settings.pop("defaults", []) if isinstance(each, str) and each != "_self_"]
-    for name in listed:  # of the same group
-        settings = _settings(file.with_name(f"{name}.yaml")) | settings
+    settings = _file(group, name, folders)
+    for each in settings.pop("defaults", []):
+        if isinstance(each, str) and each != "_self_":
+            settings = _choice(group, each, folders) | settings
     return settings
+
+
+def _file(group: str, name: Any, folders: Sequence[Path]) -> dict[str, Any]:
+    """Content of the file of a choice; empty where there is none."""
+    files = (folder / group / f"{name}.yaml" for folder in folders)
+    return next((_plain(OmegaConf.load(file)) for file in files if file.is_file()), {})
 
 
 def _plain(node: Any) -> dict[str, Any]:

@@ -28,6 +28,9 @@ DIFFERENT = list(
 )
 
 
+RESNET56 = "experiment=redundancy_graph/resnet56_cifar10_65"
+
+
 def plain(config: DictConfig, place: str) -> dict:
     return OmegaConf.to_container(OmegaConf.select(config, place), resolve=False)
 
@@ -51,6 +54,27 @@ def test_what_is_typed_and_what_a_length_says_stay():
     assert config.finetune.schedule.warmup_epochs == length["finetune"]["schedule"]["warmup_epochs"]
     config = compose("arch=resnet20", "sparsity=layerwise", "sparsity.rates={layer1.0.conv1: 0.5}")
     assert plain(config, "sparsity.rates") == {"layer1.0.conv1": 0.5}
+
+
+@pytest.mark.at_once(1)
+@pytest.mark.parametrize("method", ["chip", "magnitude", "taylor"])
+def test_another_method_beside_an_experiment_brings_its_own_criterion_and_budget(method):
+    config, alone = compose(RESNET56, f"method={method}", "seed=2"), compose(f"method={method}")
+    for group in ("criterion", "sparsity"):
+        assert plain(config, group) == plain(alone, group)
+    require_types(config)
+
+
+def test_a_budget_that_both_methods_have_is_that_of_the_experiment():
+    config = compose("experiment=resrep/resnet56_cifar10_53", "method=chip")
+    assert plain(config, "sparsity") == plain(compose("experiment=resrep/resnet56_cifar10_53"), "sparsity")
+    assert plain(config, "criterion") == plain(compose("method=chip"), "criterion")
+    assert compose(RESNET56, "method=chip", "criterion=taylor", "criterion.num_images=7").criterion.num_images == 7
+
+
+def test_another_logger_gets_nothing_that_was_set_for_the_one_before():
+    config = compose("logger.tensorboard._target_=my.Logger", "+logger.tensorboard.colour=red")
+    assert plain(config, "logger.tensorboard") == {"_target_": "my.Logger", "colour": "red"}
 
 
 def test_another_optimizer_gets_nothing_that_was_set_for_the_one_before():
