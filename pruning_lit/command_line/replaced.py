@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from pruning_lit.system.atomic import write_text
 
-GROUPS = ("arch", "criterion", "dataset", "optimizer", "schedule", "sparsity")  # of which a file is one constructor
+GROUPS = ("arch", "criterion", "dataset", "optimizer", "schedule", "sparsity", "task")  # each file one constructor
 LATER = ("length", "debug")  # groups that are meant to change what others say, and that are typed themselves
 log = logging.getLogger("pruning_lit")
 

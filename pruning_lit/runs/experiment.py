@@ -127,13 +127,16 @@ def open_data(config: DictConfig) -> DataModule:
 
 
 def build_task(settings: DictConfig, data: Any) -> Task:
-    """The task that ``settings`` describe, for a data set; ValueError where the data do not tell what it asks for."""
+    """The task that ``settings`` describe, for a data set; ValueError where it does not fit these or the data."""
     make = instantiate(settings, _partial_=True)
     facts = getattr(make.func, "facts", Task.facts)
     if missing := [name for name in facts if getattr(data, name, None) is None]:
         title = getattr(data, "title", type(data).__name__)
         raise ValueError(f"task {settings._target_} asks the data set for {missing}; {title} has none")
-    return make(**{name: getattr(data, name) for name in facts})
+    try:
+        return make(**{name: getattr(data, name) for name in facts})
+    except TypeError as error:
+        raise ValueError(f"task {settings._target_} does not take its settings and {list(facts)}: {error}") from error
 
 
 def build_network(config: DictConfig, data: DataModule, task: Task) -> nn.Module:

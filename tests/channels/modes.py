@@ -62,6 +62,16 @@ class ThroughAttribute(OnlyRunInTraining):
     also = True
 
 
+class ThroughLayer(Built):
+    """The mode is asked of a layer of PyTorch's."""
+
+    def build(self):
+        self.drop = nn.Dropout(0.1)
+
+    def between(self, x):
+        return torch.cat([x[:, :4] * 2, x[:, 4:]], 1) if self.drop.training else x
+
+
 class AddedInTraining(Built):
     """A branch that joins the stream in training only."""
 
@@ -276,6 +286,7 @@ PRUNABLE: dict[type[Built], str] = {
     OnlyRunInTraining: "first last",
     DeepSupervision: "first middle last",
     ThroughAttribute: "first last",
+    ThroughLayer: "first last",
     AddedInTraining: "first extra last",
     LiteralInTraining: "first last",
     DroppedPath: "first branch last",

@@ -77,6 +77,10 @@ def test_another_logger_gets_nothing_that_was_set_for_the_one_before():
     assert plain(config, "logger.tensorboard") == {"_target_": "my.Logger", "colour": "red"}
 
 
+def test_a_task_of_ones_own_gets_its_own_settings_alone():
+    assert plain(compose("task._target_=my.Task", "+task.margin=2"), "task") == {"_target_": "my.Task", "margin": 2}
+
+
 def test_another_optimizer_gets_nothing_that_was_set_for_the_one_before():
     config = compose("train.optimizer._target_=torch.optim.RMSprop", "train.optimizer.momentum=0.5")
     assert plain(config, "train.optimizer") == {

@@ -1,15 +1,18 @@
 """Targets: those that a task casts, and those that are refused before any training, in one sentence."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from pruning_lit.data import CustomData, Datasets
+from pruning_lit.runs.experiment import build_task
 from pruning_lit.tasks import Classification, MultiLabel, SemanticSegmentation
 from tests.commands import TINY
 
@@ -164,3 +167,18 @@ def test_a_task_that_does_not_fit_the_data_set_is_refused_before_training(cli, t
     assert code == 1
     assert told in printed
     assert "Traceback" not in printed
+
+
+class Strict(Classification):
+    """A task of one's own that takes less than the shipped ones."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+
+
+def test_a_task_that_does_not_take_its_settings_is_told_in_a_sentence():
+    settings = OmegaConf.create({"_target_": f"{__name__}.Strict"})
+    assert isinstance(build_task(settings, SimpleNamespace(num_classes=3)), Strict)
+    settings.margin = 2
+    with pytest.raises(ValueError, match=r"task .*Strict does not take its settings and \['num_classes'\]: .*'margin'"):
+        build_task(settings, SimpleNamespace(num_classes=3))

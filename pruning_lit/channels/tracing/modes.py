@@ -1,6 +1,7 @@
 """Training and evaluation mode of the modules of a model: setting it for a pass, and noting who asks for it."""
 
 import functools
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from pruning_lit.channels.tracing.randomness import Draws
 NOT_ZERO = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 #: Stochastic depth by a factor for each picture, 0 or not.
 BY_FACTOR = frozenset({"torchvision.ops.stochastic_depth.StochasticDepth", "timm.layers.drop.DropPath"})
+#: Modules whose code asks layers for their mode without doing anything else to channels; and ours, for hooks.
+READERS = ("torch.", "pruning_lit.channels.tracing.", *(name.rpartition(".")[0] for name in BY_FACTOR))
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,11 @@ class PassMode:
 
 
 class mode_reads:
-    """Context that notes which modules ask for their mode.
+    """Context that notes who asks for the mode of a module.
 
     Attributes:
-        asked: whether, so far, a module has asked for it that does something else with it than PyTorch's own layers,
-            which leave channels where they are.
+        asked: whether, so far, somebody has asked for it who may do something else with it than PyTorch's own layers,
+            which leave channels where they are: a module of another kind, or code that asks a layer for its mode.
     """
 
     def __init__(self) -> None:
@@ -62,7 +65,8 @@ class mode_reads:
         del nn.Module.training
 
     def _read(self, module: nn.Module) -> bool:
-        self.asked = self.asked or acts_on_mode(type(module))  # type: ignore[arg-type]
+        reader = sys._getframe(1).f_globals.get("__name__", "")
+        self.asked = self.asked or acts_on_mode(type(module)) or not reader.startswith(READERS)  # type: ignore[arg-type]
         try:
             return vars(module)["training"]
         except KeyError:
