@@ -108,6 +108,14 @@ def test_a_compiled_network_is_refused_in_a_sentence(net, compiled, inside):
         trace(nn.Sequential(given) if inside else given, IMAGE)
 
 
+def test_a_layer_without_weights_is_refused_until_it_has_some():
+    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    with pytest.raises(ValueError, match=r"^'0' \(LazyConv2d\) has no weights yet: run the model once beforehand$"):
+        trace(net, IMAGE)
+    net(IMAGE)
+    assert [group.protected for group in trace(net, IMAGE).groups] == [None, "it leaves the model"]
+
+
 def test_what_is_no_module_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match=r"expected a torch.nn.Module, got function"):
         trace(lambda image: image, IMAGE)

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.tracing.modes import changes_with_mode, mode_reads, still
@@ -57,7 +58,7 @@ def follow(
 
 
 def require_python(model: nn.Module) -> None:
-    """ValueError where a model is no module, or where the operations of a part of it are not run by Python."""
+    """ValueError where a model is no module, or a part has no weights yet or operations that Python does not run."""
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"expected a torch.nn.Module, got {type(model).__name__}; of an exported program, its .module()"
@@ -70,6 +71,8 @@ def require_python(model: nn.Module) -> None:
                 f"{place} compiled ({type(module).__name__}), so that nobody sees what it does to channels; give the "
                 "module that it was made from, and compile that once it is narrow"
             )
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+            raise ValueError(f"{path!r} ({type(module).__name__}) has no weights yet: run the model once beforehand")
 
 
 def arguments_of(example_input: Any) -> tuple[Any, ...]:
