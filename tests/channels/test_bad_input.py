@@ -137,6 +137,9 @@ def test_a_graph_prints_as_a_table_that_fits_a_screen(net):
     assert lines[-1] == "59 of 60 groups may lose channels, 177 of 180 channels"
     assert "… 40 more …" in lines
     assert len(repr(graph)) < 100
+    assert (
+        repr(graph.groups[1]) == "ChannelGroup(name='1.0', size=3, writers=('1.0',), readers=('2.0',), protected=None)"
+    )
 
 
 def test_a_list_of_images_is_one_argument(net):

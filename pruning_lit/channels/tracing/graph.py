@@ -60,12 +60,12 @@ class ChannelGroup:
 
     name: str
     size: int
-    slices: tuple[ChannelSlice, ...]
+    slices: tuple[ChannelSlice, ...] = field(repr=False)
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     protected: str | None = None
-    feature_maps: tuple["FeatureMap", ...] = ()
-    producers: tuple["Producer", ...] = ()
+    feature_maps: tuple["FeatureMap", ...] = field(default=(), repr=False)
+    producers: tuple["Producer", ...] = field(default=(), repr=False)
 
     @property
     def multiplicity(self) -> int:
