@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
 from pruning_lit.channels.tracing.modes import changes_with_mode, mode_reads, still
@@ -71,7 +71,7 @@ def require_python(model: nn.Module) -> None:
                 f"{place} compiled ({type(module).__name__}), so that nobody sees what it does to channels; give the "
                 "module that it was made from, and compile that once it is narrow"
             )
-        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        if any(map(is_lazy, [*module._parameters.values(), *module._buffers.values()])):
             raise ValueError(f"{path!r} ({type(module).__name__}) has no weights yet: run the model once beforehand")
 
 
