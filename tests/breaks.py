@@ -41,7 +41,7 @@ CHANNELS = [
         "or not reader.startswith(READERS)",
         "",
         "channels/test_constructions.py",
-        "ThroughLayer",
+        "what_can_be_cut",
     ),
     Break(
         "momentum is lost in a cut",
