@@ -132,8 +132,8 @@ def main() -> None:
         ball = ball_query(fine, centres, radius, number)
         size = f"{name}: {fine.shape[1]} -> {count}"
         row(f"farthest points, {size}", partial(public_farthest, fine, count), partial(farthest_points, fine, count))
-        given = (fine, centres, radius, number)
-        row(f"balls of {number}, {size}", partial(public_ball, *given), partial(ball_query, *given))
+        scale = (fine, centres, radius, number)
+        row(f"balls of {number}, {size}", partial(public_ball, *scale), partial(ball_query, *scale))
         tensors = (fine, features, centres, ball)
         row(f"groups of {3 + width} channels, {size}", partial(public_group, *tensors), partial(our_group, *tensors))
         clouds.append(centres)

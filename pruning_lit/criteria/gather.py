@@ -25,7 +25,8 @@ def mean_scores(
         groups: their feature maps are scored; a map shared by several is scored once.
         batches: inputs of the network on this rank, as images ``(N, C, H, W)``; under distributed training sums and
             counts are added over all ranks.
-        score: maps to one score per image and channel.
+        score: maps to one score per image and channel; those of points ``(N, C, L)`` and of vectors ``(N, C)`` come as
+            ``(N, C, L, 1)`` and ``(N, C, 1, 1)``.
         shared: see ``sums``.
 
     Returns:
@@ -34,7 +35,7 @@ def mean_scores(
 
     def summed(maps: Tensor) -> Tensor:
         """The last entry counts the images."""
-        scores = score(maps if maps.ndim == 4 else maps[..., None, None])
+        scores = score(maps if maps.ndim == 4 else maps.reshape(*maps.shape[:2], -1, 1))
         return torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
 
     feature_maps = {each.operation: each.channels for group in groups for each in group.feature_maps}

@@ -57,6 +57,18 @@ def test_means_do_not_depend_on_how_the_images_are_split(split, sizes):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
+def test_maps_of_points_and_vectors_are_scored_as_images_of_one_row():
+    torch.manual_seed(0)
+    points, vectors = nn.Conv1d(3, 4, 1), nn.Linear(4, 5)
+    net = nn.Sequential(points, nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), vectors, nn.ReLU(), nn.Linear(5, 2))
+    x = IMAGES.flatten(2)
+    means = mean_scores(net.double(), list(trace(net, x[:1]).prunable), [x], power)
+    maps = torch.relu(points(x)).detach()
+    hidden = torch.relu(vectors(maps.amax(2))).detach()
+    for found, expected in zip(means.values(), (maps.square().mean((0, 2)), hidden.square().mean(0)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
 def test_a_map_shared_by_several_groups_is_scored_once_per_batch(split):
     net, graph = split
     groups = [group for group in graph.groups if group.name != "head"]  # feature maps do not ask who may be pruned
