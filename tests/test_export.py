@@ -15,6 +15,7 @@ from pruning_lit.channels import load, narrow, save, trace
 from pruning_lit.models import cifar_resnet, torchvision_model
 from pruning_lit.models.detector_views import detector_view
 from pruning_lit.runs.export import FORMATS, export
+from pruning_lit.tasks.point_classification import on_sphere
 from tests.bad_inputs import sentences
 
 needs_onnx = pytest.mark.skipif(
@@ -311,3 +312,34 @@ def test_of_a_detector_the_raw_view_is_exported_with_every_output_by_its_name(tm
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         assert set(outputs) <= {each.name for each in session.get_outputs()}
         assert session.get_inputs()[0].shape[1:] == shape
+
+
+CLOUDS = {
+    "pointnet2_part_seg": {"num_parts": 6, "num_categories": 3, "centres": [8, 4], "width": 0.1},
+    "pointnet2_cls": {"num_classes": 5, "centres": [8, 4], "width": 0.1},
+    "pointnet": {"num_classes": 5, "width": 0.1},
+}
+
+
+@pytest.mark.slow
+@every_format
+@pytest.mark.parametrize("name", list(CLOUDS))
+def test_networks_for_point_clouds_are_exported_with_all_their_inputs(tmp_path, form, name):
+    torch.manual_seed(0)
+    net, points = getattr(models, name)(**CLOUDS[name]).eval(), on_sphere(torch.zeros(1, 24, 3))
+    parts = name.endswith("part_seg")
+    graph = trace(net, (points, torch.tensor([1])) if parts else points)
+    narrow(net, graph, {group.name: list(range(0, group.size, 2)) for group in graph.prunable})
+    arch = {"_target_": f"pruning_lit.models.{name}", **CLOUDS[name]}
+    save(net, tmp_path / "pruned" / "model.safetensors", arch, pictures={"shape": [24, 3]})
+    config = tmp_path / ".hydra" / "config.yaml"
+    config.parent.mkdir()
+    task = "PartSegmentation" if parts else "PointClassification"
+    config.write_text(f"task: {{_target_: pruning_lit.tasks.{task}}}\n")
+    ((file, difference),) = export(tmp_path, [form]).items()
+    assert difference < 1e-5
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        assert [each.name for each in session.get_inputs()] == (["cloud", "category"] if parts else ["pictures"])

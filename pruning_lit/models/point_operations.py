@@ -94,7 +94,8 @@ def three_nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         square_distances(block, centres).topk(min(3, centres.shape[1]), dim=2, largest=False, sorted=True)
         for block in points.split(BLOCK, 1)
     ]
-    weights = 1 / (torch.cat([each.values for each in nearest], 1) + NEAR_ZERO)
+    squared = torch.cat([each.values for each in nearest], 1)
+    weights = 1 / (squared / NEAR_ZERO + 1)  # NEAR_ZERO / (squared + NEAR_ZERO), which ONNX takes for a sum with zero
     return torch.cat([each.indices for each in nearest], 1), weights / weights.sum(2, keepdim=True)
 
 

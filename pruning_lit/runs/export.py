@@ -1,6 +1,7 @@
 """Export of a network to the formats that other programs run."""
 
 import importlib.util
+import inspect
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,9 @@ CIFAR = (3, 32, 32)
 BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
 TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
 
-Run = Callable[[Tensor], Any]  # images to one tensor or several, nested
+Arguments = tuple[Tensor, ...]  # of the network: images alone, or clouds and their categories
+Run = Callable[..., Any]  # these to one tensor or several, nested
+Names = tuple[list[str], list[str]]  # of inputs and of outputs
 
 
 def export(
@@ -58,14 +61,15 @@ def export(
     example = torch.zeros(1, *shape)
     net = stored.network(arch, example, stored.trained_on.num_classes)
     kind = task_kind(net, stored.task())
-    net, shape = kind.view(net), tuple(kind.view_example(net, example).shape[1:])
-    outputs = _outputs(net, shape)
-    program = _program(net, shape)
+    inputs = kind.view_example(net, example)
+    net, arguments = kind.view(net), inputs if isinstance(inputs, tuple) else (inputs,)
+    names = (_input_names(net, arguments), _outputs(net, arguments))
+    program = _program(net, arguments)
     differences = {}
     for name in formats:
         target = stored.file.with_suffix(f".{name}")
         with replacing(target) as draft:
-            differences[target] = _difference(FORMATS[name](program, outputs, draft), net, shape)
+            differences[target] = _difference(FORMATS[name](program, names, draft), net, arguments)
             if not differences[target] <= TOLERANCE:
                 raise ValueError(
                     f"{str(target)!r} was not written: it differs by {differences[target]:.1e} of the output"
@@ -90,14 +94,30 @@ def _require_shape(shape: Any) -> None:
         raise ValueError(f"input_shape is a list of positive whole numbers, such as [3,32,32]; got {shape!r}")
 
 
-def _outputs(net: nn.Module, shape: Sequence[int]) -> list[str]:
+def _batch(arguments: Arguments, size: int, random: torch.Generator) -> Arguments:
+    """Arguments of that many examples: noise, and of whole numbers the given ones."""
+    return tuple(
+        torch.randn(size, *each.shape[1:], generator=random)
+        if each.is_floating_point()
+        else each[:1].expand(size, *each.shape[1:]).clone()
+        for each in arguments
+    )
+
+
+def _input_names(net: nn.Module, arguments: Arguments) -> list[str]:
+    """Names of the inputs: ``pictures`` of a single one, else those that ``forward`` has for them."""
+    return ["pictures"] if len(arguments) == 1 else list(inspect.signature(net.forward).parameters)[: len(arguments)]
+
+
+def _outputs(net: nn.Module, arguments: Arguments) -> list[str]:
     """Names of the tensors that the network answers with: ``logits`` of a single one, else where they are in it."""
     try:
         with torch.no_grad():
-            outputs = net(torch.zeros(2, *shape))
+            outputs = net(*(each.expand(2, *each.shape[1:]) for each in arguments))
     except Exception as error:  # whatever somebody's forward raises
         raise ValueError(
-            f"the network does not take inputs of shape {list(shape)}: {in_one_line(error)}; give input_shape=[…]"
+            f"the network does not take inputs of shape {list(arguments[0].shape[1:])}: {in_one_line(error)}; "
+            "give input_shape=[…]"
         ) from error
     leaves = tree_flatten_with_path(outputs)[0]
     if not leaves or not all(isinstance(leaf, Tensor) for _, leaf in leaves):
@@ -105,11 +125,12 @@ def _outputs(net: nn.Module, shape: Sequence[int]) -> list[str]:
     return ["_".join(re.findall(r"\w+", keystr(path))) or "logits" for path, _ in leaves]
 
 
-def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
+def _program(net: nn.Module, arguments: Arguments) -> ExportedProgram:
     """Trace the operations of the network, for a batch of any size."""
-    example = torch.zeros(2, *shape)
+    example = tuple(each.expand(2, *each.shape[1:]).clone() for each in arguments)
+    batch = Dim("batch")
     try:
-        program = torch.export.export(net, (example,), dynamic_shapes=({0: Dim("batch")},))
+        program = torch.export.export(net, example, dynamic_shapes=tuple({0: batch} for _ in example))
     except Exception as error:  # whatever the tracer came upon in somebody's forward
         raise ValueError(f"torch.export cannot follow the network: {in_one_line(error)}") from error
     for node in program.graph.nodes:
@@ -117,7 +138,7 @@ def _program(net: nn.Module, shape: Sequence[int]) -> ExportedProgram:
     return program
 
 
-def _pt2(program: ExportedProgram, outputs: Sequence[str], file: Path) -> Run:
+def _pt2(program: ExportedProgram, names: Names, file: Path) -> Run:
     program.example_inputs = None  # they would be stored, at the size of two inputs
     buffer = io.BytesIO()  # inside, the archive would be named after the draft
     torch.export.save(program, buffer)
@@ -125,24 +146,31 @@ def _pt2(program: ExportedProgram, outputs: Sequence[str], file: Path) -> Run:
     return torch.export.load(file).module()
 
 
-def _onnx(program: ExportedProgram, outputs: Sequence[str], file: Path) -> Run:
+def _onnx(program: ExportedProgram, names: Names, file: Path) -> Run:
     import onnxruntime
 
-    names: dict[str, Any] = {"input_names": ["pictures"], "output_names": list(outputs)}
-    converted = torch.onnx.export(program, (), dynamo=True, verbose=False, dynamic_shapes=({0: "batch"},), **names)
+    inputs, outputs = names
+    named: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
+    shapes = tuple({0: "batch"} for _ in inputs)
+    converted = torch.onnx.export(program, (), dynamo=True, verbose=False, dynamic_shapes=shapes, **named)
     assert converted is not None
     converted.save(file)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda x: [torch.from_numpy(each) for each in session.run(None, {"pictures": x.numpy()})]
+
+    def run(*arguments: Tensor) -> list[Tensor]:
+        feed = {name: each.numpy() for name, each in zip(inputs, arguments, strict=True)}
+        return [torch.from_numpy(each) for each in session.run(None, feed)]
+
+    return run
 
 
-Write = Callable[[ExportedProgram, Sequence[str], Path], Run]  # with names of outputs; and read back
+Write = Callable[[ExportedProgram, Names, Path], Run]
 FORMATS: dict[str, Write] = {"onnx": _onnx, "pt2": _pt2}
 
 
-def _difference(run: Run, net: nn.Module, shape: Sequence[int]) -> float:
+def _difference(run: Run, net: nn.Module, arguments: Arguments) -> float:
     random = torch.Generator().manual_seed(0)
-    batches = [torch.randn(size, *shape, generator=random) for size in BATCHES]
+    batches = [_batch(arguments, size, random) for size in BATCHES]
     with torch.no_grad():
-        pairs = [pair for x in batches for pair in zip(tree_leaves(run(x)), tree_leaves(net(x)), strict=True)]
+        pairs = [pair for x in batches for pair in zip(tree_leaves(run(*x)), tree_leaves(net(*x)), strict=True)]
     return max(float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)) for got, wanted in pairs)
