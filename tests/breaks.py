@@ -321,6 +321,13 @@ CHANNELS = [
 
 CRITERIA = [
     Break(
+        "feature maps of point clouds are taken for images",
+        "criteria/base.py",
+        "if self.needs_pixels and not task.maps_are_images:",
+        "if False:",
+        "criteria/test_neighbourhoods.py",
+    ),
+    Break(
         "more images are scored than were asked for",
         "criteria/base.py",
         "each[:last]",
@@ -987,6 +994,38 @@ TASKS = [
 ]
 
 MODELS = [
+    Break(
+        "points on the border of a ball do not belong to it",
+        "models/point_operations.py",
+        "inside = squared <= ",
+        "inside = squared < ",
+        "models/test_point_operations.py",
+        "balls",
+    ),
+    Break(
+        "of several scales the coordinates come first, too",
+        "models/set_abstraction.py",
+        "first = 1 if len(self.scales) == 1 else 0",
+        "first = 1",
+        "models/test_set_abstraction.py",
+        "several_scales",
+    ),
+    Break(
+        "the first centre is drawn in evaluation, too",
+        "models/set_abstraction.py",
+        'if self.training and self.first_centre == "random":',
+        'if self.first_centre == "random":',
+        "models/test_set_abstraction.py",
+        "first_centre",
+    ),
+    Break(
+        "the kernels of the network for parts start as torch's do",
+        "models/pointnet2_networks.py",
+        "                nn.init.xavier_normal_(module.weight)\n",
+        "",
+        "models/test_pointnet2.py",
+        "recipe",
+    ),
     Break(
         "trained norms of torchvision's first detectors add to variances what they did not in training",
         "models/published.py",
