@@ -1,7 +1,10 @@
 """Point clouds from the command line: explored and pruned, by two processes, killed and resumed."""
 
 import csv
+import json
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from pruning_lit.data import Shapes10, Shapes10Parts
 from pruning_lit.tasks import PartSegmentation, PointClassification, evaluate
 from tests.commands import EVERY, TINY, run_command, start
 from tests.conftest import read_report
+from tests.places import ROOT
 from tests.stopping import stop
 
 CLOUDS = ("dataset.num_points=64", "dataset.num_train=48", "dataset.num_test=30", "dataset.val_fraction=0.2")
@@ -67,6 +71,23 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path):
     whole, killed = (load_file(each / "pruned/model.safetensors") for each in (tmp_path / "whole", folder))
     assert whole.keys() == killed.keys()
     assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("primary", list(TASKS))
+def test_networks_for_clouds_are_evaluated_and_inspected(tmp_path, primary):
+    words = (*SMALL, *TASKS[primary], "method=magnitude", "sparsity=macs_50", "phases=[finetune]")
+    run_command(*words, "dataset.batch_size=16", f"hydra.run.dir={tmp_path / 'run'}")
+    again = [sys.executable, "-m", "pruning_lit.evaluate", f"path={tmp_path / 'run'}", "latency.batch_size=[1,2]"]
+    again += ["latency.repeats=1", f"hydra.run.dir={tmp_path}", "accelerator=cpu"]
+    subprocess.run(again, check=True, cwd=ROOT, capture_output=True)
+    (network,) = json.loads((tmp_path / "evaluation.json").read_text())["networks"]
+    report = read_report(tmp_path / "run")
+    assert network["metrics"][primary] == pytest.approx(report["after"]["metrics"][primary], abs=1e-6)
+    look = [sys.executable, "-m", "pruning_lit.inspect", *TASKS[primary], "sparsity=macs_50"]
+    printed = subprocess.run([*look, f"hydra.run.dir={tmp_path}"], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert "for images of 512×3" in printed.stdout
 
 
 @pytest.mark.timeout(200)

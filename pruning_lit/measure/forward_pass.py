@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pruning_lit.measure.memory import peak_memory
-from pruning_lit.measure.stopwatch import Stopwatch, seconds_in_turns
+from pruning_lit.measure.stopwatch import Example, Stopwatch, seconds_in_turns
 from pruning_lit.records.latency import Timing
 
 
@@ -34,20 +36,20 @@ class ForwardPass:
 
 
 def forward_passes(
-    nets: Sequence[nn.Module], example: Tensor, stopwatch: Stopwatch, device: torch.device
+    nets: Sequence[nn.Module], example: Example, stopwatch: Stopwatch, device: torch.device
 ) -> list[list[ForwardPass]]:
     """Measure all networks: their memory one by one, their time in turns.
 
     Args:
         nets: on the CPU; afterwards they are on the device.
-        example: one image, ``(1, C, H, W)``.
+        example: one image, ``(1, C, H, W)``; or several tensors, each an argument.
         stopwatch: says how large batches are and how often they are timed.
         device: where to measure; nothing else may lie there.
 
     Returns:
         For every network one record per size of batches.
     """
-    batches = [torch.cat([example] * size) for size in stopwatch.batch_sizes]
+    batches = [_repeated(example, size) for size in stopwatch.batch_sizes]
     memory = []
     for net in nets:
         memory.append([peak_memory(net.to(device), batch) for batch in batches])
@@ -62,3 +64,7 @@ def forward_passes(
         ]
         for which, peaks in enumerate(memory)
     ]
+
+
+def _repeated(example: Example, size: int) -> Any:
+    return apply_to_collection(example, Tensor, lambda each: torch.cat([each] * size))

@@ -1,5 +1,6 @@
 """Peak memory of a forward pass."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ COUNTED = {
 
 
 @torch.no_grad()
-def peak_memory(net: nn.Module, batch: Tensor) -> int:
+def peak_memory(net: nn.Module, batch: Tensor | tuple[Tensor, ...]) -> int:
     """The most bytes in use at any moment of one forward pass in eval mode, the weights included.
 
     On a GPU that is what PyTorch's allocator has seen (``torch.cuda.max_memory_allocated``), so nothing else may lie
@@ -27,26 +28,26 @@ def peak_memory(net: nn.Module, batch: Tensor) -> int:
 
     Args:
         net: on the device it is to run on.
-        batch: images ``(N, C, H, W)``.
+        batch: images ``(N, C, H, W)``; of several tensors each is an argument.
     """
     device = next(net.parameters()).device
-    batch = batch.to(device)
+    arguments = [each.to(device) for each in (batch if isinstance(batch, tuple) else (batch,))]
     with evaluating(net):
-        return _allocated(net, batch, device) if device.type == "cuda" else _living(net, batch)
+        return _allocated(net, arguments, device) if device.type == "cuda" else _living(net, arguments)
 
 
-def _allocated(net: nn.Module, batch: Tensor, device: torch.device) -> int:
-    net(batch)  # libraries allocate workspace, which stays, in their first call
+def _allocated(net: nn.Module, arguments: Sequence[Tensor], device: torch.device) -> int:
+    net(*arguments)  # libraries allocate workspace, which stays, in their first call
     torch.cuda.reset_peak_memory_stats(device)
-    net(batch)
+    net(*arguments)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device)
 
 
-def _living(net: nn.Module, batch: Tensor) -> int:
+def _living(net: nn.Module, arguments: Sequence[Tensor]) -> int:
     with _LivingTensors() as living:
-        living.count(*net.parameters(), *net.buffers(), batch)
-        net(batch)
+        living.count(*net.parameters(), *net.buffers(), *arguments)
+        net(*arguments)
     return living.peak
 
 

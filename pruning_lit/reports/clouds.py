@@ -197,8 +197,9 @@ def seen_clouds(task: Task, data: Any, nets: Mapping[str, nn.Module]) -> list[Se
         for heading, net in nets.items() if new else ():
             outputs = task.outputs(net, (like(inputs, next(net.parameters())), targets)).float().cpu()
             told[heading] = outputs.argmax(1) if own is None else likeliest(outputs, own[kinds])
+        axes = [0, 1, 2] if data.vertical == 2 else [0, 2, 1]  # pictures have z upwards
         for at in new:
-            clouds.append(SeenCloud(points[at, :, :3].cpu(), {name: each[at] for name, each in told.items()}))
+            clouds.append(SeenCloud(points[at][:, axes].cpu(), {name: each[at] for name, each in told.items()}))
             if len(clouds) == NUM_CLOUDS:
                 return clouds
     return clouds

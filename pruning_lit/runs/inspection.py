@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from pruning_lit.channels import ChannelGraph, cost, insert_scatters, insert_selections, trace
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.criteria import Criterion, Magnitude, NeedsData, NeedsTraining, Scoring
 from pruning_lit.reports.console import open_console
 from pruning_lit.reports.groups import (
@@ -77,7 +78,7 @@ def inspect(config: DictConfig, folder: Path) -> None:
             refused = error  # told last: the tables say what could be asked for instead
     reasons = {group.name: sparsity.limits.why_whole(group) for group in graph.groups} if sparsity else None
     console, counted = open_console(), cost(graph)
-    shape = "×".join(map(str, example.shape[1:]))
+    shape = "×".join(map(str, first_tensor(example).shape[1:]))
     arch = HydraConfig.get().runtime.choices.get("arch") or config.arch._target_  # one's own network is no choice
     console.print(f"{arch} for images of {shape} ({images.source})")
     console.print(f"{counted.params:,} parameters, {counted.macs:,} MACs, {len(graph.groups)} groups of channels")
