@@ -363,6 +363,14 @@ def test_the_quick_setting_goes_with_every_method(method, images):
 
 
 @pytest.mark.at_once(1)
+@pytest.mark.parametrize("method", ["resrep", *(name for name in names("method") if name != "resrep")])
+def test_every_method_has_room_in_the_quick_setting(method):
+    net, phases = phases_of(composed("arch=resnet8", f"method={method}", "debug=quick"))
+    check(phases, net, TEN_CLASSES, EpochSteps(3, Fraction(3)))
+    assert max(module.epochs for module in phases.values()) <= 2
+
+
+@pytest.mark.at_once(1)
 @pytest.mark.parametrize("length", names("length"))
 @pytest.mark.parametrize("method", names("method"))
 def test_every_length_goes_with_every_method_and_shortens_all_its_phases(method, length):
