@@ -218,3 +218,12 @@ def test_a_detector_is_looked_at_as_it_is_pruned(look, words):
     assert "ssd_small for images of 3×64×64" in told
     assert "backbone.stages" in told
     assert "Not followed" not in told
+
+
+def test_a_network_for_parts_of_clouds_is_looked_at_with_their_category(look):
+    code, told = look(
+        "dataset=shapes10_parts", "dataset.num_points=64", "arch=pointnet2_part_small", "arch.centres=[16,8]"
+    )
+    assert code == 0, told
+    assert "pointnet2_part_small for clouds of 64×3" in told
+    assert "fp1.layers" in told
