@@ -87,6 +87,7 @@ def test_kinds_are_told_in_words(kind, words):
         ({"dataset": {**DIGITS, "batch_size": "many"}}, "dataset.batch_size must be a whole number, got 'many'"),
         ({"dataset": {**DIGITS, "flip": "no"}}, "dataset.flip must be true or false, got 'no'"),
         ({"dataset": {**DIGITS, "batchsize": 3}}, "there is no setting dataset.batchsize; perhaps dataset.batch_size"),
+        ({"dataset": {**DIGITS, "_partial_": 3}}, "dataset._partial_ must be true or false, got 3"),
         ({"seed": "abc"}, "seed must be a whole number, got 'abc'"),
         ({"checkpoint": {"every_n_steps": 0.5}}, "checkpoint.every_n_steps must be a whole number or null, got 0.5"),
         ({"callbacks": {"mine": 3}}, "callbacks.mine must be a mapping {name: value}, got 3"),

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from pruning_lit.measure import Latency, Timing
 from pruning_lit.reports import Figures, GroupRecord, Report, console_table, markdown, write_report
-from pruning_lit.reports.console import table_text
+from pruning_lit.reports.console import open_console, table_text
 from pruning_lit.tasks import Primary
 
 
@@ -278,6 +278,13 @@ def test_a_picture_is_shown_when_there_is_one(tmp_path):
 def test_a_reason_with_a_bar_does_not_break_the_tables():
     report = example(groups=[GroupRecord("a|b", 4, 2)])
     assert "| `a\\|b` | 4 | 2 | 50 % |" in markdown(report)
+
+
+def test_brackets_in_a_name_are_no_markup(capsys):
+    table = console_table(example(experiment="a[/b]"))
+    open_console().print(table)
+    for text in (capsys.readouterr().out, table_text(table)):
+        assert "a[/b] (seed 3)" in text
 
 
 def test_the_console_table_shows_the_comparison():
