@@ -105,7 +105,7 @@ def in_turns(public: Callable[[], Tensor], ours: Callable[[], Tensor], rounds: i
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="in each of which both sides run once")
+    parser.add_argument("--rounds", type=int, default=5, help="in each of which both sides run once")
     parser.add_argument("--batch", type=int, default=24, help="number of clouds; 24 in the recipe")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
