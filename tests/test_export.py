@@ -289,7 +289,6 @@ def test_without_the_extra_it_is_told_what_to_install(tmp_path, monkeypatch, cap
 
 DETECTORS = {
     "ssd_small": (3, 64, 64, {"image_size": 64, "width": 4}, ["bbox_regression", "cls_logits"]),
-    "maskrcnn_small": (3, 64, 64, {"image_size": 64, "width": 4}, ["proposals_0", "box_0", "box_1", "mask_0"]),
 }
 
 
@@ -343,3 +342,12 @@ def test_networks_for_point_clouds_are_exported_with_all_their_inputs(tmp_path, 
 
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         assert [each.name for each in session.get_inputs()] == (["cloud", "category"] if parts else ["pictures"])
+
+
+def test_a_detector_in_two_stages_is_not_exported(tmp_path):
+    options = {"image_size": 64, "width": 4, "num_classes": 5}
+    arch = {"_target_": "pruning_lit.models.maskrcnn_small", **options}
+    save(models.maskrcnn_small(**options), tmp_path / "pruned" / "model.safetensors", arch)
+    with pytest.raises(ValueError, match=r"a detector in two stages.*SSD, RetinaNet and FCOS can be exported"):
+        export(tmp_path, ["pt2"])
+    assert not (tmp_path / "pruned" / "model.pt2").exists()

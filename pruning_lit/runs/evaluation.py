@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from pruning_lit.channels import Cost, cost, trace
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.command_line.paths import named_paths
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.command_line.targets import allowed
@@ -152,7 +153,7 @@ def _evaluated(
 
 def described(data: DataModule) -> str:
     """Description of the test part."""
-    size = "×".join(map(str, data.shape))
+    size = "×".join(map(str, first_tensor(data.example).shape[1:]))  # as networks get it
     return f"{len(data.parts.test):,} test images of {data.title}, {size}, {data.num_classes} classes"
 
 

@@ -49,8 +49,8 @@ def export(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no network file, the format, shape or builder does not fit, or a file computes something
-            else.
+        ValueError: it is no network file, the format, shape or builder does not fit, it is a detector in two stages,
+            or a file computes something else.
     """
     formats = list(formats)
     _require_formats(formats)
@@ -63,6 +63,11 @@ def export(
     kind = task_kind(net, stored.task())
     inputs = kind.view_example(net, example)
     net, arguments = kind.view(net), inputs if isinstance(inputs, tuple) else (inputs,)
+    if getattr(net, "regions", None):
+        raise ValueError(
+            f"{str(stored.file)!r} is a detector in two stages, whose heads look at regions that it finds itself; no "
+            "file of these formats holds that: SSD, RetinaNet and FCOS can be exported"
+        )
     names = (_input_names(net, arguments), _outputs(net, arguments))
     program = _program(net, arguments)
     differences = {}

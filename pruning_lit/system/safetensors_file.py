@@ -24,7 +24,10 @@ def write_safetensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Map
     """
     from safetensors.torch import save_file  # late: loads torch
 
+    path.touch()
+    mode = path.stat().st_mode  # as the user's files have it; the library writes such as nobody else can read
     save_file(dict(tensors), path, metadata=dict(metadata))
+    path.chmod(mode)
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(LENGTH), "little")
         header = json.loads(file.read(length))

@@ -198,6 +198,8 @@ def refused_targets(targets: Any, task: str, needed: str, mend: str) -> ValueErr
             mend = "leave out the axis of length 1, as target[0] does"
         elif other != task and (targets.ndim == 2 or is_integral(targets)):
             mend = f"choose task={other}"
+    elif isinstance(targets, list | tuple) and targets and isinstance(targets[0], dict) and "boxes" in targets[0]:
+        mend = "choose task=detection"
     return ValueError(f"the data set gives targets {found}; task={task} needs {needed}: {mend}")
 
 

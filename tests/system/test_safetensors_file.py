@@ -17,3 +17,10 @@ def test_the_same_content_makes_the_same_file(tmp_path):
     with safe_open(tmp_path / "0", "pt") as file:
         assert file.metadata() == metadata
         assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in tensors.items())
+
+
+def test_a_file_can_be_read_by_those_who_can_read_other_files_of_the_user(tmp_path):
+    write_safetensors(tmp_path / "network.safetensors", {"x": torch.zeros(2)}, {"a": "b"})
+    (tmp_path / "text").write_text("")
+    modes = [(tmp_path / name).stat().st_mode for name in ("network.safetensors", "text")]
+    assert modes[0] == modes[1]
