@@ -231,7 +231,7 @@ CASES = [
         "an unknown method": "method=slimming",
         "an unknown experiment": "experiment=chip/resnet57",
         "the folder of experiments": "experiment=chip",
-        "an unknown optimizer": "optimizer@train.optimizer=adam",
+        "an unknown optimizer": "optimizer@train.optimizer=adamax",
         "an unknown schedule": "schedule@train.schedule=steps",
         "an unknown launcher": "hydra/launcher=cluster -m seed=1,2",
         "an unknown primary config": "--config-name=mine",

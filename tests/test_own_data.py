@@ -15,7 +15,9 @@ PRIMARY = {"classification": "accuracy", "multi_label": "average_precision", "se
 TEXT = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", TEXT, re.DOTALL))
 COMMANDS = [
-    shlex.split(each.replace("\\\n", " ")) for each in re.findall(r"^    python (.*(?:\n {8}.*)*)", TEXT, re.MULTILINE)
+    shlex.split(each.replace("\\\n", " "))
+    for each in re.findall(r"^    python (.*(?:\n {8}.*)*)", TEXT, re.MULTILINE)
+    if "dataset=coco" not in each  # on folders of one's own
 ]
 
 

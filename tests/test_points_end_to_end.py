@@ -87,7 +87,7 @@ def test_networks_for_clouds_are_evaluated_and_inspected(tmp_path, primary):
     assert network["metrics"][primary] == pytest.approx(report["after"]["metrics"][primary], abs=1e-6)
     look = [sys.executable, "-m", "pruning_lit.inspect", *TASKS[primary], "sparsity=macs_50"]
     printed = subprocess.run([*look, f"hydra.run.dir={tmp_path}"], check=True, cwd=ROOT, capture_output=True, text=True)
-    assert "for images of 512×3" in printed.stdout
+    assert "for clouds of 512×3" in printed.stdout
 
 
 @pytest.mark.timeout(200)
