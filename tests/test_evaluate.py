@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -14,10 +15,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from pruning_lit.channels import load, save
+from pruning_lit.channels import cost, load, save, trace
 from pruning_lit.channels.artefact import read
-from pruning_lit.data import Digits
-from pruning_lit.models import cifar_resnet
+from pruning_lit.data import CocoShapes, Digits
+from pruning_lit.models import cifar_resnet, ssd_small
+from pruning_lit.models.detector_views import detector_view
 from tests.conftest import read_report
 
 QUICK = ("accelerator=cpu", "latency.batch_size=[1,2]", "latency.repeats=1", "latency.warmup=0")
@@ -397,3 +399,31 @@ def test_help_names_the_keys(evaluate):
     assert code == 0
     for word in ("path=", "dataset=", "normalisation=", "arch._target_=", "image_folder", "evaluation.json"):
         assert word in printed
+
+
+@pytest.mark.slow
+def test_detectors_of_different_sizes_are_counted_each_at_its_own(tmp_path):
+    data = CocoShapes(batch_size=4, num_train=2, num_test=2)
+    data.setup()
+    macs = {}
+    for size in (64, 96):
+        options = {"num_classes": 5, "image_size": size, "width": 4}
+        net = ssd_small(**options)
+        arch = {"_target_": "pruning_lit.models.ssd_small", **options}
+        save(net, tmp_path / f"{size}.safetensors", arch, pictures=data.facts())
+        macs[size] = cost(trace(detector_view(net), torch.zeros(1, 3, size, size))).macs
+    paths = ",".join(str(tmp_path / f"{size}.safetensors") for size in macs)
+    words = [
+        f"path={paths}",
+        "dataset=coco_shapes",
+        "dataset.num_train=2",
+        "dataset.num_test=2",
+        "dataset.val_fraction=0",
+    ]
+    words += ["latency.repeats=1"]
+    command = [sys.executable, "-m", "pruning_lit.evaluate", *words, f"hydra.run.dir={tmp_path / 'out'}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [each["macs"] for each in told["networks"]] == list(macs.values())
+    assert macs[96] > 2 * macs[64]
+    assert "3×64×64 and 3×96×96" in told["pictures"]

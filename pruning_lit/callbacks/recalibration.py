@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import nn
 
 from pruning_lit.channels import recalibrate
+from pruning_lit.criteria.ranks import rank_and_world_size
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import Batch, like
 
@@ -14,6 +15,7 @@ class Calibration(Protocol):
     """The part of a data module that recalibration needs."""
 
     num_training: int
+    batch_size: int
 
     def calibration(self, num_images: int, seed: int, augment: bool, *, batch_size: int) -> Iterator[Batch]:
         """Seeded batches of training images, ready for the network."""
@@ -26,8 +28,8 @@ class Recalibration:
     Every process looks at all of them, so all have the same statistics to the last bit, as a single process has them.
 
     Args:
-        batches: how many; fewer where there are fewer images.
-        batch_size: images in each.
+        batches: how many, where they are as large as asked for; fewer where there are fewer images.
+        batch_size: images in each; no more than in a training step, all processes together, for such a batch fits.
         seed: of their choice.
 
     Raises:
@@ -49,9 +51,10 @@ class Recalibration:
             task: knows how its networks take a batch.
         """
         num_images = min(self.batches * self.batch_size, data.num_training)
-        if num_images > self.batch_size and num_images % self.batch_size == 1:
+        size = min(self.batch_size, max(2, data.batch_size * rank_and_world_size()[1]))
+        if num_images > size and num_images % size == 1:
             num_images -= 1  # of a single image many maps have no variance
-        batches = data.calibration(num_images, self.seed, augment=False, batch_size=self.batch_size)
+        batches = data.calibration(num_images, self.seed, augment=False, batch_size=size)
         weights = next(net.parameters())
         moved = ((like(inputs, weights), targets) for inputs, targets in batches)
         return recalibrate(net, moved, lambda batch: task.outputs(net, batch)) > 0

@@ -19,6 +19,7 @@ from pruning_lit.data import DataModule, ImageData
 from pruning_lit.measure.forward_pass import ForwardPass, forward_passes
 from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.memory import COUNTED
+from pruning_lit.measure.stopwatch import Stopwatch
 from pruning_lit.reports.console import open_console
 from pruning_lit.reports.evaluation import Evaluated, Evaluation, evaluation_table, explanation
 from pruning_lit.runs.experiment import build_task, open_data
@@ -58,14 +59,16 @@ def evaluate_stored(config: DictConfig, folder: Path, typed: Sequence[str] = ())
     if config.get("arch") and not any(needs_builder(each.arch) for each in stored):
         notes.append("arch was not used: every file names a builder that it may.")
     views = [task.view(net) for net in nets]
-    costs = [cost(trace(view, data.example)) for view in views]  # told before any measuring if it cannot be done
+    examples = [task.view_example(net, data.example) for net in nets]  # detectors resize images in their own ways
+    # told before any measuring if it cannot be done
+    costs = [cost(trace(view, example)) for view, example in zip(views, examples, strict=True)]
     metrics = [measured(net, data, task, way, device) for net, way in zip(nets, ways, strict=True)]
-    passes = forward_passes(views, data.example, stopwatch, device)
+    passes = passes_of(views, examples, stopwatch, device)
     evaluation = Evaluation(
         name=config.name,
         primary=task.primary,
         networks=[_evaluated(*each) for each in zip(paths, metrics, costs, ways, passes, strict=True)],
-        pictures=described(data),
+        pictures=described(data, examples),
         dataset=dataset,
         memory=COUNTED[device.type],
         threads=torch.get_num_threads(),
@@ -112,8 +115,20 @@ def network(stored: Stored, data: DataModule, task: Task, arch: DictConfig | Non
     builder = arch if needs_builder(stored.arch) else None
     net = stored.network(builder, data.example, data.num_classes, task.view).float()  # as inputs and clocks expect
     task.require_fit(net, data)
-    data.example = task.view_example(net, data.example)
     return net
+
+
+def passes_of(
+    views: Sequence[nn.Module], examples: Sequence[Any], stopwatch: Stopwatch, device: torch.device
+) -> list[list[ForwardPass]]:
+    """Cost of forward passes: of all networks in turns, or of one after the other where their inputs differ in size."""
+    if len({first_tensor(example).shape for example in examples}) == 1:
+        return forward_passes(views, examples[0], stopwatch, device)
+    passes = []
+    for view, example in zip(views, examples, strict=True):
+        passes += forward_passes([view], example, stopwatch, device)
+        view.cpu()  # out of the way of the next one
+    return passes
 
 
 def normalisations(
@@ -151,10 +166,10 @@ def _evaluated(
     return Evaluated(path, metrics, counted.macs, counted.params, mean, std, passes)
 
 
-def described(data: DataModule) -> str:
-    """Description of the test part."""
-    size = "×".join(map(str, first_tensor(data.example).shape[1:]))  # as networks get it
-    return f"{len(data.parts.test):,} test images of {data.title}, {size}, {data.num_classes} classes"
+def described(data: DataModule, examples: Sequence[Any]) -> str:
+    """Description of the test part, in the sizes in which networks get it."""
+    sizes = dict.fromkeys("×".join(map(str, first_tensor(example).shape[1:])) for example in examples)
+    return f"{len(data.parts.test):,} test images of {data.title}, {' and '.join(sizes)}, {data.num_classes} classes"
 
 
 def show(evaluation: Evaluation, folder: Path) -> None:

@@ -132,17 +132,15 @@ class Detection(Task):
                 "choose another network, or how the data set numbers its classes (dataset.labels)"
             )
         image = torch.zeros(3, 32, 32).to(next(net.parameters()))
-        was = net.training
         try:
-            with torch.no_grad():
-                outputs = net.eval()([image])
+            with torch.no_grad(), evaluating(net):
+                outputs = net([image])
         except Exception as error:  # whatever a network raises; these two are what a list is to a layer
             reason = "" if isinstance(error, TypeError | AttributeError) else f" ({in_one_line(error)})"
             raise ValueError(
                 f"the network does not take a list of images, as torchvision's detectors do{reason}: choose a "
                 "detector, such as arch=ssd300_resnet50, or another task"
             ) from error
-        net.train(was)
         self.require_outputs(outputs, image)
 
     def require_precision(self, net: nn.Module, precision: str) -> None:

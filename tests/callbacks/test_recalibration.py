@@ -23,10 +23,12 @@ class Limited(Digits):
 
 
 def test_the_images_are_as_many_as_asked_for_and_never_one_alone():
-    data = Limited(batch_size=64, mean=[0.5] * 3, std=[0.5] * 3)
+    data = Limited(batch_size=128, mean=[0.5] * 3, std=[0.5] * 3)
     data.setup()
-    for few, sizes in ((640, [128] * 5), (257, [128] * 2), (130, [128, 2]), (100, [100])):
-        seen = []
+    for few, step, sizes in (
+        (640, 128, [128] * 5), (257, 128, [128] * 2), (130, 128, [128, 2]), (100, 128, [100]), (640, 64, [64] * 10),
+    ):  # fmt: skip
+        seen, data.batch_size = [], step  # no batch is larger than a training step's
 
         class Counting(Classification):
             def outputs(self, net, batch, seen=seen):
