@@ -102,9 +102,9 @@ class Shapes10(PointCloudData):
         num_test: int = 1000,
         stretch: float = 0.2,
         tilt: float = 0.15,
-        occlude: float = 0.3,
-        noise: float = 0.02,
-        outliers: float = 0.02,
+        occlude: float = 0.4,
+        noise: float = 0.03,
+        outliers: float = 0.05,
         shapes_seed: int = 0,
         **settings: Any,
     ) -> None:
