@@ -8,7 +8,7 @@ if begun_as(__name__):
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pruning_lit.command_line.command import command
 from pruning_lit.command_line.paths import as_list, named_paths
@@ -17,25 +17,20 @@ from pruning_lit.system.loading import loading
 
 
 def _run(config: DictConfig, folder: Path) -> None:
-    """Export the network that the config names, and tell how exact the files are."""
+    """Export the network that the config names, and tell how exact the files are and how fast they run."""
     with loading():  # late: --help and refusals do without torch
-        from pruning_lit.runs.export import BATCHES, export
+        from pruning_lit.runs.deployment import export_and_measure
     paths = named_paths(config.path, "the folder of a run or a network file")
     if len(paths) > 1:
         raise ValueError(f"path= takes one network to export, got {', '.join(paths)}")
-    formats = [config.format] if isinstance(config.format, str) else config.format
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    names = allowed(config, HydraConfig.get().overrides.task)
-    for file, difference in export(paths[0], formats, plain["input_shape"], plain.get("arch"), names).items():
-        sizes = " and ".join(map(str, BATCHES))
-        kilobytes = file.stat().st_size // 1000
-        print(f"{file}: {kilobytes} kB, differs by {difference:.1e} of the largest output (batches of {sizes})")
+    export_and_measure(config, paths[0], allowed(config, HydraConfig.get().overrides.task))
 
 
 def in_hydras_words(words: list[str]) -> list[str]:
-    """Turn ``path=a`` and ``format=onnx,pt2`` into lists."""
-    return [as_list(as_list(word), "format") for word in words]
+    """Turn ``path=a`` and ``format=onnx,pt2`` into lists; ``dataset.root=…`` alone changes the data set of the run."""
+    chosen = any(word.startswith(("dataset=", "+dataset=")) for word in words)
+    words = [f"++{word}" if word.startswith("dataset.") and not chosen else word for word in words]
+    return [as_list(as_list(as_list(word), "format"), "keep_float") for word in words]
 
 
 def main() -> None:

@@ -600,6 +600,7 @@ CASES = [
         "inputs too small to export": "path=run format=pt2 input_shape=[3]",
         "inputs of -1 pixels to export": "path=run format=pt2 input_shape=[3,-1,32]",
         "an unknown option to export": "path=run size=32",
+        "a drop that is no number": "path=run format=onnx_int8 max_drop=little",
         "no sign of equality to export": "run",
         "a bracket that is not closed to export": "'path=[run'",
         "a builder that does not fit": "path=run arch._target_=mynet.Nett",

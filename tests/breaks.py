@@ -426,6 +426,14 @@ CRITERIA = [
 
 SPARSITY = [
     Break(
+        "widths in multiples may cost more than those they replace",
+        "sparsity/multiples.py",
+        "<= most else (below, middle)",
+        "<= 2 * most else (below, middle)",
+        "test_deployment.py",
+        "cost_no_more",
+    ),
+    Break(
         "a budget for a part counts the whole network",
         "sparsity/macs_target.py",
         "graph if self.part is None else graph.within(self.part)",
@@ -1164,6 +1172,14 @@ REPORTS = [
 ]
 
 RUNS = [
+    Break(
+        "widths that were not cut count as odd",
+        "runs/deployment.py",
+        "width % MULTIPLE and width < before.get(name, width)",
+        "width % MULTIPLE",
+        "test_deployment.py",
+        "only_widths_that_were_cut",
+    ),
     Break(
         "runs of masks begin with ones",
         "runs/prediction.py",

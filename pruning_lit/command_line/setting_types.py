@@ -37,6 +37,11 @@ OF_THE_RUN: dict[str, Any] = {
     "trainer": Mapping,
     "num_classes": int | None,
     "input_shape": Sequence[int] | None,
+    "calibration": Mapping,
+    "measure": bool,
+    "keep_float": Sequence[str],
+    "reduce_range": bool | None,
+    "max_drop": float,
 }
 #: Settings of the group ``trainer`` that are not Lightning's.
 TRAINER_ALSO: dict[str, Any] = {"threads": int | None}

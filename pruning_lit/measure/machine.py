@@ -31,6 +31,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def lacks_vnni() -> bool:
+    """True on an x86 processor without VNNI, whose sums of two products of 8 bits overflow 16 bits."""
+    return platform.machine().lower() in ("x86_64", "amd64") and not torch.cpu._is_vnni_supported()
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")  # platform.processor() says no more than "x86_64", or nothing, on Linux
     if cpuinfo.is_file():

@@ -1,18 +1,21 @@
 """Export of a network to the formats that other programs run."""
 
-import importlib.util
 import inspect
 import io
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
+from pruning_lit.measure.onnx_network import OnnxNetwork, has_onnx
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.one_line import in_one_line
@@ -20,11 +23,85 @@ from pruning_lit.tasks.kinds import task_kind
 
 CIFAR = (3, 32, 32)
 BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
+SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "onnx_int8": ".int8.onnx"}
 TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
 
 Arguments = tuple[Tensor, ...]  # of the network: images alone, or clouds and their categories
 Run = Callable[..., Any]  # these to one tensor or several, nested
-Names = tuple[list[str], list[str]]  # of inputs and of outputs
+
+
+class Signature(NamedTuple):
+    """Names of the inputs and the outputs of a file, and what is known of the images, for its header."""
+
+    inputs: list[str]
+    outputs: list[str]
+    images: dict[str, Any]
+
+
+class Exportable:
+    """A network that is to be exported: the part of it that files hold, and the inputs that this takes.
+
+    Args:
+        path: folder of a run, network file or checkpoint.
+        input_shape, arch, allowed: as for :func:`export`, like the errors.
+
+    Attributes:
+        stored: what it was read from.
+        kind: of its task, as far as known.
+        whole, net: the network, and the view of it that is exported.
+        arguments: of the view, for a batch of one.
+        signature: of the files.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        input_shape: Sequence[int] | None = None,
+        arch: Mapping[str, Any] | None = None,
+        allowed: Sequence[str] = (),
+    ) -> None:
+        self.stored, self.arch = open_stored(str(path), allowed), arch
+        shape = input_shape or self.stored.trained_on.shape or CIFAR
+        _require_shape(shape)
+        self.example = torch.zeros(1, *shape)
+        self.whole = self.stored.network(arch, self.example, self.stored.trained_on.num_classes)
+        self.kind = task_kind(self.whole, self.stored.task())
+        self.net = self.kind.view(self.whole)
+        inputs = self.kind.view_example(self.whole, self.example)
+        self.arguments: Arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+        if getattr(self.net, "regions", None):
+            raise ValueError(
+                f"{str(self.stored.file)!r} is a detector in two stages, whose heads look at regions that it finds "
+                "itself; no file of these formats holds that: SSD, RetinaNet and FCOS can be exported"
+            )
+        known = {key: value for key, value in asdict(self.stored.trained_on).items() if value is not None}
+        self.signature = Signature(_input_names(self.net, self.arguments), _outputs(self.net, self.arguments), known)
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The operations of the network."""
+        return traced_program(self.net, self.arguments)
+
+    def dense(self) -> nn.Module:
+        """The view of the network before any cut, in eval mode, with weights that mean nothing."""
+        return self.kind.view(self.stored.dense_network(self.arch, self.stored.trained_on.num_classes)).eval()
+
+    def file(self, form: str) -> Path:
+        """The file of a format, beside the network's own."""
+        return self.stored.file.with_suffix(SUFFIXES[form])
+
+    def write(self, form: str) -> float:
+        """Write a file that computes what the network does; its largest difference, over the largest output.
+
+        Raises:
+            ValueError: it computes something else, and is not written.
+        """
+        target = self.file(form)
+        with replacing(target) as draft:
+            difference = _difference(FORMATS[form](self.program, self.signature, draft), self.net, self.arguments)
+            if not difference <= TOLERANCE:
+                raise ValueError(f"{str(target)!r} was not written: it differs by {difference:.1e} of the output")
+        return difference
 
 
 def export(
@@ -53,44 +130,18 @@ def export(
             or a file computes something else.
     """
     formats = list(formats)
-    _require_formats(formats)
-    stored = open_stored(str(path), allowed)
-    shape = input_shape or stored.trained_on.shape or CIFAR
-    _require_shape(shape)
-    _require_packages(formats)
-    example = torch.zeros(1, *shape)
-    net = stored.network(arch, example, stored.trained_on.num_classes)
-    kind = task_kind(net, stored.task())
-    inputs = kind.view_example(net, example)
-    net, arguments = kind.view(net), inputs if isinstance(inputs, tuple) else (inputs,)
-    if getattr(net, "regions", None):
+    require_formats(formats, FORMATS)
+    net = Exportable(path, input_shape, arch, allowed)
+    return {net.file(form): net.write(form) for form in formats}
+
+
+def require_formats(formats: Sequence[str], known: Collection[str]) -> None:
+    """ValueError where a format is not among those known, or what it needs is not installed."""
+    if not formats or not set(formats) <= set(known):
         raise ValueError(
-            f"{str(stored.file)!r} is a detector in two stages, whose heads look at regions that it finds itself; no "
-            "file of these formats holds that: SSD, RetinaNet and FCOS can be exported"
+            f"format is one or several of {', '.join(known)}; got {', '.join(map(str, formats)) or 'none'}"
         )
-    names = (_input_names(net, arguments), _outputs(net, arguments))
-    program = _program(net, arguments)
-    differences = {}
-    for name in formats:
-        target = stored.file.with_suffix(f".{name}")
-        with replacing(target) as draft:
-            differences[target] = _difference(FORMATS[name](program, names, draft), net, arguments)
-            if not differences[target] <= TOLERANCE:
-                raise ValueError(
-                    f"{str(target)!r} was not written: it differs by {differences[target]:.1e} of the output"
-                )
-    return differences
-
-
-def _require_formats(formats: Sequence[str]) -> None:
-    if not formats or not set(formats) <= FORMATS.keys():
-        raise ValueError(
-            f"format is one or several of {', '.join(FORMATS)}; got {', '.join(map(str, formats)) or 'none'}"
-        )
-
-
-def _require_packages(formats: Sequence[str]) -> None:
-    if "onnx" in formats and not all(importlib.util.find_spec(one) for one in ("onnx", "onnxscript", "onnxruntime")):
+    if any(form.startswith("onnx") for form in formats) and not has_onnx():
         raise ValueError("ONNX files need further packages: pip install 'pruning_lit[onnx]', or choose format=pt2")
 
 
@@ -130,7 +181,7 @@ def _outputs(net: nn.Module, arguments: Arguments) -> list[str]:
     return ["_".join(re.findall(r"\w+", keystr(path))) or "logits" for path, _ in leaves]
 
 
-def _program(net: nn.Module, arguments: Arguments) -> ExportedProgram:
+def traced_program(net: nn.Module, arguments: Arguments) -> ExportedProgram:
     """Trace the operations of the network, for a batch of any size."""
     example = tuple(each.expand(2, *each.shape[1:]).clone() for each in arguments)
     batch = Dim("batch")
@@ -143,7 +194,7 @@ def _program(net: nn.Module, arguments: Arguments) -> ExportedProgram:
     return program
 
 
-def _pt2(program: ExportedProgram, names: Names, file: Path) -> Run:
+def _pt2(program: ExportedProgram, signature: Signature, file: Path) -> Run:
     program.example_inputs = None  # they would be stored, at the size of two inputs
     buffer = io.BytesIO()  # inside, the archive would be named after the draft
     torch.export.save(program, buffer)
@@ -151,26 +202,19 @@ def _pt2(program: ExportedProgram, names: Names, file: Path) -> Run:
     return torch.export.load(file).module()
 
 
-def _onnx(program: ExportedProgram, names: Names, file: Path) -> Run:
-    import onnxruntime
-
-    inputs, outputs = names
-    named: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
-    shapes = tuple({0: "batch"} for _ in inputs)
+def write_onnx(program: ExportedProgram, signature: Signature, file: Path) -> OnnxNetwork:
+    """Write an ONNX file, with what is known of the images as JSON text in its metadata, and open it."""
+    named: dict[str, Any] = {"input_names": signature.inputs, "output_names": signature.outputs}
+    shapes = tuple({0: "batch"} for _ in signature.inputs)
     converted = torch.onnx.export(program, (), dynamo=True, verbose=False, dynamic_shapes=shapes, **named)
     assert converted is not None
+    converted.model.metadata_props["pruning_lit"] = json.dumps(signature.images)
     converted.save(file)
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-
-    def run(*arguments: Tensor) -> list[Tensor]:
-        feed = {name: each.numpy() for name, each in zip(inputs, arguments, strict=True)}
-        return [torch.from_numpy(each) for each in session.run(None, feed)]
-
-    return run
+    return OnnxNetwork(file)
 
 
-Write = Callable[[ExportedProgram, Names, Path], Run]
-FORMATS: dict[str, Write] = {"onnx": _onnx, "pt2": _pt2}
+Write = Callable[[ExportedProgram, Signature, Path], Run]
+FORMATS: dict[str, Write] = {"onnx": write_onnx, "pt2": _pt2}
 
 
 def _difference(run: Run, net: nn.Module, arguments: Arguments) -> float:

@@ -72,6 +72,11 @@ class NetworkFile:
         """
         return artefact.load(self.file, user_built(self.arch, builder, self.file, self.allowed))
 
+    def dense_network(self, builder: Arch | None, num_classes: int | None) -> nn.Module:
+        """The network before any cut, for its widths and its speed: its weights mean nothing; as for ``network``."""
+        own = user_built(self.arch, builder, self.file, self.allowed)
+        return artefact.build(self.arch, self.file, artefact.read(self.file)[1]) if own is None else own
+
     def fill(self, net: nn.Module, example: Any, view: View = Task.view) -> None:
         """Fill a network of one's own with the weights and widths in the file, in place."""
         fit_weights(net, artefact.read(self.file)[1], self.file, narrower=True)

@@ -62,12 +62,17 @@ class PhaseCheckpoint:
 
     def network(self, builder: Arch | None, example: Any, num_classes: int | None, view: View = Task.view) -> nn.Module:
         """The network, see ``NetworkFile``, without what is masked or compacted in the checkpoint."""
-        net = user_built({**self.arch, "num_classes": num_classes}, builder, self.file, self.allowed)
-        if net is None:
-            call = constructor_call(OmegaConf.create(dict(self.arch)), num_classes)
-            net = artefact.build(call, self.file, self.checkpoint["state_dict"])
+        net = self.dense_network(builder, num_classes)
         self.fill(net, example, view)
         return net.eval()
+
+    def dense_network(self, builder: Arch | None, num_classes: int | None) -> nn.Module:
+        """The network before any cut, with weights that mean nothing; as for ``network``."""
+        own = user_built({**self.arch, "num_classes": num_classes}, builder, self.file, self.allowed)
+        if own is not None:
+            return own
+        call = constructor_call(OmegaConf.create(dict(self.arch)), num_classes)
+        return artefact.build(call, self.file, self.checkpoint["state_dict"])
 
     def fill(self, net: nn.Module, example: Any, view: View = Task.view) -> None:
         """Fill a network with the weights and widths in the checkpoint, in place, and make it final."""

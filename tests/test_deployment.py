@@ -1,0 +1,186 @@
+"""Exported networks where they run: in ONNX Runtime and in int8, checked on the test part before a file is left."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pruning_lit.channels import cost, cost_of_widths, load, narrow, trace
+from pruning_lit.data import Digits
+from pruning_lit.measure import machine
+from pruning_lit.measure.onnx_network import OnnxNetwork, has_onnx
+from pruning_lit.models import cifar_resnet
+from pruning_lit.runs.deployment import odd_widths
+from pruning_lit.sparsity.multiples import in_multiples
+from tests.bad_inputs import sentences
+
+needs_onnx = pytest.mark.skipif(not has_onnx(), reason="needs the extra 'onnx'")
+QUICK = ("latency.batch_size=[1,2]", "latency.repeats=3", "latency.warmup=0", "calibration.num_images=32")
+
+
+@pytest.fixture
+def export(monkeypatch, capfd, tmp_path, finished):
+    """Run the command on a copy of a finished run; its folder of the network, and what was printed."""
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[Path, str]:
+        from pruning_lit.export import main
+
+        monkeypatch.setattr(sys, "argv", ["export", *QUICK, *words])
+        capfd.readouterr()
+        stopped = ""
+        try:
+            main()
+        except SystemExit as stop:
+            stopped = str(stop.code)
+        return tmp_path / "run" / "pruned", "".join(capfd.readouterr()) + stopped
+
+    return call
+
+
+@pytest.fixture
+def digits():
+    data = Digits(batch_size=64, mean=[0.3044] * 3, std=[0.3233] * 3)
+    data.setup()
+    return data
+
+
+def test_widths_in_multiples_cost_no_more_than_those_they_replace():
+    graph = trace(cifar_resnet(20), torch.zeros(1, 3, 32, 32))
+    for share in (0.3, 0.55, 0.8, 1.0):
+        widths = {group.name: max(1, int(share * group.size)) for group in graph.prunable}
+        rounded = in_multiples(graph, widths, 8)
+        assert all(width % 8 == 0 and 0 < width <= graph[name].size for name, width in rounded.items())
+        most, made = (cost_of_widths(graph, each).macs for each in (widths, rounded))
+        narrowest = cost_of_widths(graph, dict.fromkeys(widths, 8)).macs
+        assert made <= most or made == narrowest
+    assert in_multiples(graph, {group.name: group.size for group in graph.prunable}, 8) == {
+        group.name: group.size for group in graph.prunable
+    }
+
+
+def test_only_widths_that_were_cut_are_called_odd():
+    dense, net = cifar_resnet(8, 10), cifar_resnet(8, 10)
+    assert odd_widths(dense, net) == {}
+    narrow(
+        net,
+        trace(net, torch.zeros(1, 3, 32, 32)),
+        {"layer1.0.conv1": list(range(13)), "layer2.0.conv1": list(range(24))},
+    )
+    assert odd_widths(dense, net) == {"layer1.0.conv1": 13}
+
+
+@needs_onnx
+def test_dense_and_pruned_are_timed_in_both_runtimes_and_rounding_is_named(export):
+    folder, printed = export("path=run", "format=onnx")
+    told = json.loads((folder / "export.json").read_text())
+    dense, pruned, rounded = told["networks"]
+    assert [each["name"] for each in told["networks"]] == ["dense", "pruned", "in multiples of 8"]
+    assert dense["macs"] > pruned["macs"] >= rounded["macs"]
+    assert pruned["macs"] == cost(trace(load(folder / "model.safetensors"), torch.zeros(1, 3, 32, 32))).macs
+    assert all(len(each[runtime]) == 2 for each in told["networks"] for runtime in ("eager", "onnx"))
+    assert all(timing["median_ms"] > 0 for each in told["networks"] for timing in each["onnx"])
+    assert "prune with sparsity.round_to=8" in printed
+    assert f"{rounded['macs']:,} MACs instead of {pruned['macs']:,}" in printed
+    assert "ONNX Runtime," in printed
+
+
+def test_without_onnx_runtime_widths_are_still_advised_on(export):
+    folder, printed = export("path=run", "format=pt2")
+    assert "prune with sparsity.round_to=8" in printed
+    assert not (folder / "export.json").exists()
+
+
+@needs_onnx
+def test_int8_is_smaller_takes_any_batch_and_is_told_beside_float(export, digits):
+    folder, printed = export("path=run", "format=onnx,onnx_int8", "max_drop=100", "measure=false")
+    net = OnnxNetwork(folder / "model.int8.onnx")
+    images = next(digits.calibration(64, 0))[0]
+    wanted = load(folder / "model.safetensors")(images).detach()
+    answers = [torch.cat([net(part) for part in images.split(size)]) for size in (1, 5, 64)]
+    for each in answers:
+        assert (each - wanted).abs().max() < 0.2 * wanted.abs().max()
+        torch.testing.assert_close(each, answers[0])
+    assert not torch.equal(answers[0], wanted)
+    assert "(in float32 " in printed
+    assert "accuracy" in printed
+
+
+@needs_onnx
+def test_int8_is_u8s8_per_channel_and_the_same_file_again(export):
+    import onnx
+
+    folder, _ = export("path=run", "format=onnx_int8", "max_drop=100", "measure=false")
+    first = (folder / "model.int8.onnx").read_bytes()
+    model = onnx.load(folder / "model.int8.onnx")
+    weights = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    kinds = {name: array.dtype.name for name, array in weights.items() if name.endswith("_quantized")}
+    assert {kind for name, kind in kinds.items() if ".weight_quantized" in name} == {"int8"}
+    scale, kernel = weights["conv1.weight_scale"], weights["conv1.weight_quantized"]
+    assert scale.shape == kernel.shape[:1]
+    points = [array for name, array in weights.items() if name.endswith("_zero_point") and array.ndim == 0]
+    assert {array.dtype.name for array in points} == {"uint8"}
+    (facts,) = [each.value for each in model.metadata_props if each.key == "pruning_lit"]
+    assert len(json.loads(facts)["mean"]) == 3
+    export("path=run", "format=onnx_int8", "max_drop=100", "measure=false")
+    assert (folder / "model.int8.onnx").read_bytes() == first
+
+
+@needs_onnx
+@pytest.mark.parametrize("bits", [7, 8])
+def test_weights_have_7_bits_where_a_processor_lacks_vnni(export, monkeypatch, bits):
+    import onnx
+
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: bits == 8)
+    folder, printed = export("path=run", "format=onnx_int8", "max_drop=100", "measure=false")
+    kernels = [
+        onnx.numpy_helper.to_array(each)
+        for each in onnx.load(folder / "model.int8.onnx").graph.initializer
+        if each.name.endswith(".weight_quantized")
+    ]
+    assert max(int(abs(each.astype(int)).max()) for each in kernels) == {7: 64, 8: 127}[bits]
+    assert f"weights of {bits} bits" in printed
+
+
+@needs_onnx
+def test_layers_that_are_kept_stay_in_float(export):
+    import onnx
+
+    folder, printed = export("path=run", "format=onnx_int8", "max_drop=100", "measure=false", "keep_float=conv1,lin*")
+    names = {each.name for each in onnx.load(folder / "model.int8.onnx").graph.initializer}
+    assert {"conv1.weight", "linear.weight"} <= names
+    assert "conv1.weight_quantized" not in names
+    assert "layer1.0.conv1.weight_quantized" in names
+    assert "in float32: conv1, linear" in printed
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["max_drop=-100"], "was not written: accuracy falls from"),
+        (["keep_float=conv9"], "keep_float: no layer is called 'conv9'; the layers are conv1, layer1.0.conv1"),
+        (["calibration.num_images=0"], "calibration.num_images is a whole number of at least 1, got 0"),
+        (["dataset=shapes10"], "was trained on images of 3×32×32"),
+    ],
+)
+def test_int8_is_refused_in_one_sentence(export, words, expected):
+    folder, printed = export("path=run", "format=onnx_int8", *words)
+    (told,) = sentences(printed, Path.cwd())
+    assert expected in told
+    assert not (folder / "model.int8.onnx").exists()
+    assert not list(folder.glob(".*"))
+
+
+@needs_onnx
+def test_a_network_without_images_to_calibrate_on_is_answered_by_name(export):
+    shutil.copy("run/pruned/model.safetensors", "alone.safetensors")
+    _, printed = export("path=alone.safetensors", "format=onnx_int8")
+    assert "format=onnx_int8 is calibrated on training images: 'alone.safetensors' lies in no run's folder" in printed
+    _, printed = export("path=alone.safetensors", "format=onnx_int8", "dataset=digits", "max_drop=100", "measure=false")
+    assert "alone.int8.onnx: " in printed
