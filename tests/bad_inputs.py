@@ -17,8 +17,8 @@ from PIL import Image
 
 from tests.data.small_clouds import rows, write_shapenet, write_text
 
-RUN, INSPECT, EXPORT, EVALUATE, REPORT = (
-    f"python -m pruning_lit{each}" for each in ("", ".inspect", ".export", ".evaluate", ".report")
+RUN, INSPECT, EXPORT, HUB, EVALUATE, REPORT = (
+    f"python -m pruning_lit{each}" for each in ("", ".inspect", ".export", ".hub", ".evaluate", ".report")
 )
 #: Settings of runs that are meant to finish, in seconds: one is resumed, evaluated and so on.
 MODELNET = "dataset=modelnet40 dataset.num_points=32 dataset.root=clouds/"
@@ -604,6 +604,12 @@ CASES = [
         "no sign of equality to export": "run",
         "a bracket that is not closed to export": "'path=[run'",
         "a builder that does not fit": "path=run arch._target_=mynet.Nett",
+    }),
+    *_cases("A folder for the Hub", HUB, {
+        "nothing for the Hub": "",
+        "a run for the Hub that is not there": "path=nowhere",
+        "no run for the Hub": "path=empty_folder",
+        "no name of a repository": "path=run repo=mine",
     }),
     *_cases("Evaluating", EVALUATE, {
         "nothing to evaluate": "",

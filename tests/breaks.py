@@ -1173,6 +1173,22 @@ REPORTS = [
 
 RUNS = [
     Break(
+        "folders for the Hub are uploaded unasked",
+        "hub.py",
+        "    if config.repo is not None:\n        print",
+        "    if True:\n        print",
+        "test_hub.py",
+        "uploaded_unless",
+    ),
+    Break(
+        "a model card has the figures of the dense network",
+        "reports/model_card.py",
+        "(report.after.metrics or {})",
+        "(report.before.metrics or {})",
+        "test_hub.py",
+        "figures_of_the_report",
+    ),
+    Break(
         "widths that were not cut count as odd",
         "runs/deployment.py",
         "width % MULTIPLE and width < before.get(name, width)",

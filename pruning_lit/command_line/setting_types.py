@@ -42,6 +42,9 @@ OF_THE_RUN: dict[str, Any] = {
     "keep_float": Sequence[str],
     "reduce_range": bool | None,
     "max_drop": float,
+    "repo": str | None,
+    "license": str | None,
+    "base_model": str | None,
 }
 #: Settings of the group ``trainer`` that are not Lightning's.
 TRAINER_ALSO: dict[str, Any] = {"threads": int | None}

@@ -60,7 +60,7 @@ def markdown(report: Report, sections: Sequence[Section] = (), pictures: Contain
         _verdict(report),
         *[f"> **Warning.** {each}" for each in report.missed],
         *[f"> **Note.** {note}" for note in report.notes],
-        "\n".join(markdown_table(["", "before", "after", "change"], _comparison(report))),
+        "\n".join(markdown_table(["", "before", "after", "change"], comparison(report))),
         _along_the_way(report),
         "## What the numbers mean\n\n" + meanings,
         "## Use the pruned network\n\n" + _use(report),
@@ -77,7 +77,7 @@ def console_table(report: Report) -> Table:
     table = Table("", title=f"{report.experiment} (seed {report.seed})", title_justify="left")
     for heading in ("before", "after", "change"):
         table.add_column(heading, justify="right")
-    for row in _comparison(report):
+    for row in comparison(report):
         table.add_row(*row)
     if (after_cut := report.value(report.metrics_after_cut)) is not None:
         table.caption = f"right after the cut, before any further training: {report.primary.format(after_cut)}"
@@ -98,7 +98,8 @@ def _verdict(report: Report) -> str:
     return f"{text}; its {primary.title} went from {primary.format(before)} to {primary.format(after)} ({told})."
 
 
-def _comparison(report: Report) -> list[list[str]]:
+def comparison(report: Report) -> list[list[str]]:
+    """Rows of the table that all reports begin with: a figure, before, after, and the change."""
     before, after = report.before, report.after
     primary, old, new = report.primary, report.value(before.metrics), report.value(after.metrics)
     rows = [[primary.title, metric(primary, old), metric(primary, new), metric_change(primary, old, new)]]
