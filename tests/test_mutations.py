@@ -15,7 +15,7 @@ def test_every_break_can_be_made_and_has_its_tests():
 
 def test_there_are_breaks_in_every_package():
     packages = {path.parent.name for path in (ROOT / "pruning_lit").glob("*/__init__.py")}
-    assert {each.room for each in BREAKS} == packages
+    assert {each.room for each in BREAKS if "/" in each.file} == packages
     assert len(BREAKS) >= 40
 
 

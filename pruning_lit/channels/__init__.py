@@ -6,7 +6,7 @@ Usable on its own, without Lightning or Hydra. Its shelves, each of which import
 * ``tracing``: the identities of channels, followed through forward passes in eval and training mode, and their groups
 * ``surgery``: rehearsal of a cut, ``narrow``, ``mask``, ``widen``, and the cost of a width
 * ``insertion``: selections and scatters where a network has streams, and removal of scatters
-* ``artefact``: a network in a file
+* ``artefact``: a network in a file; ``hub``: one from the Hugging Face Hub
 """
 
 from pruning_lit.channels.artefact import load, save

@@ -83,7 +83,7 @@ def hub_config(header: Mapping[str, Any], weights: Mapping[str, Tensor], report:
 
 
 def _resizing(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """How images of any size become inputs, as timm says it; nothing where all images are of one size."""
+    """Resizing of images in timm's words; empty where all images are of one size."""
     side = dataset.get("size") or dataset.get("image_size")
     if not side:
         return {}
