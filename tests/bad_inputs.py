@@ -423,6 +423,7 @@ CASES = [
         "half of the MACs, as a word": "sparsity.reduction=half",
         "a budget that is no number": "sparsity.reduction=nan",
         "a budget that cannot be met": "sparsity.reduction=0.999",
+        "a budget of parameters that cannot be met": "sparsity=params sparsity.reduction=0.9999",
         "an unknown scope": "sparsity.scope=network",
         "no channel has to stay": "sparsity.min_channels=0",
         "more channels stay than there are": "sparsity.min_channels=1000",

@@ -426,6 +426,14 @@ CRITERIA = [
 
 SPARSITY = [
     Break(
+        "a budget of parameters counts MACs",
+        "sparsity/params_target.py",
+        "return cost_of_widths(graph, widths).params",
+        "return cost_of_widths(graph, widths).macs",
+        "sparsity/test_params.py",
+        "one_removal_less",
+    ),
+    Break(
         "widths in multiples may cost more than those they replace",
         "sparsity/multiples.py",
         "<= most else (below, middle)",

@@ -2,7 +2,7 @@
 
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.dense import DenseCost
-from pruning_lit.sparsity.global_budgets import Global, Macs
+from pruning_lit.sparsity.global_budgets import Global, Macs, Params
 from pruning_lit.sparsity.layerwise import Layerwise
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.plan import Plan
@@ -16,6 +16,7 @@ __all__ = [
     "Layerwise",
     "Limits",
     "Macs",
+    "Params",
     "Plan",
     "Scores",
     "Similarity",

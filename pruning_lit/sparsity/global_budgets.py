@@ -15,8 +15,10 @@ from pruning_lit.channels import ChannelGraph
 from pruning_lit.channels.surgery.cost import MacsConvention
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.base import Scores, Sparsity
+from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.macs_target import MacsTarget
+from pruning_lit.sparsity.params_target import ParamsTarget
 from pruning_lit.sparsity.rates import parse_rate
 from pruning_lit.sparsity.threshold import largest_share, widths_above
 
@@ -189,39 +191,23 @@ class Global(RankedBudget):
         return sum(dense.sizes[name] * graph[name].multiplicity for name in names)
 
 
-class Macs(RankedBudget):
-    """Remove channels until the counted MACs meet a target: the first network, from above, that costs no more.
+class CostBudget(RankedBudget):
+    """Remove channels until what the network costs meets a target: the first network, from above, that costs no more.
 
     The target is met by the network that is really made, with floors, overrides and rounding: where these keep
-    channels, others go instead.
+    channels, others go instead. A budget of one's own says what is counted, by its ``goal``.
 
     Args:
-        reduction: share of the dense network's multiply-accumulates removed, in [0, 1).
         scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
             they are; None: ``global`` for a criterion whose scores are comparable (see ``Criterion``), else ``layer``.
         normalise: as for ``Global``; None: unless comparable scores are compared.
-        macs_convention: ``exact``; or ``published``, to stop where released code did: strided 1x1 convolutions count as
-            2x2, in the target as well, see ``cost_of_widths``. Reports tell exact MACs.
         limits: as for ``Global``.
     """
 
-    def __init__(
-        self,
-        reduction: float | str,
-        scope: Scope | None = None,
-        normalise: bool | None = None,
-        macs_convention: MacsConvention = "exact",
-        **limits: Any,
-    ) -> None:
+    goal: CostTarget
+
+    def __init__(self, scope: Scope | None = None, normalise: bool | None = None, **limits: Any) -> None:
         super().__init__("layer" if scope is None else scope, True if normalise is None else normalise, **limits)
-        if macs_convention not in get_args(MacsConvention):
-            raise ValueError(f"sparsity.macs_convention must be 'exact' or 'published', got {macs_convention!r}")
-        self.reduction, self.macs_convention = parse_rate(reduction, "sparsity.reduction"), macs_convention
-        if self.limits.part and macs_convention != "exact":
-            raise ValueError(
-                f"sparsity.macs_convention={macs_convention} is of whole networks: leave out sparsity.part"
-            )
-        self.goal = MacsTarget(self.reduction, macs_convention, self.limits.part)
         self._set = scope, normalise
 
     @property
@@ -242,16 +228,68 @@ class Macs(RankedBudget):
         super().check(graph)
         self.goal.require_reachable(self, graph)
 
+    def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
+        """True where the network costs no more than the target."""
+        return self.goal.met(graph, self.allowed_widths(graph, dense, target), dense, progress)
+
+
+class Macs(CostBudget):
+    """Remove channels until the counted MACs meet a target, see ``CostBudget``.
+
+    Args:
+        reduction: share of the dense network's multiply-accumulates removed, in [0, 1).
+        scope, normalise, limits: as for ``CostBudget``.
+        macs_convention: ``exact``; or ``published``, to stop where released code did: strided 1x1 convolutions count as
+            2x2, in the target as well, see ``cost_of_widths``. Reports tell exact MACs.
+    """
+
+    goal: MacsTarget
+
+    def __init__(
+        self,
+        reduction: float | str,
+        scope: Scope | None = None,
+        normalise: bool | None = None,
+        macs_convention: MacsConvention = "exact",
+        **limits: Any,
+    ) -> None:
+        super().__init__(scope, normalise, **limits)
+        if macs_convention not in get_args(MacsConvention):
+            raise ValueError(f"sparsity.macs_convention must be 'exact' or 'published', got {macs_convention!r}")
+        self.reduction, self.macs_convention = parse_rate(reduction, "sparsity.reduction"), macs_convention
+        if self.limits.part and macs_convention != "exact":
+            raise ValueError(
+                f"sparsity.macs_convention={macs_convention} is of whole networks: leave out sparsity.part"
+            )
+        self.goal = MacsTarget(self.reduction, macs_convention, self.limits.part)
+
     def macs_target(self, graph: ChannelGraph, scores: Scores, dense: DenseCost) -> float:
         """MACs that the reduction leaves; those of the chosen widths where the convention is not ``exact``."""
         if self.macs_convention != "exact" or self.limits.part:
             return super().macs_target(graph, scores, dense)
         return float(dense.macs * (1 - self.reduction))
 
-    def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
-        """True where the network costs no more than the target."""
-        return self.goal.met(graph, self.allowed_widths(graph, dense, target), dense, progress)
-
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
         """Sentence on the MACs that stay by the convention, where that is not ``exact``."""
         return self.goal.notes(graph, kept, dense)
+
+
+class Params(CostBudget):
+    """Remove channels until the number of parameters meets a target, see ``CostBudget``.
+
+    Args:
+        reduction: share of the dense network's parameters removed, in [0, 1).
+        scope, normalise, limits: as for ``CostBudget``; ``part`` is refused, for all parameters count.
+    """
+
+    def __init__(
+        self, reduction: float | str, scope: Scope | None = None, normalise: bool | None = None, **limits: Any
+    ) -> None:
+        super().__init__(scope, normalise, **limits)
+        self.reduction = parse_rate(reduction, "sparsity.reduction")
+        if self.limits.part:
+            raise ValueError(
+                f"a budget of parameters is of whole networks: leave out sparsity.part={self.limits.part}, or exclude "
+                "what is to stay whole (sparsity.exclude=[…])"
+            )
+        self.goal = ParamsTarget(self.reduction)

@@ -1,18 +1,18 @@
 """A target of multiply-accumulates, for budgets that are given one."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 from pruning_lit.channels import ChannelGraph, cost_of_widths
 from pruning_lit.channels.surgery.cost import MacsConvention
-from pruning_lit.sparsity.base import Sparsity
+from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
 
 
 @dataclass(frozen=True)
-class MacsTarget:
+class MacsTarget(CostTarget):
     """The share of the dense network's multiply-accumulates that goes.
 
     Attributes:
@@ -20,6 +20,8 @@ class MacsTarget:
         convention: how multiply-accumulates are counted, see ``cost_of_widths``.
         part: path of the module whose multiply-accumulates count; None: those of the whole network.
     """
+
+    unit: ClassVar[str] = "MACs"
 
     reduction: Fraction
     convention: MacsConvention = "exact"
@@ -29,28 +31,15 @@ class MacsTarget:
         """The multiply-accumulates that count, of a network of these widths."""
         return cost_of_widths(graph if self.part is None else graph.within(self.part), widths, self.convention).macs
 
-    def met(self, graph: ChannelGraph, widths: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
-        """True where a network of these widths costs no more than what is to be left at that progress."""
-        target = dense.counted(self.convention, self.part) * (1 - self.reduction * progress)
-        return self.counted(graph, widths) <= target
+    def total(self, dense: DenseCost) -> int:
+        """The cost of the dense network."""
+        return dense.counted(self.convention, self.part)
 
-    def require_reachable(self, budget: Sparsity, graph: ChannelGraph) -> None:
-        """ValueError where even the narrowest network within the limits costs more than what is to be left."""
-        dense = DenseCost.of(graph)
-        narrowest = budget.allowed_widths(graph, dense, budget.min_widths(graph))
-        least, total = self.counted(graph, narrowest), dense.counted(self.convention, self.part)
-        if least > total * (1 - self.reduction):
-            most = math.floor(1000 * (1 - least / total)) / 1000
-            raise ValueError(
-                f"sparsity.reduction={float(self.reduction)} cannot be met: {least:,} of {total:,} MACs"
-                f"{self.true_macs_note(cost_of_widths(graph, narrowest).macs, dense)} remain in the narrowest network "
-                f"with {budget.limits}, so at most {most} can go"
-            )
-
-    def true_macs_note(self, macs: int, dense: DenseCost) -> str:
+    def remark(self, graph: ChannelGraph, widths: Mapping[str, int], dense: DenseCost) -> str:
         """The exact multiply-accumulates in brackets, to stand behind those of another convention."""
         if self.convention == "exact":
             return ""
+        macs = cost_of_widths(graph, widths).macs
         return f" (strided 1x1 convolutions counted as 2x2; truly {macs:,} of {dense.macs:,})"
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
@@ -58,7 +47,7 @@ class MacsTarget:
         if self.convention == "exact" and self.part is None:
             return []
         widths = {name: len(positions) for name, positions in kept.items()}
-        stay, total = self.counted(graph, widths), dense.counted(self.convention, self.part)
+        stay, total = self.counted(graph, widths), self.total(dense)
         if self.part is not None:
             return [f"In `{self.part}` {stay:,} of {total:,} MACs stay ({100 * (1 - stay / total):.1f} % gone)."]
         return [

@@ -1,0 +1,52 @@
+"""A target of what the network costs, for budgets that are given one: the share of it that goes."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import ClassVar
+
+from pruning_lit.channels import ChannelGraph
+from pruning_lit.sparsity.base import Sparsity
+from pruning_lit.sparsity.dense import DenseCost
+
+
+class CostTarget(ABC):
+    """The share of the dense network's cost that goes.
+
+    Attributes:
+        unit: of the cost, in the plural.
+        reduction: that share, in [0, 1).
+    """
+
+    unit: ClassVar[str]
+    reduction: Fraction
+
+    @abstractmethod
+    def counted(self, graph: ChannelGraph, widths: Mapping[str, int]) -> int:
+        """The cost of a network of these widths."""
+
+    @abstractmethod
+    def total(self, dense: DenseCost) -> int:
+        """The cost of the dense network."""
+
+    def remark(self, graph: ChannelGraph, widths: Mapping[str, int], dense: DenseCost) -> str:
+        """Words in brackets behind the cost of a network of these widths, where there is more to be said of it."""
+        return ""
+
+    def met(self, graph: ChannelGraph, widths: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
+        """True where a network of these widths costs no more than what is to be left at that progress."""
+        return self.counted(graph, widths) <= self.total(dense) * (1 - self.reduction * progress)
+
+    def require_reachable(self, budget: Sparsity, graph: ChannelGraph) -> None:
+        """ValueError where even the narrowest network within the limits costs more than what is to be left."""
+        dense = DenseCost.of(graph)
+        narrowest = budget.allowed_widths(graph, dense, budget.min_widths(graph))
+        least, total = self.counted(graph, narrowest), self.total(dense)
+        if least > total * (1 - self.reduction):
+            most = math.floor(1000 * (1 - least / total)) / 1000
+            raise ValueError(
+                f"sparsity.reduction={float(self.reduction)} cannot be met: {least:,} of {total:,} {self.unit}"
+                f"{self.remark(graph, narrowest, dense)} remain in the narrowest network with {budget.limits}, so at "
+                f"most {most} can go"
+            )
