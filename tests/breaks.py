@@ -480,7 +480,7 @@ SPARSITY = [
     ),
     Break(
         "every cut of a schedule goes the whole way",
-        "sparsity/macs_target.py",
+        "sparsity/cost_target.py",
         "(1 - self.reduction * progress)",
         "(1 - self.reduction)",
         "sparsity/test_global_budgets.py",
