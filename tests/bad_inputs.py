@@ -17,8 +17,9 @@ from PIL import Image
 
 from tests.data.small_clouds import rows, write_shapenet, write_text
 
-RUN, INSPECT, EXPORT, HUB, EVALUATE, REPORT = (
-    f"python -m pruning_lit{each}" for each in ("", ".inspect", ".export", ".hub", ".evaluate", ".report")
+RUN, INSPECT, EXPORT, HUB, EVALUATE, SENSITIVITY, REPORT = (
+    f"python -m pruning_lit{each}"
+    for each in ("", ".inspect", ".export", ".hub", ".evaluate", ".sensitivity", ".report")
 )
 #: Settings of runs that are meant to finish, in seconds: one is resumed, evaluated and so on.
 MODELNET = "dataset=modelnet40 dataset.num_points=32 dataset.root=clouds/"
@@ -425,6 +426,11 @@ CASES = [
         "a budget that cannot be met": "sparsity.reduction=0.999",
         "a budget of parameters that cannot be met": "sparsity=params sparsity.reduction=0.9999",
         "an unknown scope": "sparsity.scope=network",
+        "a search of what has no price": "sparsity=search sparsity.of=watts",
+        "a search by fewer than no moves": "sparsity=search sparsity.moves=-1",
+        "a search on no examples": "sparsity=search sparsity.num_examples=0",
+        "a search that cannot succeed": "sparsity=search sparsity.reduction=0.999",
+        "a search in CHEX": "method=chex sparsity=search",
         "no channel has to stay": "sparsity.min_channels=0",
         "more channels stay than there are": "sparsity.min_channels=1000",
         "a share above 1 has to stay": "sparsity.min_share=1.5",
@@ -611,6 +617,12 @@ CASES = [
         "a run for the Hub that is not there": "path=nowhere",
         "no run for the Hub": "path=empty_folder",
         "no name of a repository": "path=run repo=mine",
+    }),
+    *_cases("Measuring sensitivity", SENSITIVITY, {
+        "a network that was never trained": "arch=resnet8",
+        "a rate of 1 in between": "arch=resnet8 weights=run/pruned/model.safetensors rates=[0.5,1]",
+        "stopping before anything is lost": "arch=resnet8 weights=run/pruned/model.safetensors stop_at=0",
+        "nothing that could be narrowed": "weights=run/pruned/model.safetensors 'sparsity.exclude=[\"*\"]'",
     }),
     *_cases("Evaluating", EVALUATE, {
         "nothing to evaluate": "",

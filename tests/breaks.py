@@ -426,6 +426,38 @@ CRITERIA = [
 
 SPARSITY = [
     Break(
+        "a move is kept where it is worse",
+        "sparsity/search.py",
+        "if drops.of(outcomes[fittest]) < drops.of(self.best):",
+        "if drops.of(outcomes[fittest]) > drops.of(self.best):",
+        "sparsity/test_search.py",
+        "moves_only_ever_help",
+    ),
+    Break(
+        "a curve that dips is read as it is",
+        "sparsity/sensitivity.py",
+        "max(point.drop, curve[-1][1])",
+        "point.drop",
+        "sparsity/test_search.py",
+        "dips",
+    ),
+    Break(
+        "trials of other scores are taken for those of these",
+        "sparsity/trials.py",
+        'weights | {f"scores.{name}": each for name, each in scores.items()}',
+        "weights",
+        "sparsity/test_search.py",
+        "remembered",
+    ),
+    Break(
+        "trial cuts are evaluated on the test part",
+        "data/base.py",
+        "part = self.parts.train if self.parts.validation is None else self.parts.validation",
+        "part = self.parts.test",
+        "sparsity/test_search.py",
+        "validation_images",
+    ),
+    Break(
         "a budget of parameters counts MACs",
         "sparsity/params_target.py",
         "return cost_of_widths(graph, widths).params",

@@ -1,6 +1,6 @@
 """Norm recalibration in a run: on which images, the same for all processes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from torch import nn
@@ -50,11 +50,22 @@ class Recalibration:
             data: a data module.
             task: knows how its networks take a batch.
         """
+        return self._renew(net, self.images(data), task)
+
+    def renewer(self, data: Calibration, task: Task) -> Callable[[nn.Module], bool]:
+        """``renew`` for many networks: the images are read once."""
+        batches = [*self.images(data)]
+        return lambda net: self._renew(net, batches, task)
+
+    def images(self, data: Calibration) -> Iterator[Batch]:
+        """The batches from which statistics are taken, on the CPU: the same on every process."""
         num_images = min(self.batches * self.batch_size, data.num_training)
         size = min(self.batch_size, max(2, data.batch_size * rank_and_world_size()[1]))
         if num_images > size and num_images % size == 1:
             num_images -= 1  # of a single image many maps have no variance
-        batches = data.calibration(num_images, self.seed, augment=False, batch_size=size)
+        return data.calibration(num_images, self.seed, augment=False, batch_size=size)
+
+    def _renew(self, net: nn.Module, batches: Iterable[Batch], task: Task) -> bool:
         weights = next(net.parameters())
         moved = ((like(inputs, weights), targets) for inputs, targets in batches)
         return recalibrate(net, moved, lambda batch: task.outputs(net, batch)) > 0

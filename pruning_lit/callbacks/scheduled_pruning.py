@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 import torch
@@ -22,6 +24,7 @@ from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Criterion, Scoring, timed_scores
 from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity import DenseCost, Plan, Scores, Sparsity
+from pruning_lit.sparsity.trials import TrialMaker, Trials
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import like
 
@@ -124,7 +127,8 @@ class ScheduledPruning(Pruning):
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
         scoring = Scoring(judged, graph, self.sparsity.prunable_groups(graph), data, module.task)
         scores, notes = timed_scores(self.criterion, scoring), self.criterion.notes(scoring)
-        plan = self.sparsity.plan(graph, scores, self.dense, progress)
+        sparsity = self.sparsity.with_trials(self._trials(trainer, scoring, scores))
+        plan = sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
         if trainer.is_global_zero:
             if plan.threshold is not None:
@@ -162,6 +166,11 @@ class ScheduledPruning(Pruning):
             )
         )
         self._show(trainer)
+
+    def _trials(self, trainer: Trainer, scoring: Scoring, scores: Scores) -> TrialMaker:
+        """Maker of trial cuts, each remembered in the run's folder."""
+        file = Path(trainer.default_root_dir) / "trials.jsonl"
+        return partial(Trials, scoring, scores, self.recalibration or Recalibration(), file)
 
     @staticmethod
     def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -224,6 +225,24 @@ class DataModule(LightningDataModule):
                 yield chosen[positions], draws[positions] if augment else draws[:0]
 
         return map(self.ready, train.batches(plan()))
+
+    def held_out(self, num_examples: int, seed: int, batch_size: int | None = None) -> Iterator[tuple[Any, Any]]:
+        """A seeded choice of examples to decide by, as evaluation sees them: never of the test part.
+
+        They are validation examples where there are some, else training examples.
+
+        Args:
+            num_examples: how many; all where there are fewer.
+            seed: of the choice.
+            batch_size: examples per batch; the training's by default.
+
+        Returns:
+            Batches on the CPU, ready for the network.
+        """
+        part = self.parts.train if self.parts.validation is None else self.parts.validation
+        chosen = torch.randperm(len(part), generator=generator("held out", seed))[:num_examples].sort().values
+        batches = OrderedBatches(len(chosen), batch_size or self.batch_size)
+        return map(self.ready, EvaluationLoader(replace(part, members=part.members[chosen]), batches))
 
     def sample_targets(self) -> Any:
         """Targets of a few training examples, for a look at their shape, dtype and range."""

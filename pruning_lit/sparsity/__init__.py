@@ -7,6 +7,7 @@ from pruning_lit.sparsity.layerwise import Layerwise
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import parse_rates
+from pruning_lit.sparsity.search import Search
 from pruning_lit.sparsity.similarity import Similarity, SimilarityMacs
 from pruning_lit.sparsity.uniform import Uniform
 
@@ -19,6 +20,7 @@ __all__ = [
     "Params",
     "Plan",
     "Scores",
+    "Search",
     "Similarity",
     "SimilarityMacs",
     "Sparsity",

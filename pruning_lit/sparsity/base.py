@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.limits import Limits, emptied, removed_branches
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import width_after
+
+if TYPE_CHECKING:
+    from pruning_lit.sparsity.trials import TrialMaker
 
 # a group's name to one score per position, shape (size,), larger means more worth keeping
 Scores = Mapping[str, Tensor]
@@ -59,6 +62,10 @@ class Sparsity(ABC):
         Raises:
             ValueError: it needs more than the scores of that criterion.
         """
+        return self
+
+    def with_trials(self, make: "TrialMaker") -> Self:
+        """This budget, able to try cuts of the network that is to be cut; most go by scores alone and try none."""
         return self
 
     def ranking(self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction) -> Ranking:

@@ -1,6 +1,6 @@
 """Evaluation of a network on the test part, on one process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -23,18 +23,23 @@ class TestData(Protocol):
         ...
 
 
-@torch.no_grad()
 def evaluate(net: nn.Module, data: TestData, task: Task) -> dict[str, float]:
     """All metrics of the task, and its mean ``loss``, on the whole test part; eval mode, in the weights' precision.
 
     This process looks at every example, at none twice; other ranks are not asked. Where a task has no loss in
     evaluation there is none.
     """
+    return evaluate_on(net, _batches(data, next(net.parameters())), task)
+
+
+@torch.no_grad()
+def evaluate_on(net: nn.Module, batches: Iterable[Batch], task: Task) -> dict[str, float]:
+    """Metrics and loss as from ``evaluate``, on batches that are ready for the network, on its device."""
     weights = next(net.parameters())
     metrics = task.metrics(over_ranks=False).to(weights.device)
     loss, seen = torch.zeros((), dtype=torch.float64, device=weights.device), 0
     with evaluating(net):
-        for batch in _batches(data, weights):
+        for batch in batches:
             outputs = _answers(net, batch, task)
             task.update(metrics, outputs, batch[1])
             if losses := task.losses(outputs, batch[1], training=False):

@@ -1,0 +1,231 @@
+"""Search of widths: of the networks that meet a target of cost, one that is good right after the cut."""
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
+from random import Random
+from typing import Any, Literal, Self, get_args
+
+from pruning_lit.channels import ChannelGraph
+from pruning_lit.criteria import NeedsData
+from pruning_lit.criteria.ranks import rank_and_world_size
+from pruning_lit.sparsity.base import Scores, Sparsity
+from pruning_lit.sparsity.dense import DenseCost
+from pruning_lit.sparsity.macs_target import MacsTarget
+from pruning_lit.sparsity.params_target import ParamsTarget
+from pruning_lit.sparsity.rates import parse_rate
+from pruning_lit.sparsity.sensitivity import ROUNDS, Drops, Probe, Sensitivity, by_bisection
+from pruning_lit.sparsity.trials import Trial, TrialMaker, Trials
+from pruning_lit.system.durations import in_words
+
+log = logging.getLogger(__name__)
+Cost = Literal["macs", "params"]
+STEPS = 16  # widths of a group that are looked at, evenly apart
+CHILDREN = 4  # moves that are tried from the same network: as many processes can share them
+LEAST_GAIN = 1e-4  # of a step, where the sensitivity says none: rather wide than narrow
+
+
+class Search(Sparsity):
+    """Search, by trial cuts, for widths that meet a target of MACs or parameters and keep most of what a network does.
+
+    First the sensitivity of every group is measured: copies of the network in which it alone is narrowed. Taking drops
+    as additive, channels go where the drop per cost saved is smallest, until the target is met; then
+    moves are tried, in which one or two groups get narrower and others wider, and the best of a few is kept wherever it
+    is better. Residual streams are groups as any other. The same scores, examples and seed give the same widths, on any
+    number of processes.
+
+    Args:
+        reduction: share of the dense network's cost that goes, in [0, 1).
+        of: that cost: ``macs`` or ``params``.
+        moves: how many are tried; 0: widths by sensitivity alone.
+        num_examples: on which trial cuts are evaluated, see ``Trials``.
+        seed: of the choice of examples, and of the moves.
+        limits: see ``Limits``.
+
+    Raises:
+        ValueError: a value is outside its range.
+
+    Source: the measure of sensitivity is that of Molchanov et al. 2019 and FastNAS.
+    """
+
+    def __init__(
+        self,
+        reduction: float | str,
+        of: Cost = "macs",
+        moves: int = 8,
+        num_examples: int = 1000,
+        seed: int = 0,
+        **limits: Any,
+    ) -> None:
+        super().__init__(**limits)
+        self.reduction = parse_rate(reduction, "sparsity.reduction")
+        if of not in get_args(Cost):
+            raise ValueError(f"sparsity.of must be one of {list(get_args(Cost))}, got {of!r}")
+        self.goal = MacsTarget(self.reduction, part=self.limits.part) if of == "macs" else ParamsTarget(self.reduction)
+        for name, value, least in (("moves", moves, 0), ("num_examples", num_examples, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"sparsity.{name} must be a whole number of at least {least}, got {value!r}")
+        self.moves, self.num_examples, self.seed = moves, num_examples, seed
+        self.trials: Trials | None = None
+        self.told: list[str] = []
+
+    def with_trials(self, make: TrialMaker) -> Self:
+        """This budget, with trial cuts of the network that is to be cut."""
+        bound = copy.copy(self)
+        bound.trials = make(self.num_examples, self.seed)
+        return bound
+
+    def check(self, graph: ChannelGraph) -> None:
+        """ValueError where even the narrowest network within the limits costs more than the target."""
+        super().check(graph)
+        self.goal.require_reachable(self, graph)
+
+    def budget_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
+        """The widths found; NeedsData where no trial cuts can be made."""
+        if self.trials is None:
+            raise NeedsData("widths are searched by trial cuts, which need images")
+        space = Space(self, graph, dense, progress, self.trials)
+        widths = space.search()
+        self.told = [space.note]
+        return widths
+
+    def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
+        """What the search has found, and where."""
+        of_goal = self.goal.notes(graph, kept, dense) if isinstance(self.goal, MacsTarget) else []
+        return [*self.told, *of_goal]
+
+
+class Space:
+    """The networks among which a budget searches: their widths, what they cost, and how good they are.
+
+    Args:
+        budget: target, limits and effort.
+        graph: the network as it is now.
+        dense: the network before the first cut.
+        progress: share of the way to the target.
+        trials: of the network.
+    """
+
+    def __init__(self, budget: Search, graph: ChannelGraph, dense: DenseCost, progress: Fraction, trials: Trials):
+        self.budget, self.graph, self.dense, self.progress, self.trials = budget, graph, dense, progress, trials
+        self.overridden = budget.override_widths(graph, dense, progress)
+        self.groups = [each for each in budget.prunable_groups(graph) if each.name not in self.overridden]
+        self.sizes = {group.name: group.size for group in self.groups}
+        self.steps = {name: max(1, size // STEPS) for name, size in self.sizes.items()}
+        self.random = Random(budget.seed)
+
+    def allowed(self, widths: Mapping[str, int]) -> dict[str, int]:
+        """Widths within the limits; those of groups with a rate of their own are added."""
+        return self.budget.allowed_widths(self.graph, self.dense, {**widths, **self.overridden})
+
+    def cost(self, widths: Mapping[str, int]) -> int:
+        """What networks of these widths cost."""
+        return self.budget.goal.counted(self.graph, self.allowed(widths))
+
+    def met(self, widths: Mapping[str, int]) -> bool:
+        """True where the target is met."""
+        return self.budget.goal.met(self.graph, self.allowed(widths), self.dense, self.progress)
+
+    def search(self) -> dict[str, int]:
+        """Widths of the best network that was tried."""
+        began = time.monotonic()
+        self.whole = self.trials.of([self.overridden])[0]
+        self._tell(time.monotonic() - began)
+        drops = Drops(self.whole, self.trials.task.primary)
+        found = by_bisection(Probe(self.trials, self.groups, self.allowed, drops))
+        best = self.regrown(self.narrowed(found), found)
+        self.first = self.best = self.trials.of([self.allowed(best)])[0]
+        for tried in range(0, self.budget.moves, CHILDREN):
+            children = [self.moved(best, found) for _ in range(min(CHILDREN, self.budget.moves - tried))]
+            outcomes = self.trials.of([self.allowed(each) for each in children])
+            fittest = min(range(len(children)), key=lambda at: drops.of(outcomes[at]))
+            if drops.of(outcomes[fittest]) < drops.of(self.best):
+                self.best, best = outcomes[fittest], children[fittest]
+        return best
+
+    def _tell(self, seconds: float) -> None:
+        most = 2 + ROUNDS * len(self.groups) + self.budget.moves
+        if rank_and_world_size()[0] == 0:
+            made = f", {len(self.trials.known)} of which are made" if len(self.trials.known) > 1 else ""
+            log.info("searching widths by at most %d trial cuts%s; the first took %s", most, made, in_words(seconds))
+
+    @property
+    def note(self) -> str:
+        """What the search has found, in a sentence."""
+        primary = self.trials.task.primary
+
+        def told(trial: Trial) -> str:
+            return primary.format(trial.metric) + (f" (loss {trial.loss:.3g})" if trial.loss is not None else "")
+
+        return (
+            f"Widths were searched by {len(self.trials.known)} trial cuts with recalibrated norms, on "
+            f"{self.trials.num_examples:,} examples that no test looks at: {primary.title} {told(self.whole)} before "
+            f"the cut, {told(self.first)} with the widths that follow from the sensitivity of each group alone, "
+            f"{told(self.best)} with those found from there."
+        )
+
+    def narrowed(self, found: Mapping[str, Sensitivity]) -> dict[str, int]:
+        """Widths that meet the target, channels going where the drop per cost saved is smallest.
+
+        A step is the first of a way down to where the sensitivity was measured: how steep it is, that way says.
+        """
+        widths = dict(self.sizes)
+        while not self.met(widths):
+            cost, slopes = self.cost(widths), dict[str, float]()
+            for name, width in widths.items():
+                for narrower in (max(1, each) for each, _ in found[name].hull if each < width):
+                    saved = cost - self.cost({**widths, name: narrower})
+                    if saved > 0:  # the limits may keep a width as it is
+                        slope = (found[name].drop(narrower) - found[name].drop(width)) / saved
+                        slopes[name] = min(slope, slopes.get(name, slope))
+            if not slopes:
+                return widths
+            cheapest = min(slopes, key=lambda name: slopes[name])
+            widths[cheapest] = max(1, widths[cheapest] - self.steps[cheapest])
+        return widths
+
+    def regrown(
+        self,
+        widths: Mapping[str, int],
+        found: Mapping[str, Sensitivity],
+        but: Collection[str] = (),
+        weights: Mapping[str, float] | None = None,
+    ) -> dict[str, int]:
+        """Widths with all steps back that the target allows, those first that win most per cost.
+
+        Args:
+            widths: where to begin.
+            found: what a step wins.
+            but: groups that do not grow.
+            weights: factors of what a step wins, by group; None: 1.
+        """
+        widths = dict(widths)
+        while True:
+            cost, gains = self.cost(widths), {}
+            for name, width in widths.items():
+                wider = min(self.sizes[name], width + self.steps[name])
+                if name not in but and wider > width and self.met({**widths, name: wider}):
+                    more = self.cost({**widths, name: wider}) - cost
+                    gain = found[name].drop(width) - found[name].drop(wider) + LEAST_GAIN
+                    gains[name] = gain * (weights[name] if weights else 1) / max(more, 1)
+            if not gains:
+                return widths
+            best = max(gains, key=lambda name: gains[name])
+            widths[best] = min(self.sizes[best], widths[best] + self.steps[best])
+
+    def moved(self, widths: Mapping[str, int], found: Mapping[str, Sensitivity]) -> dict[str, int]:
+        """Widths beside others: one or two groups a step or two narrower, and others wider instead."""
+        random = self.random
+        weights = {name: math.exp(random.gauss(0, 1)) for name in widths}
+        some = [name for name in widths if widths[name] > self.steps[name]]
+        chosen = random.sample(some, min(len(some), random.choice((1, 1, 2))))
+        moved = dict(widths)
+        for name in chosen:
+            steps = random.choice((1, 2))
+            moved[name] = max(moved[name] - steps * self.steps[name], self.steps[name])
+        return self.regrown(moved, found, chosen, weights)
