@@ -95,7 +95,7 @@ class Search(Sparsity):
         return widths
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
-        """What the search has found, and where."""
+        """Sentence on what the search has found, and where."""
         of_goal = self.goal.notes(graph, kept, dense) if isinstance(self.goal, MacsTarget) else []
         return [*self.told, *of_goal]
 
@@ -124,7 +124,7 @@ class Space:
         return self.budget.allowed_widths(self.graph, self.dense, {**widths, **self.overridden})
 
     def cost(self, widths: Mapping[str, int]) -> int:
-        """What networks of these widths cost."""
+        """Cost of a network of these widths."""
         return self.budget.goal.counted(self.graph, self.allowed(widths))
 
     def met(self, widths: Mapping[str, int]) -> bool:
@@ -156,7 +156,7 @@ class Space:
 
     @property
     def note(self) -> str:
-        """What the search has found, in a sentence."""
+        """Result of the search, in a sentence."""
         primary = self.trials.task.primary
 
         def told(trial: Trial) -> str:

@@ -60,7 +60,7 @@ class Sensitivity:
 
 
 class Drops:
-    """How much worse networks are than the whole one: by their loss, or, where there is none, by the primary metric.
+    """Drop of networks below the whole one: of their loss, or, where there is none, of the primary metric.
 
     A loss tells networks apart that answer alike, so it is less a matter of chance on few examples.
     """
@@ -120,7 +120,7 @@ class Probe:
 
     @property
     def sensitivities(self) -> dict[str, Sensitivity]:
-        """What has been found, by group."""
+        """Sensitivities as found so far, by group."""
         ordered = {
             name: [points[width] for width in sorted(points, reverse=True)] for name, points in self.points.items()
         }

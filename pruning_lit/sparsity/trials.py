@@ -137,7 +137,7 @@ def read_lines(file: Path, key: str) -> list[dict[str, Any]]:
 
 
 def gathered(made: list[tuple[str, Trial]]) -> list[tuple[str, Trial]]:
-    """What all ranks have made, in the order of the ranks."""
+    """Trials that all ranks have made, in the order of the ranks."""
     if not (dist.is_available() and dist.is_initialized()):
         return made
     of_all: list[Any] = [None] * dist.get_world_size()
