@@ -15,11 +15,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from pruning_lit.callbacks import Recalibration
 from pruning_lit.channels import cost, load, save, trace
 from pruning_lit.channels.artefact import read
 from pruning_lit.data import CocoShapes, Digits
 from pruning_lit.models import cifar_resnet, ssd_small
 from pruning_lit.models.detector_views import detector_view
+from pruning_lit.tasks import Classification
+from pruning_lit.tasks import evaluate as evaluated
 from tests.conftest import read_report
 
 QUICK = ("accelerator=cpu", "latency.batch_size=[1,2]", "latency.repeats=1", "latency.warmup=0")
@@ -179,6 +182,21 @@ def test_stored_normalisation_wins_and_that_is_told(evaluate, finished):
     assert found["notes"] == []
 
 
+def test_batch_norms_get_new_statistics_where_asked(evaluate, finished):
+    _, _, before = evaluate(f"path={finished}")
+    code, printed, found = evaluate(f"path={finished}", "recalibrate=200")
+    assert code == 0, printed
+    assert found["networks"][0]["metrics"]["loss"] != before["networks"][0]["metrics"]["loss"]
+    (note,) = found["notes"]
+    assert note == "The batch norms of every network have new statistics, from 256 training examples."
+    net = load(finished / "pruned" / "model.safetensors")
+    data = Digits(**NORMALISED, batch_size=found["dataset"]["batch_size"], val_fraction=0.1)
+    data.setup()
+    Recalibration(batches=2).renew(net, data, Classification(10))
+    values = evaluated(net, data, Classification(10))
+    assert found["networks"][0]["metrics"]["loss"] == pytest.approx(values["loss"], rel=1e-5)
+
+
 def test_without_a_data_set_that_of_the_run_can_be_changed(evaluate, finished):
     code, printed, found = evaluate(f"path={finished}", "dataset.batch_size=7", "dataset.pad=1")
     assert code == 0, printed
@@ -260,6 +278,10 @@ def refused(answer: tuple[int, str, dict], expected: str) -> None:
             "there is no setting colour in what has been chosen",
         ),
         (["path=net.safetensors", "accelerator=abacus"], "accelerator is auto, cpu or gpu, got 'abacus'"),
+        (
+            ["path=net.safetensors", "dataset=digits", "recalibrate=true"],
+            "recalibrate is a number of training examples, such as 640, or 0; got True",
+        ),
         (
             ["path=net.safetensors", "dataset=digits", "normalisation=no"],
             "normalisation is stored or dataset, got 'no'",

@@ -14,8 +14,12 @@ from pruning_lit.tasks.base import Batch, like
 class Calibration(Protocol):
     """The part of a data module that recalibration needs."""
 
-    num_training: int
     batch_size: int
+
+    @property
+    def num_training(self) -> int:
+        """Number of training images."""
+        ...
 
     def calibration(self, num_images: int, seed: int, augment: bool, *, batch_size: int) -> Iterator[Batch]:
         """Seeded batches of training images, ready for the network."""

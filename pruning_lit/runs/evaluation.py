@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from pruning_lit.callbacks import Recalibration
 from pruning_lit.channels import Cost, cost, trace
 from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.command_line.paths import named_paths
@@ -62,7 +63,11 @@ def evaluate_stored(config: DictConfig, folder: Path, typed: Sequence[str] = ())
     examples = [task.view_example(net, data.example) for net in nets]  # detectors resize images in their own ways
     # told before any measuring if it cannot be done
     costs = [cost(trace(view, example)) for view, example in zip(views, examples, strict=True)]
-    metrics = [measured(net, data, task, way, device) for net, way in zip(nets, ways, strict=True)]
+    renewal = recalibration(config.recalibrate)
+    metrics = [measured(net, data, task, way, device, renewal) for net, way in zip(nets, ways, strict=True)]
+    if renewal is not None:
+        num_images = sum(task.size(batch) for batch in renewal.images(data))
+        notes.append(f"The batch norms of every network have new statistics, from {num_images:,} training examples.")
     passes = passes_of(views, examples, stopwatch, device)
     evaluation = Evaluation(
         name=config.name,
@@ -79,6 +84,14 @@ def evaluate_stored(config: DictConfig, folder: Path, typed: Sequence[str] = ())
     )
     evaluation.write(folder)
     show(evaluation, folder)
+
+
+def recalibration(num_examples: Any) -> Recalibration | None:
+    """Recalibration on so many training examples, in batches of 128; None for 0, ValueError for no number."""
+    if isinstance(num_examples, bool) or not isinstance(num_examples, int) or num_examples < 0:
+        raise ValueError(f"recalibrate is a number of training examples, such as 640, or 0; got {num_examples!r}")
+    size = min(128, num_examples)
+    return Recalibration(batches=-(-num_examples // size), batch_size=size) if num_examples else None
 
 
 def chosen_device(accelerator: Any) -> torch.device:
@@ -149,12 +162,23 @@ def normalisations(
 
 
 def measured(
-    net: nn.Module, data: DataModule, task: Task, way: Normalisation | None, device: torch.device
+    net: nn.Module,
+    data: DataModule,
+    task: Task,
+    way: Normalisation | None,
+    device: torch.device,
+    renewal: Recalibration | None = None,
 ) -> dict[str, float]:
-    """Metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards."""
+    """Metrics of the task on the test part, normalised in one way; the network is back on the CPU afterwards.
+
+    Its batch norms get new statistics first where there is a ``renewal``.
+    """
     if isinstance(data, ImageData) and way is not None:
         data.mean, data.std = way
-    found = evaluate(net.to(device), data, task)
+    net.to(device)
+    if renewal is not None:
+        renewal.renew(net, data, task)
+    found = evaluate(net, data, task)
     net.cpu()
     return found
 
