@@ -126,7 +126,8 @@ class ScheduledPruning(Pruning):
         before = test_metrics(trainer, module) if not self.cuts else None
         progress = Fraction(len(self.cuts) + 1, len(self.epochs))
         scoring = Scoring(judged, graph, self.sparsity.prunable_groups(graph), data, module.task)
-        scores, notes = timed_scores(self.criterion, scoring), self.criterion.notes(scoring)
+        scores = timed_scores(self.criterion, scoring)
+        notes = self.criterion.notes(scoring, scores)
         sparsity = self.sparsity.with_trials(self._trials(trainer, scoring, scores))
         plan = sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -98,6 +98,13 @@ class Scoring:
             yield from self.task.view_inputs(self.net, inputs) if self.task else [inputs]
 
 
+def require_positive(**settings: Any) -> None:
+    """ValueError, by name, for settings of a criterion that are no whole numbers of at least 1."""
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"criterion.{name} must be a whole number of at least 1, got {value!r}")
+
+
 def first_examples(batches: Iterable[Any], num_images: int) -> Iterator[Batch]:
     """Batches ``(inputs, targets)`` of the first examples of an iterable.
 
@@ -151,8 +158,8 @@ class Criterion(ABC):
     def check(self, groups: list[ChannelGroup]) -> None:  # noqa: B027 - most criteria can judge any group
         """ValueError, before any training, if one of the groups cannot be judged."""
 
-    def notes(self, scoring: Scoring) -> list[str]:
-        """Sentences on these scores for the report."""
+    def notes(self, scoring: Scoring, scores: Mapping[str, Tensor]) -> list[str]:
+        """Sentences for the report on the scores that were found."""
         return []
 
     @abstractmethod

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from pruning_lit.channels import ChannelGroup
-from pruning_lit.criteria.base import Criterion, Scoring
-from pruning_lit.criteria.gather import mean_scores
+from pruning_lit.criteria.base import Criterion, Scoring, require_positive
+from pruning_lit.criteria.gather import mean_scores, require_feature_maps
 
 WORKING_SET = 16 * 2**20  # bytes of float64 that a stack of images may take; larger ones leave the cache
 SMALLEST_SIGMA = 1e-6  # of the largest; weaker directions are at the noise of a Gram matrix and need no nodes
@@ -251,20 +251,13 @@ class ChannelIndependence(Criterion):
     ) -> None:
         if combine not in ("sum", "normalised"):
             raise ValueError(f"criterion.combine must be 'sum' or 'normalised', got {combine!r}")
-        if num_images < 1 or batch_size < 1:
-            raise ValueError(
-                f"criterion.num_images and batch_size must be at least 1, got {num_images} and {batch_size}"
-            )
+        require_positive(num_images=num_images, batch_size=batch_size)
         self.num_images, self.batch_size, self.augment, self.seed = num_images, batch_size, augment, seed
         self.combine, self.decimals = combine, decimals
 
     def check(self, groups: list[ChannelGroup]) -> None:
         """Every group needs a feature map."""
-        for group in groups:
-            if not group.feature_maps:
-                raise ValueError(
-                    f"group {group.name!r} has no feature map to judge it by; leave it whole (sparsity.exclude)"
-                )
+        require_feature_maps(groups)
 
     def scores(self, scoring: Scoring) -> dict[str, Tensor]:
         """Channel independence of the maps of each channel: means over the images, added over the maps."""

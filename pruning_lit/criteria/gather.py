@@ -44,6 +44,22 @@ def mean_scores(
     return {at: (total[:-1] / total[-1]).cpu() for at, total in totals.items()}
 
 
+def require_feature_maps(groups: Iterable[ChannelGroup]) -> None:
+    """ValueError where a group has no map."""
+    for group in groups:
+        if not group.feature_maps:
+            raise ValueError(
+                f"group {group.name!r} has no feature map to judge it by; leave it whole (sparsity.exclude)"
+            )
+
+
+def sum_over_maps(group: ChannelGroup, means: Mapping[int, Tensor]) -> Tensor:
+    """Sum of the ``mean_scores`` of all maps of each channel, shape ``(group.size,)``."""
+    return torch.stack(
+        [means[feature_map.operation][feature_map.positions].sum(1) for feature_map in group.feature_maps]
+    ).sum(0)
+
+
 def sums(
     net: nn.Module,
     shapes: Mapping[int, tuple[int, ...]],

@@ -1,6 +1,6 @@
 """The layers that make the channels of a group, and their weights."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,14 @@ def filter_slices(group: ChannelGroup, weights: Container[str]) -> list[ChannelS
     """
     producers = [piece for piece in group.slices if piece.role == "writes" and piece.tensor in weights]
     return producers or [piece for piece in group.slices if piece.role == "reads"]
+
+
+def by_layer(pieces: Iterable[ChannelSlice]) -> dict[str, list[ChannelSlice]]:
+    """The slices of every layer, by its name, in the order in which they come."""
+    layers: dict[str, list[ChannelSlice]] = {}
+    for piece in pieces:
+        layers.setdefault(layer_of(piece.tensor), []).append(piece)
+    return layers
 
 
 def channel_weights(pieces: Sequence[ChannelSlice], tensors: Mapping[str, Tensor]) -> Tensor:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup
-from pruning_lit.criteria.base import Criterion, Scoring
-from pruning_lit.criteria.gather import mean_scores
+from pruning_lit.criteria.base import Criterion, Scoring, require_positive
+from pruning_lit.criteria.gather import mean_scores, sum_over_maps
 from pruning_lit.criteria.redundancy_graph.reference_layer import NO_CONVOLUTION, SELECTED, candidates
 from pruning_lit.criteria.statistics import Statistics, require_statistics, with_statistics_of_the_batch
 
@@ -74,9 +74,7 @@ class SpatialInformation(Criterion):
         seed: int = 0,
         statistics: Statistics = "running",
     ) -> None:
-        for name, value in (("num_images", num_images), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"criterion.{name} must be a whole number of at least 1, got {value!r}")
+        require_positive(num_images=num_images, batch_size=batch_size)
         require_statistics(statistics)
         self.num_images, self.batch_size, self.augment, self.seed = num_images, batch_size, augment, seed
         self.statistics = statistics
@@ -110,9 +108,7 @@ class SpatialInformation(Criterion):
 
 
 def _added(group: ChannelGroup, means: dict[int, Tensor]) -> Tensor:
-    total = torch.stack(
-        [means[feature_map.operation][feature_map.positions].sum(1) for feature_map in group.feature_maps]
-    ).sum(0)
+    total = sum_over_maps(group, means)
     if not bool(total.isfinite().all()):
         raise ValueError(f"group {group.name!r}: the maps of its channels are not finite; the training diverged")
     return total

@@ -155,8 +155,8 @@ def test_where_there_are_fewer_images_all_are_taken_and_it_is_said(caplog):
     ("settings", "told"),
     [
         ({"combine": "mean"}, "criterion.combine must be 'sum' or 'normalised', got 'mean'"),
-        ({"num_images": 0}, "must be at least 1, got 0 and 128"),
-        ({"batch_size": 0}, "must be at least 1, got 640 and 0"),
+        ({"num_images": 0}, "criterion.num_images must be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "criterion.batch_size must be a whole number of at least 1, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(settings, told):

@@ -3,86 +3,31 @@
 import copy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pruning_lit.channels import trace
 from pruning_lit.criteria import NeedsData, Scoring, Taylor
-from pruning_lit.models import cifar_resnet, preresnet
-from pruning_lit.tasks import Classification
+from pruning_lit.models import preresnet
 from tests.commands import run_command
 from tests.conftest import read_report
-from tests.places import VECTORS
-
-GOLDEN = np.load(VECTORS / "around_pruning" / "taylor.npz")
-CLASSES = 4
+from tests.criteria.given import CLASSES, Given, bare, given, golden, golden_scoring, resnet, scoring
 
 
-class Given:
-    """Calibration data that are these images, for one process or for all of them."""
-
-    def __init__(self, images: Tensor, targets: Tensor) -> None:
-        self.images, self.targets, self.num_training = images, targets, len(images)
-
-    def calibration(self, num_images, seed, augment, rank, world_size, batch_size):
-        assert (rank, world_size) == (0, 1)
-        return zip(self.images[:num_images].split(batch_size), self.targets.split(batch_size), strict=False)
-
-
-def given(num: int, size: int = 32) -> Given:
-    random = torch.Generator().manual_seed(1)
-    images = torch.randn(num, 3, size, size, dtype=torch.float64, generator=random)
-    return Given(images, torch.randint(CLASSES, (num,), generator=random))
-
-
-def scoring(net: nn.Module, data: Given) -> Scoring:
-    graph = trace(net, data.images[:1])
-    return Scoring(net, graph, list(graph.prunable), data, Classification(CLASSES))
-
-
-def resnet() -> nn.Module:
-    """Batch norms with averages and shifts of their own, so that no term is zero."""
-    torch.manual_seed(0)
-    net = cifar_resnet(8, num_classes=CLASSES, stem="tied", shortcut="conv").double()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1, 0.3)
-            nn.init.normal_(module.bias, 0, 0.3)
-            module.running_mean.normal_(0, 0.3)
-    return net
-
-
-def bare() -> nn.Module:
-    """No batch norm, but biases, one of them of a linear layer; dropout in between."""
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Dropout(), nn.Flatten(),
-        nn.Linear(6 * 36, 5), nn.ReLU(), nn.Linear(5, CLASSES)
-    ).double()  # fmt: skip
-
-
-def golden_net() -> nn.Module:
-    net = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
-        nn.Conv2d(6, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4),
-    ).double()  # fmt: skip
-    state = {key.removeprefix("state."): torch.from_numpy(GOLDEN[key]) for key in GOLDEN if key.startswith("state.")}
-    net.load_state_dict(state, strict=False)
-    return net
-
-
-@pytest.mark.parametrize("form", ["gate", "filter", "elementwise"])
-def test_scores_are_the_golden_ones(form):
-    x, y = torch.from_numpy(GOLDEN["x"]), torch.from_numpy(GOLDEN["y"])
-    data = Given(x.flatten(0, 1), y.flatten())
-    found = Taylor(form=form, batch_size=x.shape[1]).scores(scoring(golden_net(), data))
-    assert found.keys() == {"0", "3"}
-    for name, scores in found.items():
-        torch.testing.assert_close(scores, torch.from_numpy(GOLDEN[f"{name}.taylor_{form}"]), rtol=0, atol=1e-10)
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("gate", "gate"),
+        ("filter", "filter"),
+        ("elementwise", "elementwise"),
+        ("absolute", "elementwise_abs"),
+    ],
+)
+def test_scores_are_the_golden_ones(form, name):
+    case, batch_size = golden_scoring()
+    found = Taylor(form=form, batch_size=batch_size).scores(case)
+    torch.testing.assert_close(found, golden(f"taylor_{name}"), rtol=0, atol=1e-10)
 
 
 def changes_by_hooks(net: nn.Module, data: Given, kind: type[nn.Module]) -> dict[str, Tensor]:
@@ -131,10 +76,10 @@ def test_a_layer_without_batch_norm_is_worth_what_the_loss_owes_its_output():
 
 def test_that_filters_stand_in_for_batch_norms_is_noted():
     with_norms, without = scoring(resnet(), given(2)), scoring(bare(), given(2, 8))
-    (note,) = Taylor().notes(without)
+    (note,) = Taylor().notes(without, {})
     assert "No batch norm scales the channels of 0, 4" in note
-    assert not Taylor().notes(with_norms)
-    assert not Taylor(form="filter").notes(without)
+    assert not Taylor().notes(with_norms, {})
+    assert not Taylor(form="filter").notes(without, {})
 
 
 def test_channels_selected_from_a_stream_have_the_gates_of_their_own_batch_norm():
@@ -227,8 +172,8 @@ def test_two_processes_with_unequal_shares_find_the_scores_of_one(tmp_path):
     [
         ({"form": "hessian"}, "criterion.form must be one of .*'gate'.*, got 'hessian'"),
         ({"reduction": "median"}, "criterion.reduction must be one of .*'sum'.*, got 'median'"),
-        ({"num_images": 0}, "must be at least 1, got 0 and 32"),
-        ({"batch_size": 0}, "must be at least 1, got 640 and 0"),
+        ({"num_images": 0}, "criterion.num_images must be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "criterion.batch_size must be a whole number of at least 1, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(settings, told):

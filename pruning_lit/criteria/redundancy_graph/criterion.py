@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGraph, ChannelGroup, Producer
-from pruning_lit.criteria.base import Criterion, Scoring
+from pruning_lit.criteria.base import Criterion, Scoring, require_positive
 from pruning_lit.criteria.gather import sums
 from pruning_lit.criteria.magnitude import filter_powers
 from pruning_lit.criteria.redundancy_graph.decomposition import removal_thresholds, shares
@@ -104,9 +104,7 @@ class RedundancyGraph(Criterion):
         reference_layers: Mapping[str, str] | None = None,
         min_pixels: int = 1,
     ) -> None:
-        for name, value in (("num_images", num_images), ("batch_size", batch_size), ("min_pixels", min_pixels)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"criterion.{name} is a whole number of at least 1, got {value!r}")
+        require_positive(num_images=num_images, batch_size=batch_size, min_pixels=min_pixels)
         require_statistics(statistics)
         if not isinstance(reference_layers, Mapping | None):
             raise ValueError(

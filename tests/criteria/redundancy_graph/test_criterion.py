@@ -176,8 +176,8 @@ def test_a_reference_layer_can_be_named():
     ("settings", "told"),
     [
         ({"statistics": "training"}, r"criterion\.statistics is one of \['running', 'batch'\], got 'training'"),
-        ({"num_images": 0}, "num_images is a whole number of at least 1, got 0"),
-        ({"batch_size": 1.5}, r"batch_size is a whole number of at least 1, got 1\.5"),
+        ({"num_images": 0}, "num_images must be a whole number of at least 1, got 0"),
+        ({"batch_size": 1.5}, r"batch_size must be a whole number of at least 1, got 1\.5"),
         ({"reference_layers": "conv1"}, "criterion.reference_layers maps names of groups to layers"),
     ],
 )

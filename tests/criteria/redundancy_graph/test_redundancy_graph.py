@@ -110,7 +110,7 @@ def test_a_budget_is_met(tmp_path):
         (["sparsity.threshold=1.5"], "sparsity.threshold is a similarity in (0, 1], got 1.5"),
         (["sparsity.thresholds={layer9.*: 0.8}"], "'layer9.*' matches no group that is decided on"),
         (["criterion.reference_layers={layer2.0.conv2: bn1}"], "layer 'bn1' does not decide on group 'layer2.0.conv2'"),
-        (["criterion.num_images=0"], "criterion.num_images is a whole number of at least 1, got 0"),
+        (["criterion.num_images=0"], "criterion.num_images must be a whole number of at least 1, got 0"),
         (["criterion=magnitude"], "criterion=redundancy_graph, which Magnitude does not know"),
         (["criterion.statistics=test"], "criterion.statistics is one of ['running', 'batch'], got 'test'"),
         (["arch.shortcut=linear"], "shortcut is 'option_a', 'option_b' or 'conv', got 'linear'"),
