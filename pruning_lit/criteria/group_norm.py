@@ -1,0 +1,46 @@
+"""Group norm: the size of all weights that leave with a channel, those that read it and its norms' scales included."""
+
+from torch import Tensor
+
+from pruning_lit.criteria.base import Criterion, Scoring
+from pruning_lit.criteria.producers import channel_weights
+from pruning_lit.criteria.reduction import Reduction, reduced, require_reduction
+
+
+class GroupNorm(Criterion):
+    """Squared norm of the weights that leave with a channel, in the unit of the mean of its group.
+
+    These are the filters of all layers that make it, the scales of its norms, and the columns of all layers that read
+    it; biases and shifts do not count.
+
+    Args:
+        reduction: of the squared norms in these tensors: ``sum``, ``mean`` or ``max``, or that of the ``first``.
+
+    Source: Fang et al. 2023, "DepGraph: Towards Any Structural Pruning", section 3.3, without its sparse training; the
+    mean over tensors and the division by that of the group are those of its release.
+    """
+
+    comparable = True
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        require_reduction(reduction)
+        self.reduction = reduction
+
+    def scores(self, scoring: Scoring) -> dict[str, Tensor]:
+        """Group norms of each channel, with a mean of 1 in every group; the data are not looked at."""
+        weights = {
+            name: each.detach().double()
+            for name, each in scoring.view.named_parameters()
+            if name.rpartition(".")[2] != "bias"
+        }
+        scores = {}
+        for group in scoring.groups:
+            norms = [
+                channel_weights([piece], weights).square().sum(1).cpu()
+                for piece in group.slices
+                if piece.tensor in weights
+            ]
+            together = reduced(norms, self.reduction)
+            mean = together.mean()
+            scores[group.name] = together / mean if mean > 0 else together
+        return scores
