@@ -24,6 +24,8 @@ from pruning_lit.channels import ChannelGraph, cost, trace
 from pruning_lit.criteria import Criterion, Scoring, timed_scores
 from pruning_lit.records.cut import CutRecord
 from pruning_lit.sparsity import DenseCost, Plan, Scores, Sparsity
+from pruning_lit.sparsity.clock import FILE as TABLE
+from pruning_lit.sparsity.clock import Clock
 from pruning_lit.sparsity.trials import TrialMaker, Trials
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import like
@@ -128,7 +130,8 @@ class ScheduledPruning(Pruning):
         scoring = Scoring(judged, graph, self.sparsity.prunable_groups(graph), data, module.task)
         scores = timed_scores(self.criterion, scoring)
         notes = self.criterion.notes(scoring, scores)
-        sparsity = self.sparsity.with_trials(self._trials(trainer, scoring, scores))
+        clock = Clock(view(judged), graph, example, Path(trainer.default_root_dir) / TABLE)
+        sparsity = self.sparsity.with_clock(clock).with_trials(self._trials(trainer, scoring, scores))
         plan = sparsity.plan(graph, scores, self.dense, progress)
         require_same_on_all_ranks(trainer, plan.kept)
         if trainer.is_global_zero:

@@ -3,6 +3,7 @@
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.global_budgets import Global, Macs, Params
+from pruning_lit.sparsity.latency import Latency
 from pruning_lit.sparsity.layerwise import Layerwise
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.plan import Plan
@@ -14,6 +15,7 @@ from pruning_lit.sparsity.uniform import Uniform
 __all__ = [
     "DenseCost",
     "Global",
+    "Latency",
     "Layerwise",
     "Limits",
     "Macs",

@@ -16,6 +16,7 @@ from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import width_after
 
 if TYPE_CHECKING:
+    from pruning_lit.sparsity.clock import Clock
     from pruning_lit.sparsity.trials import TrialMaker
 
 # a group's name to one score per position, shape (size,), larger means more worth keeping
@@ -66,6 +67,10 @@ class Sparsity(ABC):
 
     def with_trials(self, make: "TrialMaker") -> Self:
         """This budget, able to try cuts of the network that is to be cut; most go by scores alone and try none."""
+        return self
+
+    def with_clock(self, clock: "Clock") -> Self:
+        """This budget, able to time the network that is to be cut; most count, and need none."""
         return self
 
     def ranking(self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction) -> Ranking:

@@ -23,30 +23,40 @@ class CostTarget(ABC):
     reduction: Fraction
 
     @abstractmethod
-    def counted(self, graph: ChannelGraph, widths: Mapping[str, int]) -> int:
+    def counted(self, graph: ChannelGraph, widths: Mapping[str, int]) -> float:
         """The cost of a network of these widths."""
 
     @abstractmethod
-    def total(self, dense: DenseCost) -> int:
+    def total(self, dense: DenseCost) -> float:
         """The cost of the dense network."""
 
     def remark(self, graph: ChannelGraph, widths: Mapping[str, int], dense: DenseCost) -> str:
         """Words in brackets behind the cost of a network of these widths, where there is more to be said of it."""
         return ""
 
+    def told(self, cost: float) -> str:
+        """A cost in figures."""
+        return f"{cost:,}"
+
     def met(self, graph: ChannelGraph, widths: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
         """True where a network of these widths costs no more than what is to be left at that progress."""
         return self.counted(graph, widths) <= self.total(dense) * (1 - self.reduction * progress)
 
-    def require_reachable(self, budget: Sparsity, graph: ChannelGraph) -> None:
-        """ValueError where even the narrowest network within the limits costs more than what is to be left."""
-        dense = DenseCost.of(graph)
+    def require_reachable(self, budget: Sparsity, graph: ChannelGraph, dense: DenseCost | None = None) -> None:
+        """ValueError where even the narrowest network within the limits costs more than what is to be left.
+
+        Args:
+            budget: with the limits.
+            graph: of the network.
+            dense: before the first cut; None: as it is.
+        """
+        dense = dense or DenseCost.of(graph)
         narrowest = budget.allowed_widths(graph, dense, budget.min_widths(graph))
         least, total = self.counted(graph, narrowest), self.total(dense)
         if least > total * (1 - self.reduction):
             most = math.floor(1000 * (1 - least / total)) / 1000
+            remaining = f"{self.told(least)} of {self.told(total)} {self.unit}{self.remark(graph, narrowest, dense)}"
             raise ValueError(
-                f"sparsity.reduction={float(self.reduction)} cannot be met: {least:,} of {total:,} {self.unit}"
-                f"{self.remark(graph, narrowest, dense)} remain in the narrowest network with {budget.limits}, so at "
-                f"most {most} can go"
+                f"sparsity.reduction={float(self.reduction)} cannot be met: {remaining} remain in the narrowest "
+                f"network with {budget.limits}, so at most {most} can go"
             )

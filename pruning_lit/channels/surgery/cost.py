@@ -53,21 +53,26 @@ def cost_of_widths(graph: ChannelGraph, widths: Mapping[str, int], convention: M
             released code of Ding et al. 2021, "ResRep: Lossless CNN Pruning via Decoupling Remembering and Forgetting",
             in the ResNets for CIFAR.
     """
+    sizes = {name: math.prod(shape) for name, shape in shapes_of_widths(graph, widths).items()}
+    macs = sum(call.rows * call.positions * sizes[call.weight] for call in graph.calls)
+    if convention == "published":
+        strided = [call for call in graph.calls if call.strided and graph.shapes[call.weight][2:] == (1, 1)]
+        macs += sum(3 * call.rows * call.positions * sizes[call.weight] for call in strided)
+    return Cost(macs=round(macs), params=sum(size for name, size in sizes.items() if name not in graph.fixed))
+
+
+def shapes_of_widths(graph: ChannelGraph, widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all weights by their state-dict names, from the number of channels kept in each group."""
     removed: dict[tuple[str, int], int] = defaultdict(int)
     for group in graph.groups:
         lost = group.size - widths.get(group.name, group.size)
         if lost:
             for piece in group.slices:
                 removed[piece.tensor, piece.dim] += lost * piece.positions.shape[1]
-    sizes = {
-        name: math.prod(length - removed.get((name, dim), 0) for dim, length in enumerate(shape))
+    return {
+        name: tuple(length - removed.get((name, dim), 0) for dim, length in enumerate(shape))
         for name, shape in graph.shapes.items()
     }
-    macs = sum(call.rows * call.positions * sizes[call.weight] for call in graph.calls)
-    if convention == "published":
-        strided = [call for call in graph.calls if call.strided and graph.shapes[call.weight][2:] == (1, 1)]
-        macs += sum(3 * call.rows * call.positions * sizes[call.weight] for call in strided)
-    return Cost(macs=round(macs), params=sum(size for name, size in sizes.items() if name not in graph.fixed))
 
 
 def macs_by_layer(graph: ChannelGraph) -> dict[str, int]:
