@@ -466,6 +466,22 @@ CRITERIA = [
 
 SPARSITY = [
     Break(
+        "a prediction that is far off is not corrected",
+        "sparsity/latency.py",
+        "trial.goal = trial.goal.scaled(measured / predicted)",
+        "trial.goal = trial.goal.scaled(1.0)",
+        "sparsity/test_latency.py",
+        "corrected",
+    ),
+    Break(
+        "a table of another machine is taken",
+        "sparsity/latency_table.py",
+        "if self.machine.get(name) != value:",
+        "if False:",
+        "sparsity/test_latency.py",
+        "another_machine",
+    ),
+    Break(
         "a move is kept where it is worse",
         "sparsity/search.py",
         "if drops.of(outcomes[fittest]) < drops.of(self.best):",

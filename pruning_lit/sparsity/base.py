@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -44,9 +44,14 @@ class Sparsity(ABC):
     A budget of one's own defines ``budget_widths``. Rates of single groups, floors and multiples need nothing from it:
     ``target_widths`` are those of the budget with ``overrides``, ``allowed_widths`` what the limits make of them.
 
+    Attributes:
+        at_the_cut: whether it decides by looks at the very network that is to be cut, and so with scheduled cuts alone.
+
     Args:
         limits: ``min_channels``, ``min_share``, ``round_to``, ``exclude``, ``overrides``; see ``Limits``.
     """
+
+    at_the_cut: ClassVar[bool] = False
 
     def __init__(self, **limits: Any) -> None:
         self.limits = Limits(**limits)

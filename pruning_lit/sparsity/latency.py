@@ -73,6 +73,8 @@ class Latency(CostBudget):
     Source: Yang et al. 2018, "NetAdapt" (arXiv 1804.03230), section 3.3, for a table of layers that is added up.
     """
 
+    at_the_cut = True
+
     def __init__(
         self,
         reduction: float | str = 0.5,

@@ -51,6 +51,8 @@ class Search(Sparsity):
     Source: the measure of sensitivity is that of Molchanov et al. 2019 and FastNAS.
     """
 
+    at_the_cut = True
+
     def __init__(
         self,
         reduction: float | str,

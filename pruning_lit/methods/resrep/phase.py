@@ -67,6 +67,11 @@ class GradientReset(GradientEditing):
         if not isinstance(criterion, CompactorNorm):
             name = type(criterion).__name__
             raise ValueError(f"rows are forgotten by their lengths: choose criterion=compactor_norm, not {name}")
+        if sparsity.at_the_cut:
+            raise ValueError(
+                f"rows are forgotten while the network is trained, and {type(sparsity).__name__} decides by trials of "
+                "the network right before a cut: choose a budget that counts, such as sparsity=macs_50"
+            )
         if self.init == "scratch":
             raise ValueError("init=scratch would throw the compactors' rows away; train from scratch in phase `train`")
         self.lasso_strength, self.compactor_momentum, self.auto_pace = lasso_strength, compactor_momentum, auto_pace
