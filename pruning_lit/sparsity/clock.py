@@ -63,7 +63,7 @@ class Clock:
         return self._by_first(lambda: self._timed(table, widths))
 
     def _by_first(self, work: Callable[[], LatencyTable]) -> LatencyTable:
-        """What the first process has made of it, its errors too."""
+        """Table that the first process has made, or its error."""
         rank, processes = rank_and_world_size()
         if processes == 1:
             return work()
@@ -110,7 +110,7 @@ class Clock:
         for share in UNIFORM:
             widths = {group.name: max(1, round(share * group.size)) for group in self.graph.prunable}
             if table.network(widths) is None:
-                timing = self._quiet(widths, batch_size)
+                timing = self._quiet(table, widths)
                 if is_noisy(timing):
                     raise ValueError(
                         f"the machine is busy: passes of one network take {timing.lower_ms:.3g} to "
@@ -122,28 +122,37 @@ class Clock:
         return table.fitted([table.layers_ms(self.graph, each["widths"]) for each in table.networks])
 
     def _timed(self, table: LatencyTable, widths: Widths) -> LatencyTable:
-        batch_size = table.machine["batch size"]
-        table.require(self._machine(batch_size), table.groups, self.file)
-        timing = self._quiet(widths, batch_size)
+        table.require(self._machine(table.machine["batch size"]), table.groups, self.file)
+        timing = self._quiet(table, widths)
         table = table.with_network(widths, None if is_noisy(timing) else timing.median_ms)
         table.write(self.file)
         return table
 
-    def _quiet(self, widths: Widths, batch_size: int) -> Timing:
+    def _quiet(self, table: LatencyTable, widths: Widths) -> Timing:
         """Timing of the network at these widths while nothing else runs; where that is never so, the last of a few."""
+        present = next((each["ms"] for each in table.networks if each["ms"] and self._has(each["widths"])), None)
         for _ in range(ROUNDS):
-            if not is_noisy(timing := self._time(widths, batch_size)):
+            if not is_noisy(timing := self._time(widths, table.machine["batch size"], present)):
                 break
         return timing
 
-    def _time(self, widths: Widths, batch_size: int) -> Timing:
+    def _time(self, widths: Widths, batch_size: int, present: float | None) -> Timing:
+        """Timing of a narrower copy in turns with the network as it is, whose time is known if ``present``.
+
+        Work beside it that slows both alike is so left out.
+        """
         net = copy.deepcopy(self.net)
-        kept = {name: list(range(width)) for name, width in widths.items()}
-        if any(width < self.graph[name].size for name, width in widths.items()):
+        if not self._has(widths):
+            kept = {name: list(range(width)) for name, width in widths.items()}
             narrow(net, trace(net, self.example), kept, rehearse=False)
         batch = apply_to_collection(self.example, Tensor, lambda each: torch.cat([each[:1]] * batch_size))
-        (seconds,) = seconds_in_turns([net], batch, REPEATS, WARMUP)
-        return Timing.of(seconds)
+        here, there = seconds_in_turns([self.net, net], batch, REPEATS, WARMUP)
+        scale = 1.0 if present is None else present / Timing.of(here).median_ms
+        return Timing.of([scale * each for each in there])
+
+    def _has(self, widths: Widths) -> bool:
+        """True where the network has these widths as it is."""
+        return all(self.graph[name].size == width for name, width in widths.items())
 
     @property
     def _device(self) -> torch.device:
@@ -155,7 +164,7 @@ class Clock:
 
 
 def machine(device: torch.device, batch_size: int, shape: str) -> dict[str, Any]:
-    """What times hold for, by name, as a table keeps it; ``shape`` of one example in words."""
+    """Device and setting that times hold for, by name, as a table keeps it; ``shape`` of one example in words."""
     return {
         "device": hardware(device),
         "threads": torch.get_num_threads(),

@@ -88,7 +88,7 @@ def test_a_prediction_that_is_far_off_is_corrected_and_the_file_repeats_the_choi
     scores, table = noise(graph), proportional_to_macs(graph)
     asked = []
 
-    def time(self, widths, batch_size):
+    def time(self, widths, *_):
         asked.append(dict(widths))
         milliseconds = slower * table.predicted_ms(graph, widths)
         return Timing(milliseconds, milliseconds, milliseconds)
@@ -171,7 +171,7 @@ def test_a_table_is_measured_kept_and_fitted_on_whole_networks(clock_of, monkeyp
     net, graph = built()
     truth = proportional_to_macs(graph)
 
-    def time(self, widths, batch_size):
+    def time(self, widths, *_):
         milliseconds = 5 + 3 * truth.layers_ms(graph, widths)
         return Timing(milliseconds, milliseconds, milliseconds)
 
@@ -204,6 +204,15 @@ def test_without_a_run_there_is_nothing_to_measure():
     _, graph = built()
     with pytest.raises(NeedsData, match="a budget of milliseconds is met by the times of a network"):
         Latency(0.5).plan(graph, noise(graph))
+
+
+def test_work_beside_that_slows_all_alike_does_not_count(clock_of, monkeypatch):
+    net, graph = built()
+    table = proportional_to_macs(graph)
+    monkeypatch.setattr(clock_module, "seconds_in_turns", lambda *_: [[0.2] * 5, [0.1] * 5])
+    widths = {group.name: group.size // 2 for group in graph.prunable}
+    timed = clock_of(net, graph, table).timed(table, widths)
+    assert timed.network(widths)["ms"] == pytest.approx(table.dense_ms / 2)
 
 
 @pytest.mark.parametrize("words", [{"milliseconds": 0}, {"milliseconds": -1.0}, {"batch_size": 0}, {"part": "layer1"}])
