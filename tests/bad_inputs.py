@@ -510,6 +510,18 @@ CASES = [
         "pruning at an epoch without brackets": "finetune.callbacks.prune.epochs=3",
         "pruning in an unknown way": "finetune.callbacks.prune.execution=zero",
     }),
+    *_cases("Distillation", RUN, {
+        "an unknown distillation": "distillation=kd",
+        "a teacher that no phase trains": "method=chex distillation=logits",
+        "no phase after the teacher": "phases=train distillation=logits",
+        "a teacher that is not there": "distillation=logits distillation.teacher=teacher.pt",
+        "a teacher that is another network": "distillation=logits distillation.teacher=other.pt",
+        "a temperature of 0": "distillation=logits distillation.temperature=0",
+        "more than all for the teacher": "distillation=logits distillation.alpha=1.5",
+        "correlations of weight -1": "distillation=dist distillation.beta=-1",
+        "distillation of any number of classes": "dataset=digits_multi_label arch=resnet8 distillation=logits",
+        "attention of point clouds": f"{CLOUDS} arch=pointnet2_small method=magnitude distillation=attention",
+    }),
     *_cases("Network Slimming", RUN, {
         "a negative penalty on scales": "method=network_slimming sparsify.l1_strength=-1",
         "a penalty on scales as a word": "method=network_slimming sparsify.l1_strength=weak",

@@ -704,6 +704,38 @@ PHASES = [
         "losses.copy().update(terms)",
         "phases/test_terms.py",
     ),
+    Break(
+        "a teacher is in training mode, so that its batch norms follow the batches",
+        "phases/distillation/base.py",
+        "self.make_teacher().eval()",
+        "self.make_teacher()",
+        "phases/test_distillation.py",
+        "leaves_the_teacher",
+    ),
+    Break(
+        "a teacher that has changed is learned from all the same",
+        "phases/distillation/base.py",
+        "if self.digest not in (None, digest):",
+        "if False:",
+        "phases/test_distillation.py",
+        "known_again",
+    ),
+    Break(
+        "the divergence shrinks with the temperature",
+        "phases/distillation/logits.py",
+        "return temperature**2 * F.kl_div",
+        "return F.kl_div",
+        "phases/test_distillation.py",
+        "divergence",
+    ),
+    Break(
+        "each process looks at the relations between its own images only",
+        "phases/distillation/dist.py",
+        "        return all_reduce(values)\n",
+        "        return values\n",
+        "phases/test_distillation.py",
+        "two_processes_together",
+    ),
 ]
 
 METHODS = [

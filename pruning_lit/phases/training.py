@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from pruning_lit.callbacks import Pruning
 from pruning_lit.channels import ChannelGraph
 from pruning_lit.criteria import Criterion
+from pruning_lit.phases.distillation import Distillation
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.parameter_groups import ParameterGroups
 from pruning_lit.phases.schedules import Schedule
@@ -27,7 +28,7 @@ from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import Batch, forward, total
 
 log = logging.getLogger(__name__)
-FIGURES = "train_figures"  # in a checkpoint
+FIGURES, TEACHER = "train_figures", "teacher"  # in a checkpoint
 Kind = TypeVar("Kind", bound=Callback)
 Term = Callable[[nn.Module, Batch, "Training"], Tensor]  # of the loss
 
@@ -47,6 +48,8 @@ class Training(LightningModule):
         init: ``inherited``: go on with the weights that the phase before has left; ``scratch``: with fresh ones, at the
             same widths. In a phase that begins with a cut they come after it.
         renew: gives a network fresh weights, in place, at the widths it has; equal ones on all ranks.
+        distillation: what the network learns from a teacher beside; None: nothing. Logged as ``train/distillation``
+            and ``train/agreement``.
         terms: further terms of the training loss, by a name of one's own: network, batch and this module to a scalar;
             ``module.outputs`` are those of the network for the batch. Each is logged as ``train/<name>``.
 
@@ -70,6 +73,7 @@ class Training(LightningModule):
         renew: Callable[[nn.Module], None] | None = None,
         parameters: ParameterGroups | None = None,
         terms: Mapping[str, Term] | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         if epochs < 1:
@@ -78,6 +82,10 @@ class Training(LightningModule):
             raise ValueError(f"init must be 'inherited' or 'scratch', got {init!r}")
         if not isinstance(parameters, ParameterGroups | None):
             raise ValueError(f"parameters must be a pruning_lit.phases.ParameterGroups or nothing, got {parameters!r}")
+        if not isinstance(distillation, Distillation | None):
+            raise ValueError(
+                f"distillation must be one of pruning_lit.phases.distillation or nothing, got {distillation!r}"
+            )
         self.net = net
         self.task = task
         self.epochs = epochs
@@ -87,6 +95,7 @@ class Training(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.callbacks = dict(callbacks or {})
         self.init, self.renew = init, renew
+        self.distillation = distillation
         self.terms = dict(terms or {})
         self.later_epochs = 0
         self.outputs: Any = None  # of the network, in the step under way; for terms
@@ -108,6 +117,8 @@ class Training(LightningModule):
         """
         self.require_optimizer(name)
         self.schedule.check(self.epochs, name)
+        if self.distillation is not None:
+            self.distillation.check(name, self.task)
         for part in (self, *self.callbacks.values()):
             if isinstance(criterion := getattr(part, "criterion", None), Criterion):
                 criterion.require_task(self.task)
@@ -197,6 +208,14 @@ class Training(LightningModule):
         self.format_memory()
         self.figures.load(self.figures_so_far, self.global_rank, self.trainer.world_size, self.device)
         self.figures_so_far = []
+        if self.distillation is not None:
+            weights = next(self.net.parameters())
+            self.distillation.begin(self.device, self.memory_format, weights.dtype)
+
+    def on_fit_end(self) -> None:
+        """Let go of the teacher."""
+        if self.distillation is not None:
+            self.distillation.end()
 
     def on_train_epoch_start(self) -> None:
         """Begin with fresh weights, if so asked; callbacks have cut the network by now."""
@@ -213,15 +232,19 @@ class Training(LightningModule):
         """Loss of one batch, the terms of the phase included."""
         inputs, targets = self.task.prepare(batch)
         batch = self.formatted(inputs), targets
-        self.outputs = self.task.outputs(self.net, batch)
-        losses = self.task.losses(self.outputs, targets, training=True)
+        if self.distillation is None:
+            self.outputs = self.task.outputs(self.net, batch)
+            losses, figures = self.task.losses(self.outputs, targets, training=True), {}
+        else:
+            self.outputs, losses, agreement = self.distillation.step(self.net, batch, self.task)
+            figures = {"agreement": agreement}
         terms = {name: term(self.net, batch, self) for name, term in self.terms.items()}
         if losses.keys() & terms.keys():
             raise ValueError(f"terms: the loss of the task has {list(losses)} already; choose other names")
         losses |= terms
         loss = total(losses)
         self.within_epoch = True
-        self.figures.add({"loss": loss} | (losses if len(losses) > 1 else {}), self.task.size(batch))
+        self.figures.add({"loss": loss} | (losses if len(losses) > 1 else {}) | figures, self.task.size(batch))
         self.task.update(self.train_metrics, self.outputs, targets)
         self.outputs = None
         return loss
@@ -234,12 +257,16 @@ class Training(LightningModule):
             self.log(name, figure, on_step=False, on_epoch=True, **options)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the figures of an epoch that is under way."""
+        """Save the figures of an epoch that is under way, and by what the teacher is known again."""
+        if self.distillation is not None:
+            checkpoint[TEACHER] = self.distillation.digest
         if self.within_epoch:
             checkpoint[FIGURES] = self.figures.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the figures of an epoch that is under way."""
+        """Take the figures of an epoch that is under way, and by what the teacher is known."""
+        if self.distillation is not None:
+            self.distillation.digest = checkpoint.get(TEACHER)
         self.figures_so_far = checkpoint.get(FIGURES, [])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

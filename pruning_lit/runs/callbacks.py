@@ -62,5 +62,6 @@ def logged_figures(phase: Training, has_validation: bool) -> list[str]:
     """Names of the figures that a phase logs at the end of its epochs."""
     names = ["train/loss", *phase.train_metrics.keys()]
     names += [f"train/{term}" for term in phase.terms]
+    names += ["train/distillation", "train/agreement"] * (phase.distillation is not None)
     validation = [*["loss"] * phase.task.loss_in_evaluation, *phase.task.metric_names()]
     return [*names, *(f"val/{name}" for name in validation if has_validation)]  # type: ignore[list-item]

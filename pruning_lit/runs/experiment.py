@@ -32,6 +32,7 @@ from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner, on_gpu
 from pruning_lit.runs.result import note_on_filled, write_results
 from pruning_lit.runs.settings import is_recipe, phase_task, require_seed, require_values
 from pruning_lit.runs.stored import fill
+from pruning_lit.runs.teacher import make_teacher, require_teachers
 from pruning_lit.runs.threads import settle_threads, stay_within_quota
 from pruning_lit.sweeps.objective import require_objective
 from pruning_lit.system.launcher import place
@@ -64,6 +65,8 @@ def run(config: DictConfig, folder: Path) -> None:
     task.require_precision(net, str(config.trainer.precision))
     phases = build_phases(config, net, data)
     check(phases, dense, data, epoch_steps(config, data))
+    build_again = partial(fresh_network, config, data)
+    require_teachers(config, phases, build_again, data, task)
     build_loggers(config, folder, "1", task.primary.name)  # what is missing is told before any training
     require_callbacks(config.callbacks, phases, data.has_validation)
     sweeper, directions = optimiser()
@@ -80,6 +83,10 @@ def run(config: DictConfig, folder: Path) -> None:
     names = phase_names(config)
     for number, module in enumerate(phases.values(), start=1):
         first_step = sum(outcome.steps for outcome in outcomes)
+        if module.distillation is not None:
+            source = module.distillation.teacher
+            made = partial(make_teacher, config, source, build_again, dense, data, task, [*outcomes])
+            module.distillation.make_teacher = made
         outcomes.append(PhaseRunner(config, folder, number, names, first_step).run(module, data))
     if _rank() == 0:
         remarks = fill_shortcuts(task.view(net), data) if config.remove_scatters else []

@@ -67,6 +67,7 @@ class PhaseOutcome:
         best: the best checkpoint and its primary metric on the validation part, where there is one.
         batch: images per optimizer step, and what makes them up; None where an earlier version has trained.
         taken_over_from: the run that has trained it, where that was another one.
+        distillation: the teacher of the phase and what was learned from it, in words; None: there was none.
     """
 
     name: str
@@ -80,6 +81,7 @@ class PhaseOutcome:
     best: tuple[Path, float] | None = None
     batch: Batch | None = None
     taken_over_from: str | None = None
+    distillation: str | None = None
 
 
 class PhaseRunner:
@@ -233,6 +235,7 @@ class PhaseRunner:
             best=None if score is None else (self.best, score),
             batch=noted.get("batch"),
             taken_over_from=noted.get("run"),
+            distillation=None if module.distillation is None else str(module.distillation),
         )
 
 

@@ -94,7 +94,13 @@ def write_results(
         sections={section.name: section.data() for section in sections},
         latency=latency,
         cut_error=max((cut.error for cut in cuts), default=None),
-        notes=[*[QUICK] * (choices().get("debug") == "quick"), *notes_on(cuts), *_published_count(narrowed), *remarks],
+        notes=[
+            *[QUICK] * (choices().get("debug") == "quick"),
+            *notes_on(cuts),
+            *_taught(outcomes),
+            *_published_count(narrowed),
+            *remarks,
+        ],
         missed=[cut.missed for cut in cuts if cut.missed],
         command=f"python -m pruning_lit {shlex.join(as_typed(overrides()))}",
         versions=versions(),
@@ -178,6 +184,15 @@ def finite(metrics: Mapping[str, float] | None) -> Metrics | None:
     if metrics is None:
         return None
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def _taught(outcomes: Sequence[PhaseOutcome]) -> list[str]:
+    """A sentence on each phase that learned from a teacher."""
+    return [
+        f"Phase {each.name} was trained with {each.distillation}; the papers' results had none."
+        for each in outcomes
+        if each.distillation is not None
+    ]
 
 
 def _published_count(graph: ChannelGraph) -> list[str]:

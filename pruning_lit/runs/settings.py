@@ -21,7 +21,11 @@ NOT_PART_OF_THE_RESULT = (
 )
 HOW_IMAGES_ARE_READ = ("num_workers", "cache")  # of the data set; they are the same images
 BUILT = ("trainer", "latency", "checkpoint", "dataset", "task", "arch", "callbacks", "logger")
-ONLY_READ_BY_RECIPES = ("criterion", "sparsity")  # as interpolations, which are resolved in the recipe of the phase
+ONLY_READ_BY_RECIPES = (
+    "criterion",
+    "sparsity",
+    "distillation",
+)  # as interpolations, which are resolved in the recipe of the phase
 #: Options of the trainer that make another training, by more than rounding; images per step are looked at apart.
 OTHER_TRAINING = (
     "precision",

@@ -28,19 +28,26 @@ def fill(net: nn.Module, source: str, example: Any, view: View = Task.view) -> N
         FileNotFoundError: there is nothing of that name.
         ValueError: it cannot be read, or does not fit.
     """
-    path = Path(source)
-    stored: NetworkFile | PhaseCheckpoint | None = NetworkFile(path) if path.is_dir() else None
-    if path.suffix in (".safetensors", ".ckpt") and path.is_file():
-        try:
-            stored = open_stored(source)
-        except WrongChecksum:
-            raise
-        except ValueError:  # other weights, or what cannot be read at all: told below
-            stored = None
+    stored = open_if_ours(source)
     if stored is None:
         load_weights(net, source)
     else:
         stored.fill(net, example, view)
+
+
+def open_if_ours(source: str, allowed: Sequence[str] = ()) -> "NetworkFile | PhaseCheckpoint | None":
+    """Open what a run has written, see ``open_stored``; None for other weights, or what cannot be read at all."""
+    path = Path(source)
+    if path.is_dir():
+        return NetworkFile(path, allowed)
+    if path.suffix not in (".safetensors", ".ckpt") or not path.is_file():
+        return None
+    try:
+        return open_stored(source, allowed)
+    except WrongChecksum:
+        raise
+    except ValueError:
+        return None
 
 
 def open_stored(path: str, allowed: Sequence[str] = ()) -> "NetworkFile | PhaseCheckpoint":

@@ -42,12 +42,16 @@ class Task(ABC):
         section: dotted name of the class of its section in the report, see ``reports.section.TaskSection``; None: the
             table says all.
         loss_in_evaluation: whether a network in eval mode gives what a loss can be computed from.
+        items: what examples are, in the plural.
+        has_logits: whether networks choose among classes that exclude each other, see ``logits``.
         maps_are_images: whether neighbouring elements of a feature map are neighbours in the input, as pixels are;
             criteria that look at the shape of maps ask for it.
     """
 
     primary: ClassVar[Primary]
     loss_in_evaluation: ClassVar[bool] = True
+    items: ClassVar[str] = "images"
+    has_logits: ClassVar[bool] = False
     maps_are_images: ClassVar[bool] = True
     section: ClassVar[str | None] = None
     facts: ClassVar[tuple[str, ...]] = ("num_classes",)
@@ -87,6 +91,18 @@ class Task(ABC):
     def loss(self, net: nn.Module, batch: Batch, training: bool) -> dict[str, Tensor]:
         """Forward pass and terms of the loss in one, for criteria that need gradients."""
         return self.losses(self.outputs(net, batch), batch[1], training)
+
+    def logits(self, outputs: Any, targets: Any) -> Tensor:
+        """Logits of all choices among classes that exclude each other, for distillation.
+
+        Args:
+            outputs: of the network.
+            targets: of the same batch; they say which pixels or points do not count.
+
+        Returns:
+            Shape ``(choices, classes)``: a choice is made for an image, a pixel or a point.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes no such choices")
 
     @abstractmethod
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":

@@ -27,6 +27,7 @@ class Classification(Task):
     """
 
     primary = Primary("accuracy", meaning="share of the images whose class is predicted right")
+    has_logits = True
 
     def __init__(self, num_classes: int, label_smoothing: float = 0.0, mixup: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
@@ -56,6 +57,10 @@ class Classification(Task):
         require_logits(outputs, len(targets), self.num_classes)
         smoothing = self.label_smoothing if training else 0.0
         return {"cross_entropy": F.cross_entropy(outputs, as_classes(targets), label_smoothing=smoothing)}
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Logits ``(N, classes)``, as they are."""
+        return outputs
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Top-1 accuracy, and top-5 where there are more than five classes; shares of all images, 0…1."""

@@ -37,6 +37,8 @@ class PartSegmentation(Task):
         "over clouds",
     )
     section = "pruning_lit.reports.clouds.CloudsSection"
+    has_logits = True
+    items = "clouds"
     maps_are_images = False
     facts = ("num_classes", "categories")
 
@@ -47,6 +49,10 @@ class PartSegmentation(Task):
         """Mean cross-entropy of logits ``(N, parts, points)`` and parts ``(N, points)``, over points that count."""
         require_parts(outputs, (len(targets), self.num_classes, targets.shape[1]))
         return {"cross_entropy": F.cross_entropy(outputs, targets.long(), ignore_index=NO_PART)}
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Logits of all points that count, ``(points, parts)``."""
+        return outputs.movedim(1, -1)[targets != NO_PART]
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Mean intersection over union, of all clouds and of categories, and point accuracy."""

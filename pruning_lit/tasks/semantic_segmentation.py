@@ -21,6 +21,7 @@ class SemanticSegmentation(Task):
     """
 
     primary = Primary("mean_iou", meaning="intersection over union of predicted and true pixels, mean over classes")
+    has_logits = True
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         self.num_classes, self.ignore_index = num_classes, ignore_index
@@ -29,6 +30,10 @@ class SemanticSegmentation(Task):
         """Mean cross-entropy of logits ``(N, classes, H, W)`` and integers ``(N, H, W)``, over pixels."""
         require_maps(outputs, (len(targets), self.num_classes, *targets.shape[1:]))
         return {"cross_entropy": F.cross_entropy(outputs, as_classes(targets), ignore_index=self.ignore_index)}
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Logits of all pixels that count, ``(pixels, classes)``."""
+        return outputs.movedim(1, -1)[as_classes(targets) != self.ignore_index]
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Intersection over union, the mean over classes, and pixel accuracy; over all pixels of all images."""
