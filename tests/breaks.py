@@ -1297,6 +1297,14 @@ REPORTS = [
         "(group.size, len(positions))",
         "reports/test_groups.py",
     ),
+    Break(
+        "HTML in a report is HTML in its page",
+        "reports/page.py",
+        '{"html": False}',
+        '{"html": True}',
+        "reports/test_page.py",
+        "for_text",
+    ),
 ]
 
 RUNS = [
@@ -1412,6 +1420,14 @@ SWEEPS = [
         "noted is not None and present(noted) == json.loads(_text(settings))",
         "noted is not None",
         "sweeps/test_finished.py",
+    ),
+    Break(
+        "points of a Pareto plot have no names",
+        "sweeps/pareto.py",
+        ", urls=[named(each) for each in names]",
+        "",
+        "reports/test_page.py",
+        "tell_their_jobs",
     ),
 ]
 

@@ -71,7 +71,7 @@ def test_several_folders_are_summarised_in_one_of_their_own(call, tmp_path, word
     assert place == "both" if "out=both" in words else re.fullmatch(r"outputs/report/[\d-]+_[\d-]+", place)
     with (tmp_path / place / "summary.csv").open() as file:
         assert [row["job"] for row in csv.DictReader(file)] == ["a/0", "b"]
-    assert {path.name for path in (tmp_path / "b").iterdir()} == {"report.json", "report.md"}
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"report.html", "report.json", "report.md"}
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_a_single_run_keeps_its_folder(call, tmp_path):
     code, printed = call("path=run")
     assert code == 0
     assert "summary: outputs/report/" in printed
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"report.json", "report.md"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"report.html", "report.json", "report.md"}
 
 
 @pytest.mark.at_once(2)

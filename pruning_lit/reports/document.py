@@ -1,4 +1,4 @@
-"""A report for people: ``report.md``, and the table printed at the end of a run."""
+"""A report for people: ``report.md``, the same as a page, and the table printed at the end of a run."""
 
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -22,25 +22,28 @@ from pruning_lit.reports.wording import (
 )
 from pruning_lit.system.atomic import write_text
 
-MARKDOWN_NAME = "report.md"
-WIDTHS_NAME = "widths.png"
+MARKDOWN_NAME, PAGE_NAME = "report.md", "report.html"
+WIDTHS_NAME, CURVES_NAME = "widths.png", "curves.png"
 ARTEFACT = "pruned/model.safetensors"
 MEANINGS = """\
 - **{title}**: {meaning}, on the test part; {direction} is better; *after* is the network as the last epoch left it.
 - **parameters**: numbers the network has learned; they decide the size of its file and of its memory.
-- **MACs**: multiply-accumulates of all convolutions and linear layers for one image; the arithmetic to be done.
+- **MACs**: multiply-accumulates of all convolutions and linear layers for one {item}; the arithmetic to be done.
 - **latency**: median wall time of one forward pass of a batch in eval mode, dense and pruned network in turns, after
   passes that warm up; between the quartiles in parentheses lie the middle half of the passes. 1.50× means that the
   pruned network is 1.5 times as fast; where quartiles overlap or are far apart, it is too noisy
   to tell.
-- **throughput**: images per second at that median."""
+- **throughput**: {item}s per second at that median."""
 
 
 def write_report(report: Report, folder: str | Path, sections: Sequence[Section] = ()) -> None:
-    """Write ``report.json`` and ``report.md`` into ``folder``; pictures that are there already are shown in it."""
+    """Write ``report.json``, ``report.md`` and ``report.html`` into ``folder``; pictures that are there are shown."""
+    from pruning_lit.reports.page import page  # late: every command loads this module, and few of them write pages
+
     folder = Path(folder)
-    pictures = {path.name for path in folder.glob("*.png")}
-    write_text(folder / MARKDOWN_NAME, markdown(report, sections, pictures))
+    text = markdown(report, sections, {path.name for path in folder.glob("*.png")})
+    write_text(folder / MARKDOWN_NAME, text)
+    write_text(folder / PAGE_NAME, page(text, folder))
     write_text(folder / JSON_NAME, report.to_json())  # last: a report.json says that the run is complete
 
 
@@ -53,7 +56,8 @@ def markdown(report: Report, sections: Sequence[Section] = (), pictures: Contain
         pictures: files that may be shown, relative to the text; sections look for ``<name>.png``.
     """
     primary, direction = report.primary, "higher" if report.primary.higher_is_better else "lower"
-    meanings = MEANINGS.format(title=primary.title, meaning=primary.meaning or "of the task", direction=direction)
+    meaning, item = primary.meaning or "of the task", report.items.removesuffix("s")
+    meanings = MEANINGS.format(title=primary.title, meaning=meaning, direction=direction, item=item)
     shown = {name: file if (file := f"{name}.png") in pictures else None for name in (each.name for each in sections)}
     parts = [
         f"# {report.experiment}: pruning report",
@@ -67,6 +71,7 @@ def markdown(report: Report, sections: Sequence[Section] = (), pictures: Contain
         _widths(report, WIDTHS_NAME in pictures),
         *[section.markdown(shown[section.name]) for section in sections],
         _protected(report),
+        f"## Training\n\n![loss and {primary.title} over the epochs]({CURVES_NAME})" * (CURVES_NAME in pictures),
         _origin(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -114,7 +119,7 @@ def comparison(report: Report) -> list[list[str]]:
         speeds = [largest.throughput(each) for each in (largest.before, largest.after)]
         label = f"throughput,\nbatch of {largest.batch_size}"
         told = NOISY if largest.speedup is None else change(*speeds)
-        rows.append([label, *(amount(each, "images/s") for each in speeds), told])
+        rows.append([label, *(amount(each, f"{report.items}/s") for each in speeds), told])
     return rows
 
 
@@ -216,5 +221,5 @@ def _phases(report: Report) -> str:
         pictures = phase.get("pictures_per_step") or UNKNOWN
         figures = (f"{phase['seconds']:.1f}", metric(primary, after_cut), metric(primary, last))
         rows.append([name, str(phase["epochs"]), pictures, *figures])
-    headings = ["phase", "epochs", "images per step", "seconds", f"{primary.title} after a cut", primary.title]
+    headings = ["phase", "epochs", f"{report.items} per step", "seconds", f"{primary.title} after a cut", primary.title]
     return "\n\n" + "\n".join(markdown_table(headings, rows)) if rows else ""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,6 +63,7 @@ class Evaluation:
         primary: the metric of the task that stands for all.
         networks: at least one; the others are compared with the first.
         pictures: what they looked at, in words.
+        items: what that is, in the plural: images, clouds.
         dataset: its config.
         memory: what their peak memory counts, in words.
         threads: CPU threads that PyTorch used.
@@ -83,6 +85,7 @@ class Evaluation:
     command: str
     versions: dict[str, str]
     hardware: str
+    items: str = "images"
     date: str = field(default_factory=lambda: datetime.now().isoformat(timespec="seconds"))
 
     def to_json(self) -> str:
@@ -131,11 +134,12 @@ def explanation(evaluation: Evaluation) -> list[str]:
     plural = "es" * (passes != "1")
     threads = f"{evaluation.threads} PyTorch thread{'s' * (evaluation.threads != 1)}"
     turns = ", the networks in turns," * (len(evaluation.networks) > 1)
+    items = evaluation.items
     return [
-        f"images: {evaluation.pictures}",
-        "MACs: multiply-accumulates of convolutions and linear layers for one image",
+        f"{items}: {evaluation.pictures}",
+        f"MACs: multiply-accumulates of convolutions and linear layers for one {items.removesuffix('s')}",
         f"latency: median (quartiles) of {passes} pass{plural}{turns} on {evaluation.hardware} with {threads}; "
-        "throughput: images per second at that median; too noisy to tell: quartiles overlap or are far apart",
+        f"throughput: {items} per second at that median; too noisy to tell: quartiles overlap or are far apart",
         f"peak memory of a forward pass: {evaluation.memory}",
     ]
 
@@ -153,7 +157,7 @@ def _cells(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
         batch = f",\nbatch of {passes[0].batch_size}"
         rows += [
             _row(f"latency{batch}", passes, _latency, _faster),
-            _row(f"throughput{batch}", passes, _speed, _speed_change),
+            _row(f"throughput{batch}", passes, partial(_speed, items=evaluation.items), _speed_change),
             _row(f"peak memory{batch}", [each.peak_memory for each in passes], _megabytes, change),
         ]
     return ["", *(net.path for net in nets)], rows
@@ -182,8 +186,8 @@ def _faster(old: ForwardPass, new: ForwardPass) -> str:
     return latency_change(old.timing, new.timing, new.repeats)
 
 
-def _speed(one: ForwardPass) -> str:
-    return amount(one.throughput, "images/s")
+def _speed(one: ForwardPass, items: str) -> str:
+    return amount(one.throughput, f"{items}/s")
 
 
 def _speed_change(old: ForwardPass, new: ForwardPass) -> str:

@@ -1,9 +1,14 @@
 """A picture of a pruned network, its widths per layer, and what all pictures share."""
 
+import io
+import re
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -12,10 +17,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pruning_lit.reports.record import GroupRecord
-from pruning_lit.system.atomic import replacing
+from pruning_lit.system.atomic import replacing, write_text
 
 # Okabe and Ito's palette: told apart by colour-blind readers, too
 KEPT, REMOVED, PROTECTED, BEFORE = "#0072B2", "#D55E00", "#7F7F7F", "#DDDDDD"
+HOVER = "hover:"
 
 
 def widths_figure(groups: Sequence[GroupRecord]) -> Figure:
@@ -55,6 +61,26 @@ def save(figure: Figure, path: str | Path) -> None:
     """Write the figure to ``path``, whole or not at all; the suffix says the format (``.png``, ``.svg``, ``.pdf``)."""
     with replacing(path) as draft:
         figure.savefig(draft)
+
+
+def named(text: str) -> str:
+    """The address by which a point of a figure carries its name, which ``save_drawing`` shows."""
+    return HOVER + quote(text, safe="")
+
+
+def save_drawing(figure: Figure, path: str | Path) -> None:
+    """Write the figure as SVG, in which points with names, ``urls=[named(…)]``, show them under the pointer."""
+    written = io.StringIO()
+    with rc_context({"svg.hashsalt": "pruning_lit"}):  # the same figure, the same file
+        figure.savefig(written, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    drawing = re.sub(
+        rf'<a xlink:href="{HOVER}([^"]*)"[^>]*>(.*?)</a>',
+        # also points that are drawn by something else, and are themselves transparent
+        lambda found: f'<g pointer-events="all"><title>{escape(unquote(found[1]))}</title>{found[2]}</g>',
+        written.getvalue(),
+        flags=re.DOTALL,
+    )
+    write_text(path, drawing)
 
 
 def figure_to_image(figure: Figure) -> NDArray[np.uint8]:

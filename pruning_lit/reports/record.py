@@ -99,6 +99,7 @@ class Report:
         before: the dense network.
         after: the pruned network at the end of the last epoch.
         primary: the metric of the task that stands for all in tables and pictures.
+        items: what examples are, in the plural: images, clouds.
         metrics_after_cut: between the last cut and the training that follows; ``None`` when not measured.
         metrics_recalibrated: the same with new statistics of the batch norms; ``None`` where they are the old ones.
         cut_error: how far the narrowed network was from the masked one, see ``channels.verify``, the largest of all
@@ -129,6 +130,7 @@ class Report:
     before: Figures
     after: Figures
     primary: Primary = FORMER_PRIMARY
+    items: str = "images"
     metrics_after_cut: Metrics | None = None
     metrics_recalibrated: Metrics | None = None
     cut_error: float | None = None

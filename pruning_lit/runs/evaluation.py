@@ -73,7 +73,8 @@ def evaluate_stored(config: DictConfig, folder: Path, typed: Sequence[str] = ())
         name=config.name,
         primary=task.primary,
         networks=[_evaluated(*each) for each in zip(paths, metrics, costs, ways, passes, strict=True)],
-        pictures=described(data, examples),
+        pictures=described(data, task, examples),
+        items=task.items,
         dataset=dataset,
         memory=COUNTED[device.type],
         threads=torch.get_num_threads(),
@@ -190,10 +191,12 @@ def _evaluated(
     return Evaluated(path, metrics, counted.macs, counted.params, mean, std, passes)
 
 
-def described(data: DataModule, examples: Sequence[Any]) -> str:
+def described(data: DataModule, task: Task, examples: Sequence[Any]) -> str:
     """Description of the test part, in the sizes in which networks get it."""
     sizes = dict.fromkeys("×".join(map(str, first_tensor(example).shape[1:])) for example in examples)
-    return f"{len(data.parts.test):,} test images of {data.title}, {' and '.join(sizes)}, {data.num_classes} classes"
+    return (
+        f"{len(data.parts.test):,} test {task.items} of {data.title}, {' and '.join(sizes)}, {data.num_classes} classes"
+    )
 
 
 def show(evaluation: Evaluation, folder: Path) -> None:

@@ -79,9 +79,8 @@ def inspect(config: DictConfig, folder: Path) -> None:
     reasons = {group.name: sparsity.limits.why_whole(group) for group in graph.groups} if sparsity else None
     console, counted = open_console(), cost(graph)
     shape = "×".join(map(str, first_tensor(example).shape[1:]))
-    kinds = "images" if kind.maps_are_images else "clouds"
     arch = HydraConfig.get().runtime.choices.get("arch") or config.arch._target_  # one's own network is no choice
-    console.print(f"{arch} for {kinds} of {shape} ({images.source})")
+    console.print(f"{arch} for {kind.items} of {shape} ({images.source})")
     console.print(f"{counted.params:,} parameters, {counted.macs:,} MACs, {len(graph.groups)} groups of channels")
     console.print(cost_table(graph, plan.widths if plan else None))
     console.print(CONVENTION)

@@ -148,7 +148,7 @@ class PhaseRunner:
         trainer = self._trainer(module, data, leave, self._loggers(module, begun), batch)
         if trainer.is_global_zero:
             epochs = f"{module.epochs} epoch{'s' * (module.epochs != 1)}"
-            log.info("phase %s: %s, images per step: %s", self.name, epochs, in_words(batch))
+            log.info("phase %s: %s, %s per step: %s", self.name, epochs, module.task.items, in_words(batch))
             if begun is not None:
                 at = begun.checkpoint
                 told = self.name, at["global_step"], at["epoch"] + 1, module.epochs

@@ -24,7 +24,9 @@ from pruning_lit.measure.commits import commits
 from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.stopwatch import Stopwatch
 from pruning_lit.records.latency import Latency
+from pruning_lit.records.metrics_table import read_lines
 from pruning_lit.reports.console import open_console, table_text
+from pruning_lit.reports.curves import curves_figure
 from pruning_lit.reports.cuts import group_records, notes_on
 from pruning_lit.reports.document import console_table, write_report
 from pruning_lit.reports.plots import figure_to_image, widths_figure
@@ -58,7 +60,7 @@ def write_results(
     stopwatch: Stopwatch,
     remarks: Sequence[str] = (),
 ) -> Report:
-    """Write ``pruned/model.safetensors``, ``report.json``, ``report.md`` and the pictures, and print the table.
+    """Write the network, ``report.json``, ``report.md``, ``report.html`` and the pictures, and print the table.
 
     The metrics are those of the last epoch, on the test part, and so for every phase; the best epoch, where one could
     be chosen, stands beside it. ``remarks`` are further notes.
@@ -87,6 +89,7 @@ def write_results(
         before=_figures(graph, baseline, latency, "before"),
         after=_figures(narrowed, metrics, latency, "after"),
         primary=task.primary,
+        items=task.items,
         metrics_after_cut=finite(cuts[-1].metrics_after) if cuts else None,
         metrics_recalibrated=finite(cuts[-1].metrics_recalibrated) if cuts else None,
         best=_best(dense, data, task, outcomes[-1], metrics, folder),
@@ -114,6 +117,8 @@ def write_results(
     notes = {"experiment": config.name, "metrics": metrics, "pictures": data.facts()}
     save(net, folder / "pruned" / "model.safetensors", arch, **notes)
     pictures = {"widths": widths_figure(groups)}
+    if curves := curves_figure(read_lines(folder / "metrics.csv"), task.primary):
+        pictures["curves"] = curves
     for section in sections:
         if picture := section.figure():
             pictures[section.name] = picture

@@ -37,7 +37,7 @@ def collect(folders: Iterable[str | Path] | str | Path) -> list[Row]:
     in ``_before``; what is unknown is ``None``. ``metric`` is the ``Primary`` of the task, ``primary`` its value.
     ``settings`` are the job's overrides other than its seed and choices, quoted as in a shell, so that jobs which
     differ in a number are not taken for two seeds of the same. One more key, ``widths``, holds the number of channels
-    before and after by group, in the order of the network.
+    before and after by group, in the order of the network, and another, ``items``, says what examples are.
 
     Raises:
         FileNotFoundError: one of the folders does not exist.
@@ -170,4 +170,5 @@ def _outcome(report: Report) -> Row:
         **{f"{each}_before": getattr(report.before, each) for each in FIGURES[1:]},
         **{each: getattr(report.after, each) for each in FIGURES[1:]},
         "widths": {group.name: (group.size, group.kept) for group in report.groups},
+        "items": report.items,
     }

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pruning_lit.records.primary import Primary
-from pruning_lit.reports.plots import without_frame
+from pruning_lit.reports.plots import named, without_frame
 from pruning_lit.reports.wording import NOISY, wrapped
 from pruning_lit.sweeps.labels import Label, by_place
 from pruning_lit.sweeps.spread import Combination, dense_spread
@@ -115,7 +115,7 @@ def _draw_dense(axes: Axes, members: Members) -> None:
 
 
 class Point(NamedTuple):
-    """A combination in a panel: what its cut has removed, its place, and the deviations that are drawn as bars."""
+    """A combination in a panel: what its cut has removed, its place, its bars, by deviation, and what it is."""
 
     depth: float
     cost: float
@@ -124,24 +124,26 @@ class Point(NamedTuple):
     right: float
     below: float
     above: float
+    name: str
 
 
 def _draw_lines(axes: Axes, members: Members, cost: str, styles: Styles) -> list[tuple[float, float, str]]:
     """Draw the combinations of every method whose ``cost`` is known; their places, and the names of their lines."""
-    lines: dict[str, list[Combination]] = {}
+    lines: dict[str, list[tuple[Label, Combination]]] = {}
     places: list[tuple[float, float, str]] = []
     for label, combination in members:
         if combination.spread(cost):
-            lines.setdefault(label.series, []).append(combination)
+            lines.setdefault(label.series, []).append((label, combination))
     for name, line in lines.items():
-        for each in line:
+        for _, each in line:
             _draw_seeds(axes, each, cost, styles[name]["color"])
-        points = sorted((_point(each, cost) for each in line), key=lambda point: point.depth)
-        _, costs, values, left, right, below, above = zip(*points, strict=True)
+        points = sorted((_point(*each, cost) for each in line), key=lambda point: point.depth)
+        _, costs, values, left, right, below, above, names = zip(*points, strict=True)
         axes.errorbar(
             costs, values, (below, above), (left, right), **styles[name], markersize=MARKER, markeredgecolor="white",
             markeredgewidth=0.7, linewidth=1.4, elinewidth=1, capsize=2.5, label=wrapped(name, LONGEST_NAME),
         )  # fmt: skip
+        axes.scatter(costs, values, s=MARKER**2, alpha=0, zorder=3, urls=[named(each) for each in names])
         places += [(*place, name) for place in zip(costs, values, strict=True)]
     noisy = sum(combination.noisy for _, combination in members) if cost == "latency_reduction" else 0
     if noisy:
@@ -176,10 +178,11 @@ def _draw_seeds(axes: Axes, combination: Combination, cost: str, colour: str) ->
     if len(known) > 1:
         scale = _scale(combination)
         left, values = zip(*((100 * (1 - row[cost]), scale * row["primary"]) for row in known), strict=True)
-        axes.scatter(left, values, color=colour, alpha=0.3, s=12, linewidths=0)
+        names = [named(f"job {row['job']}, seed {row['seed']}") for row in known]
+        axes.scatter(left, values, color=colour, alpha=0.3, s=12, linewidths=0, urls=names)
 
 
-def _point(combination: Combination, cost: str) -> Point:
+def _point(label: Label, combination: Combination, cost: str) -> Point:
     """A combination with its bars: one to each side, cut off where no value can be."""
     depth, gone, value = (combination.spread(column) for column in ("macs_reduction", cost, "primary"))
     assert depth is not None
@@ -188,7 +191,9 @@ def _point(combination: Combination, cost: str) -> Point:
     scale = _scale(combination)
     wide, high = 100 * (gone.deviation or 0), scale * (value.deviation or 0)
     x, y = 100 * (1 - gone.mean), scale * value.mean
-    return Point(depth.mean, x, y, min(wide, x), wide, *_bars(y, high, combination.primary))
+    jobs = ", ".join(f"{row['job']} (seed {row['seed']})" for row in combination.rows)
+    name = f"{label}: {combination.primary.format(value.mean)} at {x:.1f} % of the {cost.split('_')[0]}; job {jobs}"
+    return Point(depth.mean, x, y, min(wide, x), wide, *_bars(y, high, combination.primary), name)
 
 
 def _bars(value: float, deviation: float, primary: Primary) -> tuple[float, float]:

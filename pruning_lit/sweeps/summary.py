@@ -55,8 +55,8 @@ SIZES: dict[str, Column] = {
     "parameters": _quantity("params"),
     "latency, ms": _quantity("latency_ms"),
     "dense latency, ms": _quantity("latency_ms_before"),
-    "images/s": _quantity("throughput"),
-    "dense images/s": _quantity("throughput_before"),
+    "{items}/s": _quantity("throughput"),
+    "dense {items}/s": _quantity("throughput_before"),
 }
 ON_CONSOLE = ("pruned{%}", "change{points}", "MACs removed, %")
 
@@ -153,6 +153,7 @@ def _named(members: Sequence[Shown], columns: Mapping[str, Column]) -> dict[str,
     """The columns behind those that name a combination."""
     percent = members[0][1].primary.percent
     units = {"{%}": ", %", "{points}": ", points"} if percent else {"{%}": "", "{points}": ""}
+    units["{items}"] = members[0][1].rows[0]["items"]
     named = dict(NAMES)
     for heading, column in columns.items():
         for mark, unit in units.items():

@@ -1,4 +1,4 @@
-"""Summary of a sweep: ``summary.csv``, ``summary.md``, ``pareto.png`` and ``widths.png``."""
+"""Summary of a sweep: ``summary.csv``, ``summary.md``, ``summary.html``, ``pareto.png`` and ``widths.png``."""
 
 import csv
 import sys
@@ -54,7 +54,8 @@ def write_rows(rows: Sequence[Row], out: Path) -> Path:
     """
     if (out / JSON_NAME).is_file():
         raise ValueError(f"{str(out)!r} is the folder of a run, and keeps its own pictures: name another folder, out=…")
-    from pruning_lit.sweeps.pictures import draw  # late: every command loads this module, and few of them draw
+    from pruning_lit.reports.page import page  # late: every command loads this module, and few of them draw
+    from pruning_lit.sweeps.pictures import draw
 
     combinations = combine(rows)
     with replacing(out / "summary.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
@@ -63,7 +64,9 @@ def write_rows(rows: Sequence[Row], out: Path) -> Path:
         for row in rows:
             known = row | {"metric": row["metric"] and row["metric"].name}
             writer.writerow([known[column] for column in columns])
-    write_text(out / "summary.md", markdown(rows, combinations, draw(combinations, out)))
+    text = markdown(rows, combinations, draw(combinations, out))
+    write_text(out / "summary.html", page(text, out))
+    write_text(out / "summary.md", text)
     return out / "summary.md"
 
 

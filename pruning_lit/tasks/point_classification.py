@@ -25,6 +25,7 @@ class PointClassification(Classification):
 
     primary = Primary("accuracy", meaning="share of the clouds whose class is predicted right")
     section = "pruning_lit.reports.clouds.CloudsSection"
+    items = "clouds"
     maps_are_images = False
 
     def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:

@@ -102,13 +102,24 @@ def test_latencies_that_overlap_or_jump_or_were_hardly_measured_are_too_noisy_to
     assert "×" not in told
 
 
+def test_a_report_of_clouds_speaks_of_clouds():
+    text, told = markdown(example(items="clouds")), table_text(console_table(example(items="clouds")))
+    assert "image" not in text + told
+    for part in ("| 1,000 clouds/s | 2,000 clouds/s |", "for one cloud;", "clouds per second", "| clouds per step |"):
+        assert part in text
+
+
 def test_what_is_written_is_what_is_read(tmp_path):
     report = example()
     write_report(report, tmp_path)
     assert Report.read(tmp_path) == Report.read(tmp_path / "report.json") == report
     bare = Report("x", 0, Figures(1, 1), Figures(1, 1))
     assert Report.from_json(bare.to_json()) == bare
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]  # no drafts left
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+    ]  # no drafts left
 
 
 def test_the_json_has_the_promised_keys(tmp_path):
