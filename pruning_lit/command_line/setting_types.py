@@ -19,6 +19,7 @@ OF_THE_RUN: dict[str, Any] = {
     "name": str | int | float,
     "seed": int,
     "weights": str | None,
+    "new_head": bool | None,
     "passes": int,
     "phases": str | Sequence[str],
     "channel_selection": bool,

@@ -30,7 +30,7 @@ from pruning_lit.runs.loggers import build_loggers
 from pruning_lit.runs.lone_example import require_no_lone_example
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner, on_gpu
 from pruning_lit.runs.result import note_on_filled, write_results
-from pruning_lit.runs.settings import is_recipe, phase_task, require_seed, require_values
+from pruning_lit.runs.settings import comes_trained, is_recipe, phase_task, require_seed, require_values
 from pruning_lit.runs.stored import fill
 from pruning_lit.runs.teacher import make_teacher, require_teachers
 from pruning_lit.runs.threads import settle_threads, stay_within_quota
@@ -141,9 +141,11 @@ def build_task(settings: DictConfig, data: Any) -> Task:
         title = getattr(data, "title", type(data).__name__)
         raise ValueError(f"task {settings._target_} asks the data set for {missing}; {title} has none")
     try:
-        return make(**{name: getattr(data, name) for name in facts})
+        task: Task = make(**{name: getattr(data, name) for name in facts})
     except TypeError as error:
         raise ValueError(f"task {settings._target_} does not take its settings and {list(facts)}: {error}") from error
+    task.learn_from(data)
+    return task
 
 
 def build_network(config: DictConfig, data: DataModule, task: Task) -> nn.Module:
@@ -159,7 +161,7 @@ def build_network(config: DictConfig, data: DataModule, task: Task) -> nn.Module
     if config.channel_scatter:
         insert_scatters(task.view(net), data.example)
     if config.weights is not None:
-        fill(net, config.weights, data.example, task.view)
+        fill(net, config.weights, data.example, task.view, bool(config.new_head))
         log.info("weights from %s", config.weights)
     adopt_on_load(net)
     return net
@@ -190,12 +192,12 @@ def build_phases(config: DictConfig, net: nn.Module, data: DataModule) -> dict[s
 def phase_names(config: DictConfig) -> dict[str, str]:
     """The name of every phase, in order, to the key of its recipe; in further passes ``finetune-2`` and so on.
 
-    A network with given weights is not trained first, and in no pass but the first.
+    A network with given weights, head included, is not trained first, and in no pass but the first.
     """
     if not isinstance(config.passes, int) or config.passes < 1:
         raise ValueError(f"passes must be a whole number of at least 1, got {config.passes!r}")
     asked = [config.phases] if isinstance(config.phases, str) else list(config.phases)
-    names = [name for name in asked if config.weights is None or name != "train"]
+    names = [name for name in asked if name != "train" or not comes_trained(config)]
     nodes = OmegaConf.to_container(config, resolve=False)
     assert isinstance(nodes, dict)
     described = [key for key, node in nodes.items() if is_recipe(node)]

@@ -58,7 +58,7 @@ def inspect(config: DictConfig, folder: Path) -> None:
     if config.channel_scatter:
         insert_scatters(net, example)
     if weights is not None:
-        fill(whole, weights, example, kind.view)
+        fill(whole, weights, example, kind.view, bool(config.get("new_head")))
     graph = trace(net, example)
     sparsity: Sparsity | None = instantiate(config.sparsity) if "sparsity" in named else None
     if sparsity is not None or named & {"criterion", "method"}:

@@ -1,6 +1,6 @@
 """A network in a file of its own, and what the folder of its run knows about it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,9 @@ class NetworkFile:
         own = user_built(self.arch, builder, self.file, self.allowed)
         return artefact.build(self.arch, self.file, artefact.read(self.file)[1]) if own is None else own
 
-    def fill(self, net: nn.Module, example: Any, view: View = Task.view) -> None:
-        """Fill a network of one's own with the weights and widths in the file, in place."""
-        fit_weights(net, artefact.read(self.file)[1], self.file, narrower=True)
+    def fill(self, net: nn.Module, example: Any, view: View = Task.view, new_heads: Collection[str] = ()) -> None:
+        """Fill a network of one's own with the weights and widths in the file, in place; see ``load_weights``."""
+        fit_weights(net, artefact.read(self.file)[1], self.file, True, new_heads)
 
 
 def network_file(path: str | Path) -> Path:

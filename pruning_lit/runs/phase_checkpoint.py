@@ -1,6 +1,6 @@
 """The network of a phase, read back from a checkpoint."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -74,7 +74,7 @@ class PhaseCheckpoint:
         call = constructor_call(OmegaConf.create(dict(self.arch)), num_classes)
         return artefact.build(call, self.file, self.checkpoint["state_dict"])
 
-    def fill(self, net: nn.Module, example: Any, view: View = Task.view) -> None:
+    def fill(self, net: nn.Module, example: Any, view: View = Task.view, new_heads: Collection[str] = ()) -> None:
         """Fill a network with the weights and widths in the checkpoint, in place, and make it final."""
         states = self.checkpoint["callbacks"]
         pruned = {key for key, state in states.items() if isinstance(state, dict) and state.get("cuts")}
@@ -83,7 +83,7 @@ class PhaseCheckpoint:
                 f"{str(self.file)!r} was pruned by {', '.join(unknown)}, and no file runs code of your own by itself: "
                 "take the network that the run has left, in pruned/model.safetensors"
             )
-        load_network(net, self.checkpoint, self.file, example, self._prunings, view)
+        load_network(net, self.checkpoint, self.file, example, self._prunings, view, new_heads)
 
 
 def load_network(
@@ -93,6 +93,7 @@ def load_network(
     example: Any,
     prunings: Iterable[type[Pruning]],
     view: View = Task.view,
+    new_heads: Collection[str] = (),
 ) -> None:
     """Fill a network, in place, from a checkpoint of a phase, and make it final as the callbacks that pruned it do.
 
@@ -103,9 +104,11 @@ def load_network(
         example: an input of the network.
         prunings: classes of callbacks, whose states may be in the checkpoint under their names.
         view: the part of a network that they prune.
+        new_heads: as for ``load_weights``.
     """
     entries = checkpoint["state_dict"].items()
-    fit_weights(net, {key.removeprefix("net."): each for key, each in entries if key.startswith("net.")}, file, True)
+    weights = {key.removeprefix("net."): each for key, each in entries if key.startswith("net.")}
+    fit_weights(net, weights, file, True, new_heads)
     for kind in prunings:
         if state := checkpoint["callbacks"].get(kind.__qualname__):  # Lightning's key
             kind.finish(view(net), like(example, next(net.parameters())), state)

@@ -40,7 +40,7 @@ from pruning_lit.runs.composed import choices, overrides
 from pruning_lit.runs.loggers import has_event_files
 from pruning_lit.runs.phase_checkpoint import load_network, read_checkpoint
 from pruning_lit.runs.phase_runner import PhaseOutcome, on_gpu
-from pruning_lit.runs.settings import plain_data
+from pruning_lit.runs.settings import comes_trained, plain_data
 from pruning_lit.system.console_log import IN_FILE_ONLY
 from pruning_lit.system.disk import naming
 from pruning_lit.tasks import Task, evaluate
@@ -148,16 +148,16 @@ def _baseline(
     None where it was never trained.
     """
     first = next(iter(outcomes[0].cuts), None)
-    if first is not None and (config.weights is None or first.epoch == 0):  # else what was given has been trained on
+    if first is not None and (not comes_trained(config) or first.epoch == 0):  # else what was given has been trained on
         return finite(first.metrics_before)
-    return by_phase[0] if config.weights is None else finite(evaluate(dense, data, task))
+    return finite(evaluate(dense, data, task)) if comes_trained(config) else by_phase[0]
 
 
 def trained_dense(
     config: DictConfig, dense: nn.Module, data: DataModule, task: Task, outcomes: list[PhaseOutcome]
 ) -> nn.Module | None:
     """The dense network as it was given, or as its own phase left it; None where it was never trained."""
-    if config.weights is not None:
+    if comes_trained(config):
         return dense
     first = outcomes[0]
     return None if first.cuts else _network_at(first.last, first, dense, data, task)

@@ -132,6 +132,11 @@ def is_of_no_phase(value: Any) -> bool:
     return isinstance(value, dict) and "epochs" in value and "_target_" not in value
 
 
+def comes_trained(config: DictConfig) -> bool:
+    """True where the network begins with weights that were trained for its classes."""
+    return config.weights is not None and not config.get("new_head")
+
+
 def phase_task(task: Any, recipe: Any) -> DictConfig:
     """Settings of the task in one phase: those of the run, and what the recipe changes in them."""
     own = recipe.get("task") or {}

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from pruning_lit.channels import trace
+from pruning_lit.models.new_head import heads_of
 from pruning_lit.models.weights import load_weights
 from pruning_lit.runs.network_file import NetworkFile
 from pruning_lit.system.checksum import WrongChecksum
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from pruning_lit.runs.phase_checkpoint import PhaseCheckpoint
 
 
-def fill(net: nn.Module, source: str, example: Any, view: View = Task.view) -> None:
+def fill(net: nn.Module, source: str, example: Any, view: View = Task.view, new_head: bool = False) -> None:
     """Fill a network, in place, from whatever ``weights=`` may name.
 
     Args:
@@ -23,16 +25,19 @@ def fill(net: nn.Module, source: str, example: Any, view: View = Task.view) -> N
         source: a network file or a run's folder, a checkpoint of a phase, or what ``load_weights`` takes.
         example: an input of its view.
         view: the part of a network that is pruned.
+        new_head: layers whose outputs nothing reads keep the weights they have, where the file has another number of
+            outputs.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
         ValueError: it cannot be read, or does not fit.
     """
     stored = open_if_ours(source)
+    heads = heads_of(net, view(net), trace(view(net), example)) if new_head else ()
     if stored is None:
-        load_weights(net, source)
+        load_weights(net, source, heads)
     else:
-        stored.fill(net, example, view)
+        stored.fill(net, example, view, heads)
 
 
 def open_if_ours(source: str, allowed: Sequence[str] = ()) -> "NetworkFile | PhaseCheckpoint | None":
