@@ -4,6 +4,7 @@ from pruning_lit.callbacks.checkpoint_settings import CheckpointSettings, requir
 from pruning_lit.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from pruning_lit.callbacks.epoch_bar import EpochBar
 from pruning_lit.callbacks.epoch_lines import EpochLines
+from pruning_lit.callbacks.freezing import Freezing
 from pruning_lit.callbacks.leave_on_signal import LeaveOnSignal
 from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.metrics_file import MetricsFile
@@ -21,6 +22,7 @@ __all__ = [
     "CheckpointSettings",
     "EpochBar",
     "EpochLines",
+    "Freezing",
     "LastCheckpoint",
     "LeaveOnSignal",
     "MetricsFile",

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pruning_lit.callbacks import Pruning
+from pruning_lit.callbacks import Freezing, Pruning
 from pruning_lit.channels import ChannelGraph
 from pruning_lit.criteria import Criterion
 from pruning_lit.phases.distillation import Distillation
@@ -52,6 +52,7 @@ class Training(LightningModule):
             and ``train/agreement``.
         terms: further terms of the training loss, by a name of one's own: network, batch and this module to a scalar;
             ``module.outputs`` are those of the network for the batch. Each is logged as ``train/<name>``.
+        freeze: ``layers`` that do not learn, and in how many ``epochs``, see ``callbacks.Freezing``; None: all learn.
 
     Attributes:
         sections: of the report, for what the cuts of such a phase may tell.
@@ -74,6 +75,7 @@ class Training(LightningModule):
         parameters: ParameterGroups | None = None,
         terms: Mapping[str, Term] | None = None,
         distillation: Distillation | None = None,
+        freeze: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if epochs < 1:
@@ -94,6 +96,8 @@ class Training(LightningModule):
         self.schedule = schedule
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.callbacks = dict(callbacks or {})
+        if freeze is not None:
+            self.callbacks["freeze"] = frozen_by(freeze)
         self.init, self.renew = init, renew
         self.distillation = distillation
         self.terms = dict(terms or {})
@@ -125,6 +129,8 @@ class Training(LightningModule):
         for callback in self.callbacks.values():
             if isinstance(callback, Pruning):
                 callback.check(self.task.view(net), graph, self.epochs)
+            if isinstance(callback, Freezing):
+                callback.check(net)
 
     @classmethod
     def preview(
@@ -322,3 +328,12 @@ class Training(LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         """The callbacks of this phase."""
         return list(self.callbacks.values())
+
+
+def frozen_by(freeze: Any) -> Freezing:
+    """The callback of a phase's setting ``freeze``; ValueError where it is none."""
+    if not isinstance(freeze, Mapping) or not {*freeze} <= {"layers", "epochs"} or "layers" not in freeze:
+        raise ValueError(
+            f"freeze has layers, and epochs where not all, as {{layers: [conv1], epochs: 5}}; got {freeze}"
+        )
+    return Freezing(**freeze)
