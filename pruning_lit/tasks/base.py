@@ -25,6 +25,7 @@ class TaskData(Protocol):
     """Facts of a data module that a task reads."""
 
     example: Any
+    num_training: int
 
     def sample_targets(self) -> Any:
         """Targets of some training examples."""
@@ -55,6 +56,9 @@ class Task(ABC):
     maps_are_images: ClassVar[bool] = True
     section: ClassVar[str | None] = None
     facts: ClassVar[tuple[str, ...]] = ("num_classes",)
+
+    def learn_from(self, data: TaskData) -> None:  # noqa: B027 (most tasks learn from batches alone)
+        """Take what the loss needs to know of the training examples as a whole."""
 
     def prepare(self, batch: Batch) -> Batch:
         """Change a batch of training in front of the step, as mixup does; by default it stays as it is."""

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning_lit.channels.inputs import first_tensor
-from pruning_lit.tasks.base import NUMBERED, Batch, Primary, Task, as_classes, is_integral, refused_targets
+from pruning_lit.tasks.base import NUMBERED, Batch, Primary, Task, TaskData, as_classes, is_integral, refused_targets
+from pruning_lit.tasks.class_weights import ClassWeights, balanced_weights, require_weights
 from pruning_lit.tasks.mixup import dominant, mixup, require_alpha
 
 if TYPE_CHECKING:
@@ -24,17 +25,31 @@ class Classification(Task):
         label_smoothing: share of the target spread evenly over all classes while training, in [0, 1).
         mixup: while training, alpha of the distribution Beta(alpha, alpha) of the share that images keep where they
             are blended with others, one share for a batch; 0: no mixup.
+        class_weights: factors of the loss of each class while training, by its number; ``balanced``: inversely
+            proportional to the number of its training images, with a mean over these of 1; None: all count alike.
     """
 
     primary = Primary("accuracy", meaning="share of the images whose class is predicted right")
     has_logits = True
 
-    def __init__(self, num_classes: int, label_smoothing: float = 0.0, mixup: float = 0.0) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        class_weights: ClassWeights | None = None,
+    ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.mixup = require_alpha(mixup)
+        self.class_weights = require_weights(class_weights, num_classes)
+
+    def learn_from(self, data: TaskData) -> None:
+        """Count the training images of each class, where ``balanced`` weights ask for it."""
+        if self.class_weights == "balanced":
+            self.class_weights = balanced_weights(data, self.num_classes)
 
     def prepare(self, batch: Batch) -> Batch:
         """Blend a batch of training by ``mixup``, where so asked."""
@@ -42,9 +57,11 @@ class Classification(Task):
         return mixup(inputs, as_classes(targets), self.num_classes, self.mixup) if self.mixup else batch
 
     def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
-        """Mean cross-entropy of logits ``(N, classes)`` and targets; smoothed only while training.
+        """Mean cross-entropy of logits ``(N, classes)`` and targets; smoothed and weighted only while training.
 
-        Of a share s of smoothing it is ``(1 - s) * -sum(t log p) + s * mean(-log p)``, over the classes.
+        Of a share s of smoothing it is ``(1 - s) * -sum(t log p) + s * mean(-log p)``, over the classes. Weights are
+        those of the targets, blended ones where targets are; the mean is over images, whatever these weigh, so that
+        processes find the gradients of one.
 
         Args:
             outputs: logits from the network.
@@ -56,14 +73,40 @@ class Classification(Task):
         """
         require_logits(outputs, len(targets), self.num_classes)
         smoothing = self.label_smoothing if training else 0.0
-        return {"cross_entropy": F.cross_entropy(outputs, as_classes(targets), label_smoothing=smoothing)}
+        targets = as_classes(targets)
+        if not training or self.class_weights is None:
+            return {"cross_entropy": F.cross_entropy(outputs, targets, label_smoothing=smoothing)}
+        assert not isinstance(self.class_weights, str), "learn_from has not been called"
+        weights = outputs.new_tensor(self.class_weights)
+        weighted = targets @ weights.to(targets) if targets.is_floating_point() else weights[targets]
+        losses = F.cross_entropy(outputs, targets, label_smoothing=smoothing, reduction="none")
+        return {"cross_entropy": (weighted * losses).mean()}
 
     def logits(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Logits ``(N, classes)``, as they are."""
         return outputs
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
-        """Top-1 accuracy, and top-5 where there are more than five classes; shares of all images, 0…1."""
+        """Top-1 accuracy, and top-5 where there are more than five classes; balanced accuracy and F1 score.
+
+        The first two are shares of all images; the others means over classes, of the share of its images that are
+        right, and of the harmonic mean of that and the share of right ones among all that are taken for it. All are
+        counted over all images, 0…1; classes that do not occur are left out.
+        """
+        from torchmetrics.classification import MulticlassF1Score
+
+        from pruning_lit.tasks.class_accuracy import ClassAccuracy
+
+        metrics = self.train_metrics(prefix, over_ranks)
+        further = {
+            "balanced_accuracy": ClassAccuracy(self.num_classes, mean=True, sync_on_compute=over_ranks),
+            "f1": MulticlassF1Score(self.num_classes, average="macro", sync_on_compute=over_ranks),
+        }
+        metrics.add_metrics(further)
+        return metrics
+
+    def train_metrics(self, prefix: str, over_ranks: bool = True) -> "MetricCollection":
+        """Top-1 and top-5 accuracy alone."""
         from torchmetrics import Metric, MetricCollection  # late: loads torchvision, SciPy and matplotlib
         from torchmetrics.classification import MulticlassAccuracy
 

@@ -10,38 +10,6 @@ from torchmetrics import Metric
 from pruning_lit.tasks.part_segmentation import likeliest, membership
 
 
-class ClassAccuracy(Metric):
-    """Overall accuracy, or the mean over classes of their accuracies; classes without a cloud are left out.
-
-    Args:
-        num_classes: number of classes.
-        figure: which of them, ``accuracy`` or ``accuracy_classes``.
-        **settings: of torchmetrics' ``Metric``.
-    """
-
-    full_state_update = False
-    right: Tensor
-    seen: Tensor
-
-    def __init__(self, num_classes: int, figure: str, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.num_classes, self.figure = num_classes, figure
-        for name in ("right", "seen"):
-            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Count logits ``(N, classes)`` and classes ``(N,)``."""
-        self.seen += torch.bincount(targets, minlength=self.num_classes)
-        self.right += torch.bincount(targets[outputs.argmax(1) == targets], minlength=self.num_classes)
-
-    def compute(self) -> Tensor:
-        """The accuracy; not a number where there was no cloud."""
-        if self.figure == "accuracy":
-            return self.right.sum().double() / self.seen.sum()
-        there = self.seen > 0
-        return (self.right[there].double() / self.seen[there]).mean()
-
-
 class PartIou(Metric):
     """Intersection over union of parts, the mean over clouds or over categories; or the share of right points.
 

@@ -35,11 +35,17 @@ class PointClassification(Classification):
         """Share of all clouds that are right, and the mean over classes of that share."""
         from torchmetrics import MetricCollection  # late: loads torchvision, SciPy and matplotlib
 
-        from pruning_lit.tasks.cloud_metrics import ClassAccuracy
+        from pruning_lit.tasks.class_accuracy import ClassAccuracy
 
-        names = ("accuracy", "accuracy_classes")
-        metrics = {name: ClassAccuracy(self.num_classes, name, sync_on_compute=over_ranks) for name in names}
+        figures = {"accuracy": False, "accuracy_classes": True}
+        metrics = {
+            name: ClassAccuracy(self.num_classes, mean, sync_on_compute=over_ranks) for name, mean in figures.items()
+        }
         return MetricCollection({**metrics}, prefix=prefix, compute_groups=False)
+
+    def train_metrics(self, prefix: str, over_ranks: bool = True) -> "MetricCollection":
+        """The same."""
+        return self.metrics(prefix, over_ranks)
 
     def require_targets(self, targets: Any, inputs: Any) -> None:
         """ValueError where they are no classes ``(N,)``; parts of points have a task of their own."""

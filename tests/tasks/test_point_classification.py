@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pruning_lit.data import Shapes10, Shapes10Parts
 from pruning_lit.tasks import PointClassification
-from pruning_lit.tasks.cloud_metrics import ClassAccuracy
+from pruning_lit.tasks.class_accuracy import ClassAccuracy
 from tests.places import VECTORS
 
 
@@ -30,7 +30,7 @@ def test_accuracies_are_those_of_the_golden_predictions_however_they_are_batched
 
 
 def test_classes_without_a_cloud_are_left_out_of_the_mean():
-    metric = ClassAccuracy(4, "accuracy_classes")
+    metric = ClassAccuracy(4, mean=True)
     metric.update(F.one_hot(torch.tensor([0, 3, 1]), 4).float(), torch.tensor([0, 0, 1]))
     assert float(metric.compute()) == 0.75
 
