@@ -1,4 +1,4 @@
-"""``python -m pruning_lit.predict path=… images=…``: objects in images, by a finished detector."""
+"""``python -m pruning_lit.predict path=… images=…``: objects in images, or their classes, by a finished network."""
 
 from pruning_lit.system.preemption import begun_as, leave_when_asked
 

@@ -1,5 +1,6 @@
-"""Objects in images of one's own, by a finished detector."""
+"""Objects in images of one's own, by a finished detector, and their classes, by a classifier."""
 
+import csv
 import json
 import runpy
 import sys
@@ -9,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as official
+from torchvision.transforms import v2
 
 from pruning_lit.channels import save
 from pruning_lit.data import CocoShapes
 from pruning_lit.models import cifar_resnet, maskrcnn_small, ssd_small
+from pruning_lit.runs.image_classes import names_of, prepared
 from pruning_lit.runs.prediction import in_coco, run_lengths
 
 HEADER = {
@@ -94,7 +97,7 @@ def test_a_least_score_and_no_images(predict, folder, tmp_path):
     [
         (["path={}/boxes.safetensors", "images=nowhere"], "images=nowhere: there is no such file or folder"),
         (["path={}/boxes.safetensors", "images={}/images", "score=2"], "score is 2, but it is between 0 and 1"),
-        (["path={}/classes.safetensors", "images={}/images"], "is no detector"),
+        (["path={}/classes.safetensors", "images={}/images"], "nothing says how the network's images were prepared"),
         (["path={}/nothing.safetensors", "images={}/images"], "there is no file"),
     ],
 )
@@ -126,3 +129,43 @@ def test_labels_are_categories_where_none_are_known():
     (annotation,) = told["annotations"]
     assert (annotation["category_id"], annotation["bbox"], annotation["area"]) == (3, [1.0, 2.0, 3.0, 6.0], 18.0)
     assert told["categories"] == [{"id": i, "name": str(i)} for i in (1, 2, 3)]
+
+
+def test_classes_come_with_their_probabilities(predict, folder, tmp_path):
+    torch.manual_seed(1)
+    header = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "shape": [3, 20, 20], "classes": ["a", "b, c", "d"]}
+    net = cifar_resnet(8, num_classes=3).eval()
+    arch = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8, "num_classes": 3}
+    save(net, tmp_path / "net.safetensors", arch, pictures=header)
+    code, told = predict(f"path={tmp_path}/net.safetensors", f"images={folder}/images", f"hydra.run.dir={tmp_path}/o")
+    assert code == 0, told
+    with (tmp_path / "o" / "predictions.csv").open() as file:
+        heading, *rows = csv.reader(file)
+    assert heading == ["file", "class", "probability", "a", "b, c", "d"]
+    assert [row[0] for row in rows] == ["a.png", "below/b.jpg"]
+    for row in rows:
+        image = Image.open(folder / "images" / row[0]).convert("RGB")  # 96 wide, 80 high
+        middle = image.resize((20, 20), Image.Resampling.BILINEAR, box=(8, 0, 88, 80))
+        pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1) / 255
+        mean, std = (torch.tensor(header[key])[:, None, None] for key in ("mean", "std"))
+        expected = net(((pixels - mean) / std)[None]).softmax(1)[0]
+        found = torch.tensor([float(each) for each in row[3:]])
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        assert row[1] == header["classes"][int(expected.argmax())]
+        assert row[2] == max(row[3:])
+        assert f"{row[0]}: {row[1]} {float(row[2]):.2f}" in told
+
+
+@pytest.mark.parametrize(("resize_size", "side"), [(None, 24), (30, 30)])
+def test_images_are_prepared_as_the_data_set_prepares_them(resize_size, side):
+    image = Image.fromarray(np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3))
+    dataset = {"_target_": "pruning_lit.data.ImageNet", "resize_size": resize_size}
+    expected = v2.Compose([v2.Resize(side), v2.CenterCrop(21), v2.PILToTensor()])(image)
+    assert torch.equal(prepared(image, (3, 21, 21), dataset), expected)
+    assert not torch.equal(prepared(image, (3, 21, 21), {}), expected)
+    assert prepared(image, (1, 8, 8), {}).shape == (1, 8, 8)
+
+
+def test_names_of_another_number_of_classes_are_not_used():
+    assert names_of(["a", "b"], 3) == ["0", "1", "2"]
+    assert names_of(None, 2) == ["0", "1"]

@@ -1,4 +1,4 @@
-"""Objects in images of one's own, found by a finished detector."""
+"""Objects in images of one's own, found by a finished detector, or their classes, by a classifier."""
 
 import json
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from pruning_lit.reports.detections import draw
 from pruning_lit.reports.plots import save
 from pruning_lit.runs.evaluation import chosen_device
 from pruning_lit.runs.file_trust import needs_builder
+from pruning_lit.runs.image_classes import classify
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import write_text
 from pruning_lit.tasks.detection import Detection
@@ -29,7 +30,9 @@ LEAST_SIDE = 400  # pixels of a drawn image's shorter side, so that names can be
 
 
 def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Path:
-    """Write ``predictions.json`` and the images with boxes into ``folder``, and print what was found.
+    """Write what a network says of images into ``folder``, and print it.
+
+    A detector: ``predictions.json`` and the images with boxes; a classifier: ``predictions.csv``, see ``classify``.
 
     Args:
         config: see ``conf/predict.yaml``.
@@ -38,7 +41,7 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
 
     Returns:
         The path of ``predictions.json``: ``images``, ``categories`` and ``annotations`` as COCO has them, each
-        annotation with a ``score``.
+        annotation with a ``score``; or that of ``predictions.csv``.
 
     Raises:
         ValueError, FileNotFoundError: one sentence on what a user can mend.
@@ -51,10 +54,13 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
     stored = open_stored(path, allowed)
     builder = config.get("arch") if needs_builder(stored.arch) else None
     net = stored.network(builder, torch.zeros(1, 3, 32, 32), stored.trained_on.num_classes, Detection.view)
-    if not is_detector(net):
-        raise ValueError(f"{path!r} is no detector: predict finds objects in images, by a network of task=detection")
     net, classes = net.float().eval().to(device), list(stored.trained_on.classes or ())
     names = [file.name if source.is_file() else file.relative_to(source).as_posix() for file in files]
+    if not is_detector(net):
+        target = folder / "predictions.csv"
+        classify(net, dict(zip(names, files, strict=True)), stored.trained_on, stored.dataset(), target)
+        print(f"written: {target}")
+        return target
     found, sizes = [], []
     for name, file in zip(names, files, strict=True):
         image = F.to_dtype(F.to_image(open_image(file)), torch.float32, scale=True)
