@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -75,7 +75,7 @@ class Training(LightningModule):
         parameters: ParameterGroups | None = None,
         terms: Mapping[str, Term] | None = None,
         distillation: Distillation | None = None,
-        freeze: Mapping[str, Any] | None = None,
+        freeze: Mapping[str, Sequence[str] | int | None] | None = None,
     ) -> None:
         super().__init__()
         if epochs < 1:

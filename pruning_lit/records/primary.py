@@ -25,7 +25,7 @@ class Primary:
     @property
     def title(self) -> str:
         """The name in words, such as ``mean IoU``."""
-        words = {"iou": "IoU", "miou": "mIoU", "ap": "AP", "ap50": "AP50", "ap75": "AP75"}
+        words = {"iou": "IoU", "miou": "mIoU", "ap": "AP", "ap50": "AP50", "ap75": "AP75", "f1": "F1"}
         return " ".join(words.get(word, word) for word in self.name.split("_"))
 
     @property

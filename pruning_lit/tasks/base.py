@@ -25,7 +25,11 @@ class TaskData(Protocol):
     """Facts of a data module that a task reads."""
 
     example: Any
-    num_training: int
+
+    @property
+    def num_training(self) -> int:
+        """Examples that are trained on."""
+        ...
 
     def sample_targets(self) -> Any:
         """Targets of some training examples."""

@@ -31,6 +31,7 @@ class Classification(Task):
 
     primary = Primary("accuracy", meaning="share of the images whose class is predicted right")
     has_logits = True
+    section = "pruning_lit.reports.classes.ClassesSection"
 
     def __init__(
         self,
@@ -93,12 +94,13 @@ class Classification(Task):
         right, and of the harmonic mean of that and the share of right ones among all that are taken for it. All are
         counted over all images, 0…1; classes that do not occur are left out.
         """
+        from torchmetrics import Metric, MetricCollection  # late: loads torchvision, SciPy and matplotlib
         from torchmetrics.classification import MulticlassF1Score
 
         from pruning_lit.tasks.class_accuracy import ClassAccuracy
 
         metrics = self.train_metrics(prefix, over_ranks)
-        further = {
+        further: dict[str, Metric | MetricCollection] = {
             "balanced_accuracy": ClassAccuracy(self.num_classes, mean=True, sync_on_compute=over_ranks),
             "f1": MulticlassF1Score(self.num_classes, average="macro", sync_on_compute=over_ranks),
         }

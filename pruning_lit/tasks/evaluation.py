@@ -8,7 +8,8 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pruning_lit.channels.tracing.operations import evaluating
-from pruning_lit.tasks.base import Batch, Task, like, total
+from pruning_lit.tasks.base import Batch, Task, as_classes, like, total
+from pruning_lit.tasks.mixup import dominant
 
 
 class TestData(Protocol):
@@ -47,6 +48,21 @@ def evaluate_on(net: nn.Module, batches: Iterable[Batch], task: Task) -> dict[st
                 seen += task.size(batch)
     values = {name: float(value) for name, value in metrics.compute().items()}
     return values | ({"loss": float(loss / seen)} if seen else {})
+
+
+@torch.no_grad()
+def confusion_matrix(net: nn.Module, data: TestData, task: Task, num_classes: int) -> Tensor:
+    """Number of test images of each class that a classifier takes for each, int64 ``(classes, classes)``, on the CPU.
+
+    Rows are true classes, of shares of classes the largest; columns are predicted ones.
+    """
+    weights = next(net.parameters())
+    counts = torch.zeros(num_classes**2, dtype=torch.int64, device=weights.device)
+    with evaluating(net):
+        for batch in _batches(data, weights):
+            pairs = dominant(as_classes(batch[1])) * num_classes + _answers(net, batch, task).argmax(1)
+            counts += torch.bincount(pairs, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes).cpu()
 
 
 class Comparison(NamedTuple):
