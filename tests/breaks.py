@@ -586,6 +586,22 @@ SPARSITY = [
 
 CALLBACKS = [
     Break(
+        "batch norms of frozen layers follow the images",
+        "callbacks/freezing.py",
+        "if frozen or changed:",
+        "if changed and not frozen:",
+        "callbacks/test_freezing.py",
+        "keeps_its_weights",
+    ),
+    Break(
+        "what was frozen when a phase began is frozen for good",
+        "callbacks/freezing.py",
+        "        self._let_learn(net, True)\n",
+        "",
+        "callbacks/test_freezing.py",
+        "next_phase",
+    ),
+    Break(
         "curves of later phases are dropped when an earlier one begins again",
         "callbacks/event_files.py",
         "int(found[1]) > first_step",
@@ -1067,6 +1083,22 @@ TASKS = [
         "tasks/test_detection.py",
     ),
     Break(
+        "images of rare classes count less where processes share a batch",
+        "tasks/classification.py",
+        "(weighted * losses).mean()",
+        "(weighted * losses).sum() / weighted.sum()",
+        "tasks/test_class_weights.py",
+        "two_processes_have_the_loss",
+    ),
+    Break(
+        "balanced accuracy counts images",
+        "tasks/classification.py",
+        "ClassAccuracy(self.num_classes, mean=True, ",
+        "ClassAccuracy(self.num_classes, mean=False, ",
+        "tasks/test_class_weights.py",
+        "scikit_learn",
+    ),
+    Break(
         "labels are smoothed in evaluation, too",
         "tasks/classification.py",
         "self.label_smoothing if training else 0.0",
@@ -1130,6 +1162,14 @@ TASKS = [
 ]
 
 MODELS = [
+    Break(
+        "the head of a narrowed network has the inputs of the dense one",
+        "models/new_head.py",
+        "own[name][(slice(None), *inside)]",
+        "own[name]",
+        "models/test_new_head.py",
+        "narrowed",
+    ),
     Break(
         "points on the border of a ball do not belong to it",
         "models/point_operations.py",
@@ -1266,6 +1306,14 @@ RECORDS = [
 ]
 
 REPORTS = [
+    Break(
+        "confusion is by predicted class first",
+        "tasks/evaluation.py",
+        "return counts.reshape(num_classes, num_classes).cpu()",
+        "return counts.reshape(num_classes, num_classes).T.cpu()",
+        "reports/test_classes.py",
+        "matrix_counts",
+    ),
     Break(
         "a speed-up between latencies that overlap is none",
         "records/latency.py",

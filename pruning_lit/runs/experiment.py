@@ -153,6 +153,10 @@ def build_network(config: DictConfig, data: DataModule, task: Task) -> nn.Module
 
     From then on the example of ``data`` is as the view of the network takes it.
     """
+    if config.new_head and config.weights is None:
+        raise ValueError(
+            "new_head=true takes a new head for trained weights, and there are none: name them by weights=…"
+        )
     net = fresh_network(config, data)
     task.require_fit(net, data)
     data.example = task.view_example(net, data.example)
