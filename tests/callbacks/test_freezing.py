@@ -1,5 +1,6 @@
 """Layers that do not learn in the first epochs: weights, averages, optimizer, cuts, resumption, several processes."""
 
+import time
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 from pruning_lit.callbacks import Freezing
 from pruning_lit.phases import Constant, Training
 from pruning_lit.tasks import Classification
-from tests.commands import TINY, run_command
+from tests.commands import EVERY, TINY, run_command, start
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on loaders
 
@@ -135,3 +136,18 @@ def test_two_processes_end_like_one_and_a_cut_goes_through_frozen_layers(tmp_pat
     one, two = (load_file(tmp_path / name / "pruned/model.safetensors") for name in ("one", "two"))
     assert len(one["layer1.0.conv1.weight"]) < 16
     torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_while_layers_are_frozen_ends_as_one_that_is_not(tmp_path):
+    words = (*RUN, "finetune.epochs=3", "finetune.freeze.epochs=2", EVERY)
+    run_command(*words, f"hydra.run.dir={tmp_path / 'whole'}")
+    process = start(*words, f"hydra.run.dir={tmp_path / 'killed'}")
+    while not list((tmp_path / "killed").glob("phases/*/last.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait(60)
+    run_command(f"resume={tmp_path / 'killed'}")
+    whole, killed = (load_file(tmp_path / name / "pruned/model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(each, killed[name]) for name, each in whole.items())
