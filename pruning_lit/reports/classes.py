@@ -121,7 +121,7 @@ class ClassesSection:
     def _draw(self, axes: Axes, name: str, matrix: Tensor) -> None:
         shares = (matrix / matrix.sum(1, keepdim=True).clamp(min=1)).numpy()
         axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
-        axes.set(title=f"{name}: share taken for …", xlabel="predicted class")
+        axes.set(title=f"{name}: % of a class taken for …", xlabel="predicted class")
         named = len(self.classes) <= MOST_NAMED
         names = self.classes if named else []
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
