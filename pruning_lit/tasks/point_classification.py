@@ -44,7 +44,7 @@ class PointClassification(Classification):
         return MetricCollection({**metrics}, prefix=prefix, compute_groups=False)
 
     def train_metrics(self, prefix: str, over_ranks: bool = True) -> "MetricCollection":
-        """The same."""
+        """Metrics of training batches, those of evaluation."""
         return self.metrics(prefix, over_ranks)
 
     def require_targets(self, targets: Any, inputs: Any) -> None:
