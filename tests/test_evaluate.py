@@ -156,7 +156,7 @@ def test_fewer_than_six_classes_have_no_top_5(evaluate, tmp_path):
     root = images(tmp_path / "pictures", 3)
     code, printed, found = evaluate(f"path={file}", "dataset=image_folder", f"dataset.root={root}")
     assert code == 0, printed
-    assert found["networks"][0]["metrics"].keys() == {"accuracy", "loss"}
+    assert found["networks"][0]["metrics"].keys() == {"accuracy", "balanced_accuracy", "f1", "loss"}
     assert "top5" not in printed
 
 
