@@ -19,7 +19,7 @@ from pruning_lit.reports.console import open_console
 from pruning_lit.reports.sensitivity import sensitivity_figure, sensitivity_table
 from pruning_lit.runs.evaluation import chosen_device
 from pruning_lit.runs.experiment import build_network, build_task, open_data
-from pruning_lit.runs.settings import require_seed
+from pruning_lit.runs.settings import comes_trained, require_seed
 from pruning_lit.sparsity import DenseCost, Sparsity, parse_rates
 from pruning_lit.sparsity.sensitivity import Drops, Probe, Sensitivity, at_shares
 from pruning_lit.sparsity.trials import Trial, Trials
@@ -36,7 +36,7 @@ def measure(config: DictConfig, folder: Path) -> None:
         ValueError, FileNotFoundError: one sentence on what a user can mend.
     """
     require_seed(config.seed)
-    if config.weights is None:
+    if not comes_trained(config):
         raise ValueError("weights=… is missing: the sensitivity of a network that was never trained says nothing")
     rates = sorted(parse_rates([*config.rates]))
     if not 0 < config.stop_at <= 1:

@@ -16,6 +16,7 @@ from pruning_lit.runs.composed import overrides
 from pruning_lit.runs.file_trust import needs_builder
 from pruning_lit.runs.phase_runner import PhaseOutcome
 from pruning_lit.runs.result import trained_dense
+from pruning_lit.runs.settings import comes_trained
 from pruning_lit.runs.stored import fill, open_if_ours
 from pruning_lit.tasks import Task
 
@@ -49,7 +50,7 @@ def require_teachers(
         source = phase.distillation.teacher
         if source != DENSE:
             stored_teacher(config, source, build, data, task)
-        elif config.weights is None and (phase is first or cut_at_once):
+        elif not comes_trained(config) and (phase is first or cut_at_once):
             raise ValueError(
                 f"{name}.distillation.teacher={DENSE}: no phase before {name} trains the dense network, so give it, "
                 "weights=…, or the file of a teacher, distillation.teacher=…"
@@ -78,7 +79,7 @@ def make_teacher(
     """
     if source != DENSE:
         return stored_teacher(config, source, build, data, task)
-    net = copy.deepcopy(dense) if config.weights is not None else trained_dense(config, dense, data, task, [*outcomes])
+    net = copy.deepcopy(dense) if comes_trained(config) else trained_dense(config, dense, data, task, [*outcomes])
     assert net is not None, "see require_teachers"
     return net
 
