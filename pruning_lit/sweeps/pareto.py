@@ -143,7 +143,7 @@ def _draw_lines(axes: Axes, members: Members, cost: str, styles: Styles) -> list
             costs, values, (below, above), (left, right), **styles[name], markersize=MARKER, markeredgecolor="white",
             markeredgewidth=0.7, linewidth=1.4, elinewidth=1, capsize=2.5, label=wrapped(name, LONGEST_NAME),
         )  # fmt: skip
-        axes.scatter(costs, values, s=MARKER**2, alpha=0, zorder=3, urls=[named(each) for each in names])
+        _name_points(axes, costs, values, names)
         places += [(*place, name) for place in zip(costs, values, strict=True)]
     noisy = sum(combination.noisy for _, combination in members) if cost == "latency_reduction" else 0
     if noisy:
@@ -178,8 +178,13 @@ def _draw_seeds(axes: Axes, combination: Combination, cost: str, colour: str) ->
     if len(known) > 1:
         scale = _scale(combination)
         left, values = zip(*((100 * (1 - row[cost]), scale * row["primary"]) for row in known), strict=True)
-        names = [named(f"job {row['job']}, seed {row['seed']}") for row in known]
-        axes.scatter(left, values, color=colour, alpha=0.3, s=12, linewidths=0, urls=names)
+        axes.scatter(left, values, color=colour, alpha=0.3, s=12, linewidths=0)
+        _name_points(axes, left, values, [f"job {row['job']}, seed {row['seed']}" for row in known])
+
+
+def _name_points(axes: Axes, costs: Sequence[float], values: Sequence[float], names: Sequence[str]) -> None:
+    """Give points their names, which a drawing shows under the pointer: transparent ones above all bars and lines."""
+    axes.scatter(costs, values, s=MARKER**2, alpha=0, zorder=3, urls=[named(each) for each in names])
 
 
 def _point(label: Label, combination: Combination, cost: str) -> Point:
