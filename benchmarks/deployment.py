@@ -19,11 +19,11 @@ from pruning_lit.channels import cost, narrow, trace
 from pruning_lit.command_line.configs import compose
 from pruning_lit.criteria import Magnitude, Scoring
 from pruning_lit.measure.machine import hardware, versions
-from pruning_lit.measure.onnx_network import OnnxNetwork
+from pruning_lit.measure.onnx_network import OnnxNetwork, traced_program
 from pruning_lit.measure.stopwatch import seconds_in_turns
 from pruning_lit.records.latency import Timing
 from pruning_lit.runs.builder import build
-from pruning_lit.runs.export import Signature, traced_program, write_onnx
+from pruning_lit.runs.export import Signature, write_onnx
 from pruning_lit.runs.int8 import quantize
 from pruning_lit.sparsity import Macs
 

@@ -1,10 +1,16 @@
 """A network in an ONNX file, run by ONNX Runtime."""
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from pruning_lit.system.one_line import in_one_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # those of the extra ``onnx``
 
@@ -41,3 +47,50 @@ class OnnxNetwork(nn.Module):
         feed = {name: each.numpy() for name, each in zip(self.input_names, inputs, strict=True)}
         outputs = [torch.from_numpy(each) for each in self.session.run(None, feed)]
         return outputs[0] if len(outputs) == 1 else outputs
+
+
+def traced_program(net: nn.Module, arguments: tuple[Tensor, ...]) -> ExportedProgram:
+    """Trace the operations of the network, for a batch of any size."""
+    example = tuple(each.expand(2, *each.shape[1:]).clone() for each in arguments)
+    batch = Dim("batch")
+    try:
+        program = torch.export.export(net, example, dynamic_shapes=tuple({0: batch} for _ in example))
+    except Exception as error:  # whatever the tracer came upon in somebody's forward
+        raise ValueError(f"torch.export cannot follow the network: {in_one_line(error)}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    return program
+
+
+def write_program(
+    program: ExportedProgram,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    file: Path,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write an ONNX file of a traced network, for batches of any size.
+
+    Args:
+        program: as ``traced_program`` gives it.
+        inputs: names of its inputs.
+        outputs: names of its outputs.
+        file: to be written.
+        metadata: texts that are kept in it.
+    """
+    named: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
+    shapes = tuple({0: "batch"} for _ in inputs)
+    converted = torch.onnx.export(program, (), dynamo=True, verbose=False, dynamic_shapes=shapes, **named)
+    assert converted is not None
+    converted.model.metadata_props.update(metadata or {})
+    converted.save(file)
+
+
+def in_onnx(net: nn.Module, example: Tensor | tuple[Tensor, ...]) -> OnnxNetwork:
+    """The network in eval mode as ONNX Runtime runs it, from a file that does not stay."""
+    arguments = tuple(each.cpu() for each in (example if isinstance(example, tuple) else (example,)))
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        inputs = [f"input_{place}" for place, _ in enumerate(arguments)]
+        write_program(traced_program(net.cpu().eval(), arguments), inputs, [], file)
+        return OnnxNetwork(file)

@@ -13,12 +13,12 @@ from torch import nn
 
 from pruning_lit.channels import ChannelGraph, Cost, cost, cost_of_widths, narrow, trace
 from pruning_lit.measure.machine import hardware, versions
-from pruning_lit.measure.onnx_network import OnnxNetwork
+from pruning_lit.measure.onnx_network import OnnxNetwork, traced_program
 from pruning_lit.measure.stopwatch import Stopwatch, seconds_in_turns
 from pruning_lit.records.latency import Timing
 from pruning_lit.reports.console import open_console
 from pruning_lit.reports.deployment import Deployed, Deployment, deployment_table
-from pruning_lit.runs.export import BATCHES, FORMATS, Arguments, Exportable, require_formats, traced_program, write_onnx
+from pruning_lit.runs.export import BATCHES, FORMATS, Arguments, Exportable, require_formats, write_onnx
 from pruning_lit.runs.threads import stay_within_quota
 from pruning_lit.sparsity.multiples import in_multiples
 

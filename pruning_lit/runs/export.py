@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
-from pruning_lit.measure.onnx_network import OnnxNetwork, has_onnx
+from pruning_lit.measure.onnx_network import OnnxNetwork, has_onnx, traced_program, write_program
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.one_line import in_one_line
@@ -181,19 +181,6 @@ def _outputs(net: nn.Module, arguments: Arguments) -> list[str]:
     return ["_".join(re.findall(r"\w+", keystr(path))) or "logits" for path, _ in leaves]
 
 
-def traced_program(net: nn.Module, arguments: Arguments) -> ExportedProgram:
-    """Trace the operations of the network, for a batch of any size."""
-    example = tuple(each.expand(2, *each.shape[1:]).clone() for each in arguments)
-    batch = Dim("batch")
-    try:
-        program = torch.export.export(net, example, dynamic_shapes=tuple({0: batch} for _ in example))
-    except Exception as error:  # whatever the tracer came upon in somebody's forward
-        raise ValueError(f"torch.export cannot follow the network: {in_one_line(error)}") from error
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of this machine
-    return program
-
-
 def _pt2(program: ExportedProgram, signature: Signature, file: Path) -> Run:
     program.example_inputs = None  # they would be stored, at the size of two inputs
     buffer = io.BytesIO()  # inside, the archive would be named after the draft
@@ -204,12 +191,7 @@ def _pt2(program: ExportedProgram, signature: Signature, file: Path) -> Run:
 
 def write_onnx(program: ExportedProgram, signature: Signature, file: Path) -> OnnxNetwork:
     """Write an ONNX file, with what is known of the images as JSON text in its metadata, and open it."""
-    named: dict[str, Any] = {"input_names": signature.inputs, "output_names": signature.outputs}
-    shapes = tuple({0: "batch"} for _ in signature.inputs)
-    converted = torch.onnx.export(program, (), dynamo=True, verbose=False, dynamic_shapes=shapes, **named)
-    assert converted is not None
-    converted.model.metadata_props["pruning_lit"] = json.dumps(signature.images)
-    converted.save(file)
+    write_program(program, signature.inputs, signature.outputs, file, {"pruning_lit": json.dumps(signature.images)})
     return OnnxNetwork(file)
 
 

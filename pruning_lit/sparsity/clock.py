@@ -16,6 +16,7 @@ from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.criteria.ranks import rank_and_world_size
 from pruning_lit.measure.layer_times import layer_kinds
 from pruning_lit.measure.machine import hardware, versions
+from pruning_lit.measure.onnx_network import in_onnx
 from pruning_lit.measure.stopwatch import seconds_in_turns
 from pruning_lit.records.latency import Timing
 from pruning_lit.sparsity.latency_table import LatencyTable, Widths
@@ -36,10 +37,15 @@ class Clock:
         graph: of it.
         example: an input of one example.
         file: where the table is kept.
+        onnx: ONNX Runtime runs the network, on the CPU, and not PyTorch.
     """
 
-    def __init__(self, net: nn.Module, graph: ChannelGraph, example: Any, file: Path) -> None:
-        self.net, self.graph, self.example, self.file = net, graph, example, file
+    def __init__(self, net: nn.Module, graph: ChannelGraph, example: Any, file: Path, onnx: bool = False) -> None:
+        self.net, self.graph, self.example, self.file, self.onnx = net, graph, example, file, onnx
+
+    def of_onnx(self) -> "Clock":
+        """This clock, of ONNX Runtime."""
+        return Clock(self.net, self.graph, self.example, self.file, onnx=True)
 
     def table(self, batch_size: int, multiple: int, dense: Widths, given: str | None) -> LatencyTable:
         """The table of this run, from its file; where there is none, that of the user, or one that is measured.
@@ -103,7 +109,7 @@ class Clock:
         for name, kind in kinds.items():
             for out, width in kind.widths(multiple):
                 row = times[name].setdefault(out, {})
-                row[width] = kind.milliseconds(out, width, batch_size, self._device)
+                row[width] = kind.milliseconds(out, width, batch_size, self._device, self.onnx)
         table = LatencyTable(
             self._machine(batch_size), groups, {name: each.name for name, each in layers.items()}, times
         )
@@ -131,22 +137,25 @@ class Clock:
     def _quiet(self, table: LatencyTable, widths: Widths) -> Timing:
         """Timing of the network at these widths while nothing else runs; where that is never so, the last of a few."""
         present = next((each["ms"] for each in table.networks if each["ms"] and self._has(each["widths"])), None)
+        narrower = copy.deepcopy(self.net)
+        if not self._has(widths):
+            kept = {name: list(range(width)) for name, width in widths.items()}
+            narrow(narrower, trace(narrower, self.example), kept, rehearse=False)
+        nets = [self.net, narrower]
+        if self.onnx:
+            nets = [in_onnx(copy.deepcopy(each), self.example) for each in nets]
         for _ in range(ROUNDS):
-            if not is_noisy(timing := self._time(widths, table.machine["batch size"], present)):
+            if not is_noisy(timing := self._time(widths, nets, table.machine["batch size"], present)):
                 break
         return timing
 
-    def _time(self, widths: Widths, batch_size: int, present: float | None) -> Timing:
-        """Timing of a narrower copy in turns with the network as it is, whose time is known if ``present``.
+    def _time(self, widths: Widths, nets: list[nn.Module], batch_size: int, present: float | None) -> Timing:
+        """Timing of a copy of these widths in turns with the network as it is, whose time is known if ``present``.
 
         Work beside it that slows both alike is so left out.
         """
-        net = copy.deepcopy(self.net)
-        if not self._has(widths):
-            kept = {name: list(range(width)) for name, width in widths.items()}
-            narrow(net, trace(net, self.example), kept, rehearse=False)
         batch = apply_to_collection(self.example, Tensor, lambda each: torch.cat([each[:1]] * batch_size))
-        here, there = seconds_in_turns([self.net, net], batch, REPEATS, WARMUP)
+        here, there = seconds_in_turns(nets, batch, REPEATS, WARMUP)
         scale = 1.0 if present is None else present / Timing.of(here).median_ms
         return Timing.of([scale * each for each in there])
 
@@ -156,17 +165,18 @@ class Clock:
 
     @property
     def _device(self) -> torch.device:
-        return next(self.net.parameters()).device
+        return torch.device("cpu") if self.onnx else next(self.net.parameters()).device
 
     def _machine(self, batch_size: int) -> dict[str, Any]:
         shape = "×".join(map(str, first_tensor(self.example).shape[1:]))
-        return machine(self._device, batch_size, shape)
+        return machine(self._device, batch_size, shape, self.onnx)
 
 
-def machine(device: torch.device, batch_size: int, shape: str) -> dict[str, Any]:
+def machine(device: torch.device, batch_size: int, shape: str, onnx: bool = False) -> dict[str, Any]:
     """Device and setting that times hold for, by name, as a table keeps it; ``shape`` of one example in words."""
     return {
         "device": hardware(device),
+        "runtime": "ONNX Runtime" if onnx else "PyTorch",
         "threads": torch.get_num_threads(),
         "torch": versions()["torch"],
         "batch size": batch_size,

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pruning_lit.channels import ChannelGraph
 from pruning_lit.criteria import NeedsData
+from pruning_lit.measure.onnx_network import has_onnx
 from pruning_lit.sparsity.base import Scores
 from pruning_lit.sparsity.clock import Clock
 from pruning_lit.sparsity.cost_target import CostTarget
@@ -17,6 +18,7 @@ from pruning_lit.sparsity.global_budgets import CostBudget, Scope
 from pruning_lit.sparsity.latency_table import LatencyTable
 from pruning_lit.sparsity.rates import parse_rate
 
+Runtime = Literal["eager", "onnx"]
 CORRECTIONS = 2  # of the factor, by the measured time of the network that was chosen
 APART = 0.1  # predicted and measured time, as a share; beyond that the prediction is corrected
 
@@ -56,7 +58,7 @@ class LatencyTarget(CostTarget):
 class Latency(CostBudget):
     """Remove channels until the predicted latency of the network meets a target.
 
-    Times of its layers at a grid of widths are measured in front of the first cut, on the device of the run, and so are
+    Times of its layers at a grid of widths are measured in front of the first cut, in its runtime, and so are
     a few whole networks, on which intercept and factor of the prediction are fitted. The network that is chosen is
     measured, and where that is far from the prediction, this is corrected and the choice made once more, at most twice.
     All that is measured is kept in ``latency_table.json`` in the folder of the run, and a run that goes on reads it
@@ -66,6 +68,7 @@ class Latency(CostBudget):
         reduction: share of the dense network's latency removed, in [0, 1).
         milliseconds: that a pass may take; stands in the place of the share, where given.
         batch_size: examples in a pass.
+        runtime: ``eager``: PyTorch on the device of the run; ``onnx``: ONNX Runtime on the CPU.
         table: a file ``latency_table.json`` of an earlier run of the same network on this machine; None: measured.
         scope, normalise: as for ``CostBudget``.
         limits: as for ``CostBudget``; ``part`` is refused.
@@ -80,6 +83,7 @@ class Latency(CostBudget):
         reduction: float | str = 0.5,
         milliseconds: float | None = None,
         batch_size: int = 64,
+        runtime: Runtime = "eager",
         table: str | None = None,
         scope: Scope | None = None,
         normalise: bool | None = None,
@@ -91,22 +95,26 @@ class Latency(CostBudget):
             raise ValueError(f"sparsity.milliseconds is {milliseconds}, but a pass takes more than 0")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"sparsity.batch_size must be a whole number of at least 1, got {batch_size!r}")
+        if runtime not in get_args(Runtime):
+            raise ValueError(f"sparsity.runtime must be 'eager' or 'onnx', got {runtime!r}")
         if self.limits.part:
             raise ValueError(
                 f"a budget of milliseconds is of whole networks: leave out sparsity.part={self.limits.part}"
             )
-        self.milliseconds, self.batch_size, self.file = milliseconds, batch_size, table
+        self.milliseconds, self.batch_size, self.runtime, self.file = milliseconds, batch_size, runtime, table
         self.clock: Clock | None = None
 
     def with_clock(self, clock: Clock) -> Self:
         """This budget, with a clock of the network that is to be cut."""
         timed = copy.copy(self)
-        timed.clock = clock
+        timed.clock = clock.of_onnx() if self.runtime == "onnx" else clock
         return timed
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where nothing can be pruned, or the user's table is none; what can be met is measured later."""
         super(CostBudget, self).check(graph)
+        if self.runtime == "onnx" and not has_onnx():
+            raise ValueError("sparsity.runtime=onnx needs further packages: pip install 'pruning_lit[onnx]'")
         if self.file is not None:
             LatencyTable.read(Path(self.file))
 
@@ -150,7 +158,8 @@ class Latency(CostBudget):
         most = goal.total(dense) * float(1 - goal.reduction * progress)
         found = "too noisy to tell" if measured is None else f"{measured:.3g} ms ({measured / predicted - 1:+.1%})"
         told = (
-            f"Latency of a batch of {self.batch_size} on {table.machine['device']}: dense {table.dense_ms:.3g} ms, "
+            f"Latency of a batch of {self.batch_size} in {table.machine['runtime']} on {table.machine['device']}: "
+            f"dense {table.dense_ms:.3g} ms, "
             f"target {most:.3g} ms, predicted {predicted:.3g} ms, measured {found}."
         )
         if measured is not None and abs(measured / predicted - 1) > APART:

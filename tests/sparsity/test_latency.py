@@ -9,6 +9,7 @@ import torch
 from pruning_lit.channels import cost_of_widths, macs_by_layer, trace
 from pruning_lit.criteria import NeedsData
 from pruning_lit.measure.layer_times import grid, layer_kinds
+from pruning_lit.measure.onnx_network import has_onnx
 from pruning_lit.models import cifar_resnet
 from pruning_lit.records.latency import Timing
 from pruning_lit.sparsity import DenseCost, Latency, Macs
@@ -206,6 +207,26 @@ def test_without_a_run_there_is_nothing_to_measure():
         Latency(0.5).plan(graph, noise(graph))
 
 
+@pytest.mark.skipif(not has_onnx(), reason="needs the extra 'onnx'")
+def test_layers_and_networks_are_timed_in_onnx_runtime_where_it_is_asked_for(clock_of):
+    net, graph = built()
+    kind = layer_kinds(net, EXAMPLE, list(macs_by_layer(graph)))["layer2.0.conv1"]
+    assert kind.milliseconds(8, 16, 2, torch.device("cpu"), onnx=True) > 0
+    table = proportional_to_macs(graph, machine=machine(torch.device("cpu"), BATCH, "3×32×32", onnx=True))
+    budget = Latency(0.5, runtime="onnx").with_clock(clock_of(net, graph, table))
+    widths = {group.name: group.size // 2 for group in graph.prunable}
+    assert budget.clock.onnx
+    assert budget.clock.timed(table, widths).network(widths) is not None
+    with pytest.raises(ValueError, match="are of runtime ONNX Runtime, here it is PyTorch"):
+        clock_of(net, graph, table).timed(table, {**widths, "conv1": 3})
+
+
+def test_onnx_runtime_that_is_not_there_is_told_before_any_training(monkeypatch):
+    monkeypatch.setattr("pruning_lit.sparsity.latency.has_onnx", lambda: False)
+    with pytest.raises(ValueError, match=r"pip install 'pruning_lit\[onnx\]'"):
+        Latency(0.5, runtime="onnx").check(built()[1])
+
+
 def test_work_beside_that_slows_all_alike_does_not_count(clock_of, monkeypatch):
     net, graph = built()
     table = proportional_to_macs(graph)
@@ -215,7 +236,9 @@ def test_work_beside_that_slows_all_alike_does_not_count(clock_of, monkeypatch):
     assert timed.network(widths)["ms"] == pytest.approx(table.dense_ms / 2)
 
 
-@pytest.mark.parametrize("words", [{"milliseconds": 0}, {"milliseconds": -1.0}, {"batch_size": 0}, {"part": "layer1"}])
+@pytest.mark.parametrize(
+    "words", [{"runtime": "tflite"}, {"milliseconds": 0}, {"milliseconds": -1.0}, {"batch_size": 0}, {"part": "layer1"}]
+)
 def test_settings_out_of_their_range_are_refused(words):
-    with pytest.raises(ValueError, match=r"sparsity\.(milliseconds|batch_size|part)"):
+    with pytest.raises(ValueError, match=r"sparsity\.(runtime|milliseconds|batch_size|part)"):
         Latency(**words)
