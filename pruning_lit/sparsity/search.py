@@ -48,7 +48,8 @@ class Search(Sparsity):
     Raises:
         ValueError: a value is outside its range.
 
-    Source: the measure of sensitivity is that of Molchanov et al. 2019 and FastNAS.
+    Source: sensitivity of single layers, Li et al. 2017, "Pruning Filters for Efficient ConvNets" (arXiv 1608.08710),
+    section 3.2; the rest is of our own.
     """
 
     at_the_cut = True
