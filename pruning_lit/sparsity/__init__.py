@@ -8,7 +8,7 @@ from pruning_lit.sparsity.layerwise import Layerwise
 from pruning_lit.sparsity.limits import Limits
 from pruning_lit.sparsity.plan import Plan
 from pruning_lit.sparsity.rates import parse_rates
-from pruning_lit.sparsity.search import Search
+from pruning_lit.sparsity.search import LatencySearch, Search
 from pruning_lit.sparsity.similarity import Similarity, SimilarityMacs
 from pruning_lit.sparsity.uniform import Uniform
 
@@ -16,6 +16,7 @@ __all__ = [
     "DenseCost",
     "Global",
     "Latency",
+    "LatencySearch",
     "Layerwise",
     "Limits",
     "Macs",

@@ -131,7 +131,7 @@ class Latency(CostBudget):
         trial.goal = self._target(self.clock.table(self.batch_size, self.limits.round_to, dense.sizes, self.file))
         for correction in range(CORRECTIONS + 1):
             trial.goal.require_reachable(trial, graph, dense)
-            asked = super(Latency, trial).budget_widths(graph, scores, dense, progress)
+            asked = self.asked_widths(trial.goal, graph, scores, dense, progress)
             widths = trial.allowed_widths(graph, dense, asked | trial.override_widths(graph, dense, progress))
             table = self.clock.timed(self.clock.table(self.batch_size, 1, dense.sizes, self.file), widths)
             measured, predicted = (table.network(widths) or {}).get("ms"), trial.goal.counted(graph, widths)
@@ -140,6 +140,14 @@ class Latency(CostBudget):
             trial.goal = trial.goal.scaled(measured / predicted)
         self._told = self._sentence(table, trial.goal, predicted, measured, dense, progress)
         return asked
+
+    def asked_widths(
+        self, goal: LatencyTarget, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
+        """Widths after the fewest removals that meet a target."""
+        trial = copy.copy(self)
+        trial.goal = goal
+        return super(Latency, trial).budget_widths(graph, scores, dense, progress)
 
     def _target(self, table: LatencyTable) -> LatencyTarget:
         if self.milliseconds is None:

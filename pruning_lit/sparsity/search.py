@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
 from typing import Any, Literal, Self, get_args
@@ -13,7 +14,9 @@ from pruning_lit.channels import ChannelGraph
 from pruning_lit.criteria import NeedsData
 from pruning_lit.criteria.ranks import rank_and_world_size
 from pruning_lit.sparsity.base import Scores, Sparsity
+from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
+from pruning_lit.sparsity.latency import Latency, LatencyTarget, Runtime
 from pruning_lit.sparsity.macs_target import MacsTarget
 from pruning_lit.sparsity.params_target import ParamsTarget
 from pruning_lit.sparsity.rates import parse_rate
@@ -28,21 +31,43 @@ CHILDREN = 4  # moves that are tried from the same network: as many processes ca
 LEAST_GAIN = 1e-4  # of a step, where the sensitivity says none: rather wide than narrow
 
 
+@dataclass(frozen=True)
+class Effort:
+    """Effort of a search.
+
+    Attributes:
+        moves: that are tried; 0: widths by sensitivity alone.
+        num_examples: on which trial cuts are evaluated, see ``Trials``.
+        seed: of the choice of examples, and of the moves.
+
+    Raises:
+        ValueError: a number is outside its range.
+    """
+
+    moves: int = 8
+    num_examples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("moves", 0), ("num_examples", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"sparsity.{name} must be a whole number of at least {least}, got {value!r}")
+
+
 class Search(Sparsity):
     """Search, by trial cuts, for widths that meet a target of MACs or parameters and keep most of what a network does.
 
     First the sensitivity of every group is measured: copies of the network in which it alone is narrowed. Taking drops
-    as additive, channels go where the drop per cost saved is smallest, until the target is met; then
-    moves are tried, in which one or two groups get narrower and others wider, and the best of a few is kept wherever it
-    is better. Residual streams are groups as any other. The same scores, examples and seed give the same widths, on any
-    number of processes.
+    as additive, channels go where the drop per cost saved is smallest, until the target is met; then moves are tried,
+    in which one or two groups get narrower and others wider, and the best of a few is kept wherever it is better.
+    Residual streams are groups as any other. The same scores, examples and seed give the same widths, on any number of
+    processes.
 
     Args:
         reduction: share of the dense network's cost that goes, in [0, 1).
-        of: that cost: ``macs`` or ``params``.
-        moves: how many are tried; 0: widths by sensitivity alone.
-        num_examples: on which trial cuts are evaluated, see ``Trials``.
-        seed: of the choice of examples, and of the moves.
+        of: that cost: ``macs`` or ``params``; for milliseconds there is ``LatencySearch``.
+        moves, num_examples, seed: see ``Effort``.
         limits: see ``Limits``.
 
     Raises:
@@ -67,18 +92,17 @@ class Search(Sparsity):
         self.reduction = parse_rate(reduction, "sparsity.reduction")
         if of not in get_args(Cost):
             raise ValueError(f"sparsity.of must be one of {list(get_args(Cost))}, got {of!r}")
-        self.goal = MacsTarget(self.reduction, part=self.limits.part) if of == "macs" else ParamsTarget(self.reduction)
-        for name, value, least in (("moves", moves, 0), ("num_examples", num_examples, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"sparsity.{name} must be a whole number of at least {least}, got {value!r}")
-        self.moves, self.num_examples, self.seed = moves, num_examples, seed
+        self.goal: CostTarget = (
+            MacsTarget(self.reduction, part=self.limits.part) if of == "macs" else ParamsTarget(self.reduction)
+        )
+        self.effort = Effort(moves, num_examples, seed)
         self.trials: Trials | None = None
-        self.told: list[str] = []
+        self._told: list[str] = []
 
     def with_trials(self, make: TrialMaker) -> Self:
         """This budget, with trial cuts of the network that is to be cut."""
         bound = copy.copy(self)
-        bound.trials = make(self.num_examples, self.seed)
+        bound.trials = make(self.effort.num_examples, self.effort.seed)
         return bound
 
     def check(self, graph: ChannelGraph) -> None:
@@ -90,49 +114,115 @@ class Search(Sparsity):
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
         """The widths found; NeedsData where no trial cuts can be made."""
-        if self.trials is None:
-            raise NeedsData("widths are searched by trial cuts, which need images")
-        space = Space(self, graph, dense, progress, self.trials)
+        space = Space(self, self.goal, self.effort, required(self.trials), graph, dense, progress)
         widths = space.search()
-        self.told = [space.note]
+        self._told = [space.note]
         return widths
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
         """Sentence on what the search has found, and where."""
         of_goal = self.goal.notes(graph, kept, dense) if isinstance(self.goal, MacsTarget) else []
-        return [*self.told, *of_goal]
+        return [*self._told, *of_goal]
+
+
+class LatencySearch(Latency):
+    """Search, by trial cuts, for widths whose predicted latency meets a target and that keep most, as ``Search`` does.
+
+    Args:
+        reduction, milliseconds, batch_size, runtime, table: see ``Latency``; so are the corrections by measurements.
+        moves, num_examples, seed: see ``Effort``.
+        limits: as for ``Latency``.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    def __init__(
+        self,
+        reduction: float | str = 0.5,
+        milliseconds: float | None = None,
+        batch_size: int = 64,
+        runtime: Runtime = "eager",
+        table: str | None = None,
+        moves: int = 8,
+        num_examples: int = 1000,
+        seed: int = 0,
+        **limits: Any,
+    ) -> None:
+        super().__init__(reduction, milliseconds, batch_size, runtime, table, **limits)
+        self.effort = Effort(moves, num_examples, seed)
+        self.trials: Trials | None = None
+        self._found: list[str] = []
+
+    def with_trials(self, make: TrialMaker) -> Self:
+        """This budget, with trial cuts of the network that is to be cut."""
+        bound = copy.copy(self)
+        bound.trials = make(self.effort.num_examples, self.effort.seed)
+        return bound
+
+    def asked_widths(
+        self, goal: LatencyTarget, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
+        """The widths found; NeedsData where no trial cuts can be made."""
+        space = Space(self, goal, self.effort, required(self.trials), graph, dense, progress)
+        widths = space.search()
+        self._found = [space.note]
+        return widths
+
+    def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
+        """Sentences on what the search has found, and on latencies."""
+        return [*self._found, *super().notes(graph, kept, dense)]
+
+
+def required(trials: Trials | None) -> Trials:
+    """Trial cuts; NeedsData where none can be made."""
+    if trials is None:
+        raise NeedsData("widths are searched by trial cuts, which need images")
+    return trials
 
 
 class Space:
     """The networks among which a budget searches: their widths, what they cost, and how good they are.
 
     Args:
-        budget: target, limits and effort.
+        budget: has the limits.
+        goal: the target.
+        effort: of the search.
+        trials: of the network.
         graph: the network as it is now.
         dense: the network before the first cut.
         progress: share of the way to the target.
-        trials: of the network.
     """
 
-    def __init__(self, budget: Search, graph: ChannelGraph, dense: DenseCost, progress: Fraction, trials: Trials):
-        self.budget, self.graph, self.dense, self.progress, self.trials = budget, graph, dense, progress, trials
+    def __init__(
+        self,
+        budget: Sparsity,
+        goal: CostTarget,
+        effort: Effort,
+        trials: Trials,
+        graph: ChannelGraph,
+        dense: DenseCost,
+        progress: Fraction,
+    ) -> None:
+        self.budget, self.goal, self.effort, self.trials = budget, goal, effort, trials
+        self.graph, self.dense, self.progress = graph, dense, progress
         self.overridden = budget.override_widths(graph, dense, progress)
         self.groups = [each for each in budget.prunable_groups(graph) if each.name not in self.overridden]
         self.sizes = {group.name: group.size for group in self.groups}
         self.steps = {name: max(1, size // STEPS) for name, size in self.sizes.items()}
-        self.random = Random(budget.seed)
+        self.random = Random(effort.seed)
 
     def allowed(self, widths: Mapping[str, int]) -> dict[str, int]:
         """Widths within the limits; those of groups with a rate of their own are added."""
         return self.budget.allowed_widths(self.graph, self.dense, {**widths, **self.overridden})
 
-    def cost(self, widths: Mapping[str, int]) -> int:
+    def cost(self, widths: Mapping[str, int]) -> float:
         """Cost of a network of these widths."""
-        return self.budget.goal.counted(self.graph, self.allowed(widths))
+        return self.goal.counted(self.graph, self.allowed(widths))
 
     def met(self, widths: Mapping[str, int]) -> bool:
         """True where the target is met."""
-        return self.budget.goal.met(self.graph, self.allowed(widths), self.dense, self.progress)
+        return self.goal.met(self.graph, self.allowed(widths), self.dense, self.progress)
 
     def search(self) -> dict[str, int]:
         """Widths of the best network that was tried."""
@@ -143,8 +233,8 @@ class Space:
         found = by_bisection(Probe(self.trials, self.groups, self.allowed, drops))
         best = self.regrown(self.narrowed(found), found)
         self.first = self.best = self.trials.of([self.allowed(best)])[0]
-        for tried in range(0, self.budget.moves, CHILDREN):
-            children = [self.moved(best, found) for _ in range(min(CHILDREN, self.budget.moves - tried))]
+        for tried in range(0, self.effort.moves, CHILDREN):
+            children = [self.moved(best, found) for _ in range(min(CHILDREN, self.effort.moves - tried))]
             outcomes = self.trials.of([self.allowed(each) for each in children])
             fittest = min(range(len(children)), key=lambda at: drops.of(outcomes[at]))
             if drops.of(outcomes[fittest]) < drops.of(self.best):
@@ -152,7 +242,7 @@ class Space:
         return best
 
     def _tell(self, seconds: float) -> None:
-        most = 2 + ROUNDS * len(self.groups) + self.budget.moves
+        most = 2 + ROUNDS * len(self.groups) + self.effort.moves
         if rank_and_world_size()[0] == 0:
             made = f", {len(self.trials.known)} of which are made" if len(self.trials.known) > 1 else ""
             log.info("searching widths by at most %d trial cuts%s; the first took %s", most, made, in_words(seconds))
@@ -215,7 +305,7 @@ class Space:
                 if name not in but and wider > width and self.met({**widths, name: wider}):
                     more = self.cost({**widths, name: wider}) - cost
                     gain = found[name].drop(width) - found[name].drop(wider) + LEAST_GAIN
-                    gains[name] = gain * (weights[name] if weights else 1) / max(more, 1)
+                    gains[name] = gain * (weights[name] if weights else 1) / more if more > 0 else math.inf
             if not gains:
                 return widths
             best = max(gains, key=lambda name: gains[name])

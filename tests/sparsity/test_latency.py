@@ -12,10 +12,12 @@ from pruning_lit.measure.layer_times import grid, layer_kinds
 from pruning_lit.measure.onnx_network import has_onnx
 from pruning_lit.models import cifar_resnet
 from pruning_lit.records.latency import Timing
-from pruning_lit.sparsity import DenseCost, Latency, Macs
+from pruning_lit.sparsity import DenseCost, Latency, LatencySearch, Macs, Search
 from pruning_lit.sparsity import clock as clock_module
 from pruning_lit.sparsity.clock import Clock, machine
 from pruning_lit.sparsity.latency_table import LatencyTable
+from pruning_lit.sparsity.trials import Trial
+from pruning_lit.tasks import Classification
 from tests.sparsity.networks import noise
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
@@ -71,6 +73,26 @@ def test_times_proportional_to_macs_choose_what_a_budget_of_macs_does(clock_of, 
         limits = {"scope": scope, "round_to": round_to}
         by_time = Latency(reduction, **limits).with_clock(clock).kept(graph, scores)
         assert by_time == Macs(reduction, **limits).kept(graph, scores)
+
+
+def test_a_search_by_such_times_finds_what_a_search_by_macs_does(clock_of, untimed):
+    net, graph = built()
+    scores, clock = noise(graph), clock_of(net, graph, proportional_to_macs(graph))
+
+    class Trials:
+        known, num_examples, task = {}, 10, Classification(10)
+
+        def of(self, candidates):
+            loss = [sum(len(name) * (graph[name].size - width) / graph[name].size for name, width in each.items())
+                    for each in candidates]  # fmt: skip
+            return [Trial(1 / (1 + each), each) for each in loss]
+
+    by_macs = Search("0.5").with_trials(lambda num_examples, seed: Trials()).plan(graph, scores)
+    by_time = LatencySearch("0.5").with_clock(clock).with_trials(lambda num_examples, seed: Trials())
+    found = by_time.plan(graph, scores)
+    assert found.kept == by_macs.kept
+    assert found.notes[0].startswith("Widths were searched by")
+    assert found.notes[1].startswith("Latency of a batch of 64")
 
 
 def test_half_of_the_milliseconds_are_half_of_the_latency(clock_of, untimed):
