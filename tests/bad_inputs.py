@@ -649,7 +649,7 @@ CASES = [
         "a network that was never trained": "arch=resnet8",
         "a rate of 1 in between": "arch=resnet8 weights=run/pruned/model.safetensors rates=[0.5,1]",
         "stopping before anything is lost": "arch=resnet8 weights=run/pruned/model.safetensors stop_at=0",
-        "nothing that could be narrowed": "weights=run/pruned/model.safetensors 'sparsity.exclude=[\"*\"]'",
+        "nothing to be narrowed": "arch=resnet8 weights=run/pruned/model.safetensors 'sparsity.exclude=[\"*\"]'",
     }),
     *_cases("Evaluating", EVALUATE, {
         "nothing to evaluate": "",

@@ -55,7 +55,7 @@ def test_a_sweep_is_summarised_in_its_own_folder(call, tmp_path):
     assert "82.00 ± 2.83" in printed  # by hand: |80 - 84| over the root of 2
     assert "summary: sweep/summary.md" in printed
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == {
-        "0", "1", "summary.csv", "summary.md", "pareto.png",
+        "0", "1", "summary.csv", "summary.md", "summary.html", "pareto.png", "pareto.svg",
     }  # fmt: skip
 
 

@@ -18,7 +18,15 @@ from pruning_lit.measure.stopwatch import Stopwatch, seconds_in_turns
 from pruning_lit.records.latency import Timing
 from pruning_lit.reports.console import open_console
 from pruning_lit.reports.deployment import Deployed, Deployment, deployment_table
-from pruning_lit.runs.export import BATCHES, FORMATS, Arguments, Exportable, require_formats, write_onnx
+from pruning_lit.runs.export import (
+    BATCHES,
+    FORMATS,
+    Arguments,
+    Exportable,
+    require_formats,
+    require_packages,
+    write_onnx,
+)
 from pruning_lit.runs.threads import stay_within_quota
 from pruning_lit.sparsity.multiples import in_multiples
 
@@ -40,6 +48,7 @@ def export_and_measure(config: DictConfig, path: str, allowed: Sequence[str]) ->
     require_formats(formats, [*FORMATS, INT8])
     stopwatch: Stopwatch = instantiate(config.latency)
     net = Exportable(path, plain["input_shape"], plain.get("arch"), allowed)
+    require_packages(formats)
     for form in formats:
         if form == INT8:
             continue

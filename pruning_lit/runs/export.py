@@ -132,15 +132,20 @@ def export(
     formats = list(formats)
     require_formats(formats, FORMATS)
     net = Exportable(path, input_shape, arch, allowed)
+    require_packages(formats)
     return {net.file(form): net.write(form) for form in formats}
 
 
 def require_formats(formats: Sequence[str], known: Collection[str]) -> None:
-    """ValueError where a format is not among those known, or what it needs is not installed."""
+    """ValueError where a format is not among those known."""
     if not formats or not set(formats) <= set(known):
         raise ValueError(
             f"format is one or several of {', '.join(known)}; got {', '.join(map(str, formats)) or 'none'}"
         )
+
+
+def require_packages(formats: Sequence[str]) -> None:
+    """ValueError where what a format needs is not installed."""
     if any(form.startswith("onnx") for form in formats) and not has_onnx():
         raise ValueError("ONNX files need further packages: pip install 'pruning_lit[onnx]', or choose format=pt2")
 
