@@ -103,7 +103,8 @@ class Bench:
 
         def widths(reduction: float) -> dict[str, int]:
             choices = {"channels_ratio": tuple(0.05 * i for i in range(1, 21)), "channel_divisor": divisor}
-            rules = {"nn.Conv2d": {"*": choices}}
+            norms = {"features_ratio": choices["channels_ratio"], "feature_divisor": divisor}
+            rules = {"nn.Conv2d": {"*": choices}, "nn.BatchNorm2d": {"*": norms}}
             share = 1 - reduction
             for _ in range(20):  # its count of operations is not ours: until ours is met
                 with redirect_stdout(io.StringIO()), warnings.catch_warnings():
