@@ -63,11 +63,16 @@ class Recalibration:
 
     def images(self, data: Calibration) -> Iterator[Batch]:
         """The batches from which statistics are taken, on the CPU: the same on every process."""
-        num_images = min(self.batches * self.batch_size, data.num_training)
-        size = min(self.batch_size, max(2, data.batch_size * rank_and_world_size()[1]))
-        if num_images > size and num_images % size == 1:
-            num_images -= 1  # of a single image many maps have no variance
-        return data.calibration(num_images, self.seed, augment=False, batch_size=size)
+        return data.calibration(self.num_images(data), self.seed, augment=False, batch_size=self._size(data))
+
+    def num_images(self, data: Calibration) -> int:
+        """Number of images in these batches."""
+        available, size = min(self.batches * self.batch_size, data.num_training), self._size(data)
+        alone = available > size and available % size == 1  # of a single image many maps have no variance
+        return available - 1 if alone else available
+
+    def _size(self, data: Calibration) -> int:
+        return min(self.batch_size, max(2, data.batch_size * rank_and_world_size()[1]))
 
     def _renew(self, net: nn.Module, batches: Iterable[Batch], task: Task) -> bool:
         weights = next(net.parameters())

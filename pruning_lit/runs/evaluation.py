@@ -66,8 +66,8 @@ def evaluate_stored(config: DictConfig, folder: Path, typed: Sequence[str] = ())
     renewal = recalibration(config.recalibrate)
     metrics = [measured(net, data, task, way, device, renewal) for net, way in zip(nets, ways, strict=True)]
     if renewal is not None:
-        num_images = sum(task.size(batch) for batch in renewal.images(data))
-        notes.append(f"The batch norms of every network have new statistics, from {num_images:,} training examples.")
+        seen = f"{renewal.num_images(data):,} training examples"
+        notes.append(f"The batch norms of every network have new statistics, from {seen}.")
     passes = passes_of(views, examples, stopwatch, device)
     evaluation = Evaluation(
         name=config.name,

@@ -55,7 +55,40 @@ class Effort:
                 raise ValueError(f"sparsity.{name} must be a whole number of at least {least}, got {value!r}")
 
 
-class Search(Sparsity):
+class Searching(Sparsity):
+    """Base of budgets that search for widths by trial cuts.
+
+    Attributes:
+        effort: of the search.
+        trials: of the network that is to be cut; None: none can be made.
+    """
+
+    at_the_cut = True
+    effort: Effort
+    trials: Trials | None = None
+    _found: str | None = None
+
+    def with_trials(self, make: TrialMaker) -> Self:
+        """This budget, with trial cuts of the network that is to be cut."""
+        bound = copy.copy(self)
+        bound.trials = make(self.effort.num_examples, self.effort.seed)
+        return bound
+
+    def searched(self, goal: CostTarget, graph: ChannelGraph, dense: DenseCost, progress: Fraction) -> dict[str, int]:
+        """The widths found for a target; NeedsData where no trial cuts can be made."""
+        if self.trials is None:
+            raise NeedsData("widths are searched by trial cuts, which need images")
+        space = Space(self, goal, self.effort, self.trials, graph, dense, progress)
+        widths = space.search()
+        self._found = space.note
+        return widths
+
+    def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
+        """Sentence on what the search has found, and those of the budget."""
+        return [*filter(None, [self._found]), *super().notes(graph, kept, dense)]
+
+
+class Search(Searching):
     """Search, by trial cuts, for widths that meet a target of MACs or parameters and keep most of what a network does.
 
     First the sensitivity of every group is measured: copies of the network in which it alone is narrowed. Taking drops
@@ -77,8 +110,6 @@ class Search(Sparsity):
     section 3.2; the rest is of our own.
     """
 
-    at_the_cut = True
-
     def __init__(
         self,
         reduction: float | str,
@@ -96,14 +127,6 @@ class Search(Sparsity):
             MacsTarget(self.reduction, part=self.limits.part) if of == "macs" else ParamsTarget(self.reduction)
         )
         self.effort = Effort(moves, num_examples, seed)
-        self.trials: Trials | None = None
-        self._told: list[str] = []
-
-    def with_trials(self, make: TrialMaker) -> Self:
-        """This budget, with trial cuts of the network that is to be cut."""
-        bound = copy.copy(self)
-        bound.trials = make(self.effort.num_examples, self.effort.seed)
-        return bound
 
     def check(self, graph: ChannelGraph) -> None:
         """ValueError where even the narrowest network within the limits costs more than the target."""
@@ -114,18 +137,15 @@ class Search(Sparsity):
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
         """The widths found; NeedsData where no trial cuts can be made."""
-        space = Space(self, self.goal, self.effort, required(self.trials), graph, dense, progress)
-        widths = space.search()
-        self._told = [space.note]
-        return widths
+        return self.searched(self.goal, graph, dense, progress)
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
-        """Sentence on what the search has found, and where."""
+        """Sentences on what the search has found, and on the MACs that count, where these are not all."""
         of_goal = self.goal.notes(graph, kept, dense) if isinstance(self.goal, MacsTarget) else []
-        return [*self._told, *of_goal]
+        return [*super().notes(graph, kept, dense), *of_goal]
 
 
-class LatencySearch(Latency):
+class LatencySearch(Searching, Latency):
     """Search, by trial cuts, for widths whose predicted latency meets a target and that keep most, as ``Search`` does.
 
     Args:
@@ -151,34 +171,12 @@ class LatencySearch(Latency):
     ) -> None:
         super().__init__(reduction, milliseconds, batch_size, runtime, table, **limits)
         self.effort = Effort(moves, num_examples, seed)
-        self.trials: Trials | None = None
-        self._found: list[str] = []
-
-    def with_trials(self, make: TrialMaker) -> Self:
-        """This budget, with trial cuts of the network that is to be cut."""
-        bound = copy.copy(self)
-        bound.trials = make(self.effort.num_examples, self.effort.seed)
-        return bound
 
     def asked_widths(
         self, goal: LatencyTarget, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
         """The widths found; NeedsData where no trial cuts can be made."""
-        space = Space(self, goal, self.effort, required(self.trials), graph, dense, progress)
-        widths = space.search()
-        self._found = [space.note]
-        return widths
-
-    def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
-        """Sentences on what the search has found, and on latencies."""
-        return [*self._found, *super().notes(graph, kept, dense)]
-
-
-def required(trials: Trials | None) -> Trials:
-    """Trial cuts; NeedsData where none can be made."""
-    if trials is None:
-        raise NeedsData("widths are searched by trial cuts, which need images")
-    return trials
+        return self.searched(goal, graph, dense, progress)
 
 
 class Space:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ class Sensitivity:
     size: int
     points: Sequence[Point]
 
-    @property
+    @cached_property
     def hull(self) -> list[tuple[int, float]]:
         """Widths, descending from all to none, with drops that never fall on the way; the last one is assumed."""
         curve = [(self.size, 0.0)]
