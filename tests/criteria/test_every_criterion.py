@@ -11,6 +11,7 @@ from pruning_lit.channels import narrow
 from pruning_lit.criteria import FPGM, LAMP, Criterion, GroupNorm, Hessian, HRank, Taylor
 from pruning_lit.models import cifar_resnet, preresnet
 from pruning_lit.sparsity import Global, Macs, Uniform
+from tests.commands import in_own_process
 from tests.criteria.given import CLASSES, bare, given, resnet, scoring
 
 CRITERIA: dict[str, Criterion] = {
@@ -102,6 +103,7 @@ def of_one_rank(rank: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@in_own_process
 def test_two_processes_with_unequal_shares_find_the_scores_of_one(tmp_path):
     torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))

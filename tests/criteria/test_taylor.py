@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from pruning_lit.criteria import NeedsData, Scoring, Taylor
 from pruning_lit.models import preresnet
-from tests.commands import run_command
+from tests.commands import in_own_process, run_command
 from tests.conftest import read_report
 from tests.criteria.given import CLASSES, Given, bare, given, golden, golden_scoring, resnet, scoring
 
@@ -159,6 +159,7 @@ def of_one_rank(rank: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@in_own_process
 def test_two_processes_with_unequal_shares_find_the_scores_of_one(tmp_path):
     torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))

@@ -26,6 +26,7 @@ from pruning_lit.tasks import (
     PointClassification,
     SemanticSegmentation,
 )
+from tests.commands import in_own_process
 from tests.places import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on loaders
@@ -83,6 +84,7 @@ def of_one_rank(rank: int, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@in_own_process
 def test_relations_between_images_are_those_of_two_processes_together(golden, tmp_path):
     vectors = [golden[name][:6] for name in ("student", "teacher")]
     torch.save(vectors, tmp_path / "vectors.pt")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pruning_lit.channels import insert_selections, narrow, trace
 from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
 from pruning_lit.runs.phase_runner import layer_sync
+from tests.commands import in_own_process
 
 
 class Stream(nn.Module):
@@ -72,6 +73,7 @@ def of_one_rank(rank: int, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@in_own_process
 def test_two_processes_normalise_and_learn_as_one_with_all_images(tmp_path):
     torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
