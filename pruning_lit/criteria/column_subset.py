@@ -44,13 +44,18 @@ def leverage(weight: Tensor, num_vectors: int) -> Tensor:
     if not 1 <= num_vectors <= len(filters):
         raise ValueError(f"num_vectors must be from 1 to the number of filters, {len(filters)}, got {num_vectors}")
     sizes = filters.abs().sum(1)
-    if filters.shape[1] < len(filters):
+    if are_short(filters):
         return sizes
     eigenvalues, vectors = torch.linalg.eigh(filters @ filters.mT)  # ascending
     rank = int((eigenvalues > noise(filters) * eigenvalues[-1]).sum())
     leading = vectors[:, len(filters) - min(rank, num_vectors) :]
     scores = leading.norm(dim=1).where(sizes > 0, 0.0)
     return scores if num_vectors <= rank else filled(scores, sizes, rank)
+
+
+def are_short(filters: Tensor) -> bool:
+    """True where each of the filters ``(C, d)`` has fewer weights than there are filters: leverage says nothing."""
+    return filters.shape[1] < len(filters)
 
 
 def filled(scores: Tensor, sizes: Tensor, rank: int) -> Tensor:

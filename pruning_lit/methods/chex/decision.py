@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelGroup
 from pruning_lit.criteria.bn_scale import scale_names, scales_of
-from pruning_lit.criteria.column_subset import filters_of, leverage, projection_residual
+from pruning_lit.criteria.column_subset import are_short, filters_of, leverage, projection_residual
 from pruning_lit.methods.chex.budgets import ChannelBudgets, require_choice
 from pruning_lit.sparsity.base import best
 from pruning_lit.sparsity.dense import DenseCost
@@ -26,11 +26,13 @@ class Stage:
         kept: by group, the channels that stay because they matter most.
         regrown: by group, those of the others that come back.
         above_budget: channels that stay because of floors and multiples, beyond what the budget asks for.
+        short: groups whose filters are too short for leverage, so that sums of absolute weights decided.
     """
 
     kept: dict[str, list[int]]
     regrown: dict[str, list[int]] = field(default_factory=dict)
     above_budget: int = 0
+    short: list[str] = field(default_factory=list)
 
     @property
     def active(self) -> dict[str, list[int]]:
@@ -149,20 +151,22 @@ class StageDecider:
         scales = mean_scales(masked, groups)
         counts = self.budgets.kept(scales, sparsity)
         regrown_counts = self.budgets.regrown(scales, counts, sparsity, share)
-        weights, kept, regrown, above_budget = dict(masked.named_parameters()), {}, {}, 0
+        weights, kept, regrown, above_budget, short = dict(masked.named_parameters()), {}, {}, 0, []
         for group in groups:
             name, stays = group.name, counts[group.name]
             if share <= 0:  # nothing is drawn any more; what a multiple or a floor asks for is chosen, too
                 stays = self.limits.fit(group, self.dense, stays)
                 above_budget += stays - counts[name]
-            found = leverage(filters_of(group, weights), stays).cpu() if scores is None else scores[name]
-            kept[name] = best(found, stays)
+            filters = filters_of(group, weights)
+            if scores is None and are_short(filters):
+                short.append(name)
+            kept[name] = best(leverage(filters, stays).cpu() if scores is None else scores[name], stays)
             others = sorted({*range(group.size)} - {*kept[name]})
             residuals = projection_residual(filters_of(group, restored), kept[name], others)
             width = self.limits.fit(group, self.dense, stays + regrown_counts[name])
             drawn = self.sampling.draw(residuals, width - stays, generator)
             regrown[name] = [others[number] for number in drawn]
-        return Stage(kept, regrown, above_budget)
+        return Stage(kept, regrown, above_budget, short)
 
 
 def mean_scales(net: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Section "What was explored" of the report: stages on the way to the widths of a network, and what training took."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
@@ -42,7 +42,7 @@ WIDTHS = {  # of a group, in the table, by heading
     "in the end": "final",
 }
 NUMBERS = (  # of an exploration, in ``report.json``
-    *("unit", "execution", "regrow_init", "sparsity", "target_macs", "dense_macs"),
+    *("unit", "execution", "regrow_init", "sparsity", "target_macs", "dense_macs", "short"),
     *("num_stages", "first_stage", "last_stage", "first_macs", "final_macs"),
     *("num_grown", "num_woken", "num_pruned", "survival", "share_to_last_stage", "share_of_training"),
 )
@@ -66,6 +66,7 @@ class Exploration:
         share_of_training: the ratio of the two over the whole training; None: not known.
         target_macs: MACs that were to be left at most; None: a share of the channels was set.
         execution, regrow_init: the settings of these names; None: not known.
+        short: groups whose filters have fewer weights than there are filters.
     """
 
     unit: str
@@ -78,6 +79,7 @@ class Exploration:
     target_macs: int | None = None
     execution: str | None = None
     regrow_init: str | None = None
+    short: Sequence[str] = field(default_factory=list)
 
     @property
     def moments(self) -> list[int]:
@@ -166,7 +168,7 @@ class Exploration:
 
     def markdown(self) -> str:
         """Sentences on stages, channels, MACs of the network, and MACs of its training; and a table."""
-        tell = (_channels, _settings, _traffic, _network, _training)
+        tell = (_channels, _settings, _choice, _traffic, _network, _training)
         lines = [f"- {line}" for line in (each(self) for each in tell) if line]
         rows = [
             [f"`{each['group']}`", *(f"{each[key]:,}" for key in WIDTHS.values()), share]
@@ -290,6 +292,18 @@ def _settings(found: Exploration) -> str:
         f"channels came back {RETURNED[found.regrow_init]} (regrow_init={found.regrow_init})",
     )
     return f"{done}; {back}."
+
+
+def _choice(found: Exploration) -> str:
+    """Sentence on the groups in which leverage says nothing."""
+    if not found.short:
+        return ""
+    names = ", ".join(f"`{name}`" for name in found.short)
+    return (
+        f"In {len(found.short)} of {len(found.sizes)} groups there are more filters than weights in each, so that the "
+        f"sum of absolute weights decided in place of the column subset, and what came back was drawn (nearly) evenly "
+        f"once as many filters stayed as each has weights: {names}."
+    )
 
 
 def _training(found: Exploration) -> str:

@@ -288,6 +288,7 @@ class ExplorationStages(Pruning):
                     "dense_macs": self.dense_macs,
                     "stages": [{key: record[key] for key in TOLD} for record in self.stages],
                     "sizes": {group.name: group.size * group.multiplicity for group in module.groups},
+                    "short": stage.short,
                     "spent": dict(self.spent),
                 },
             )

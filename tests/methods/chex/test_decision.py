@@ -272,6 +272,17 @@ def test_scores_decide_what_stays_where_there_are_any():
     assert stage.kept == {"convs.0": [0], "convs.1": [0, 1, 2, 3, 4, 5], "convs.2": [0, 1, 2, 3, 4]}
 
 
+def test_groups_with_more_filters_than_weights_in_each_are_named():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1)).eval()
+    graph = trace(net, torch.zeros(1, 3, 4, 4))
+    options = {"groups": [group.name for group in graph.prunable], "allocation": "uniform"}
+    assert options["groups"] == ["0", "2"]
+    assert decided(net, graph, 0.5, 0.0, **options).short == ["0"]
+    scores = {name: torch.arange(8.0) for name in options["groups"]}
+    assert decided(net, graph, 0.5, 0.0, scores=scores, **options).short == []
+
+
 def test_dormant_channels_do_not_stay():
     net, graph = chain()
     for norm, conv in zip(net.norms, net.convs, strict=False):

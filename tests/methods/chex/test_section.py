@@ -169,6 +169,7 @@ def test_the_numbers_are_in_the_json_and_are_read_from_it():
             "sparsity": 0.5,
             "target_macs": None,
             "dense_macs": 2000,
+            "short": [],
             "num_stages": 3,
             "first_stage": 2,
             "last_stage": 6,
@@ -234,6 +235,12 @@ def test_how_it_was_done_is_told_for_every_setting(execution, init):
     told = section(execution=execution, regrow_init=init)
     assert f"(execution={execution}); channels came back " in told
     assert f"(regrow_init={init})." in told
+
+
+def test_groups_in_which_leverage_says_nothing_are_named():
+    assert "In 1 of 2 groups there are more filters than weights in each" in section(short=["conv1"])
+    assert "evenly once as many filters stayed as each has weights: `conv1`." in section(short=["conv1"])
+    assert "weights in each" not in section()
 
 
 def test_stages_at_steps_are_told_in_steps():
