@@ -35,7 +35,6 @@ from pruning_lit.sparsity.trials import Trials
 from pruning_lit.tasks import Classification
 
 Batches = list[tuple[Tensor, Tensor]]
-BUDGETS = (0.3, 0.5, 0.7)
 
 
 @torch.no_grad()
@@ -88,7 +87,7 @@ class Bench:
         return net
 
     def ours(self, seed: int) -> Callable[[float], dict[str, int]]:
-        trials = Trials(self.scoring, self.scores, self.renewal, None, self.num_held, 0)
+        trials = Trials(self.scoring, self.scores, self.renewal.for_trials(), None, self.num_held, 0)
 
         def widths(reduction: float) -> dict[str, int]:
             budget = Search(reduction, seed=seed).with_trials(lambda num_examples, seed: trials)
@@ -145,6 +144,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--checkpoint", type=Path, default=Path("fastnas.pth"), help="FastNAS's, deleted first")
     parser.add_argument("--cache", default=None)
+    parser.add_argument("--ways", nargs="+", default=["ours", "FastNAS", "uniform", "inner"])
+    parser.add_argument("--budgets", nargs="+", type=float, default=[0.3, 0.5, 0.7])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(
@@ -158,14 +159,15 @@ def main() -> None:
 
     streams = [group.name for group in bench.graph.prunable if len(group.writers) > 1]
     inner = uniform(exclude=streams)
-    ways = {
+    known = {
         "ours": bench.ours(0),
         "FastNAS": bench.fastnas(arguments.divisor, arguments.checkpoint),
         "uniform": uniform(),
         "inner": inner,
     }
-    seconds = dict.fromkeys(ways, 0.0)
-    for reduction in BUDGETS:
+    ways = {name: known[name] for name in arguments.ways}
+    seconds = dict.fromkeys(known, 0.0)
+    for reduction in arguments.budgets:
         for name, way in ways.items():
             began = time.process_time()
             try:
@@ -184,7 +186,10 @@ def main() -> None:
                 f"{json.dumps(widths)}",
                 flush=True,
             )
-    print(f"time of the searches, FastNAS / ours: {seconds['FastNAS'] / seconds['ours']:.2f}x", flush=True)
+        if {"ours", "FastNAS"} <= {*ways}:
+            print(
+                f"{reduction:.0%} FastNAS / ours, time so far: {seconds['FastNAS'] / seconds['ours']:.2f}x", flush=True
+            )
 
 
 if __name__ == "__main__":

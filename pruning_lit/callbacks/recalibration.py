@@ -26,6 +26,9 @@ class Calibration(Protocol):
         ...
 
 
+TRIAL_BATCHES = 2  # further ones hardly change which networks a search prefers
+
+
 class Recalibration:
     """New running statistics of the batch norms after a cut, from a few training images as evaluation sees them.
 
@@ -45,6 +48,10 @@ class Recalibration:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"recalibrate.{name} must be a whole number of at least 1, got {value!r}")
         self.batches, self.batch_size, self.seed = batches, batch_size, seed
+
+    def for_trials(self) -> "Recalibration":
+        """The recalibration of many networks one after the other, by fewer images, which do as well."""
+        return Recalibration(min(self.batches, TRIAL_BATCHES), self.batch_size, self.seed)
 
     def renew(self, net: nn.Module, data: Calibration, task: Task) -> bool:
         """Renew the statistics of ``net``, in place; False where it has none.

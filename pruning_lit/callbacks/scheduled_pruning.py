@@ -174,7 +174,7 @@ class ScheduledPruning(Pruning):
     def _trials(self, trainer: Trainer, scoring: Scoring, scores: Scores) -> TrialMaker:
         """Maker of trial cuts, each remembered in the run's folder."""
         file = Path(trainer.default_root_dir) / "trials.jsonl"
-        return partial(Trials, scoring, scores, self.recalibration or Recalibration(), file)
+        return partial(Trials, scoring, scores, (self.recalibration or Recalibration()).for_trials(), file)
 
     @staticmethod
     def finish(net: nn.Module, example: Any, state: Mapping[str, Any]) -> None:
