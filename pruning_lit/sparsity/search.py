@@ -37,14 +37,14 @@ class Effort:
 
     Attributes:
         moves: that are tried; 0: widths by sensitivity alone.
-        num_examples: on which trial cuts are evaluated, see ``Trials``.
+        num_examples: on which trial cuts are evaluated, see ``Trials``; half of them where one group is narrowed.
         seed: of the choice of examples, and of the moves.
 
     Raises:
         ValueError: a number is outside its range.
     """
 
-    moves: int = 4
+    moves: int = 8
     num_examples: int = 1000
     seed: int = 0
 
@@ -114,7 +114,7 @@ class Search(Searching):
         self,
         reduction: float | str,
         of: Cost = "macs",
-        moves: int = 4,
+        moves: int = 8,
         num_examples: int = 1000,
         seed: int = 0,
         **limits: Any,
@@ -164,7 +164,7 @@ class LatencySearch(Searching, Latency):
         batch_size: int = 64,
         runtime: Runtime = "eager",
         table: str | None = None,
-        moves: int = 4,
+        moves: int = 8,
         num_examples: int = 1000,
         seed: int = 0,
         **limits: Any,
@@ -228,7 +228,7 @@ class Space:
         self.whole = self.trials.of([self.overridden])[0]
         self._tell(time.monotonic() - began)
         drops = Drops(self.whole, self.trials.task.primary)
-        found = by_bisection(Probe(self.trials, self.groups, self.allowed, drops))
+        found = self.sensitivities()
         best = self.regrown(self.narrowed(found), found)
         self.first = self.best = self.trials.of([self.allowed(best)])[0]
         for tried in range(0, self.effort.moves, CHILDREN):
@@ -239,11 +239,21 @@ class Space:
                 self.best, best = outcomes[fittest], children[fittest]
         return best
 
+    def sensitivities(self) -> dict[str, Sensitivity]:
+        """Sensitivity of every group; half of the examples are enough to tell where it is much and where little."""
+        drops = Drops(self.trials.rough.of([self.overridden])[0], self.trials.task.primary)
+        return by_bisection(Probe(self.trials.rough, self.groups, self.allowed, drops))
+
     def _tell(self, seconds: float) -> None:
-        most = 2 + ROUNDS * len(self.groups) + self.effort.moves
+        most = 3 + ROUNDS * len(self.groups) + self.effort.moves
         if rank_and_world_size()[0] == 0:
-            made = f", {len(self.trials.known)} of which are made" if len(self.trials.known) > 1 else ""
+            made = f", {self.num_made} of which are made" if self.num_made > 1 else ""
             log.info("searching widths by at most %d trial cuts%s; the first took %s", most, made, in_words(seconds))
+
+    @property
+    def num_made(self) -> int:
+        """Number of trial cuts made so far."""
+        return len(self.trials.known) + len(self.trials.rough.known)
 
     @property
     def note(self) -> str:
@@ -254,7 +264,7 @@ class Space:
             return primary.format(trial.metric) + (f" (loss {trial.loss:.3g})" if trial.loss is not None else "")
 
         return (
-            f"Widths were searched by {len(self.trials.known)} trial cuts with recalibrated norms, on "
+            f"Widths were searched by {self.num_made} trial cuts with recalibrated norms, on "
             f"{self.trials.num_examples:,} examples that no test looks at: {primary.title} {told(self.whole)} before "
             f"the cut, {told(self.first)} with the widths that follow from the sensitivity of each group alone, "
             f"{told(self.best)} with those found from there."

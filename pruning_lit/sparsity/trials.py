@@ -2,7 +2,9 @@
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -82,9 +84,23 @@ class Trials:
         settings = f"{num_examples} {seed} {vars(renewal) if renewal else None}"
         weights = {f"net.{name}": each for name, each in scoring.net.state_dict().items()}
         self.key = checksum(weights | {f"scores.{name}": each for name, each in scores.items()}, settings)
-        self.known: dict[str, Trial] = {}
-        if file is not None and file.exists():
-            self.known = {line["widths"]: Trial(line["metric"], line["loss"]) for line in read_lines(file, self.key)}
+        self.known = self._read()
+
+    @cached_property
+    def rough(self) -> "Trials":
+        """Trials of the same network on half of the examples."""
+        half = copy.copy(self)
+        half.batches = self.batches[: math.ceil(len(self.batches) / 2)]
+        half.num_examples = sum(self.task.size(batch) for batch in half.batches)
+        half.key = f"{self.key}/2"
+        half.known = half._read()
+        return half
+
+    def _read(self) -> dict[str, Trial]:
+        """Trials that are in the file, by their widths."""
+        if self.file is None or not self.file.exists():
+            return {}
+        return {line["widths"]: Trial(line["metric"], line["loss"]) for line in read_lines(self.file, self.key)}
 
     def of(self, candidates: Sequence[Widths]) -> list[Trial]:
         """Outcomes of cuts to these widths, in their order, the same on all ranks."""

@@ -3,6 +3,7 @@
 import copy
 import json
 from fractions import Fraction
+from functools import cached_property
 
 import pytest
 import torch
@@ -30,6 +31,12 @@ class MadeUp:
     def __init__(self, weights, enough, sizes=WIDTHS):
         self.weights, self.enough, self.sizes = weights, enough, sizes
         self.known, self.rounds, self.num_examples, self.task = {}, [], 100, Classification(4)
+
+    @cached_property
+    def rough(self):
+        half = copy.copy(self)
+        half.known = {}
+        return half
 
     def loss(self, widths):
         lost = [max(0, self.enough[g] - widths.get(str(g), self.sizes[g])) / self.sizes[g] for g in range(4)]
@@ -72,7 +79,7 @@ def test_moves_only_ever_help_and_are_told():
 def test_the_number_of_trials_is_bounded_and_moves_are_shared_in_rounds():
     trials = MadeUp((3, 7, 2, 5), (16, 20, 16, 30))
     searched(trials, moves=10)
-    assert trials.rounds == [1, 4, 4, 1, 4, 4, 2]
+    assert trials.rounds == [1, 1, 4, 4, 1, 4, 4, 2]
 
 
 def test_widths_keep_to_the_limits():
