@@ -44,7 +44,7 @@ class Effort:
         ValueError: a number is outside its range.
     """
 
-    moves: int = 8
+    moves: int = 12
     num_examples: int = 1000
     seed: int = 0
 
@@ -114,7 +114,7 @@ class Search(Searching):
         self,
         reduction: float | str,
         of: Cost = "macs",
-        moves: int = 8,
+        moves: int = 12,
         num_examples: int = 1000,
         seed: int = 0,
         **limits: Any,
@@ -164,7 +164,7 @@ class LatencySearch(Searching, Latency):
         batch_size: int = 64,
         runtime: Runtime = "eager",
         table: str | None = None,
-        moves: int = 8,
+        moves: int = 12,
         num_examples: int = 1000,
         seed: int = 0,
         **limits: Any,
