@@ -11,12 +11,13 @@ from typing import Any, Literal, Self, get_args
 
 from torch import Tensor
 
-from pruning_lit.channels import ChannelGraph
+from pruning_lit.channels import ChannelGraph, ChannelGroup
 from pruning_lit.channels.surgery.cost import MacsConvention
 from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
+from pruning_lit.sparsity.layout import is_stream
 from pruning_lit.sparsity.macs_target import MacsTarget
 from pruning_lit.sparsity.params_target import ParamsTarget
 from pruning_lit.sparsity.rates import parse_rate
@@ -24,6 +25,8 @@ from pruning_lit.sparsity.threshold import largest_share, widths_above
 
 Scope = Literal["layer", "global"]
 Rule = Literal["exact", "slimming"]
+Streams = Literal["last", "alike"]
+STREAMS_START = 0.7  # share that all other layers have lost when residual streams begin to lose channels
 
 
 class RankedBudget(Sparsity):
@@ -48,27 +51,37 @@ class RankedBudget(Sparsity):
             return self.is_met(graph, widths, dense, Fraction(1))
         return super().meets(graph, scores, widths, dense)
 
-    def removal_order(self, graph: ChannelGraph, scores: Scores) -> list[str]:
+    def removal_order(self, graph: ChannelGraph, scores: Scores, dense: DenseCost | None = None) -> list[str]:
         """For every position without a rate of its own, the name of its group, in the order in which they go.
 
-        With scope ``layer`` all groups lose the same share at every point of the order; with ``global`` the lowest
-        scores of the whole network come first.
+        With scope ``layer`` all groups lose the same share at every point of the order, but for those that have a
+        ``start``; with ``global`` the lowest scores of the whole network come first.
+
+        Args:
+            graph: the network as it is now.
+            scores: one per channel.
+            dense: the network before the first cut, of which shares are; None: as it is.
         """
-        rates = self.limits.rates(graph)
+        rates, sizes = self.limits.rates(graph), (dense or DenseCost.of(graph)).sizes
         events = []
         for place, group in enumerate(self.prunable_groups(graph)):
             if group.name not in rates:
                 ascending = _comparable(scores[group.name], self.normalise).sort().values.tolist()
-                for gone, score in enumerate(ascending, start=1):
-                    share = gone / group.size if self.scope == "layer" else 0.0
+                size, start = sizes[group.name], self.start(graph, group)
+                for gone, score in enumerate(ascending, start=1 + size - group.size):
+                    share = start + (1 - start) * gone / size if self.scope == "layer" else 0.0
                     events.append((share, score, place, group.name))
         return [name for *_, name in sorted(events)]
+
+    def start(self, graph: ChannelGraph, group: ChannelGroup) -> float:
+        """Share that other groups have lost, with scope ``layer``, when this one begins to lose channels."""
+        return 0.0
 
     def budget_widths(
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
         """Widths after the fewest removals, in the ``removal_order``, that meet the budget."""
-        order, overridden = self.removal_order(graph, scores), self.override_widths(graph, dense, progress)
+        order, overridden = self.removal_order(graph, scores, dense), self.override_widths(graph, dense, progress)
         sizes = {group.name: group.size for group in self.prunable_groups(graph)}
 
         def after(gone: int) -> dict[str, int]:
@@ -201,13 +214,24 @@ class CostBudget(RankedBudget):
         scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
             they are; None: ``global`` for a criterion whose scores are comparable (see ``Criterion``), else ``layer``.
         normalise: as for ``Global``; None: unless comparable scores are compared.
+        streams: ``last``: with scope ``layer``, residual streams stay whole until all other layers have lost 70 %, from
+            where on they lose, too, so that all would end together; ``alike``: the same share as everywhere.
         limits: as for ``Global``.
     """
 
     goal: CostTarget
 
-    def __init__(self, scope: Scope | None = None, normalise: bool | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        scope: Scope | None = None,
+        normalise: bool | None = None,
+        streams: Streams = "last",
+        **limits: Any,
+    ) -> None:
         super().__init__("layer" if scope is None else scope, True if normalise is None else normalise, **limits)
+        if streams not in get_args(Streams):
+            raise ValueError(f"sparsity.streams must be 'last' or 'alike', got {streams!r}")
+        self.streams = streams
         self._set = scope, normalise
 
     @property
@@ -228,6 +252,10 @@ class CostBudget(RankedBudget):
         super().check(graph)
         self.goal.require_reachable(self, graph)
 
+    def start(self, graph: ChannelGraph, group: ChannelGroup) -> float:
+        """Residual streams begin late, where they come last."""
+        return STREAMS_START if self.streams == "last" and is_stream(graph, group) else 0.0
+
     def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
         """True where the network costs no more than the target."""
         return self.goal.met(graph, self.allowed_widths(graph, dense, target), dense, progress)
@@ -238,7 +266,7 @@ class Macs(CostBudget):
 
     Args:
         reduction: share of the dense network's multiply-accumulates removed, in [0, 1).
-        scope, normalise, limits: as for ``CostBudget``.
+        scope, normalise, streams, limits: as for ``CostBudget``.
         macs_convention: ``exact``; or ``published``, to stop where released code did: strided 1x1 convolutions count as
             2x2, in the target as well, see ``cost_of_widths``. Reports tell exact MACs.
     """
@@ -251,9 +279,10 @@ class Macs(CostBudget):
         scope: Scope | None = None,
         normalise: bool | None = None,
         macs_convention: MacsConvention = "exact",
+        streams: Streams = "last",
         **limits: Any,
     ) -> None:
-        super().__init__(scope, normalise, **limits)
+        super().__init__(scope, normalise, streams, **limits)
         if macs_convention not in get_args(MacsConvention):
             raise ValueError(f"sparsity.macs_convention must be 'exact' or 'published', got {macs_convention!r}")
         self.reduction, self.macs_convention = parse_rate(reduction, "sparsity.reduction"), macs_convention
@@ -279,13 +308,18 @@ class Params(CostBudget):
 
     Args:
         reduction: share of the dense network's parameters removed, in [0, 1).
-        scope, normalise, limits: as for ``CostBudget``; ``part`` is refused, for all parameters count.
+        scope, normalise, streams, limits: as for ``CostBudget``; ``part`` is refused, for all parameters count.
     """
 
     def __init__(
-        self, reduction: float | str, scope: Scope | None = None, normalise: bool | None = None, **limits: Any
+        self,
+        reduction: float | str,
+        scope: Scope | None = None,
+        normalise: bool | None = None,
+        streams: Streams = "last",
+        **limits: Any,
     ) -> None:
-        super().__init__(scope, normalise, **limits)
+        super().__init__(scope, normalise, streams, **limits)
         self.reduction = parse_rate(reduction, "sparsity.reduction")
         if self.limits.part:
             raise ValueError(

@@ -14,7 +14,7 @@ from pruning_lit.sparsity.base import Scores
 from pruning_lit.sparsity.clock import Clock
 from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
-from pruning_lit.sparsity.global_budgets import CostBudget, Scope
+from pruning_lit.sparsity.global_budgets import CostBudget, Scope, Streams
 from pruning_lit.sparsity.latency_table import LatencyTable
 from pruning_lit.sparsity.rates import parse_rate
 
@@ -70,7 +70,7 @@ class Latency(CostBudget):
         batch_size: examples in a pass.
         runtime: ``eager``: PyTorch on the device of the run; ``onnx``: ONNX Runtime on the CPU.
         table: a file ``latency_table.json`` of an earlier run of the same network on this machine; None: measured.
-        scope, normalise: as for ``CostBudget``.
+        scope, normalise, streams: as for ``CostBudget``.
         limits: as for ``CostBudget``; ``part`` is refused.
 
     Source: Yang et al. 2018, "NetAdapt" (arXiv 1804.03230), section 3.3, for a table of layers that is added up.
@@ -87,9 +87,10 @@ class Latency(CostBudget):
         table: str | None = None,
         scope: Scope | None = None,
         normalise: bool | None = None,
+        streams: Streams = "last",
         **limits: Any,
     ) -> None:
-        super().__init__(scope, normalise, **limits)
+        super().__init__(scope, normalise, streams, **limits)
         self.reduction = parse_rate(reduction, "sparsity.reduction")
         if milliseconds is not None and not milliseconds > 0:
             raise ValueError(f"sparsity.milliseconds is {milliseconds}, but a pass takes more than 0")

@@ -61,7 +61,7 @@ def layout(graph: ChannelGraph) -> Layout:
     }
     whole = [g for g in graph.prunable if linear & {*g.readers, *g.writers}]
     rest = [g for g in graph.prunable if g not in whole]
-    all_streams = [g for g in graph.prunable if _is_stream(graph, g)]
+    all_streams = [g for g in graph.prunable if is_stream(graph, g)]
     streams = tuple(g for g in all_streams if g in rest)
     if not all_streams:
         return Layout(False, (), (), tuple((g,) for g in rest), tuple(whole))
@@ -75,7 +75,7 @@ def layout(graph: ChannelGraph) -> Layout:
     return Layout(True, stem, streams, tuple(tuple(blocks[end]) for end in sorted(blocks)), tuple(whole))
 
 
-def _is_stream(graph: ChannelGraph, group: ChannelGroup) -> bool:
+def is_stream(graph: ChannelGraph, group: ChannelGroup) -> bool:
     """True for a stream: additions join channels of several layers, or of a layer and a zero-padded shortcut."""
     shortcuts = {item.tensor for item in graph.relabellings}
     return len(group.writers) > 1 or any(piece.tensor in shortcuts for piece in group.slices)

@@ -9,8 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruning_lit.channels import cost_of_widths
+from pruning_lit.channels import cost_of_widths, narrow, trace
+from pruning_lit.models import cifar_resnet
 from pruning_lit.sparsity import DenseCost, Global, Macs
+from pruning_lit.sparsity.global_budgets import STREAMS_START
+from pruning_lit.sparsity.layout import is_stream
 from tests.sparsity.networks import noise, plain, traced
 
 everything = Fraction(1)
@@ -132,10 +135,43 @@ def test_large_networks_land_just_below_the_target(arch, percent):
 
 def test_in_scope_layer_all_layers_lose_the_same_share_to_within_a_channel():
     graph = traced("resnet_56")
-    chosen = widths(Macs(0.5), graph, noise(graph))
+    chosen = widths(Macs(0.5, streams="alike"), graph, noise(graph))
     gone = [(graph[name].size - width, graph[name].size) for name, width in chosen.items()]
     highest = max(count / size for count, size in gone)
     assert all(math.isclose(count / size, highest, abs_tol=1 / size) for count, size in gone)
+
+
+def shares_gone(graph, chosen):
+    """Largest share that streams have lost, and that any group has."""
+    gone = {name: 1 - width / graph[name].size for name, width in chosen.items()}
+    of_streams = [share for name, share in gone.items() if is_stream(graph, graph[name])]
+    return max(of_streams), max(gone.values())
+
+
+def test_streams_stay_whole_until_the_others_have_lost_most():
+    graph = traced("resnet_56")
+    stream, others = shares_gone(graph, widths(Macs(0.5), graph, noise(graph)))
+    assert (stream, 0.3 < others < STREAMS_START) == (0, True)
+    stream, others = shares_gone(graph, widths(Macs(0.9), graph, noise(graph)))
+    assert others > STREAMS_START
+    assert stream == pytest.approx((others - STREAMS_START) / (1 - STREAMS_START), abs=0.1)
+
+
+def test_what_streams_have_lost_after_two_cuts_is_what_they_lose_in_one():
+    graph = traced("resnet_8")
+    dense, budget = DenseCost.of(graph), Macs(0.9)
+    at_once = widths(budget, graph, noise(graph))
+    net = cifar_resnet(8)
+    traced_net = trace(net, torch.zeros(1, 3, 32, 32))
+    narrow(net, traced_net, budget.kept(traced_net, noise(traced_net), dense, Fraction(1, 2)))
+    between = trace(net, torch.zeros(1, 3, 32, 32))
+    after = budget.widths(between, noise(between), dense, everything)
+    assert all(abs(after[name] - width) <= 1 for name, width in at_once.items())
+
+
+def test_streams_are_last_or_like_the_others():
+    with pytest.raises(ValueError, match=r"sparsity\.streams must be 'last' or 'alike', got 'whole'"):
+        Macs(0.5, streams="whole")
 
 
 def test_in_scope_global_the_layer_with_low_scores_loses_most():
