@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from random import Random
 from typing import Any, Literal, Self, get_args
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 Cost = Literal["macs", "params"]
 STEPS = 16  # widths of a group that are looked at, evenly apart
 CHILDREN = 4  # moves that are tried from the same network: as many processes can share them
+POWERS = (1.0, 1.5, 2.0)  # of drops: these add up where little is lost; where much is, large ones weigh more than that
 LEAST_GAIN = 1e-4  # of a step, where the sensitivity says none: rather wide than narrow
 
 
@@ -91,9 +92,10 @@ class Searching(Sparsity):
 class Search(Searching):
     """Search, by trial cuts, for widths that meet a target of MACs or parameters and keep most of what a network does.
 
-    First the sensitivity of every group is measured: copies of the network in which it alone is narrowed. Taking drops
-    as additive, channels go where the drop per cost saved is smallest, until the target is met; then moves are tried,
-    in which one or two groups get narrower and others wider, and the best of a few is kept wherever it is better.
+    First the sensitivity of every group is measured: copies of the network in which it alone is narrowed. Taking drops,
+    or powers of them, as additive, channels go where the drop per cost saved is smallest, until the target is met. From
+    the best of these networks moves are tried, in which one or two groups get narrower and others wider, and the best
+    of a few is kept wherever it is better.
     Residual streams are groups as any other. The same scores, examples and seed give the same widths, on any number of
     processes.
 
@@ -228,9 +230,13 @@ class Space:
         self.whole = self.trials.of([self.overridden])[0]
         self._tell(time.monotonic() - began)
         drops = Drops(self.whole, self.trials.task.primary)
-        found = self.sensitivities()
-        best = self.regrown(self.narrowed(found), found)
-        self.first = self.best = self.trials.of([self.allowed(best)])[0]
+        sensitivities = self.sensitivities()
+        raised = [{name: replace(each, power=power) for name, each in sensitivities.items()} for power in POWERS]
+        starts = [self.regrown(self.narrowed(found), found) for found in raised]
+        outcomes = self.trials.of([self.allowed(each) for each in starts])
+        fittest = min(range(len(starts)), key=lambda at: drops.of(outcomes[at]))
+        self.first = self.best = outcomes[fittest]
+        best, found = starts[fittest], raised[fittest]
         for tried in range(0, self.effort.moves, CHILDREN):
             children = [self.moved(best, found) for _ in range(min(CHILDREN, self.effort.moves - tried))]
             outcomes = self.trials.of([self.allowed(each) for each in children])
@@ -245,7 +251,7 @@ class Space:
         return by_bisection(Probe(self.trials.rough, self.groups, self.allowed, drops))
 
     def _tell(self, seconds: float) -> None:
-        most = 3 + ROUNDS * len(self.groups) + self.effort.moves
+        most = 2 + ROUNDS * len(self.groups) + len(POWERS) + self.effort.moves
         if rank_and_world_size()[0] == 0:
             made = f", {self.num_made} of which are made" if self.num_made > 1 else ""
             log.info("searching widths by at most %d trial cuts%s; the first took %s", most, made, in_words(seconds))

@@ -40,10 +40,12 @@ class Sensitivity:
     Attributes:
         size: positions of the group.
         points: outcomes, widths descending.
+        power: to which drops are raised before they are added up with those of other groups; above 1 none loses much.
     """
 
     size: int
     points: Sequence[Point]
+    power: float = 1.0
 
     @cached_property
     def hull(self) -> list[tuple[int, float]]:
@@ -51,10 +53,10 @@ class Sensitivity:
         curve = [(self.size, 0.0)]
         for point in self.points:
             curve.append((point.width, max(point.drop, curve[-1][1])))
-        return [*curve, (0, curve[-1][1] + EMPTY)]
+        return [(width, drop**self.power) for width, drop in [*curve, (0, curve[-1][1] + EMPTY)]]
 
     def drop(self, width: int) -> float:
-        """Drop at a width from 0 to ``size``, on straight lines between the points."""
+        """Drop, raised, at a width from 0 to ``size``, on straight lines between the points."""
         lines = pairwise(self.hull)
         (wider, before), (narrower, after) = next(line for line in lines if width >= line[1][0])
         return before + (after - before) * (wider - width) / (wider - narrower)
