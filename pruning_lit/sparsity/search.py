@@ -45,7 +45,7 @@ class Effort:
         ValueError: a number is outside its range.
     """
 
-    moves: int = 12
+    moves: int = 8
     num_examples: int = 1000
     seed: int = 0
 
@@ -116,7 +116,7 @@ class Search(Searching):
         self,
         reduction: float | str,
         of: Cost = "macs",
-        moves: int = 12,
+        moves: int = 8,
         num_examples: int = 1000,
         seed: int = 0,
         **limits: Any,
@@ -166,7 +166,7 @@ class LatencySearch(Searching, Latency):
         batch_size: int = 64,
         runtime: Runtime = "eager",
         table: str | None = None,
-        moves: int = 12,
+        moves: int = 8,
         num_examples: int = 1000,
         seed: int = 0,
         **limits: Any,
