@@ -68,7 +68,7 @@ class Bench:
         return net
 
     def fine_tune(self, net: nn.Module, epochs: int) -> nn.Module:
-        """SGD, one cycle to 0.02, weight decay 5e-4, bf16, channels last; the same order for all. 0 epochs: as it is."""
+        """SGD, one cycle to 0.02, weight decay 5e-4, bf16, channels last; the same order for all."""
         if not epochs:
             return net
         torch.manual_seed(0)
