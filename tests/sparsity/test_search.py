@@ -76,6 +76,17 @@ def test_moves_only_ever_help_and_are_told():
     assert f"(loss {losses[1]:.3g}) with those found from there" in note
 
 
+def test_a_search_begins_with_the_best_of_its_starts(monkeypatch):
+    def loss_of(powers):
+        monkeypatch.setattr("pruning_lit.sparsity.search.POWERS", powers)
+        made_up = MadeUp((3, 7, 2, 5), (16, 20, 16, 30))
+        return made_up.loss(searched(made_up, reduction=0.7, moves=0)[2].widths)
+
+    losses = [loss_of((power,)) for power in (0.2, 1.0, 4.0)]
+    assert losses[0] > min(losses)
+    assert loss_of((0.2, 1.0, 4.0)) == min(losses)
+
+
 def test_the_number_of_trials_is_bounded_and_moves_are_shared_in_rounds():
     trials = MadeUp((3, 7, 2, 5), (16, 20, 16, 30))
     searched(trials, moves=10)
