@@ -157,10 +157,12 @@ class StageDecider:
             if share <= 0:  # nothing is drawn any more; what a multiple or a floor asks for is chosen, too
                 stays = self.limits.fit(group, self.dense, stays)
                 above_budget += stays - counts[name]
-            filters = filters_of(group, weights)
-            if scores is None and are_short(filters):
-                short.append(name)
-            kept[name] = best(leverage(filters, stays).cpu() if scores is None else scores[name], stays)
+            if scores is None:
+                filters = filters_of(group, weights)
+                short += [name] * are_short(filters)
+                kept[name] = best(leverage(filters, stays).cpu(), stays)
+            else:
+                kept[name] = best(scores[name], stays)
             others = sorted({*range(group.size)} - {*kept[name]})
             residuals = projection_residual(filters_of(group, restored), kept[name], others)
             width = self.limits.fit(group, self.dense, stays + regrown_counts[name])
