@@ -1,11 +1,12 @@
-"""What pruning, rounding of widths and int8 bring in ONNX Runtime: time over that of the dense network.
+"""What pruning, rounding of widths and int8 bring in ONNX Runtime and by torch.compile: time over the dense network's.
 
     python benchmarks/deployment.py                         # resnet20, random weights: speed does not depend on them
     python benchmarks/deployment.py --arch resnet56 --reduction 0.7
 
-The dense network, the one that ``sparsity=macs`` leaves, the one that it leaves with ``round_to=8``, and both of these
-in int8 (calibrated on noise, for speed alone) are timed in turns, on one thread; all but those in int8 in PyTorch, too.
-Milliseconds are medians, with the quartiles of ONNX Runtime in brackets; ratios are the dense network's over them.
+The dense network, the one that ``sparsity=macs`` leaves, the one that it leaves with ``round_to=8``, and all of these
+in int8 (calibrated on noise, for speed alone) are timed in turns, on one thread: in ONNX Runtime, by torch.compile
+(int8 by PT2E), and, but for int8, in PyTorch as they are. Milliseconds are medians, with quartiles in brackets; ratios
+are the dense network's over them.
 """
 
 import argparse
@@ -20,11 +21,13 @@ from pruning_lit.command_line.configs import compose
 from pruning_lit.criteria import Magnitude, Scoring
 from pruning_lit.measure.machine import hardware, versions
 from pruning_lit.measure.onnx_network import OnnxNetwork, traced_program
+from pruning_lit.measure.program_network import ProgramNetwork, compiled, without_remarks
 from pruning_lit.measure.stopwatch import seconds_in_turns
 from pruning_lit.records.latency import Timing
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.export import Signature, write_onnx
-from pruning_lit.runs.int8 import quantize
+from pruning_lit.runs.onnx_int8 import quantize
+from pruning_lit.runs.pt2_int8 import quantize_program
 from pruning_lit.sparsity import Macs
 
 SIGNATURE = Signature(["pictures"], ["logits"], {})
@@ -60,39 +63,45 @@ def main() -> None:
     macs = {name: cost(trace(net, example)).macs for name, net in nets.items()}
     random = torch.Generator().manual_seed(0)
     noise = [torch.randn(64, 3, 32, 32, generator=random) for _ in range(4)]
-    sessions: dict[str, nn.Module] = {}
-    with TemporaryDirectory() as folder:
+    in_onnx: dict[str, nn.Module] = {}
+    programs: dict[str, nn.Module] = {}
+    with TemporaryDirectory() as folder, without_remarks():
         for place, (name, net) in enumerate(nets.items()):
             file = Path(folder) / f"{place}.onnx"
-            sessions[name] = write_onnx(traced_program(net, (example,)), SIGNATURE, file)
+            program = traced_program(net, (example,))
+            in_onnx[name] = write_onnx(program, SIGNATURE, file)
             quantize(file, file.with_suffix(".int8.onnx"), noise, [], reduce_range=False)
-            sessions[f"{name}, int8"] = OnnxNetwork(file.with_suffix(".int8.onnx"))
+            in_onnx[f"{name}, int8"] = OnnxNetwork(file.with_suffix(".int8.onnx"))
+            programs[name] = net
+            programs[f"{name}, int8"] = ProgramNetwork(quantize_program(program, noise, [], reduce_range=False))
             macs[f"{name}, int8"] = macs[name]
     print(f"{arguments.arch}; {hardware()}, one thread; {', '.join(f'{k} {v}' for k, v in versions().items())}\n")
     for size in arguments.batch:
         batch = torch.randn(size, 3, 32, 32, generator=random)
-        eager, onnx = (
-            {
-                name: Timing.of(times)
-                for name, times in zip(
-                    each, seconds_in_turns([*each.values()], batch, arguments.repeats, 3), strict=True
-                )
-            }
-            for each in (nets, sessions)
-        )
-        print(f"| batch {size} | MACs | PyTorch, ms | ratio | ONNX Runtime, ms | ratio |\n|---|---|---|---|---|---|")
-        for name, timing in onnx.items():
-            torch_ms, gain = "–", "–"
-            if name in eager:
-                torch_ms = f"{eager[name].median_ms:.1f}"
-                gain = f"{eager['dense'].median_ms / eager[name].median_ms:.2f}x"
-            quartiles = f"{timing.lower_ms:.2f}–{timing.upper_ms:.2f}"
-            print(
-                f"| {name} | {macs[name] / 1e6:.2f} M | {torch_ms} | {gain} | {timing.median_ms:.2f} ({quartiles}) "
-                f"| {onnx['dense'].median_ms / timing.median_ms:.2f}x |",
-                flush=True,
-            )
+        runtimes = {
+            "PyTorch": nets,
+            "torch.compile": {name: compiled(net, (batch,)) for name, net in programs.items()},
+            "ONNX Runtime": in_onnx,
+        }
+        times = {
+            runtime: dict(zip(each, seconds_in_turns([*each.values()], batch, arguments.repeats, 3), strict=True))
+            for runtime, each in runtimes.items()
+        }
+        print(f"| batch {size} | MACs |{''.join(f' {runtime}, ms | ratio |' for runtime in runtimes)}")
+        print("|---|---|" + "---|---|" * len(runtimes))
+        for name in in_onnx:
+            cells = "".join(f" {cell} |" for runtime in runtimes for cell in told(times[runtime], name))
+            print(f"| {name} | {macs[name] / 1e6:.2f} M |{cells}", flush=True)
         print()
+
+
+def told(times: dict[str, list[float]], name: str) -> tuple[str, str]:
+    """Median with quartiles, and the dense network's time over it."""
+    if name not in times:
+        return "–", "–"
+    dense, timing = Timing.of(times["dense"]), Timing.of(times[name])
+    quartiles = f"{timing.lower_ms:.2f}–{timing.upper_ms:.2f}"
+    return f"{timing.median_ms:.2f} ({quartiles})", f"{dense.median_ms / timing.median_ms:.2f}x"
 
 
 if __name__ == "__main__":

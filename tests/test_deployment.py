@@ -12,11 +12,13 @@ from pruning_lit.channels import cost, cost_of_widths, load, narrow, trace
 from pruning_lit.data import Digits
 from pruning_lit.measure import machine
 from pruning_lit.measure.onnx_network import OnnxNetwork, has_onnx
+from pruning_lit.measure.program_network import ProgramNetwork, compiled, has_torchao
 from pruning_lit.models import cifar_resnet
 from pruning_lit.runs.deployment import odd_widths
 from pruning_lit.sparsity.multiples import in_multiples
 from tests.bad_inputs import sentences
 
+needs_torchao = pytest.mark.skipif(not has_torchao(), reason="needs the extra 'int8'")
 needs_onnx = pytest.mark.skipif(not has_onnx(), reason="needs the extra 'onnx'")
 QUICK = ("latency.batch_size=[1,2]", "latency.repeats=3", "latency.warmup=0", "calibration.num_images=32")
 
@@ -82,8 +84,8 @@ def test_dense_and_pruned_are_timed_in_both_runtimes_and_rounding_is_named(expor
     assert [each["name"] for each in told["networks"]] == ["dense", "pruned", "in multiples of 8"]
     assert dense["macs"] > pruned["macs"] >= rounded["macs"]
     assert pruned["macs"] == cost(trace(load(folder / "model.safetensors"), torch.zeros(1, 3, 32, 32))).macs
-    assert all(len(each[runtime]) == 2 for each in told["networks"] for runtime in ("eager", "onnx"))
-    assert all(timing["median_ms"] > 0 for each in told["networks"] for timing in each["onnx"])
+    assert all(len(each["timings"][runtime]) == 2 for each in told["networks"] for runtime in ("eager", "onnx"))
+    assert all(timing["median_ms"] > 0 for each in told["networks"] for timing in each["timings"]["onnx"])
     assert "prune with sparsity.round_to=8" in printed
     assert f"{rounded['macs']:,} MACs instead of {pruned['macs']:,}" in printed
     assert "ONNX Runtime," in printed
@@ -144,7 +146,7 @@ def test_weights_have_7_bits_where_a_processor_lacks_vnni(export, monkeypatch, b
         if each.name.endswith(".weight_quantized")
     ]
     assert max(int(abs(each.astype(int)).max()) for each in kernels) == {7: 64, 8: 127}[bits]
-    assert f"weights of {bits} bits" in printed
+    assert ("weights of 7 bits" in printed) == (bits == 7)
 
 
 @needs_onnx
@@ -184,3 +186,104 @@ def test_a_network_without_images_to_calibrate_on_is_answered_by_name(export):
     assert "format=onnx_int8 is calibrated on training images: 'alone.safetensors' lies in no run's folder" in printed
     _, printed = export("path=alone.safetensors", "format=onnx_int8", "dataset=digits", "max_drop=100", "measure=false")
     assert "alone.int8.onnx: " in printed
+
+
+def stored(file: Path) -> dict[str, torch.Tensor]:
+    return torch.export.load(file).state_dict
+
+
+@needs_torchao
+def test_a_program_in_int8_holds_weights_in_int8_and_takes_any_batch(export, digits):
+    folder, printed = export("path=run", "format=pt2_int8", "max_drop=100", "measure=false")
+    net = torch.export.load(folder / "model.int8.pt2").module()
+    images = next(digits.calibration(64, 0))[0]
+    wanted = load(folder / "model.safetensors")(images).detach()
+    answers = [torch.cat([net(part) for part in images.split(size)]).detach() for size in (1, 5, 64)]
+    for each in answers:
+        assert (each - wanted).abs().max() < 0.2 * wanted.abs().max()
+        assert (each - answers[0]).abs().max() < 0.02 * wanted.abs().max()  # a sum in another order rounds elsewhere
+    assert not torch.equal(answers[0], wanted)
+    assert "(in float32 " in printed
+    assert {each.ndim for each in stored(folder / "model.int8.pt2").values() if each.dtype == torch.int8} == {2, 4}
+    assert not [
+        each for each in stored(folder / "model.int8.pt2").values() if each.is_floating_point() and each.ndim > 1
+    ]
+    first = (folder / "model.int8.pt2").read_bytes()
+    export("path=run", "format=pt2_int8", "max_drop=100", "measure=false")
+    assert (folder / "model.int8.pt2").read_bytes() == first
+
+
+@needs_torchao
+def test_layers_of_a_program_that_are_kept_stay_in_float(export):
+    words = ("path=run", "format=pt2_int8", "max_drop=100", "measure=false", "keep_float=conv1,lin*")
+    folder, printed = export(*words)
+    floats = {
+        name for name, each in stored(folder / "model.int8.pt2").items() if each.is_floating_point() and each.ndim > 1
+    }
+    assert floats == {"conv1.weight", "linear.weight"}
+    assert "in float32: conv1, linear" in printed
+
+
+@needs_torchao
+@pytest.mark.parametrize("bits", [7, 8])
+def test_activations_of_a_program_have_7_bits_where_a_processor_lacks_vnni(export, monkeypatch, bits):
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: bits == 8)
+    folder, printed = export("path=run", "format=pt2_int8", "max_drop=100", "measure=false")
+    graph = torch.export.load(folder / "model.int8.pt2").graph
+    highest = {node.args[4] for node in graph.nodes if "quantize_per_tensor" in str(node.target)}
+    assert highest == {2**bits - 1}
+    assert ("activations of 7 bits" in printed) == (bits == 7)
+
+
+@needs_torchao
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["max_drop=-100"], "was not written: accuracy falls from"),
+        (["keep_float=conv9"], "keep_float: no layer is called 'conv9'; the layers are conv1, layer1.0.conv1"),
+    ],
+)
+def test_a_program_in_int8_is_refused_in_one_sentence(export, words, expected):
+    folder, printed = export("path=run", "format=pt2_int8", *words)
+    (told,) = sentences(printed, Path.cwd())
+    assert expected in told
+    assert not (folder / "model.int8.pt2").exists()
+    assert not list(folder.glob(".*"))
+
+
+def test_a_program_in_int8_without_torchao_names_the_command_that_brings_it(export, monkeypatch):
+    monkeypatch.setattr("pruning_lit.runs.export.has_torchao", lambda: False)
+    _, printed = export("path=run", "format=pt2_int8")
+    assert "format=pt2_int8 needs torchao: pip install 'pruning_lit[int8]'" in printed
+
+
+@needs_torchao
+def test_a_compiler_that_fails_is_told_and_the_rest_is_timed(export, monkeypatch):
+    def fail(*arguments, **settings):
+        def call(*inputs):
+            raise RuntimeError("no compiler here\nand more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fail)
+    folder, printed = export("path=run", "format=pt2_int8", "max_drop=100")
+    told = json.loads((folder / "export.json").read_text())
+    assert [set(each["timings"]) for each in told["networks"]] == [{"eager"}, {"eager"}, {"eager"}, set()]
+    assert "torch.compile failed: no compiler here" in " ".join(printed.split())
+    assert (folder / "model.int8.pt2").exists()
+
+
+@needs_torchao
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_compiled_kernels_in_int8_compute_what_the_program_does(export, digits):
+    folder, _ = export("path=run", "format=pt2_int8", "max_drop=100", "latency.batch_size=2")
+    told = json.loads((folder / "export.json").read_text())
+    assert [set(each["timings"]) for each in told["networks"]] == [{"eager", "compiled"}] * 3 + [{"compiled"}]
+    program = ProgramNetwork(torch.export.load(folder / "model.int8.pt2").module())
+    images = next(digits.calibration(2, 0))[0]
+    with torch._inductor.utils.fresh_cache():
+        fast = compiled(program, (images,))
+    wanted = program(images).detach()
+    assert (fast(images) - wanted).abs().max() < 0.05 * wanted.abs().max()

@@ -58,7 +58,8 @@ def traced_program(net: nn.Module, arguments: tuple[Tensor, ...]) -> ExportedPro
     except Exception as error:  # whatever the tracer came upon in somebody's forward
         raise ValueError(f"torch.export cannot follow the network: {in_one_line(error)}") from error
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of this machine
+        for key in ("stack_trace", "from_node"):  # paths of this machine, and what passes made of what
+            node.meta.pop(key, None)
     return program
 
 

@@ -16,6 +16,7 @@ from pruning_lit.reports.wording import UNKNOWN, amount, change, latency_change,
 from pruning_lit.system.atomic import write_text
 
 JSON_NAME = "export.json"
+RUNTIMES = {"eager": "PyTorch", "compiled": "torch.compile", "onnx": "ONNX Runtime"}
 Value = TypeVar("Value")
 
 
@@ -26,29 +27,28 @@ class Deployed:
     Args:
         name: of the column.
         macs, params: multiply-accumulates for one image, and parameters.
+        timings: wall time of its passes, one per size of batches, by the runtime: ``eager``, ``compiled`` by
+            ``torch.compile``, ``onnx`` in ONNX Runtime; those that run it and were asked for.
         onnx_bytes: size of its ONNX file.
-        eager: wall time of its passes in PyTorch, one per size of batches; none of what only ONNX Runtime runs.
-        onnx: the same in ONNX Runtime.
-        metrics: of its ONNX file on the test part, where they were asked for.
+        metrics: on the test part, where they were asked for.
     """
 
     name: str
     macs: int
     params: int
-    onnx_bytes: int
-    eager: list[Timing]
-    onnx: list[Timing]
+    timings: dict[str, list[Timing]]
+    onnx_bytes: int | None = None
     metrics: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Networks on one machine, each in PyTorch and in ONNX Runtime.
+    """Networks on one machine, in several runtimes.
 
     Args:
         networks: the dense one first, which the others are compared with.
         batch_sizes: images in a pass.
-        repeats: timed passes of each network, for each size.
+        repeats: timed passes of each network, for each size, by the runtime.
         threads: CPU threads, of either.
         hardware: where it was measured.
         versions: library to version.
@@ -59,7 +59,7 @@ class Deployment:
 
     networks: list[Deployed]
     batch_sizes: list[int]
-    repeats: list[int]
+    repeats: dict[str, list[int]]
     threads: int
     hardware: str
     versions: dict[str, str]
@@ -80,17 +80,17 @@ def deployment_table(deployment: Deployment) -> Table:
     for network in networks:
         table.add_column(network.name, justify="right", overflow="fold")
     _add(table, "MACs", [each.macs for each in networks], amount, change)
-    _add(table, "ONNX file", [each.onnx_bytes / 1e3 for each in networks], lambda size: amount(size, "kB"), change)
+    if "onnx" in deployment.repeats:
+        sizes = [None if each.onnx_bytes is None else each.onnx_bytes / 1e3 for each in networks]
+        _add(table, "ONNX file", sizes, lambda size: amount(size, "kB"), change)
     if primary is not None:
         values = [None if each.metrics is None else each.metrics[primary.name] for each in networks]
         _add(table, primary.title, values, lambda value: metric(primary, value), lambda *both: UNKNOWN)
-    for place, (size, repeats) in enumerate(zip(deployment.batch_sizes, deployment.repeats, strict=True)):
-        compared = partial(_faster, repeats)
-        for label, timings in (
-            ("PyTorch", [each.eager[place] if each.eager else None for each in networks]),
-            ("ONNX Runtime", [each.onnx[place] for each in networks]),
-        ):
-            _add(table, f"{label},\nbatch of {size}", timings, _milliseconds, compared)
+    for place, size in enumerate(deployment.batch_sizes):
+        for runtime, repeats in deployment.repeats.items():
+            timings = [each.timings[runtime][place] if runtime in each.timings else None for each in networks]
+            label = f"{RUNTIMES[runtime]},\nbatch of {size}"
+            _add(table, label, timings, _milliseconds, partial(_faster, repeats[place]))
     return table
 
 

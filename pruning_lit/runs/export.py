@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
 from pruning_lit.measure.onnx_network import OnnxNetwork, has_onnx, traced_program, write_program
+from pruning_lit.measure.program_network import has_torchao
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.one_line import in_one_line
@@ -23,7 +24,7 @@ from pruning_lit.tasks.kinds import task_kind
 
 CIFAR = (3, 32, 32)
 BATCHES = (1, 5)  # sizes with which a file is tried, neither of them the one it was traced with
-SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "onnx_int8": ".int8.onnx"}
+SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "onnx_int8": ".int8.onnx", "pt2_int8": ".int8.pt2"}
 TOLERANCE = 1e-4  # of the largest output; kernels of other programs add up in another order
 
 Arguments = tuple[Tensor, ...]  # of the network: images alone, or clouds and their categories
@@ -148,6 +149,8 @@ def require_packages(formats: Sequence[str]) -> None:
     """ValueError where what a format needs is not installed."""
     if any(form.startswith("onnx") for form in formats) and not has_onnx():
         raise ValueError("ONNX files need further packages: pip install 'pruning_lit[onnx]', or choose format=pt2")
+    if "pt2_int8" in formats and not has_torchao():
+        raise ValueError("format=pt2_int8 needs torchao: pip install 'pruning_lit[int8]'")
 
 
 def _require_shape(shape: Any) -> None:
@@ -186,7 +189,8 @@ def _outputs(net: nn.Module, arguments: Arguments) -> list[str]:
     return ["_".join(re.findall(r"\w+", keystr(path))) or "logits" for path, _ in leaves]
 
 
-def _pt2(program: ExportedProgram, signature: Signature, file: Path) -> Run:
+def write_pt2(program: ExportedProgram, signature: Signature, file: Path) -> Run:
+    """Write a program of ``torch.export``, and load it."""
     program.example_inputs = None  # they would be stored, at the size of two inputs
     buffer = io.BytesIO()  # inside, the archive would be named after the draft
     torch.export.save(program, buffer)
@@ -201,7 +205,7 @@ def write_onnx(program: ExportedProgram, signature: Signature, file: Path) -> On
 
 
 Write = Callable[[ExportedProgram, Signature, Path], Run]
-FORMATS: dict[str, Write] = {"onnx": write_onnx, "pt2": _pt2}
+FORMATS: dict[str, Write] = {"onnx": write_onnx, "pt2": write_pt2}
 
 
 def _difference(run: Run, net: nn.Module, arguments: Arguments) -> float:
