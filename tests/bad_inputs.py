@@ -532,6 +532,7 @@ CASES = [
     *_cases("Network Slimming", RUN, {
         "a negative penalty on scales": "method=network_slimming sparsify.l1_strength=-1",
         "a penalty on scales as a word": "method=network_slimming sparsify.l1_strength=weak",
+        "a decay of weak channels that is less than that of strong ones": "method=depgraph sparsify.ratio=0.5",
         "an unknown population of scales": "method=network_slimming sparsify.penalised=some",
         "scales of a detector that are frozen": "method=network_slimming dataset=coco_shapes "
         "arch=retinanet_resnet50_fpn '+image_sides=[96,128]'",

@@ -386,7 +386,7 @@ CRITERIA = [
     Break(
         "group norms have the unit of the weights",
         "criteria/group_norm.py",
-        "together / mean if mean > 0 else together",
+        "norms / mean if mean > 0 else norms",
         "together",
         "criteria/test_group_norm.py",
         "golden",
@@ -837,11 +837,26 @@ METHODS = [
     ),
     Break(
         "an epoch that is resumed in its middle has no penalty",
-        "methods/network_slimming/phase.py",
-        '        """Find the penalised scales: an epoch that is resumed in the middle is not started again."""\n'
-        "        self.find_scales()\n",
-        '        """Find nothing."""\n',
+        "phases/gradient_editing.py",
+        "        super().on_train_start()\n        self.find_edited()\n",
+        "        super().on_train_start()\n",
         "methods/network_slimming/test_phase.py",
+    ),
+    Break(
+        "weak groups of weights decay no faster than strong ones",
+        "methods/depgraph/phase.py",
+        "pull = ratio ** ((norms.max() - norms) / spread)",
+        "pull = torch.ones_like(norms)",
+        "methods/depgraph/test_phase.py",
+        "weakest_channel",
+    ),
+    Break(
+        "readers of a channel do not decay with it",
+        "methods/depgraph/phase.py",
+        "for piece in weight_slices(group, weights):",
+        "for piece in weight_slices(group, weights)[:1]:",
+        "methods/depgraph/test_phase.py",
+        "weakest_channel",
     ),
 ]
 

@@ -25,6 +25,19 @@ class GradientEditing(Training):
     def edit_gradients(self, loss_scale: float) -> None:
         """Change the gradients, in place; they are ``loss_scale`` times as large as those of the loss."""
 
+    def find_edited(self) -> None:
+        """Look for what is to be edited: when training starts, and behind the cut of an epoch."""
+
+    def on_train_start(self) -> None:
+        """Look for it: an epoch that is resumed in the middle is not started again."""
+        super().on_train_start()
+        self.find_edited()
+
+    def on_train_epoch_start(self) -> None:
+        """Look again, as a cut at this epoch has been made by now."""
+        super().on_train_epoch_start()
+        self.find_edited()
+
     def on_fit_start(self) -> None:
         """Refuse what would split parameters between processes."""
         super().on_fit_start()

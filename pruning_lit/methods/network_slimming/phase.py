@@ -54,16 +54,7 @@ class SparsityTraining(GradientEditing):
         self.criterion, self.sparsity = criterion, sparsity.bind(criterion)
         self.scales: list[tuple[nn.Parameter, Tensor | None]] = []
 
-    def on_train_start(self) -> None:
-        """Find the penalised scales: an epoch that is resumed in the middle is not started again."""
-        self.find_scales()
-
-    def on_train_epoch_start(self) -> None:
-        """Find them again, as a cut at this epoch has been made by now."""
-        super().on_train_epoch_start()
-        self.find_scales()
-
-    def find_scales(self) -> None:
+    def find_edited(self) -> None:
         """Look for the penalised scales in the network as it is."""
         parameters, example = dict(self.view.named_parameters()), self.trainer.datamodule.example  # type: ignore[attr-defined]
         self.scales = [
