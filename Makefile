@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
-OLDEST := torch==2.8.* torchvision==0.23.*
+OLDEST := torch==2.8.* torchvision==0.23.* torchao==0.13.*
 
 PYTEST := $(VENV)/bin/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 

@@ -1,8 +1,10 @@
 """Exported networks where they run: in ONNX Runtime and in int8, checked on the test part before a file is left."""
 
+import importlib
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,13 @@ from pruning_lit.channels import cost, cost_of_widths, load, narrow, trace
 from pruning_lit.data import Digits
 from pruning_lit.measure import machine
 from pruning_lit.measure.onnx_network import OnnxNetwork, has_onnx
-from pruning_lit.measure.program_network import ProgramNetwork, compiled, has_torchao
+from pruning_lit.measure.program_network import ProgramNetwork, compiled
 from pruning_lit.models import cifar_resnet
 from pruning_lit.runs.deployment import odd_widths
 from pruning_lit.sparsity.multiples import in_multiples
 from tests.bad_inputs import sentences
 
-needs_torchao = pytest.mark.skipif(not has_torchao(), reason="needs the extra 'int8'")
+needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="needs the extra 'int8'")
 needs_onnx = pytest.mark.skipif(not has_onnx(), reason="needs the extra 'onnx'")
 QUICK = ("latency.batch_size=[1,2]", "latency.repeats=3", "latency.warmup=0", "calibration.num_images=32")
 
@@ -252,10 +254,31 @@ def test_a_program_in_int8_is_refused_in_one_sentence(export, words, expected):
     assert not list(folder.glob(".*"))
 
 
+@needs_torchao
+def test_a_program_in_which_nothing_was_quantized_is_not_written(export, monkeypatch):
+    monkeypatch.setattr("pruning_lit.runs.pt2_int8.quantize_program", lambda program, *rest: program.module())
+    folder, printed = export("path=run", "format=pt2_int8", "max_drop=100", "measure=false")
+    (told,) = sentences(printed, Path.cwd())
+    assert "finds no layer in the network that it can quantize" in told
+    assert not (folder / "model.int8.pt2").exists()
+
+
 def test_a_program_in_int8_without_torchao_names_the_command_that_brings_it(export, monkeypatch):
-    monkeypatch.setattr("pruning_lit.runs.export.has_torchao", lambda: False)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "torchao" else found(name, *rest)
+    )
     _, printed = export("path=run", "format=pt2_int8")
     assert "format=pt2_int8 needs torchao: pip install 'pruning_lit[int8]'" in printed
+
+
+@needs_torchao
+def test_a_torchao_of_another_torch_is_named(export, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchao.quantization.pt2e.quantize_pt2e", None)
+    _, printed = export("path=run", "format=pt2_int8")
+    (told,) = sentences(printed, Path.cwd())
+    assert f"does not go with torch {torch.__version__}" in told
+    assert told.endswith("install the torchao that came out with it")
 
 
 @needs_torchao

@@ -49,12 +49,12 @@ class OnnxNetwork(nn.Module):
         return outputs[0] if len(outputs) == 1 else outputs
 
 
-def traced_program(net: nn.Module, arguments: tuple[Tensor, ...]) -> ExportedProgram:
-    """Trace the operations of the network, for a batch of any size."""
+def traced_program(net: nn.Module, arguments: tuple[Tensor, ...], strict: bool = False) -> ExportedProgram:
+    """Trace the operations of the network, for a batch of any size; ``strict``: as ``torch.compile`` reads it."""
     example = tuple(each.expand(2, *each.shape[1:]).clone() for each in arguments)
     batch = Dim("batch")
     try:
-        program = torch.export.export(net, example, dynamic_shapes=tuple({0: batch} for _ in example))
+        program = torch.export.export(net, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=strict)
     except Exception as error:  # whatever the tracer came upon in somebody's forward
         raise ValueError(f"torch.export cannot follow the network: {in_one_line(error)}") from error
     for node in program.graph.nodes:

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -12,11 +13,6 @@ from torch import Tensor, nn
 from torch._inductor import config as inductor
 
 from pruning_lit.system.one_line import in_one_line
-
-
-def has_torchao() -> bool:
-    """True where programs in int8 can be written and run."""
-    return importlib.util.find_spec("torchao") is not None
 
 
 @contextmanager
@@ -30,6 +26,21 @@ def without_remarks() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+
+
+def require_torchao() -> None:
+    """ValueError where torchao, which writes and runs programs in int8, is not installed or is of another torch."""
+    if importlib.util.find_spec("torchao") is None:
+        raise ValueError("format=pt2_int8 needs torchao: pip install 'pruning_lit[int8]'")
+    try:
+        with without_remarks():
+            importlib.import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+            importlib.import_module("torchao.quantization.pt2e.quantize_pt2e")
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"torchao {version('torchao')} does not go with torch {torch.__version__} ({in_one_line(error)}): install "
+            "the torchao that came out with it"
+        ) from error
 
 
 class ProgramNetwork(nn.Module):

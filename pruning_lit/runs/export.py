@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
 from pruning_lit.measure.onnx_network import OnnxNetwork, has_onnx, traced_program, write_program
-from pruning_lit.measure.program_network import has_torchao
+from pruning_lit.measure.program_network import require_torchao
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import replacing
 from pruning_lit.system.one_line import in_one_line
@@ -149,8 +149,8 @@ def require_packages(formats: Sequence[str]) -> None:
     """ValueError where what a format needs is not installed."""
     if any(form.startswith("onnx") for form in formats) and not has_onnx():
         raise ValueError("ONNX files need further packages: pip install 'pruning_lit[onnx]', or choose format=pt2")
-    if "pt2_int8" in formats and not has_torchao():
-        raise ValueError("format=pt2_int8 needs torchao: pip install 'pruning_lit[int8]'")
+    if "pt2_int8" in formats:
+        require_torchao()
 
 
 def _require_shape(shape: Any) -> None:

@@ -1,6 +1,7 @@
 """Static quantization of a network to int8 for ``torch.compile``: PT2E of torchao."""
 
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,17 @@ def pt2_int8(
         target: for the file.
 
     Raises:
-        ValueError: a pattern matches no layer.
+        ValueError: a pattern matches no layer, or nothing can be quantized.
     """
     kept = kept_in_float(_layers(net.net), keep_float)
     with without_remarks():
-        converted = quantize_program(net.program, batches, kept, reduce_range)
+        images = list(batches)
+        converted = quantize_program(net.program, images, kept, reduce_range)
+        if not _is_quantized(converted):  # torch up to 2.9 needs to know by which function an operation was called
+            program = traced_program(net.net, net.arguments, strict=True)
+            converted = quantize_program(program, images, kept, reduce_range)
+        if not _is_quantized(converted):
+            raise ValueError(f"torchao {version('torchao')} finds no layer in the network that it can quantize")
         written = write_pt2(traced_program(converted, net.arguments), net.signature, target)
     bits = "activations of 7 bits" if reduce_range else ""
     return InInt8(net.net, ProgramNetwork(written), kept, bits, _count_moves(converted))
@@ -80,6 +87,10 @@ def _layers(net: nn.Module) -> list[str]:
     return [
         name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
     ]
+
+
+def _is_quantized(program: GraphModule) -> bool:
+    return any("quantize_per" in str(node.target) for node in program.graph.nodes)
 
 
 def _drop_unused(program: GraphModule) -> None:
