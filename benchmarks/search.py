@@ -49,7 +49,7 @@ class Bench:
         mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
         self.data = ImageFolder(root=root, batch_size=128, mean=mean, std=std, pad=4, flip=True, cache=cache)
         self.data.setup()
-        self.net = cifar_resnet(depth).eval()
+        self.depth, self.net = depth, cifar_resnet(depth).eval()
         load_weights(self.net, weights)
         self.graph: ChannelGraph = trace(self.net, self.data.example)
         self.scoring = Scoring(self.net, self.graph, self.graph.prunable, self.data, Classification(10))
@@ -67,23 +67,33 @@ class Bench:
         recalibrate(net, [images for images, _ in self.calibration])
         return net
 
-    def fine_tune(self, net: nn.Module, epochs: int) -> nn.Module:
+    def fine_tune(
+        self,
+        net: nn.Module,
+        epochs: int,
+        seed: int = 0,
+        rate: float = 0.02,
+        weight_decay: float = 5e-4,
+        edit: Callable[[nn.Module], None] | None = None,
+    ) -> nn.Module:
         """SGD, one cycle to 0.02, weight decay 5e-4, bf16, channels last; the same order for all."""
         if not epochs:
             return net
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         net = net.to(memory_format=torch.channels_last).train()
         loader = self.data.train_dataloader()
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4, nesterov=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=epochs * len(loader), pct_start=0.2)
+        optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, weight_decay=weight_decay, nesterov=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * len(loader), pct_start=0.2)
         for epoch in range(epochs):
-            loader.sampler.set_epoch(epoch)
+            loader.sampler.set_epoch(epoch + seed * epochs)
             for batch in loader:
                 images, target = self.data.ready(batch)
                 with torch.autocast("cpu", torch.bfloat16):
                     loss = F.cross_entropy(net(images.contiguous(memory_format=torch.channels_last)), target)
                 optimizer.zero_grad()
                 loss.backward()
+                if edit is not None:  # of the gradients
+                    edit(net)
                 optimizer.step()
                 schedule.step()
         return net

@@ -490,6 +490,14 @@ SPARSITY = [
         "streams_stay_whole",
     ),
     Break(
+        "residual streams wait for no others where the lowest scores go first",
+        "sparsity/global_budgets.py",
+        "ahead = math.ceil(late[0][0] * total) - (total - len(prompt))",
+        "ahead = 0",
+        "sparsity/test_global_budgets.py",
+        "lowest_scores_go",
+    ),
+    Break(
         "shares after the first cut are of what is left",
         "sparsity/global_budgets.py",
         "(dense or DenseCost.of(graph)).sizes",

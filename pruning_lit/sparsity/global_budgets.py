@@ -23,6 +23,9 @@ from pruning_lit.sparsity.params_target import ParamsTarget
 from pruning_lit.sparsity.rates import parse_rate
 from pruning_lit.sparsity.threshold import largest_share, widths_above
 
+Event = tuple[
+    float, float, int, str
+]  # a channel that goes: when its group starts, its score, place and name of the group
 Scope = Literal["layer", "global"]
 Rule = Literal["exact", "slimming"]
 Streams = Literal["last", "alike"]
@@ -54,8 +57,8 @@ class RankedBudget(Sparsity):
     def removal_order(self, graph: ChannelGraph, scores: Scores, dense: DenseCost | None = None) -> list[str]:
         """For every position without a rate of its own, the name of its group, in the order in which they go.
 
-        With scope ``layer`` all groups lose the same share at every point of the order, but for those that have a
-        ``start``; with ``global`` the lowest scores of the whole network come first.
+        With scope ``layer`` all groups lose the same share at every point of the order, with ``global`` the lowest
+        scores of the whole network come first; but for groups that have a ``start``.
 
         Args:
             graph: the network as it is now.
@@ -69,12 +72,24 @@ class RankedBudget(Sparsity):
                 ascending = _comparable(scores[group.name], self.normalise).sort().values.tolist()
                 size, start = sizes[group.name], self.start(graph, group)
                 for gone, score in enumerate(ascending, start=1 + size - group.size):
-                    share = start + (1 - start) * gone / size if self.scope == "layer" else 0.0
+                    share = start + (1 - start) * gone / size if self.scope == "layer" else start
                     events.append((share, score, place, group.name))
-        return [name for *_, name in sorted(events)]
+        events.sort()
+        if self.scope == "global":
+            events = self._merged(events, {name: sizes[name] for *_, name in events})
+        return [name for *_, name in events]
+
+    def _merged(self, events: list[Event], sizes: Mapping[str, int]) -> list[Event]:
+        """In scope ``global``: those that start late wait until so many others have gone, and are among them then."""
+        prompt, late = ([each for each in events if (each[0] > 0) == waits] for waits in (False, True))
+        if not late:
+            return events
+        total = sum(sizes[name] for name in {name for *_, name in prompt})
+        ahead = math.ceil(late[0][0] * total) - (total - len(prompt))  # some may be gone already
+        return prompt[: max(0, ahead)] + sorted(prompt[max(0, ahead) :] + late, key=lambda each: each[1:])
 
     def start(self, graph: ChannelGraph, group: ChannelGroup) -> float:
-        """Share that other groups have lost, with scope ``layer``, when this one begins to lose channels."""
+        """Share that other groups have lost when this one begins to lose channels."""
         return 0.0
 
     def budget_widths(
@@ -214,8 +229,9 @@ class CostBudget(RankedBudget):
         scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
             they are; None: ``global`` for a criterion whose scores are comparable (see ``Criterion``), else ``layer``.
         normalise: as for ``Global``; None: unless comparable scores are compared.
-        streams: ``last``: with scope ``layer``, residual streams stay whole until all other layers have lost 70 %, from
-            where on they lose, too, so that all would end together; ``alike``: the same share as everywhere.
+        streams: ``last``: residual streams stay whole until all other layers have lost 70 % of their channels. From
+            there on they lose, too: with scope ``layer`` so that all would end together, with ``global`` by their
+            scores. ``alike``: as everywhere.
         limits: as for ``Global``.
     """
 

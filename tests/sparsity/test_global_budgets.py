@@ -157,16 +157,31 @@ def test_streams_stay_whole_until_the_others_have_lost_most():
     assert stream == pytest.approx((others - STREAMS_START) / (1 - STREAMS_START), abs=0.1)
 
 
-def test_what_streams_have_lost_after_two_cuts_is_what_they_lose_in_one():
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_what_streams_have_lost_after_two_cuts_is_what_they_lose_in_one(scope):
     graph = traced("resnet_8")
-    dense, budget = DenseCost.of(graph), Macs(0.9)
-    at_once = widths(budget, graph, noise(graph))
-    net = cifar_resnet(8)
-    traced_net = trace(net, torch.zeros(1, 3, 32, 32))
-    narrow(net, traced_net, budget.kept(traced_net, noise(traced_net), dense, Fraction(1, 2)))
+    dense, budget = DenseCost.of(graph), Macs(0.9, scope, normalise=scope == "layer")
+    scores, net = noise(graph), cifar_resnet(8)
+    at_once = widths(budget, graph, scores)
+    kept = budget.kept(graph, scores, dense, Fraction(1, 2))
+    narrow(net, trace(net, torch.zeros(1, 3, 32, 32)), kept)
     between = trace(net, torch.zeros(1, 3, 32, 32))
-    after = budget.widths(between, noise(between), dense, everything)
+    left = {name: each[kept.get(name, list(range(len(each))))] for name, each in scores.items()}
+    after = budget.widths(between, left, dense, everything)
     assert all(abs(after[name] - width) <= 1 for name, width in at_once.items())
+
+
+def test_streams_stay_whole_until_the_others_have_lost_most_also_where_the_lowest_scores_go():
+    graph = traced("resnet_56")
+    scores = noise(graph) | {g.name: torch.zeros(g.size).double() for g in graph.prunable if is_stream(graph, g)}
+    ranked = {"scope": "global", "normalise": False}
+    assert shares_gone(graph, widths(Macs(0.3, streams="alike", **ranked), graph, scores))[0] > 0.5
+    assert shares_gone(graph, widths(Macs(0.5, **ranked), graph, scores))[0] == 0
+    late = widths(Macs(0.9, **ranked), graph, scores)
+    others = [group for group in graph.prunable if not is_stream(graph, group)]
+    kept = sum(late[group.name] for group in others) / sum(group.size for group in others)
+    assert kept == pytest.approx(1 - STREAMS_START, abs=0.02)  # one channel of each stays
+    assert shares_gone(graph, late)[0] > 0
 
 
 def test_streams_are_last_or_like_the_others():
