@@ -1,0 +1,56 @@
+"""What it is worth to keep residual streams whole: accuracy right after one cut, norms recalibrated, no fine-tuning.
+
+    python benchmarks/streams_after_cut.py data/cifar10_jpeg data/pretrained/resnet20_cifar10_jpeg.pt
+
+A trained ResNet is cut to fewer multiply-accumulates by several criteria: the lowest scores first, wherever they are
+(``scope=global``), with streams as all other layers (``streams=alike``), whole until the others have lost 70 % of their
+channels (``last``), and whole in any case; and the same share of every layer (``scope=layer``), with ``last``.
+"""
+
+import argparse
+import copy
+from pathlib import Path
+
+import torch
+from search import Bench, accuracy
+
+from pruning_lit.channels import narrow, recalibrate
+from pruning_lit.criteria import LAMP, GroupNorm, Magnitude, Taylor
+from pruning_lit.sparsity import Macs
+
+CRITERIA = {"magnitude": Magnitude(), "group_norm": GroupNorm(), "taylor": Taylor(seed=1), "lamp": LAMP()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="image folder with train/ and test/")
+    parser.add_argument("weights", help="of a ResNet trained on it")
+    parser.add_argument("--depth", type=int, default=20)
+    parser.add_argument("--budgets", nargs="+", type=float, default=[0.3, 0.5, 0.7])
+    parser.add_argument("--cache", default=None)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    bench = Bench(str(arguments.root), arguments.weights, arguments.depth, 1000, 640, arguments.cache)
+    streams = [group.name for group in bench.graph.prunable if len(group.writers) > 1]
+    ways = {
+        "global, alike": {"scope": "global", "streams": "alike"},
+        "global, last": {"scope": "global"},
+        "global, whole": {"scope": "global", "exclude": streams},
+        "layer, last": {"scope": "layer"},
+    }
+    scores = {name: criterion.scores(bench.scoring) for name, criterion in CRITERIA.items()}
+    print(f"| MACs | criterion | {' | '.join(ways)} |\n|---|---|{'---:|' * len(ways)}", flush=True)
+    for reduction in arguments.budgets:
+        for name, criterion in CRITERIA.items():
+            found = []
+            for settings in ways.values():
+                net = copy.deepcopy(bench.net)
+                budget = Macs(reduction, **settings).bind(criterion)
+                narrow(net, bench.graph, budget.plan(bench.graph, scores[name]).kept)
+                recalibrate(net, [images for images, _ in bench.calibration])
+                found.append(f"{100 * accuracy(net, bench.test):.1f} %")
+            print(f"| −{reduction:.0%} | `{name}` | {' | '.join(found)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
