@@ -9,6 +9,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pruning_lit.channels.tracing.operations import evaluating
+from pruning_lit.measure.heap import freed_memory_kept
 from pruning_lit.measure.machine import hardware
 from pruning_lit.records.latency import FEWEST, Latency, Timing
 
@@ -86,7 +87,7 @@ def seconds_in_turns(
     arguments = [_moved(example if isinstance(example, tuple) else (example,), device) for device in devices]
     times: list[list[float]] = [[] for _ in nets]
     deadline = perf_counter() + max_seconds
-    with evaluating(*nets, fused=True), torch.inference_mode():
+    with evaluating(*nets, fused=True), torch.inference_mode(), freed_memory_kept():
         for turn in range(-warmup, repeats):
             late = perf_counter() > deadline
             if late and (-warmup < turn < 0 or turn >= FEWEST):  # one pass warms up a network that is so slow
