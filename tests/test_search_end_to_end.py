@@ -2,13 +2,15 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from tests.commands import TINY, run_command
+from tests.commands import TINY, run_command, start
 from tests.conftest import read_report
+from tests.test_faults import wait_for
 
 SEARCH = [word for word in TINY if not word.startswith("criterion.")]
 SEARCH += ["method=magnitude", "sparsity=search", "sparsity.moves=4", "sparsity.num_examples=32", "phases=[finetune]"]
@@ -39,6 +41,26 @@ def test_a_search_goes_on_where_it_was_killed_and_two_processes_find_what_one_fi
     run_command(*SEARCH, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={two}")
     assert widths(two) == widths(one)
     assert sorted(lines(two)) == sorted(made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_search_that_is_asked_to_leave_does_so_after_a_trial_and_goes_on(tmp_path, processes):
+    alone, left = tmp_path / "alone", tmp_path / "left"
+    words = (
+        [*SEARCH, "trainer=ddp_fork", "dataset.batch_size=8"] if processes == 2 else [*SEARCH, "dataset.batch_size=16"]
+    )
+    run_command(*words, f"hydra.run.dir={alone}")
+    process = start(*words, f"hydra.run.dir={left}")
+    wait_for(process, left / "trials.jsonl")
+    process.send_signal(signal.SIGTERM)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert told.count("stopped as asked; this goes on: python -m pruning_lit resume=") == 1
+    assert "Traceback" not in told
+    assert len(lines(left)) <= len(lines(alone)) / 2
+    run_command(f"resume={left}")
+    assert widths(left) == widths(alone)
 
 
 @pytest.mark.slow

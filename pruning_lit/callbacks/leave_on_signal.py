@@ -1,7 +1,6 @@
 """Leaving in good order, within training, when the machine wants its processors back."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ class LeaveOnSignal(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path, self.asked = path, False
-        self.main = os.getpid()  # another one trains where Lightning forks
+        preemption.begin_run()  # another process trains where Lightning forks
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Keep Lightning from answering signals itself: it would talk to other processes from within one."""
@@ -42,16 +41,15 @@ class LeaveOnSignal(Checkpoint):
         """Leave, if any process was asked to."""
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer.save_checkpoint(self.path, weights_only=False)
-            if os.getpid() != self.main:
+            if preemption.is_forked():
                 for logger in trainer.loggers:
                     logger.save()
-                sys.exit(LEFT)  # to torch an error would be somebody's traceback
-            raise Preempted
+            preemption.leave_together()
 
     def _ask(self, signum: int) -> None:
         self.asked = True
         if preemption.is_impatient():
-            preemption.leave() if os.getpid() == self.main else os._exit(LEFT)
+            os._exit(LEFT) if preemption.is_forked() else preemption.leave()
 
     @contextmanager
     def until_left(self, trainer: Trainer) -> Iterator[None]:

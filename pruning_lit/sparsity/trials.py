@@ -17,6 +17,7 @@ from pruning_lit.criteria.base import NeedsData
 from pruning_lit.criteria.ranks import rank_and_world_size
 from pruning_lit.sparsity.base import Scores, best
 from pruning_lit.system.checksum import checksum
+from pruning_lit.system.preemption import asked, leave_together
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import like
 from pruning_lit.tasks.evaluation import evaluate_on
@@ -103,16 +104,23 @@ class Trials:
         return {line["widths"]: Trial(line["metric"], line["loss"]) for line in read_lines(self.file, self.key)}
 
     def of(self, candidates: Sequence[Widths]) -> list[Trial]:
-        """Outcomes of cuts to these widths, in their order, the same on all ranks."""
+        """Outcomes of cuts to these widths, in their order, the same on all ranks.
+
+        Raises:
+            Preempted: a signal has come to one of the ranks.
+        """
         wanted = {self._name(widths): widths for widths in candidates}
         new = [name for name in wanted if name not in self.known]
         rank, world_size = rank_and_world_size()
         for first in range(0, len(new), world_size):  # in rounds, so that little is lost where the run ends
             mine = new[first : first + world_size][rank : rank + 1]
             made = [(name, self._make(wanted[name])) for name in mine]
-            for name, trial in gathered(made):
+            of_all = gathered((made, asked()))
+            for name, trial in [each for of_rank, _ in of_all for each in of_rank]:
                 self.known[name] = trial
                 self._remember(name, trial)
+            if any(to_leave for _, to_leave in of_all):  # what is made is kept, and nothing was trained meanwhile
+                leave_together()
         return [self.known[self._name(widths)] for widths in candidates]
 
     def _name(self, widths: Widths) -> str:
@@ -152,13 +160,13 @@ def read_lines(file: Path, key: str) -> list[dict[str, Any]]:
     return lines
 
 
-def gathered(made: list[tuple[str, Trial]]) -> list[tuple[str, Trial]]:
-    """Trials that all ranks have made, in the order of the ranks."""
+def gathered(mine: Any) -> list[Any]:
+    """What all ranks have, in the order of the ranks."""
     if not (dist.is_available() and dist.is_initialized()):
-        return made
+        return [mine]
     of_all: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(of_all, made)
-    return [each for of_rank in of_all for each in of_rank]
+    dist.all_gather_object(of_all, mine)
+    return of_all
 
 
 TrialMaker = Callable[[int, int], Trials]  # from the number of examples and the seed of their choice

@@ -35,6 +35,7 @@ log = logging.getLogger("pruning_lit")
 _signals: list[int] = []  # that have come to this process so far
 _words = ["the same again goes on"]  # one
 _commands: set[int] = set()  # this process, if a command runs in it, not only a job of a launcher
+_running: set[int] = set()  # this process, if runs are made in it, and not in a fork of it alone
 
 
 class Preempted(BaseException):
@@ -72,6 +73,16 @@ def is_answered() -> bool:
 def is_command() -> bool:
     """True in the process of a command; false in one that a launcher has made for jobs."""
     return os.getpid() in _commands
+
+
+def begin_run() -> None:
+    """Take down that a run is made in this process; one that is forked from here on is only part of it."""
+    _running.add(os.getpid())
+
+
+def is_forked() -> bool:
+    """True in a process that was forked for a part of a run."""
+    return os.getpid() not in _running
 
 
 def last_words() -> None:
@@ -164,6 +175,17 @@ def leave() -> NoReturn:
         with suppress(Exception):
             stream.flush()
     os._exit(LEFT if PART in os.environ or rank() != place()[0] else exit_code())
+
+
+def leave_together() -> NoReturn:
+    """Leave where all processes of a run have come to and nothing is to be saved: within training, but between steps.
+
+    Raises:
+        Preempted: in the process of the command, or of a job; one that was forked ends.
+    """
+    if is_forked():
+        sys.exit(LEFT)  # to torch an error would be somebody's traceback
+    raise Preempted
 
 
 @contextmanager
