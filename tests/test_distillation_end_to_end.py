@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pruning_lit.channels import save
 from pruning_lit.models import cifar_resnet
 from tests.commands import EVERY, TINY, run_command, start
 from tests.conftest import read_report
@@ -116,6 +117,16 @@ def test_a_finished_run_of_another_network_is_a_teacher(tmp_path, finished):
     assert f"the network of {finished} as teacher" in " ".join(
         json.loads((tmp_path / "report.json").read_text())["notes"]
     )
+
+
+def test_a_teacher_of_other_classes_is_refused(cli, tmp_path):
+    arch = {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8, "num_classes": 10}
+    save(cifar_resnet(8), tmp_path / "beasts.safetensors", arch, pictures={"classes": [*"abcdefghij"]})
+    words = ("arch=resnet8", "method=magnitude", "distillation=logits", f"hydra.run.dir={tmp_path / 'run'}")
+    code, printed = cli(*words, f"distillation.teacher={tmp_path}/beasts.safetensors")
+    told = " ".join(printed.split())
+    assert code == 1
+    assert "its classes are called otherwise than those of the data set; a teacher tells the same ones apart" in told
 
 
 @pytest.mark.slow

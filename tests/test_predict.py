@@ -3,6 +3,7 @@
 import csv
 import json
 import runpy
+import shutil
 import sys
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_what_is_wrong_is_told_in_one_sentence(predict, folder, tmp_path, words,
     assert code == 1
     assert sentence in told
     assert "Traceback" not in told
+
+
+def test_a_file_that_is_no_image_is_told_and_the_others_go_on(predict, folder, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(folder / "images", images)
+    (images / "a.jpg").write_text("no image")
+    words = [f"path={folder}/boxes.safetensors", "score=0", "draw=false", f"hydra.run.dir={tmp_path}/o"]
+    code, told = predict(*words, f"images={images}")
+    assert code == 0, told
+    assert "a.jpg: left out, " in told
+    found = json.loads((tmp_path / "o" / "predictions.json").read_text())
+    assert [each["file_name"] for each in found["images"]] == ["a.png", "below/b.jpg"]
+    code, told = predict(*words, f"images={images}/a.jpg")
+    assert (code, told.count("is not a readable image"), "Traceback" in told) == (1, 1, False)
 
 
 def test_an_empty_folder_is_told(predict, folder, tmp_path):

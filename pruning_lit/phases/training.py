@@ -86,7 +86,8 @@ class Training(LightningModule):
             raise ValueError(f"parameters must be a pruning_lit.phases.ParameterGroups or nothing, got {parameters!r}")
         if not isinstance(distillation, Distillation | None):
             raise ValueError(
-                f"distillation must be one of pruning_lit.phases.distillation or nothing, got {distillation!r}"
+                f"distillation must be one of pruning_lit.phases.distillation or nothing, got {distillation!r}: "
+                "choose one, such as distillation=logits, and set its settings beside it"
             )
         self.net = net
         self.task = task

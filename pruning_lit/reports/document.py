@@ -166,7 +166,7 @@ def _along_the_way(report: Report) -> str:
         how = f", chosen by validation {primary.title}"
         validation = f"validation {metric(primary, best['validation'])}, "
         lines.append(
-            f"- Best epoch at the final width{how * known}: epoch {best['epoch']}, "
+            f"- Best epoch at the final width{how * known}: epoch {best['epoch'] + 1}, "
             f"{validation * known}test {metric(primary, report.value(best['metrics']))} (`{best['path']}`)."
         )
     return f"On the way ({primary.title}):\n\n" + "\n".join(lines) if lines else ""

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
 from pruning_lit.data.augment import normalise
-from pruning_lit.data.image_file import open_image
 from pruning_lit.data.imagenet import ImageNet
 from pruning_lit.data.on_disk import Preparation
 from pruning_lit.runs.preprocessing import TrainingInputs
@@ -23,7 +22,7 @@ NUM_TOLD = 3  # classes of an image that are printed
 
 def classify(
     net: nn.Module,
-    files: Mapping[str, Path],
+    images: Iterable[tuple[str, Image.Image]],
     trained_on: TrainingInputs,
     dataset: Mapping[str, Any] | None,
     target: Path,
@@ -32,17 +31,17 @@ def classify(
 
     Args:
         net: a classifier in eval mode, on its device.
-        files: by the names that they get in the table.
+        images: with the names that they get in the table.
         trained_on: by which sizes and normalisation images are prepared, and what classes are called.
         dataset: settings of the data set that the network was trained on, where they are known.
         target: a CSV file: ``file``, ``class``, ``probability``, and a column for every class.
 
     Raises:
-        ValueError: nothing says how images are prepared, one cannot be read, or the network is no classifier.
+        ValueError: nothing says how images are prepared, or the network is no classifier.
     """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    for number, (name, probabilities) in enumerate(_probabilities(net, files, trained_on, dataset)):
+    for number, (name, probabilities) in enumerate(_probabilities(net, images, trained_on, dataset)):
         classes = names_of(trained_on.classes, len(probabilities))
         if number == 0:
             writer.writerow(["file", "class", "probability", *classes])
@@ -61,7 +60,10 @@ def names_of(classes: Sequence[str] | None, number: int) -> list[str]:
 
 @torch.no_grad()
 def _probabilities(
-    net: nn.Module, files: Mapping[str, Path], trained_on: TrainingInputs, dataset: Mapping[str, Any] | None
+    net: nn.Module,
+    images: Iterable[tuple[str, Image.Image]],
+    trained_on: TrainingInputs,
+    dataset: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, Tensor]]:
     if trained_on.shape is None or trained_on.mean is None or trained_on.std is None:
         raise ValueError(
@@ -70,8 +72,8 @@ def _probabilities(
         )
     weights = next(net.parameters())
     mean, std = (torch.tensor([*values], device=weights.device) for values in (trained_on.mean, trained_on.std))
-    for name, file in files.items():
-        image = prepared(open_image(file), trained_on.shape, dataset or {})
+    for name, each in images:
+        image = prepared(each, trained_on.shape, dataset or {})
         logits = net(normalise(image[None].to(weights.device), mean, std).to(weights))
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

@@ -1,7 +1,7 @@
 """Objects in images of one's own, found by a finished detector, or their classes, by a classifier."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as F
 
 from pruning_lit.command_line.paths import named_paths
-from pruning_lit.data.image_file import open_image
+from pruning_lit.data.image_file import UnreadableImage, open_image
 from pruning_lit.models.detector_views import is_detector
 from pruning_lit.reports.detections import draw
 from pruning_lit.reports.plots import save
@@ -56,14 +57,16 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
     net = stored.network(builder, torch.zeros(1, 3, 32, 32), stored.trained_on.num_classes, Detection.view)
     net, classes = net.float().eval().to(device), list(stored.trained_on.classes or ())
     names = [file.name if source.is_file() else file.relative_to(source).as_posix() for file in files]
+    images = readable(dict(zip(names, files, strict=True)))
     if not is_detector(net):
         target = folder / "predictions.csv"
-        classify(net, dict(zip(names, files, strict=True)), stored.trained_on, stored.dataset(), target)
+        classify(net, images, stored.trained_on, stored.dataset(), target)
         print(f"written: {target}")
         return target
-    found, sizes = [], []
-    for name, file in zip(names, files, strict=True):
-        image = F.to_dtype(F.to_image(open_image(file)), torch.float32, scale=True)
+    told_of, found, sizes = [], [], []
+    for name, each in images:
+        told_of.append(name)
+        image = F.to_dtype(F.to_image(each), torch.float32, scale=True)
         objects = detections(net, image.to(device), config.score)
         found.append(objects)
         sizes.append((image.shape[1], image.shape[2]))
@@ -75,7 +78,7 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
         told = ", ".join(f"{name_of(label, classes)} {score:.2f}" for label, score in scored)
         print(f"{name}: {told or 'nothing'}")
     target = folder / "predictions.json"
-    write_text(target, json.dumps(in_coco(names, sizes, found, classes, stored.trained_on.category_ids)) + "\n")
+    write_text(target, json.dumps(in_coco(told_of, sizes, found, classes, stored.trained_on.category_ids)) + "\n")
     print(f"written: {target}{' and images/' * bool(config.draw)}")
     return target
 
@@ -90,6 +93,28 @@ def image_files(path: Path) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"images={path}: there are no images in this folder ({', '.join(IMG_EXTENSIONS)})")
     return found
+
+
+def readable(files: Mapping[str, Path]) -> Iterator[tuple[str, Image.Image]]:
+    """Images of the files, with their names; of a file that is none a line is printed, and the others go on.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    unread: UnreadableImage | None = None
+    num_read = 0
+    for name, file in files.items():
+        try:
+            image = open_image(file)
+        except UnreadableImage as error:
+            unread = error
+            if len(files) > 1:
+                print(f"{name}: left out, {error}")
+            continue
+        num_read += 1
+        yield name, image
+    if unread is not None and not num_read:
+        raise unread
 
 
 @torch.no_grad()

@@ -97,6 +97,10 @@ def stored_teacher(config: DictConfig, source: str, build: Build, data: DataModu
             fill(net, source, data.example, task.view)
         else:
             stored.trained_on.require_alike(data, source)
+            if stored.trained_on.note_on_names(data, source):
+                raise ValueError(
+                    "its classes are called otherwise than those of the data set; a teacher tells the same ones apart"
+                )
             builder = config.arch if needs_builder(stored.arch) else None
             net = stored.network(builder, data.example, data.num_classes, task.view).float()
             if isinstance(data, ImageData) and (note := stored.trained_on.normalisation(data, source)[1]):

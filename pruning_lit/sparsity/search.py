@@ -271,7 +271,7 @@ class Space:
 
         return (
             f"Widths were searched by {self.num_made} trial cuts with recalibrated norms, on "
-            f"{self.trials.num_examples:,} examples that no test looks at: {primary.title} {told(self.whole)} before "
+            f"{self.trials.num_examples:,} {self.trials.part} examples: {primary.title} {told(self.whole)} before "
             f"the cut, {told(self.first)} with the widths that follow from the sensitivity of each group alone, "
             f"{told(self.best)} with those found from there."
         )

@@ -82,6 +82,7 @@ class Trials:
         size = data.batch_size * rank_and_world_size()[1]  # as large as a training step's, on however many processes
         self.batches = [*data.held_out(num_examples, seed, size)]
         self.num_examples = sum(task.size(batch) for batch in self.batches)
+        self.part = "validation" if data.has_validation else "training"
         settings = f"{num_examples} {seed} {vars(renewal) if renewal else None}"
         weights = {f"net.{name}": each for name, each in scoring.net.state_dict().items()}
         self.key = checksum(weights | {f"scores.{name}": each for name, each in scores.items()}, settings)
@@ -161,7 +162,7 @@ def read_lines(file: Path, key: str) -> list[dict[str, Any]]:
 
 
 def gathered(mine: Any) -> list[Any]:
-    """What all ranks have, in the order of the ranks."""
+    """Values of all ranks, in their order."""
     if not (dist.is_available() and dist.is_initialized()):
         return [mine]
     of_all: list[Any] = [None] * dist.get_world_size()

@@ -53,10 +53,10 @@ GAINS: dict[str, Column] = {  # {%} and {points}: units of the metric
 SIZES: dict[str, Column] = {
     "MACs": _quantity("macs"),
     "parameters": _quantity("params"),
-    "latency, ms": _quantity("latency_ms"),
-    "dense latency, ms": _quantity("latency_ms_before"),
-    "{items}/s": _quantity("throughput"),
-    "dense {items}/s": _quantity("throughput_before"),
+    "latency, ms (smallest batch)": _quantity("latency_ms"),
+    "dense latency, ms (smallest batch)": _quantity("latency_ms_before"),
+    "{items}/s (largest batch)": _quantity("throughput"),
+    "dense {items}/s (largest batch)": _quantity("throughput_before"),
 }
 ON_CONSOLE = ("pruned{%}", "change{points}", "MACs removed, %")
 

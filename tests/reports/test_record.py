@@ -230,7 +230,7 @@ def test_the_document_tells_the_numbers_the_reasons_and_how_to_go_on():
         "| throughput, batch of 64 | 1,000 images/s | 2,000 images/s | +100.0 % |",
         "median (quartiles) of 30 passes of each network, in turns, on one abacus with 4 PyTorch threads",
         "41.25 %",
-        "epoch 7, validation 94.00 %, test 93.12 %",
+        "epoch 8, validation 94.00 %, test 93.12 %",
         "| `layer1.0.conv1` | 16 | 10 | 62 % |",
         "`fc`: leaves the network",
         "The target was missed by 0.1 %.",
@@ -256,7 +256,7 @@ def test_the_document_of_a_bare_report_says_what_is_unknown():
 def test_a_best_epoch_of_unknown_validation_accuracy_is_not_said_to_be_chosen_by_it():
     best = {"epoch": 7, "validation": None, "metrics": {"accuracy": 0.9312}, "path": "phases/1-finetune/best.ckpt"}
     text = markdown(example(best=best))
-    assert "- Best epoch at the final width: epoch 7, test 93.12 % (`phases/1-finetune/best.ckpt`)." in text
+    assert "- Best epoch at the final width: epoch 8, test 93.12 % (`phases/1-finetune/best.ckpt`)." in text
 
 
 def test_without_a_best_epoch_nothing_is_said_of_one():

@@ -80,7 +80,7 @@ def test_a_search_by_such_times_finds_what_a_search_by_macs_does(clock_of, untim
     scores, clock = noise(graph), clock_of(net, graph, proportional_to_macs(graph))
 
     class Trials:
-        known, num_examples, task = {}, 10, Classification(10)
+        known, num_examples, part, task = {}, 10, "training", Classification(10)
         rough = property(lambda self: self)
 
         def of(self, candidates):

@@ -31,6 +31,7 @@ class MadeUp:
     def __init__(self, weights, enough, sizes=WIDTHS):
         self.weights, self.enough, self.sizes = weights, enough, sizes
         self.known, self.rounds, self.num_examples, self.task = {}, [], 100, Classification(4)
+        self.part = "training"
 
     @cached_property
     def rough(self):
