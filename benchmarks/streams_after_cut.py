@@ -3,7 +3,7 @@
     python benchmarks/streams_after_cut.py data/cifar10_jpeg data/pretrained/resnet20_cifar10_jpeg.pt
 
 A trained ResNet is cut to fewer multiply-accumulates by several criteria: the lowest scores first, wherever they are
-(``scope=global``), with streams as all other layers (``streams=alike``), whole until the others have lost 70 % of their
+(``scope=global``), with streams as all other layers (``streams=alike``), whole until the others have lost 80 % of their
 channels (``last``), and whole in any case; and the same share of every layer (``scope=layer``), with ``last``.
 """
 

@@ -29,7 +29,7 @@ Event = tuple[
 Scope = Literal["layer", "global"]
 Rule = Literal["exact", "slimming"]
 Streams = Literal["last", "alike"]
-STREAMS_START = 0.7  # share that all other layers have lost when residual streams begin to lose channels
+STREAMS_START = 0.8  # share that all other layers have lost when residual streams begin to lose channels
 
 
 class RankedBudget(Sparsity):
@@ -229,7 +229,7 @@ class CostBudget(RankedBudget):
         scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
             they are; None: ``global`` for a criterion whose scores are comparable (see ``Criterion``), else ``layer``.
         normalise: as for ``Global``; None: unless comparable scores are compared.
-        streams: ``last``: residual streams stay whole until all other layers have lost 70 % of their channels. From
+        streams: ``last``: residual streams stay whole until all other layers have lost 80 % of their channels. From
             there on they lose, too: with scope ``layer`` so that all would end together, with ``global`` by their
             scores. ``alike``: as everywhere.
         limits: as for ``Global``.
