@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pruning_lit.command_line.configs import compose
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.data import DataModule, ImageData
 from pruning_lit.runs.evaluation import Stored, normalisations
+from pruning_lit.runs.preprocessing import TrainingInputs
 
 CLASSIFICATION = {"_target_": "pruning_lit.tasks.Classification"}
 
@@ -32,7 +33,8 @@ def settle_data(config: DictConfig, stored: Stored | None) -> bool:
     if stored is not None and dataset is not None:
         known: Mapping[str, Any] = {"dataset": dataset, "task": stored.task() or CLASSIFICATION}
     else:
-        known = {key: _given(compose(), key) for key in ("dataset", "task")}
+        usual = hydra.compose("config")  # by the Hydra of the command, which knows the user's folders of configs
+        known = {key: _given(usual, key) for key in ("dataset", "task")}
     for key, own in known.items():
         given = _given(config, key)
         with open_dict(config):
@@ -65,14 +67,22 @@ def fit_data(data: DataModule, weights: str, stored: Stored | None, normalisatio
     """
     known = [stored.trained_on] if stored is not None else []
     for each in known:
-        each.require_alike(data, weights)
-        if assumed and each.note_on_names(data, weights):
-            told = ", ".join([*map(str, (each.classes or ())[:3]), "…"])
+        if assumed and not _may_be_of(each, data, weights):
             raise ValueError(
-                f"{weights!r} lies in no run's folder and was trained on other classes ({told}) than those of "
-                f"{data.title}, so it has to be said on which images: add dataset=…"
+                f"{weights!r} lies in no run's folder, and was trained on other images or classes than those of "
+                f"{data.title}, so it has to be said on which: add dataset=…"
             )
+        each.require_alike(data, weights)
     ways, notes = normalisations([weights for _ in known], known, data, normalisation)
     if isinstance(data, ImageData) and ways and ways[0] is not None:
         data.mean, data.std = ways[0]
     return notes
+
+
+def _may_be_of(known: TrainingInputs, data: DataModule, weights: str) -> bool:
+    """True unless what is known of the training tells of other images, or of other names of classes."""
+    try:
+        known.require_alike(data, weights)
+    except ValueError:
+        return False
+    return known.note_on_names(data, weights) is None
