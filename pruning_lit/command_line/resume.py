@@ -98,7 +98,7 @@ class SweepBegun(Callback):
             with suppress(OSError):  # Hydra is about to write there, and its error is told
                 write_text(folder / BEGUN, OmegaConf.to_yaml(OmegaConf.create(overrides)))
         settings = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-        module = module_of(str(config.hydra.job.config_name))
+        module = module_of(str(OmegaConf.select(config, "hydra.job.config_name")))
         allowing = typed(map(str, settings))  # type: ignore[arg-type]
         go_on_by(f"this goes on: {resuming(folder.resolve(), allowing, module)}")
 
