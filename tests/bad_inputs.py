@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pruning_lit.channels import save
+from pruning_lit.models import cifar_resnet
 from tests.data.small_clouds import rows, write_shapenet, write_text
 
 RUN, INSPECT, EXPORT, HUB, EVALUATE, SENSITIVITY, REPORT = (
@@ -159,6 +161,11 @@ def make_files(folder: Path, call: Callable[..., int]) -> None:
     small = [*shlex.split(SMALL), "method=magnitude"]
     if call("pruning_lit", *small, "hydra.run.dir=run") != 0:
         raise RuntimeError("the run that is resumed, evaluated and so on has failed")
+    save(cifar_resnet(8, num_classes=2), folder / "cats.safetensors", pictures={"classes": ["cat", "dog"]})
+    for name, command in (("analysis", "sensitivity"), ("evaluation", "evaluate")):
+        (folder / name / ".hydra").mkdir(parents=True)
+        (folder / name / ".hydra" / "overrides.yaml").write_text("- path=run\n")
+        (folder / name / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{config_name: {command}}}}}\n")
     (folder / "no_run").mkdir()
     (folder / "no_run" / "notes.txt").write_text("nothing of ours\n")
 
@@ -589,6 +596,8 @@ CASES = [
         "another precision": "resume=run trainer.precision=bf16-mixed",
         "a resumed run as a sweep": "resume=run -m seed=1,2",
         "the folder of a phase": "resume=run/phases/1-train",
+        "an analysis of sensitivity": "resume=analysis",
+        "an evaluation": "resume=evaluation",
     }),
     *_cases("Sweeps", f"{RUN} -m", {
         "a sweep over an unknown key": "sed=1,2",
@@ -650,6 +659,13 @@ CASES = [
         "a network that was never trained": "arch=resnet8",
         "a rate of 1 in between": "arch=resnet8 weights=run/pruned/model.safetensors rates=[0.5,1]",
         "stopping before anything is lost": "arch=resnet8 weights=run/pruned/model.safetensors stop_at=0",
+        "a rate in words": "arch=resnet8 weights=run/pruned/model.safetensors rates=half",
+        "no rates at all": "arch=resnet8 weights=run/pruned/model.safetensors rates=[]",
+        "trials on no examples": "arch=resnet8 weights=run/pruned/model.safetensors num_examples=0",
+        "a misspelt setting of the run's data": "arch=resnet8 weights=run dataset.bach_size=16",
+        "other classes than those of the weights": "arch=resnet8 weights=run dataset=image_folder dataset.root=images",
+        "weights of other classes that lie nowhere": "arch=resnet8 weights=cats.safetensors",
+        "a run to be resumed as an analysis": "resume=run",
         "nothing to be narrowed": "arch=resnet8 weights=run/pruned/model.safetensors 'sparsity.exclude=[\"*\"]'",
     }),
     *_cases("Evaluating", EVALUATE, {

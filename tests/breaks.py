@@ -532,8 +532,8 @@ SPARSITY = [
     Break(
         "trials of other scores are taken for those of these",
         "sparsity/trials.py",
-        'weights | {f"scores.{name}": each for name, each in scores.items()}',
-        "weights",
+        'seen | {f"scores.{name}": each for name, each in scores.items()}',
+        "seen",
         "sparsity/test_search.py",
         "remembered",
     ),

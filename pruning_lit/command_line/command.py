@@ -24,6 +24,7 @@ from pruning_lit.command_line.quoting import readable
 from pruning_lit.command_line.ranks import in_one_folder
 from pruning_lit.command_line.renamed import require_present_names, require_present_settings
 from pruning_lit.command_line.replaced import settle
+from pruning_lit.command_line.resume import RESUMABLE
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.command_line.targets import allowed, require_allowed, typed
 from pruning_lit.sweeps.common_settings import with_settings_of_some_jobs
@@ -68,8 +69,8 @@ def command(
             return None
         folder = Path(HydraConfig.get().runtime.output_dir)
         allowing = typed(HydraConfig.get().overrides.task)
-        if is_run:
-            go_on_by(f"this goes on: {resuming(_begun_in(), allowing)}")
+        if module in RESUMABLE:
+            go_on_by(f"this goes on: {resuming(_begun_in(), allowing, module)}")
         try:
             with leaving_at_once(), without_noise():  # here, as a launcher may have started this process
                 require_present_settings(config)
@@ -94,7 +95,7 @@ def command(
             if told is None:
                 raise
             log.debug("where it was raised", exc_info=True)
-            log.error(told + how_to_resume(error, folder, resuming(_begun_in(), allowing)))
+            log.error(told + how_to_resume(error, folder, resuming(_begun_in(), allowing, module)))
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 sys.exit(1)  # in a sweep the other jobs go on; its summary tells, in the end, that this one has failed
         return None

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pruning_lit.command_line.configs import CONF
 from pruning_lit.command_line.quoting import quoted
 from pruning_lit.command_line.renamed import present_words
 from pruning_lit.command_line.saved_overrides import harmless
@@ -23,9 +24,13 @@ from pruning_lit.system.resume_hint import resuming
 KEPT = "hydra.output_subdir=null"  # what the run was begun with stays on record, whatever is tried beside resume=
 MULTIRUN = ("-m", "--multirun")
 BEGUN = "begun.yaml"
+RUN = "pruning_lit"
+RESUMABLE = (RUN, "pruning_lit.sensitivity")  # commands that go on in their folders; the others are begun again
 
 
-def with_resume(arguments: list[str], decides: Callable[[str], bool] = lambda word: False) -> list[str]:
+def with_resume(
+    arguments: list[str], decides: Callable[[str], bool] = lambda word: False, module: str = RUN
+) -> list[str]:
     """Replace ``resume=<folder>`` by the overrides the run or the sweep was begun with, and its further arguments.
 
     Of a sweep these are the launcher and whatever else Hydra was told. What is given beside ``resume=`` comes behind.
@@ -35,12 +40,13 @@ def with_resume(arguments: list[str], decides: Callable[[str], bool] = lambda wo
     Args:
         arguments: as typed.
         decides: true for an override that could change the result of a job.
+        module: name of the command behind ``python -m``; what it was begun with says nothing to another command.
 
     Raises:
         FileNotFoundError: there is no such folder.
         OSError: nothing can be written there.
-        ValueError: it is neither the folder of a run nor that of a sweep, a single run is to be a sweep, the
-            jobs of a sweep are to become others, or its overrides are not to be trusted.
+        ValueError: it is neither the folder of a run nor that of a sweep, another command has begun it, a single run
+            is to be a sweep, the jobs of a sweep are to become others, or its overrides are not to be trusted.
     """
     folders = [Path(word.removeprefix("resume=")) for word in arguments if word.startswith("resume=")]
     if not folders:
@@ -50,6 +56,7 @@ def with_resume(arguments: list[str], decides: Callable[[str], bool] = lambda wo
     if not folder.is_dir():
         raise FileNotFoundError(f"resume={folder}: there is no such folder")
     require_room(folder)  # before Hydra begins to write anew what says how the run was begun
+    _require_begun_by(module, folder)
     if (run := folder / ".hydra" / "overrides.yaml").is_file():
         if {*MULTIRUN} & {*rest}:
             raise ValueError(f"resume={folder} is a single run, and -m begins a sweep: leave one of the two out")
@@ -91,7 +98,32 @@ class SweepBegun(Callback):
             with suppress(OSError):  # Hydra is about to write there, and its error is told
                 write_text(folder / BEGUN, OmegaConf.to_yaml(OmegaConf.create(overrides)))
         settings = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-        go_on_by(f"this goes on: {resuming(folder.resolve(), typed(map(str, settings)))}")  # type: ignore[arg-type]
+        module = module_of(str(OmegaConf.select(config, "hydra.job.config_name")))
+        allowing = typed(map(str, settings))  # type: ignore[arg-type]
+        go_on_by(f"this goes on: {resuming(folder.resolve(), allowing, module)}")
+
+
+def module_of(config_name: str) -> str:
+    """Name behind ``python -m`` of the command with this primary config; that of a run where it is nobody's else."""
+    others = re.fullmatch(r"\w+", config_name) and config_name != "config" and (CONF / f"{config_name}.yaml").is_file()
+    return f"{RUN}.{config_name}" if others else RUN
+
+
+def _require_begun_by(module: str, folder: Path) -> None:
+    """ValueError, with the command that goes on, where another one has begun what is in the folder."""
+    files = (folder / ".hydra" / "hydra.yaml", folder / "multirun.yaml")
+    begun = next((module_of(_config_name(file)) for file in files if file.is_file()), module)
+    if begun != module:
+        goes_on = f"this goes on: {resuming(folder, (), begun)}" if begun in RESUMABLE else "begin that anew"
+        raise ValueError(f"resume={folder} was begun by python -m {begun}, not by python -m {module}; {goes_on}")
+
+
+def _config_name(file: Path) -> str:
+    """Name of the primary config as Hydra has noted it; empty where that cannot be read."""
+    try:
+        return str(OmegaConf.select(OmegaConf.load(file), "hydra.job.config_name"))
+    except (YAMLError, OmegaConfBaseException, ValueError, OSError):  # damage is told by who reads the overrides
+        return ""
 
 
 def _begun_with(sweep: Path) -> list[str]:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from pruning_lit.channels import narrow
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.criteria import Scoring
 from pruning_lit.criteria.base import NeedsData
 from pruning_lit.criteria.ranks import rank_and_world_size
@@ -56,7 +57,7 @@ class Trials:
         scoring: network, graph, data and task.
         scores: by which the channels of a group are chosen.
         renewal: of the norms' statistics; None: none, and what is seen is mainly their error, which training mends.
-        file: JSON lines, one per trial; lines of other networks, scores and settings are passed over.
+        file: JSON lines, one per trial; lines of other networks, scores, examples and settings are passed over.
         num_examples: that a copy is evaluated on; fewer where there are fewer.
         seed: of their choice.
 
@@ -85,7 +86,9 @@ class Trials:
         self.part = "validation" if data.has_validation else "training"
         settings = f"{num_examples} {seed} {vars(renewal) if renewal else None}"
         weights = {f"net.{name}": each for name, each in scoring.net.state_dict().items()}
-        self.key = checksum(weights | {f"scores.{name}": each for name, each in scores.items()}, settings)
+        # of another data set, or normalised in another way
+        seen = {f"examples.{number}": first_tensor(each) for number, (each, _) in enumerate(self.batches[:1])}
+        self.key = checksum(weights | seen | {f"scores.{name}": each for name, each in scores.items()}, settings)
         self.known = self._read()
 
     @cached_property
@@ -110,7 +113,7 @@ class Trials:
         Raises:
             Preempted: a signal has come to one of the ranks.
         """
-        wanted = {self._name(widths): widths for widths in candidates}
+        wanted = self.named(candidates)
         new = [name for name in wanted if name not in self.known]
         rank, world_size = rank_and_world_size()
         for first in range(0, len(new), world_size):  # in rounds, so that little is lost where the run ends
@@ -123,6 +126,10 @@ class Trials:
             if any(to_leave for _, to_leave in of_all):  # what is made is kept, and nothing was trained meanwhile
                 leave_together()
         return [self.known[self._name(widths)] for widths in candidates]
+
+    def named(self, candidates: Sequence[Widths]) -> dict[str, Widths]:
+        """Cuts by the names under which their trials are ``known``, each once."""
+        return {self._name(widths): widths for widths in candidates}
 
     def _name(self, widths: Widths) -> str:
         """Widths as text; those of whole groups do not count."""
