@@ -34,6 +34,11 @@ class CostTarget(ABC):
         """Words in brackets behind the cost of a network of these widths, where there is more to be said of it."""
         return ""
 
+    @property
+    def asked(self) -> str:
+        """The setting that asked for it, as it is typed."""
+        return f"sparsity.reduction={float(self.reduction)}"
+
     def told(self, cost: float) -> str:
         """A cost in figures."""
         return f"{cost:,}"
@@ -57,6 +62,6 @@ class CostTarget(ABC):
             most = math.floor(1000 * (1 - least / total)) / 1000
             remaining = f"{self.told(least)} of {self.told(total)} {self.unit}{self.remark(graph, narrowest, dense)}"
             raise ValueError(
-                f"sparsity.reduction={float(self.reduction)} cannot be met: {remaining} remain in the narrowest "
+                f"{self.asked} cannot be met: {remaining} remain in the narrowest "
                 f"network with {budget.limits}, so at most {most} can go"
             )

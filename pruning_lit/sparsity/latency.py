@@ -30,12 +30,19 @@ class LatencyTarget(CostTarget):
     Attributes:
         reduction: that share.
         table: by which the latency of other widths is predicted.
+        milliseconds: that were asked for, where no share was.
     """
 
     unit: ClassVar[str] = "ms"
 
     reduction: Fraction
     table: LatencyTable
+    milliseconds: float | None = None
+
+    @property
+    def asked(self) -> str:
+        """The setting that asked for it, as it is typed."""
+        return super().asked if self.milliseconds is None else f"sparsity.milliseconds={self.milliseconds:g}"
 
     def counted(self, graph: ChannelGraph, widths: Mapping[str, int]) -> float:
         """Predicted milliseconds of a network of these widths."""
@@ -153,7 +160,8 @@ class Latency(CostBudget):
     def _target(self, table: LatencyTable) -> LatencyTarget:
         if self.milliseconds is None:
             return LatencyTarget(self.reduction, table)
-        return LatencyTarget(max(Fraction(0), 1 - Fraction(self.milliseconds) / Fraction(table.dense_ms)), table)
+        reduction = max(Fraction(0), 1 - Fraction(self.milliseconds) / Fraction(table.dense_ms))
+        return LatencyTarget(reduction, table, self.milliseconds)
 
     def _sentence(
         self,
@@ -166,11 +174,14 @@ class Latency(CostBudget):
     ) -> str:
         most = goal.total(dense) * float(1 - goal.reduction * progress)
         found = "too noisy to tell" if measured is None else f"{measured:.3g} ms ({measured / predicted - 1:+.1%})"
+        met = self.milliseconds is not None and self.milliseconds >= table.dense_ms
         told = (
             f"Latency of a batch of {self.batch_size} in {table.machine['runtime']} on {table.machine['device']}: "
             f"dense {table.dense_ms:.3g} ms, "
             f"target {most:.3g} ms, predicted {predicted:.3g} ms, measured {found}."
         )
+        if met:
+            told += f" The dense network takes no more than the {self.milliseconds:g} ms asked for."
         if measured is not None and abs(measured / predicted - 1) > APART:
             told += (
                 " Prediction and measurement are more than 10 % apart: other work on the machine, or jumps in speed."

@@ -103,6 +103,9 @@ def test_half_of_the_milliseconds_are_half_of_the_latency(clock_of, untimed):
     by_share = Latency(0.5).with_clock(clock).kept(graph, scores)
     assert Latency(0.1, milliseconds=table.dense_ms / 2).with_clock(clock).kept(graph, scores) == by_share
     whole = Latency(milliseconds=2 * table.dense_ms).with_clock(clock).plan(graph, scores)
+    assert "The dense network takes no more than the" in whole.notes[0]
+    with pytest.raises(ValueError, match=r"sparsity\.milliseconds=0\.001 cannot be met"):
+        Latency(milliseconds=0.001).with_clock(clock).plan(graph, scores)
     assert whole.cost == whole.dense
 
 
