@@ -37,7 +37,7 @@ class Effort:
     """Effort of a search.
 
     Attributes:
-        moves: that are tried; 0: widths by sensitivity alone.
+        moves: that are tried; 0: widths by sensitivity alone; None: half as many as there are groups of channels.
         num_examples: on which trial cuts are evaluated, see ``Trials``; half of them where one group is narrowed.
         seed: of the choice of examples, and of the moves.
 
@@ -45,13 +45,15 @@ class Effort:
         ValueError: a number is outside its range.
     """
 
-    moves: int = 8
+    moves: int | None = None
     num_examples: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("moves", 0), ("num_examples", 1)):
             value = getattr(self, name)
+            if name == "moves" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"sparsity.{name} must be a whole number of at least {least}, got {value!r}")
 
@@ -116,7 +118,7 @@ class Search(Searching):
         self,
         reduction: float | str,
         of: Cost = "macs",
-        moves: int = 8,
+        moves: int | None = None,
         num_examples: int = 1000,
         seed: int = 0,
         **limits: Any,
@@ -166,7 +168,7 @@ class LatencySearch(Searching, Latency):
         batch_size: int = 64,
         runtime: Runtime = "eager",
         table: str | None = None,
-        moves: int = 8,
+        moves: int | None = None,
         num_examples: int = 1000,
         seed: int = 0,
         **limits: Any,
@@ -237,8 +239,8 @@ class Space:
         fittest = min(range(len(starts)), key=lambda at: drops.of(outcomes[at]))
         self.first = self.best = outcomes[fittest]
         best, found = starts[fittest], raised[fittest]
-        for tried in range(0, self.effort.moves, CHILDREN):
-            children = [self.moved(best, found) for _ in range(min(CHILDREN, self.effort.moves - tried))]
+        for tried in range(0, self.num_moves, CHILDREN):
+            children = [self.moved(best, found) for _ in range(min(CHILDREN, self.num_moves - tried))]
             outcomes = self.trials.of([self.allowed(each) for each in children])
             fittest = min(range(len(children)), key=lambda at: drops.of(outcomes[at]))
             if drops.of(outcomes[fittest]) < drops.of(self.best):
@@ -251,7 +253,7 @@ class Space:
         return by_bisection(Probe(self.trials.rough, self.groups, self.allowed, drops))
 
     def _tell(self, seconds: float) -> None:
-        most = 2 + ROUNDS * len(self.groups) + len(POWERS) + self.effort.moves
+        most = 2 + ROUNDS * len(self.groups) + len(POWERS) + self.num_moves
         if rank_and_world_size()[0] == 0:
             made = f", {self.num_made} of which are made" if self.num_made > 1 else ""
             log.info("searching widths by at most %d trial cuts%s; the first took %s", most, made, in_words(seconds))
@@ -260,6 +262,11 @@ class Space:
     def num_made(self) -> int:
         """Number of trial cuts made so far."""
         return len(self.trials.known) + len(self.trials.rough.known)
+
+    @property
+    def num_moves(self) -> int:
+        """Moves that are tried."""
+        return len(self.groups) // 2 if self.effort.moves is None else self.effort.moves
 
     @property
     def note(self) -> str:
