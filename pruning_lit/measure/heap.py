@@ -15,7 +15,7 @@ def freed_memory_kept() -> Iterator[None]:
     """Let glibc keep the memory of freed tensors of the CPU, and give it back afterwards; elsewhere nothing happens.
 
     By itself it gives large tensors back to the system as soon as they are freed, or does not, depending on all that
-    was allocated before: passes of a network then take a third longer, for the pages that are asked for anew each time.
+    was allocated before: passes of a network then take longer, for the pages that are asked for anew each time.
     Runtimes with an arena of their own do not give them back either.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._inductor import config as inductor
 
 from pruning_lit.system.one_line import in_one_line
 
@@ -70,6 +69,8 @@ def compiled(net: nn.Module, arguments: tuple[Tensor, ...]) -> nn.Module:
     Raises:
         NotCompiledError: it cannot be compiled on this machine, for example without a C++ compiler.
     """
+    from torch._inductor import config as inductor  # late: only what compiles needs the compiler
+
     program = net.program[0] if isinstance(net, ProgramNetwork) else net.eval()
     torch._dynamo.reset()  # or a second batch size would be compiled for any
     fast = torch.compile(program)

@@ -23,9 +23,8 @@ from pruning_lit.sparsity.params_target import ParamsTarget
 from pruning_lit.sparsity.rates import parse_rate
 from pruning_lit.sparsity.threshold import largest_share, widths_above
 
-Event = tuple[
-    float, float, int, str
-]  # a channel that goes: when its group starts, its score, place and name of the group
+# a channel that goes: its point in the order, its score, place and name of its group
+Event = tuple[float, float, int, str]
 Scope = Literal["layer", "global"]
 Rule = Literal["exact", "slimming"]
 Streams = Literal["last", "alike"]

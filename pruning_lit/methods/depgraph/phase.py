@@ -45,21 +45,23 @@ class GroupSparsityTraining(GradientEditing):
         self.strength, self.ratio = strength, ratio
         self.criterion, self.sparsity = criterion, sparsity.bind(criterion)
         self.groups: list[ChannelGroup] = []
+        self.decaying: dict[str, nn.Parameter] = {}
 
     def find_edited(self) -> None:
         """Look for the groups that can be pruned in the network as it is."""
         example = self.trainer.datamodule.example  # type: ignore[attr-defined]
         graph = self.criterion.protect(self.view, trace(self.view, like(example, next(self.net.parameters()))))
         self.groups = self.sparsity.prunable_groups(graph)
+        self.decaying = weights_of(self.view)
 
     def edit_gradients(self, loss_scale: float) -> None:
         """Add the decay."""
-        add_group_decay(self.groups, weights_of(self.view), self.strength * loss_scale, self.ratio)
+        add_group_decay(self.groups, self.decaying, self.strength * loss_scale, self.ratio)
 
     def on_train_epoch_end(self) -> None:
         """Log the share of small channels."""
         super().on_train_epoch_end()
-        norms = [channel_norms(group, weights_of(self.view)) for group in self.groups]
+        norms = [channel_norms(group, self.decaying) for group in self.groups]
         if norms:
             small = torch.cat([each < SMALL * each.max() for each in norms])
             self.log("norms/small", small.float().mean(), rank_zero_only=True)
