@@ -130,11 +130,14 @@ class Criterion(ABC):
     Attributes:
         comparable: whether the scores of different groups are in one unit, so that the smallest of the whole network
             are known as they are. Else a budget takes the same share of every group, unless told otherwise.
+        additive: whether the scores of channels that go together add up to the score of what is lost, so that a budget
+            can ask for the largest sum of those that stay.
         by_width: whether scores depend on how many channels stay, which ``scores`` can only assume.
         needs_pixels: whether scores depend on which elements of a feature map are neighbours.
     """
 
     comparable = False
+    additive = False
     by_width = False
     needs_pixels = False
 

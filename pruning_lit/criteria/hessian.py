@@ -25,6 +25,7 @@ class Hessian(Criterion):
     """
 
     comparable = True
+    additive = True
 
     def __init__(
         self, reduction: Reduction = "sum", num_images: int = 256, augment: bool = False, seed: int = 0

@@ -41,6 +41,7 @@ class LAMP(Criterion):
     """
 
     comparable = True
+    additive = True
 
     def __init__(self, reduction: Reduction = "mean") -> None:
         require_reduction(reduction)

@@ -42,6 +42,7 @@ class Taylor(Criterion):
     """
 
     comparable = True
+    additive = True
 
     def __init__(
         self,

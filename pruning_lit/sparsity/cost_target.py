@@ -43,9 +43,13 @@ class CostTarget(ABC):
         """A cost in figures."""
         return f"{cost:,}"
 
+    def left(self, dense: DenseCost, progress: Fraction) -> float | Fraction:
+        """The cost that is to be left at most at that progress."""
+        return self.total(dense) * (1 - self.reduction * progress)
+
     def met(self, graph: ChannelGraph, widths: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
         """True where a network of these widths costs no more than what is to be left at that progress."""
-        return self.counted(graph, widths) <= self.total(dense) * (1 - self.reduction * progress)
+        return self.counted(graph, widths) <= self.left(dense, progress)
 
     def require_reachable(self, budget: Sparsity, graph: ChannelGraph, dense: DenseCost | None = None) -> None:
         """ValueError where even the narrowest network within the limits costs more than what is to be left.

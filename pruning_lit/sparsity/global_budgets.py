@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
+from pruning_lit.sparsity.knapsack import ROUNDS, Knapsack
 from pruning_lit.sparsity.layout import is_stream
 from pruning_lit.sparsity.macs_target import MacsTarget
 from pruning_lit.sparsity.params_target import ParamsTarget
@@ -26,6 +27,7 @@ from pruning_lit.sparsity.threshold import largest_share, widths_above
 # a channel that goes: its point in the order, its score, place and name of its group
 Event = tuple[float, float, int, str]
 Scope = Literal["layer", "global"]
+CostScope = Literal["layer", "global", "knapsack"]
 Rule = Literal["exact", "slimming"]
 Streams = Literal["last", "alike"]
 STREAMS_START = 0.8  # share that all other layers have lost when residual streams begin to lose channels
@@ -37,10 +39,12 @@ class RankedBudget(Sparsity):
     Groups with a rate of their own are included.
     """
 
-    def __init__(self, scope: Scope, normalise: bool, **limits: Any) -> None:
+    scopes: ClassVar[tuple[str, ...]] = get_args(Scope)
+
+    def __init__(self, scope: str, normalise: bool, **limits: Any) -> None:
         super().__init__(**limits)
-        if scope not in ("layer", "global"):
-            raise ValueError(f"sparsity.scope must be 'layer' or 'global', got {scope!r}")
+        if scope not in self.scopes:
+            raise ValueError(f"sparsity.scope must be one of {list(self.scopes)}, got {scope!r}")
         self.scope, self.normalise = scope, normalise
 
     @abstractmethod
@@ -49,7 +53,7 @@ class RankedBudget(Sparsity):
 
     def meets(self, graph: ChannelGraph, scores: Scores, widths: Mapping[str, int], dense: DenseCost) -> bool:
         """True for any widths within the budget if the smallest scores go first, wherever; else as in ``Sparsity``."""
-        if self.scope == "global" and not self.normalise:
+        if self.scope != "layer" and not self.normalise:
             return self.is_met(graph, widths, dense, Fraction(1))
         return super().meets(graph, scores, widths, dense)
 
@@ -226,7 +230,9 @@ class CostBudget(RankedBudget):
 
     Args:
         scope: ``layer``: all layers lose the same share of channels; ``global``: the lowest scores go first, wherever
-            they are; None: ``global`` for a criterion whose scores are comparable (see ``Criterion``), else ``layer``.
+            they are; ``knapsack``: those channels stay whose scores add up to most for what they cost, so that of equal
+            scores the more costly goes first, and no group is emptied. None: ``knapsack`` for a criterion whose scores
+            add up (see ``Criterion``), ``global`` where they are comparable, else ``layer``.
         normalise: as for ``Global``; None: unless comparable scores are compared.
         streams: ``last``: residual streams stay whole until all other layers have lost 80 % of their channels. From
             there on they lose, too: with scope ``layer`` so that all would end together, with ``global`` by their
@@ -234,11 +240,12 @@ class CostBudget(RankedBudget):
         limits: as for ``Global``.
     """
 
+    scopes = get_args(CostScope)
     goal: CostTarget
 
     def __init__(
         self,
-        scope: Scope | None = None,
+        scope: CostScope | None = None,
         normalise: bool | None = None,
         streams: Streams = "last",
         **limits: Any,
@@ -250,15 +257,15 @@ class CostBudget(RankedBudget):
         self._set = scope, normalise
 
     @property
-    def asked_scope(self) -> Scope | None:
+    def asked_scope(self) -> CostScope | None:
         """The scope that was set, whatever the criterion makes of it."""
         return self._set[0]
 
     def bind(self, criterion: Criterion) -> Self:
         """Bind a copy to the criterion, which settles ``scope`` and ``normalise`` where they are not set."""
         bound, (scope, normalise) = copy.copy(self), self._set
-        bound.scope = scope or ("global" if criterion.comparable else "layer")
-        needless = criterion.comparable and bound.scope == "global"
+        bound.scope = scope or ("knapsack" if criterion.additive else "global" if criterion.comparable else "layer")
+        needless = criterion.comparable and bound.scope != "layer"
         bound.normalise = not needless if normalise is None else normalise
         return bound
 
@@ -270,6 +277,32 @@ class CostBudget(RankedBudget):
     def start(self, graph: ChannelGraph, group: ChannelGroup) -> float:
         """Residual streams begin late, where they come last."""
         return STREAMS_START if self.streams == "last" and is_stream(graph, group) else 0.0
+
+    def budget_widths(
+        self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
+        """Widths that meet the target: of the largest sum of scores, with scope ``knapsack``, or by their order."""
+        if self.scope != "knapsack":
+            return super().budget_widths(graph, scores, dense, progress)
+        overridden = self.override_widths(graph, dense, progress)
+        groups = [group for group in self.prunable_groups(graph) if group.name not in overridden]
+        packed = Knapsack(
+            {group.name: _comparable(scores[group.name], self.normalise).tolist() for group in groups},
+            {each.name: sorted({self.limits.fit(each, dense, n) for n in range(each.size + 1)}) for each in groups},
+            lambda widths: self.goal.counted(graph, self.allowed_widths(graph, dense, {**overridden, **widths})),
+        )
+        late = [group.name for group in groups if self.start(graph, group)]
+        prompt = [group.name for group in groups if group.name not in late]
+        least = (1 - STREAMS_START) * sum(dense.sizes[name] for name in prompt)
+        widths = {group.name: group.size for group in groups}
+        present, target = packed.cost(widths), float(self.goal.left(dense, progress))
+        for step in range(ROUNDS if present > target else 0):
+            wanted = target + (present - target) * (ROUNDS - 1 - step) / ROUNDS
+            found = packed.narrowed(widths, wanted, whole=late)
+            if found is None or sum(found[name] for name in prompt) < least:
+                found = packed.narrowed(widths, wanted) or packed.narrowest
+            widths = found
+        return widths | overridden
 
     def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
         """True where the network costs no more than the target."""
@@ -291,7 +324,7 @@ class Macs(CostBudget):
     def __init__(
         self,
         reduction: float | str,
-        scope: Scope | None = None,
+        scope: CostScope | None = None,
         normalise: bool | None = None,
         macs_convention: MacsConvention = "exact",
         streams: Streams = "last",
@@ -329,7 +362,7 @@ class Params(CostBudget):
     def __init__(
         self,
         reduction: float | str,
-        scope: Scope | None = None,
+        scope: CostScope | None = None,
         normalise: bool | None = None,
         streams: Streams = "last",
         **limits: Any,

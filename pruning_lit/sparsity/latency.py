@@ -14,7 +14,7 @@ from pruning_lit.sparsity.base import Scores
 from pruning_lit.sparsity.clock import Clock
 from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
-from pruning_lit.sparsity.global_budgets import CostBudget, Scope, Streams
+from pruning_lit.sparsity.global_budgets import CostBudget, CostScope, Streams
 from pruning_lit.sparsity.latency_table import LatencyTable
 from pruning_lit.sparsity.rates import parse_rate
 
@@ -92,7 +92,7 @@ class Latency(CostBudget):
         batch_size: int = 64,
         runtime: Runtime = "eager",
         table: str | None = None,
-        scope: Scope | None = None,
+        scope: CostScope | None = None,
         normalise: bool | None = None,
         streams: Streams = "last",
         **limits: Any,

@@ -146,7 +146,7 @@ def test_the_second_of_two_cuts_goes_the_rest_of_the_way():
     ("options", "message"),
     [
         ({"rule": "strict"}, r"sparsity.rule must be one of \['exact', 'slimming'\], got 'strict'"),
-        ({"scope": "block"}, "sparsity.scope must be 'layer' or 'global', got 'block'"),
+        ({"scope": "block"}, r"sparsity.scope must be one of \['layer', 'global'\], got 'block'"),
         ({"on_empty": "ignore"}, r"sparsity.on_empty must be one of \['floor', 'error', 'remove'\], got 'ignore'"),
     ],
 )
