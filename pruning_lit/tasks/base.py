@@ -48,7 +48,7 @@ class Task(ABC):
             table says all.
         loss_in_evaluation: whether a network in eval mode gives what a loss can be computed from.
         items: what examples are, in the plural.
-        has_logits: whether networks choose among classes that exclude each other, see ``logits``.
+        has_logits: whether networks choose among classes that exclude each other, see ``logits`` and ``right_classes``.
         maps_are_images: whether neighbouring elements of a feature map are neighbours in the input, as pixels are;
             criteria that look at the shape of maps ask for it.
     """
@@ -110,6 +110,10 @@ class Task(ABC):
         Returns:
             Shape ``(choices, classes)``: a choice is made for an image, a pixel or a point.
         """
+        raise NotImplementedError(f"{type(self).__name__} makes no such choices")
+
+    def right_classes(self, targets: Any) -> Tensor:
+        """The right class of every choice that ``logits`` has, shape ``(choices,)``."""
         raise NotImplementedError(f"{type(self).__name__} makes no such choices")
 
     @abstractmethod

@@ -87,6 +87,10 @@ class Classification(Task):
         """Logits ``(N, classes)``, as they are."""
         return outputs
 
+    def right_classes(self, targets: Tensor) -> Tensor:
+        """Classes ``(N,)``; those with the largest shares, where targets are shares."""
+        return dominant(as_classes(targets))
+
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Top-1 accuracy, and top-5 where there are more than five classes; balanced accuracy and F1 score.
 
@@ -120,7 +124,7 @@ class Classification(Task):
 
     def update(self, metrics: "MetricCollection", outputs: Tensor, targets: Tensor) -> None:
         """Count a batch; blended images by the class with the largest share."""
-        metrics.update(outputs, dominant(as_classes(targets)))
+        metrics.update(outputs, self.right_classes(targets))
 
     def require_targets(self, targets: Any, inputs: Any) -> None:
         """ValueError where they are no classes ``(N,)``, nor, without mixup, shares of the classes ``(N, classes)``."""

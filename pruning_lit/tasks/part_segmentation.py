@@ -54,6 +54,10 @@ class PartSegmentation(Task):
         """Logits of all points that count, ``(points, parts)``."""
         return outputs.movedim(1, -1)[targets != NO_PART]
 
+    def right_classes(self, targets: Tensor) -> Tensor:
+        """Parts of all points that count, ``(points,)``."""
+        return targets[targets != NO_PART]
+
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Mean intersection over union, of all clouds and of categories, and point accuracy."""
         from torchmetrics import MetricCollection  # late: loads torchvision, SciPy and matplotlib

@@ -35,6 +35,11 @@ class SemanticSegmentation(Task):
         """Logits of all pixels that count, ``(pixels, classes)``."""
         return outputs.movedim(1, -1)[as_classes(targets) != self.ignore_index]
 
+    def right_classes(self, targets: Tensor) -> Tensor:
+        """Classes of all pixels that count, ``(pixels,)``."""
+        classes = as_classes(targets)
+        return classes[classes != self.ignore_index]
+
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Intersection over union, the mean over classes, and pixel accuracy; over all pixels of all images."""
         from torchmetrics import MetricCollection  # late: loads torchvision, SciPy and matplotlib

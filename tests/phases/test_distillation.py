@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 
 from pruning_lit.models import cifar_resnet
 from pruning_lit.phases import Constant, Training
-from pruning_lit.phases.distillation import Attention, Dist, Distillation, Logits, Mse
+from pruning_lit.phases.distillation import Attention, Dist, Distillation, Dkd, Logits, Mse
 from pruning_lit.phases.distillation.attention import attention_map, last_maps
 from pruning_lit.phases.distillation.dist import missing_correlation
+from pruning_lit.phases.distillation.dkd import Judged, decoupled_divergences
 from pruning_lit.phases.distillation.logits import soft_divergence
 from pruning_lit.tasks import (
     Classification,
@@ -30,7 +31,7 @@ from tests.commands import in_own_process
 from tests.places import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on loaders
-LOSSES: dict[str, type[Distillation]] = {"logits": Logits, "dist": Dist, "mse": Mse, "attention": Attention}
+LOSSES: dict[str, type[Distillation]] = {"logits": Logits, "dist": Dist, "dkd": Dkd, "mse": Mse, "attention": Attention}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,14 @@ def test_missing_correlation_is_that_of_the_formula(golden, temperature):
         torch.testing.assert_close(found, golden[f"dist_{name}_T{temperature}"], rtol=0, atol=1e-7)
     whole = Dist(temperature=temperature).loss(*pair)
     torch.testing.assert_close(whole, golden[f"dist_T{temperature}"], rtol=0, atol=2e-7)
+
+
+def test_the_right_class_and_the_others_are_compared_apart(golden):
+    pair = golden["student"], golden["teacher"]
+    for found, name in zip(decoupled_divergences(*pair, golden["target"], 4), ("target", "rest"), strict=True):
+        torch.testing.assert_close(found, golden[f"dkd_{name}"], rtol=0, atol=1e-12)
+    whole = Dkd(alpha=1, beta=8).loss(*(Judged(each, golden["target"]) for each in pair))
+    torch.testing.assert_close(whole, golden["dkd_a1_b8"], rtol=0, atol=1e-12)
 
 
 def test_classes_that_nobody_considers_leave_finite_gradients():
@@ -196,6 +205,15 @@ def test_blended_images_go_to_both_and_blended_classes_to_the_task_alone():
     assert torch.equal(network(1).eval()(images), seen.taught)
 
 
+def test_the_larger_share_of_a_blended_image_is_the_right_class():
+    shares = torch.tensor([[0.2, 0.8, 0.0], [0.6, 0.0, 0.4]])
+    assert Classification(3, mixup=1.0).right_classes(shares).tolist() == [1, 0]
+    logits = torch.randn(2, 3)
+    blended = Dkd().look(nn.Identity(), (logits, shares), Classification(3))[1]
+    assert torch.equal(blended.classes, torch.tensor([1, 0]))
+    assert torch.equal(blended.logits, logits)
+
+
 def test_logits_are_compared_in_float32_under_autocast():
     seen = Seen()
     fit(seen, precision="bf16-mixed")
@@ -208,8 +226,13 @@ def test_pixels_and_points_that_do_not_count_are_not_compared():
     pixels = SemanticSegmentation(4).logits(outputs, targets)
     assert pixels.shape == (25, 4)
     assert torch.equal(pixels[0], outputs[0, :, 1, 0])
-    points = PartSegmentation(4, {"chair": [0, 1], "cup": [2, 3]}).logits(outputs[:, :, 0], targets[:, 0] % 255 - 1)
+    assert torch.equal(
+        SemanticSegmentation(4).right_classes(targets), torch.cat([targets[0, 1:], *targets[1:]]).flatten()
+    )
+    parts, task = targets[:, 0] % 255 - 1, PartSegmentation(4, {"chair": [0, 1], "cup": [2, 3]})
+    points = task.logits(outputs[:, :, 0], parts)
     assert points.shape == (int((targets[:, 0] % 255 > 0).sum()), 4)
+    assert task.right_classes(parts).tolist() == parts[parts >= 0].tolist()
 
 
 def test_attention_looks_at_the_last_map_of_each_size():
