@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--checkpoint", type=Path, default=Path("fastnas.pth"), help="FastNAS's, deleted first")
     parser.add_argument("--cache", default=None)
-    ways = ["search", "magnitude", "depgraph", "fastnas", "torch_pruning", "torch_pruning_sparse", "scratch"]
+    ways = ["search", "taylor", "magnitude", "depgraph", "fastnas", "torch_pruning", "torch_pruning_sparse", "scratch"]
     parser.add_argument("--ways", nargs="+", default=ways)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -64,7 +64,7 @@ def clock_of(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("scope", ["layer", "global", "knapsack"])
 @pytest.mark.parametrize("round_to", [1, 8])
 def test_times_proportional_to_macs_choose_what_a_budget_of_macs_does(clock_of, untimed, scope, round_to):
     net, graph = built()
