@@ -11,11 +11,12 @@ from random import Random
 from typing import Any, Literal, Self, get_args
 
 from pruning_lit.channels import ChannelGraph
-from pruning_lit.criteria import NeedsData
+from pruning_lit.criteria import Criterion, NeedsData
 from pruning_lit.criteria.ranks import rank_and_world_size
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
+from pruning_lit.sparsity.global_budgets import CostBudget
 from pruning_lit.sparsity.latency import Latency, LatencyTarget, Runtime
 from pruning_lit.sparsity.macs_target import MacsTarget
 from pruning_lit.sparsity.params_target import ParamsTarget
@@ -64,12 +65,20 @@ class Searching(Sparsity):
     Attributes:
         effort: of the search.
         trials: of the network that is to be cut; None: none can be made.
+        criterion: to which it is bound; None: one whose scores are not comparable.
     """
 
     at_the_cut = True
     effort: Effort
     trials: Trials | None = None
+    criterion: Criterion | None = None
     _found: str | None = None
+
+    def bind(self, criterion: Criterion) -> Self:
+        """Bind a copy to the criterion, which settles the widths that are found without a search."""
+        bound = copy.copy(super().bind(criterion))
+        bound.criterion = criterion
+        return bound
 
     def with_trials(self, make: TrialMaker) -> Self:
         """This budget, with trial cuts of the network that is to be cut."""
@@ -77,14 +86,22 @@ class Searching(Sparsity):
         bound.trials = make(self.effort.num_examples, self.effort.seed)
         return bound
 
-    def searched(self, goal: CostTarget, graph: ChannelGraph, dense: DenseCost, progress: Fraction) -> dict[str, int]:
+    def searched(
+        self, goal: CostTarget, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
+    ) -> dict[str, int]:
         """The widths found for a target; NeedsData where no trial cuts can be made."""
         if self.trials is None:
             raise NeedsData("widths are searched by trial cuts, which need images")
         space = Space(self, goal, self.effort, self.trials, graph, dense, progress)
-        widths = space.search()
+        widths = space.search(self.unsearched(goal).budget_widths(graph, scores, dense, progress))
         self._found = space.note
         return widths
+
+    def unsearched(self, goal: CostTarget) -> CostBudget:
+        """The budget that meets the target by scores alone, within the same limits."""
+        budget = CostBudget(**vars(self.limits))  # as its constructor takes them
+        budget.goal = goal
+        return budget if self.criterion is None else budget.bind(self.criterion)
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
         """Sentence on what the search has found, and those of the budget."""
@@ -96,8 +113,8 @@ class Search(Searching):
 
     First the sensitivity of every group is measured: copies of the network in which it alone is narrowed. Taking drops,
     or powers of them, as additive, channels go where the drop per cost saved is smallest, until the target is met. From
-    the best of these networks moves are tried, in which one or two groups get narrower and others wider, and the best
-    of a few is kept wherever it is better.
+    the best of these networks, and of that which the scores alone lead to, moves are tried, in which one or two groups
+    get narrower and others wider, and the best of a few is kept wherever it is better.
     Residual streams are groups as any other. The same scores, examples and seed give the same widths, on any number of
     processes.
 
@@ -141,7 +158,7 @@ class Search(Searching):
         self, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
         """The widths found; NeedsData where no trial cuts can be made."""
-        return self.searched(self.goal, graph, dense, progress)
+        return self.searched(self.goal, graph, scores, dense, progress)
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
         """Sentences on what the search has found, and on the MACs that count, where these are not all."""
@@ -180,7 +197,7 @@ class LatencySearch(Searching, Latency):
         self, goal: LatencyTarget, graph: ChannelGraph, scores: Scores, dense: DenseCost, progress: Fraction
     ) -> dict[str, int]:
         """The widths found; NeedsData where no trial cuts can be made."""
-        return self.searched(goal, graph, dense, progress)
+        return self.searched(goal, graph, scores, dense, progress)
 
 
 class Space:
@@ -226,8 +243,12 @@ class Space:
         """True where the target is met."""
         return self.goal.met(self.graph, self.allowed(widths), self.dense, self.progress)
 
-    def search(self) -> dict[str, int]:
-        """Widths of the best network that was tried."""
+    def search(self, unsearched: Mapping[str, int]) -> dict[str, int]:
+        """Widths of the best network that was tried.
+
+        Args:
+            unsearched: widths that meet the target as well, by scores alone.
+        """
         began = time.monotonic()
         self.whole = self.trials.of([self.overridden])[0]
         self._tell(time.monotonic() - began)
@@ -235,8 +256,10 @@ class Space:
         sensitivities = self.sensitivities()
         raised = [{name: replace(each, power=power) for name, each in sensitivities.items()} for power in POWERS]
         starts = [self.regrown(self.narrowed(found), found) for found in raised]
+        starts, raised = [*starts, {name: unsearched[name] for name in self.sizes}], [*raised, sensitivities]
         outcomes = self.trials.of([self.allowed(each) for each in starts])
         fittest = min(range(len(starts)), key=lambda at: drops.of(outcomes[at]))
+        self.by_scores = fittest == len(POWERS)
         self.first = self.best = outcomes[fittest]
         best, found = starts[fittest], raised[fittest]
         for tried in range(0, self.num_moves, CHILDREN):
@@ -253,7 +276,7 @@ class Space:
         return by_bisection(Probe(self.trials.rough, self.groups, self.allowed, drops))
 
     def _tell(self, seconds: float) -> None:
-        most = 2 + ROUNDS * len(self.groups) + len(POWERS) + self.num_moves
+        most = 2 + ROUNDS * len(self.groups) + len(POWERS) + 1 + self.num_moves
         if rank_and_world_size()[0] == 0:
             made = f", {self.num_made} of which are made" if self.num_made > 1 else ""
             log.info("searching widths by at most %d trial cuts%s; the first took %s", most, made, in_words(seconds))
@@ -276,10 +299,11 @@ class Space:
         def told(trial: Trial) -> str:
             return primary.format(trial.metric) + (f" (loss {trial.loss:.3g})" if trial.loss is not None else "")
 
+        begun = "the scores alone" if self.by_scores else "the sensitivity of each group alone"
         return (
             f"Widths were searched by {self.num_made} trial cuts with recalibrated norms, on "
             f"{self.trials.num_examples:,} {self.trials.part} examples: {primary.title} {told(self.whole)} before "
-            f"the cut, {told(self.first)} with the widths that follow from the sensitivity of each group alone, "
+            f"the cut, {told(self.first)} with the widths that follow from {begun}, "
             f"{told(self.best)} with those found from there."
         )
 
