@@ -5,19 +5,23 @@
 A trained ResNet is cut to fewer multiply-accumulates by several criteria: the same share of every layer
 (``scope=layer``); the lowest scores first, wherever they are (``global``); the largest sum of scores for what they cost
 (``knapsack``). Residual streams stay whole until the others have lost 80 % of their channels (``last``); beside it, for
-``global``, as all other layers (``alike``), and whole in any case.
+``global``, as all other layers (``alike``), and whole in any case. With ``--steps`` cuts go part of the way each, as
+Torch-Pruning's do, and scores are taken anew after each.
 """
 
 import argparse
 import copy
+from fractions import Fraction
 from pathlib import Path
 
 import torch
 from search import Bench, accuracy
+from torch import nn
 
-from pruning_lit.channels import narrow, recalibrate
-from pruning_lit.criteria import LAMP, GroupNorm, Hessian, Magnitude, Taylor
-from pruning_lit.sparsity import Macs
+from pruning_lit.channels import narrow, recalibrate, trace
+from pruning_lit.criteria import LAMP, GroupNorm, Hessian, Magnitude, Scoring, Taylor
+from pruning_lit.sparsity import DenseCost, Macs
+from pruning_lit.tasks import Classification
 
 CRITERIA = {
     "magnitude": Magnitude(),
@@ -29,6 +33,17 @@ CRITERIA = {
 }
 
 
+def cut(bench: Bench, budget: Macs, name: str, steps: int) -> nn.Module:
+    net, dense, budget = copy.deepcopy(bench.net), DenseCost.of(bench.graph), budget.bind(CRITERIA[name])
+    for step in range(1, steps + 1):
+        graph = trace(net, bench.data.example)
+        scoring = Scoring(net, graph, graph.prunable, bench.data, Classification(10))
+        plan = budget.plan(graph, CRITERIA[name].scores(scoring), dense, Fraction(step, steps))
+        narrow(net, graph, plan.kept)
+    recalibrate(net, [images for images, _ in bench.calibration])
+    return net
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="image folder with train/ and test/")
@@ -37,6 +52,8 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", type=float, default=[0.3, 0.5, 0.7])
     parser.add_argument("--criteria", nargs="+", default=list(CRITERIA))
     parser.add_argument("--ways", nargs="+", help="columns of the table; all by default")
+    parser.add_argument("--steps", nargs="+", type=int, default=[1])
+    parser.add_argument("--exclude", nargs="+", default=[], help="groups left whole")
     parser.add_argument("--cache", default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -49,17 +66,17 @@ def main() -> None:
         "layer, last": {"scope": "layer"},
         "knapsack, last": {"scope": "knapsack"},
     }
-    ways = {name: settings for name, settings in ways.items() if not arguments.ways or name in arguments.ways}
-    scores = {name: CRITERIA[name].scores(bench.scoring) for name in arguments.criteria}
-    print(f"| MACs | criterion | {' | '.join(ways)} |\n|---|---|{'---:|' * len(ways)}", flush=True)
+    if arguments.ways:
+        ways = {name: ways[name] for name in arguments.ways}
+    columns = [(way, steps) for way in ways for steps in arguments.steps]
+    titles = [way + f", {steps} steps" * (steps > 1) for way, steps in columns]
+    print(f"| MACs | criterion | {' | '.join(titles)} |\n|---|---|{'---:|' * len(titles)}", flush=True)
     for reduction in arguments.budgets:
         for name in arguments.criteria:
             found = []
-            for settings in ways.values():
-                net = copy.deepcopy(bench.net)
-                budget = Macs(reduction, **settings).bind(CRITERIA[name])
-                narrow(net, bench.graph, budget.plan(bench.graph, scores[name]).kept)
-                recalibrate(net, [images for images, _ in bench.calibration])
+            for way, steps in columns:
+                settings = {**ways[way], "exclude": [*ways[way].get("exclude", []), *arguments.exclude]}
+                net = cut(bench, Macs(reduction, **settings), name, steps)
                 found.append(f"{100 * accuracy(net, bench.test):.1f} %")
             print(f"| −{reduction:.0%} | `{name}` | {' | '.join(found)} |", flush=True)
 
