@@ -75,6 +75,9 @@ def main() -> None:
         for name in arguments.criteria:
             found = []
             for way, steps in columns:
+                if ways[way]["scope"] == "knapsack" and not CRITERIA[name].additive:
+                    found.append("–")
+                    continue
                 settings = {**ways[way], "exclude": [*ways[way].get("exclude", []), *arguments.exclude]}
                 net = cut(bench, Macs(reduction, **settings), name, steps)
                 found.append(f"{100 * accuracy(net, bench.test):.1f} %")

@@ -440,6 +440,7 @@ CASES = [
         "a table of layer times that is not there": "sparsity=latency sparsity.table=nowhere.json",
         "milliseconds for compactors": "method=resrep sparsity=latency",
         "an unknown scope": "sparsity.scope=network",
+        "a knapsack of scores that do not add up": "sparsity.scope=knapsack",
         "a search of what has no price": "sparsity=search sparsity.of=watts",
         "a search by fewer than no moves": "sparsity=search sparsity.moves=-1",
         "a search on no examples": "sparsity=search sparsity.num_examples=0",

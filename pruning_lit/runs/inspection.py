@@ -129,7 +129,8 @@ def make_plan(config: DictConfig, sparsity: Sparsity, net: nn.Module, graph: Cha
                 "scores, such as sparsity=macs_50, or see what a run cuts: debug=quick makes a short one"
             ) from None
         scores = Magnitude().scores(scoring)
-        told = f"magnitude (sum of absolute weights), since {type(criterion).__name__} needs images"
+        name = type(criterion).__name__
+        told = f"magnitude (sum of absolute weights), since {name} needs images; a run finds other widths"
     except NeedsTraining:
         scores = Magnitude().scores(scoring)
         sparsity = sparsity.bind(Magnitude())

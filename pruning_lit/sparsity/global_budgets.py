@@ -30,6 +30,11 @@ Scope = Literal["layer", "global"]
 CostScope = Literal["layer", "global", "knapsack"]
 Rule = Literal["exact", "slimming"]
 Streams = Literal["last", "alike"]
+WIDTHS_BY: dict[str, str] = {
+    "layer": "Every layer was to lose the same share of its channels",
+    "global": "The channels with the lowest scores went, in whatever layer",
+    "knapsack": "Those channels stay whose scores add up to most for what they cost",
+}
 STREAMS_START = 0.8  # share that all other layers have lost when residual streams begin to lose channels
 
 
@@ -262,8 +267,18 @@ class CostBudget(RankedBudget):
         return self._set[0]
 
     def bind(self, criterion: Criterion) -> Self:
-        """Bind a copy to the criterion, which settles ``scope`` and ``normalise`` where they are not set."""
+        """Bind a copy to the criterion, which settles ``scope`` and ``normalise`` where they are not set.
+
+        Raises:
+            ValueError: a knapsack is asked for, and scores do not add up.
+        """
         bound, (scope, normalise) = copy.copy(self), self._set
+        if scope == "knapsack" and not criterion.additive:
+            name = type(criterion).__name__
+            raise ValueError(
+                f"sparsity.scope=knapsack adds scores up, and those of {name} do not add up to what is lost: choose "
+                "criterion=taylor, lamp or hessian, or sparsity.scope=layer"
+            )
         bound.scope = scope or ("knapsack" if criterion.additive else "global" if criterion.comparable else "layer")
         needless = criterion.comparable and bound.scope != "layer"
         bound.normalise = not needless if normalise is None else normalise
@@ -273,6 +288,14 @@ class CostBudget(RankedBudget):
         """ValueError where even the narrowest network within the limits costs more than the target."""
         super().check(graph)
         self.goal.require_reachable(self, graph)
+
+    def scope_notes(self) -> list[str]:
+        """Sentence on how much each layer was to lose."""
+        return [f"{WIDTHS_BY[self.scope]} (sparsity.scope={self.scope})."]
+
+    def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
+        """Sentence on how much each layer was to lose."""
+        return self.scope_notes()
 
     def start(self, graph: ChannelGraph, group: ChannelGroup) -> float:
         """Residual streams begin late, where they come last."""
@@ -347,8 +370,8 @@ class Macs(CostBudget):
         return float(dense.macs * (1 - self.reduction))
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
-        """Sentence on the MACs that stay by the convention, where that is not ``exact``."""
-        return self.goal.notes(graph, kept, dense)
+        """Sentences on the MACs that stay by the convention, where that is not ``exact``, and on the scope."""
+        return [*self.goal.notes(graph, kept, dense), *super().notes(graph, kept, dense)]
 
 
 class Params(CostBudget):

@@ -189,5 +189,5 @@ class Latency(CostBudget):
         return told
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
-        """Dense, target, predicted and measured latency."""
-        return [self._told]
+        """Dense, target, predicted and measured latency, and the scope."""
+        return [self._told, *super().notes(graph, kept, dense)]

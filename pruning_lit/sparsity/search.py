@@ -97,6 +97,10 @@ class Searching(Sparsity):
         self._found = space.note
         return widths
 
+    def scope_notes(self) -> list[str]:
+        """None: widths are searched."""
+        return []
+
     def unsearched(self, goal: CostTarget) -> CostBudget:
         """The budget that meets the target by scores alone, within the same limits."""
         budget = CostBudget(**vars(self.limits))  # as its constructor takes them

@@ -143,4 +143,12 @@ def test_criteria_whose_scores_add_up_are_packed_and_others_not():
     expected = {Taylor: "knapsack", Hessian: "knapsack", LAMP: "knapsack", GroupNorm: "global", Magnitude: "layer"}
     assert {criterion: Macs(0.5).bind(criterion()).scope for criterion in expected} == expected
     assert Macs(0.5).bind(Taylor()).normalise is False
-    assert Macs(0.5, "knapsack").bind(Magnitude()).normalise is True
+    with pytest.raises(ValueError, match=r"sparsity\.scope=knapsack adds scores up, and those of Magnitude do not"):
+        Macs(0.5, "knapsack").bind(Magnitude())
+
+
+def test_the_report_tells_how_widths_were_found():
+    graph, told = traced("resnet_8"), "Those channels stay whose scores add up to most"
+    for budget in (Macs(0.5), Params(0.5)):
+        assert any(note.startswith(told) for note in budget.bind(Taylor()).plan(graph, noise(graph)).notes)
+        assert "(sparsity.scope=layer)." in " ".join(budget.bind(Magnitude()).plan(graph, noise(graph)).notes)
