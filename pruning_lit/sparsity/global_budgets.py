@@ -325,6 +325,9 @@ class CostBudget(RankedBudget):
             if found is None or sum(found[name] for name in prompt) < least:
                 found = packed.narrowed(widths, wanted) or packed.narrowest
             widths = found
+        if all(widths[name] == graph[name].size for name in late):  # rounds took whole channels, and so too many
+            exchanged = packed.narrowed(widths, target, whole=late, back=True) or widths
+            widths = max(widths, exchanged, key=packed.worth)
         return widths | overridden
 
     def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:

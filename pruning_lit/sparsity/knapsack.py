@@ -73,7 +73,7 @@ def _with(best: Floats, values: Floats, units: Sequence[int]) -> tuple[Floats, N
         if needed > UNITS:
             break
         found = best[: UNITS + 1 - needed] + values[place]
-        better = found > most[needed:]
+        better = found >= most[needed:]  # of equal values the wider one, where the budget has room for it
         np.copyto(most[needed:], found, where=better)
         np.copyto(places[needed:], place, where=better)
     return most, places
@@ -103,18 +103,25 @@ class Knapsack:
         """The smallest widths."""
         return {name: each[0] for name, each in self.allowed.items()}
 
-    def narrowed(self, widths: Widths, target: float, whole: Sequence[str] = ()) -> dict[str, int] | None:
+    def worth(self, widths: Widths) -> float:
+        """The sum of the scores that stay with these widths."""
+        return sum(float(self.values[name][width]) for name, width in widths.items())
+
+    def narrowed(
+        self, widths: Widths, target: float, whole: Sequence[str] = (), back: bool = False
+    ) -> dict[str, int] | None:
         """The widths, narrower ones among them, that keep most and cost no more than the target.
 
         Args:
             widths: present ones.
             target: cost that is to be left at most.
             whole: groups that stay as they are.
+            back: groups may get wider, too.
 
         Returns:
             None where the target is out of reach.
         """
-        choices = {name: self._choice(widths, name) for name in widths if name not in whole}
+        choices = {name: self._choice(widths, name, back) for name in widths if name not in whole}
         fits = lambda found: self.cost({**widths, **found}) <= target  # noqa: E731
         if not fits({name: each.widths[0] for name, each in choices.items()}):
             return None
@@ -125,8 +132,8 @@ class Knapsack:
             low, high = (middle, high) if fits(packing.widths(middle)) else (low, middle)
         return {**widths, **packing.widths(low)}
 
-    def _choice(self, widths: Widths, name: str) -> Choice:
-        options = [each for each in self.allowed[name] if each <= widths[name]]
+    def _choice(self, widths: Widths, name: str, back: bool) -> Choice:
+        options = [each for each in self.allowed[name] if back or each <= widths[name]]
         places = np.unique(np.linspace(0, len(options) - 1, POINTS).round().astype(int))
         counted = [self.cost({**widths, name: options[place]}) for place in places]
         costs = np.interp(np.arange(len(options)), places, np.maximum.accumulate(counted))

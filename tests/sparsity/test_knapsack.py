@@ -103,10 +103,17 @@ def test_channels_that_cost_more_go_where_all_score_the_same():
 def test_a_group_whose_scores_are_nothing_goes_first_and_one_that_is_excluded_or_overridden_as_told():
     graph = plain(16, 16, 16)
     scores = {group.name: torch.rand(group.size).double() + 1 for group in graph.groups} | {"1": torch.zeros(16)}
-    assert widths(Macs(0.3, "knapsack"), graph, scores)["1"] < 8
+    assert widths(Macs(0.3, "knapsack"), graph, scores) == {"0": 16, "1": 8, "2": 16}
     assert widths(Macs(0.3, "knapsack", exclude=["1"]), graph, scores).keys() == {"0", "2"}
     assert widths(Macs(0.3, "knapsack", overrides={"1": 0.25}), graph, scores)["1"] == 12
     assert widths(Macs(0.3, "knapsack", min_share=0.5), graph, scores)["1"] == 8
+
+
+def test_channels_that_score_nothing_stay_where_the_budget_has_room():
+    graph = traced("resnet_8")
+    nothing = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in graph.groups}
+    left = cost_of_widths(graph, widths(Macs(0.3, "knapsack"), graph, nothing)).macs / DenseCost.of(graph).macs
+    assert 0.68 < left <= 0.7
 
 
 def test_streams_stay_whole_until_the_others_have_lost_most():
