@@ -19,6 +19,7 @@ EXPECTED = [
     r"phase finetune: 2 epochs, images per step: 128 \(64 in each of 2 processes\)",
     r"scoring 7 groups of channels on 64 images",
     r"cut 1 of 1, before epoch 1/2: [\d,]+ of 12,239,488 MACs stay \(.*\), .* parameters stay \(.*\)",
+    r"cut 1 of 1, before epoch 1/2: Every layer was to lose the same share of its channels \(sparsity\.scope=layer\)\.",
     rf"epoch 1/2: {FIGURES}, {TIME} left in this phase",
     rf"epoch 2/2: {FIGURES}",
     r"report and network in .*",
