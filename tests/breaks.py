@@ -491,7 +491,7 @@ SPARSITY = [
     ),
     Break(
         "a knapsack ends in a round before the target",
-        "sparsity/global_budgets.py",
+        "sparsity/knapsack.py",
         "(ROUNDS - 1 - step) / ROUNDS",
         "(ROUNDS - step) / ROUNDS",
         "sparsity/test_knapsack.py",
@@ -499,9 +499,9 @@ SPARSITY = [
     ),
     Break(
         "a knapsack does not wait with residual streams",
-        "sparsity/global_budgets.py",
-        "packed.narrowed(widths, wanted, whole=late)",
-        "packed.narrowed(widths, wanted)",
+        "sparsity/knapsack.py",
+        "self.narrowed(widths, wanted, whole=late)",
+        "self.narrowed(widths, wanted)",
         "sparsity/test_knapsack.py",
         "streams_stay_whole",
     ),

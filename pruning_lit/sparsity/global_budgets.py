@@ -17,7 +17,7 @@ from pruning_lit.criteria import Criterion
 from pruning_lit.sparsity.base import Scores, Sparsity
 from pruning_lit.sparsity.cost_target import CostTarget
 from pruning_lit.sparsity.dense import DenseCost
-from pruning_lit.sparsity.knapsack import ROUNDS, Knapsack
+from pruning_lit.sparsity.knapsack import Knapsack
 from pruning_lit.sparsity.layout import is_stream
 from pruning_lit.sparsity.macs_target import MacsTarget
 from pruning_lit.sparsity.params_target import ParamsTarget
@@ -315,20 +315,9 @@ class CostBudget(RankedBudget):
             lambda widths: self.goal.counted(graph, self.allowed_widths(graph, dense, {**overridden, **widths})),
         )
         late = [group.name for group in groups if self.start(graph, group)]
-        prompt = [group.name for group in groups if group.name not in late]
-        least = (1 - STREAMS_START) * sum(dense.sizes[name] for name in prompt)
-        widths = {group.name: group.size for group in groups}
-        present, target = packed.cost(widths), float(self.goal.left(dense, progress))
-        for step in range(ROUNDS if present > target else 0):
-            wanted = target + (present - target) * (ROUNDS - 1 - step) / ROUNDS
-            found = packed.narrowed(widths, wanted, whole=late)
-            if found is None or sum(found[name] for name in prompt) < least:
-                found = packed.narrowed(widths, wanted) or packed.narrowest
-            widths = found
-        if all(widths[name] == graph[name].size for name in late):  # rounds took whole channels, and so too many
-            exchanged = packed.narrowed(widths, target, whole=late, back=True) or widths
-            widths = max(widths, exchanged, key=packed.worth)
-        return widths | overridden
+        least = (1 - STREAMS_START) * sum(dense.sizes[group.name] for group in groups if group.name not in late)
+        present = {group.name: group.size for group in groups}
+        return packed.within(present, float(self.goal.left(dense, progress)), late, least) | overridden
 
     def is_met(self, graph: ChannelGraph, target: Mapping[str, int], dense: DenseCost, progress: Fraction) -> bool:
         """True where the network costs no more than the target."""

@@ -103,6 +103,29 @@ class Knapsack:
         """The smallest widths."""
         return {name: each[0] for name, each in self.allowed.items()}
 
+    def within(self, present: Widths, target: float, late: Sequence[str], least: float) -> dict[str, int]:
+        """The widths that keep most and cost no more than the target; the narrowest where it is out of reach.
+
+        Args:
+            present: widths of the network as it is.
+            target: cost that is to be left at most.
+            late: groups that lose channels only where all others together would be left with fewer than ``least``.
+            least: that number of channels.
+        """
+        widths, cost = dict(present), self.cost(present)
+        if cost <= target:
+            return widths
+        for step in range(ROUNDS):
+            wanted = target + (cost - target) * (ROUNDS - 1 - step) / ROUNDS
+            found = self.narrowed(widths, wanted, whole=late)
+            if found is None or sum(width for name, width in found.items() if name not in late) < least:
+                found = self.narrowed(widths, wanted) or self.narrowest
+            widths = found
+        if all(widths[name] == present[name] for name in late):  # rounds took whole channels, and so too many
+            exchanged = self.narrowed(widths, target, whole=late, back=True) or widths
+            widths = max(widths, exchanged, key=self.worth)
+        return widths
+
     def worth(self, widths: Widths) -> float:
         """The sum of the scores that stay with these widths."""
         return sum(float(self.values[name][width]) for name, width in widths.items())
