@@ -534,6 +534,7 @@ CASES = [
         "a temperature of 0": "distillation=logits distillation.temperature=0",
         "more than all for the teacher": "distillation=logits distillation.alpha=1.5",
         "correlations of weight -1": "distillation=dist distillation.beta=-1",
+        "answers kept of images that change": "distillation=logits distillation.cache=true",
         "distillation of any number of classes": "dataset=digits_multi_label arch=resnet8 distillation=logits",
         "attention of point clouds": f"{CLOUDS} arch=pointnet2_small method=magnitude distillation=attention",
     }),

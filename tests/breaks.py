@@ -522,6 +522,14 @@ SPARSITY = [
         "right_class_and_the_others",
     ),
     Break(
+        "a teacher's kept answers are those of the first epoch's order",
+        "data/sampler.py",
+        "self._ordered is None or self._ordered[0] != self.epoch",
+        "self._ordered is None",
+        "phases/test_distillation.py",
+        "kept_answers",
+    ),
+    Break(
         "residual streams begin with all others",
         "sparsity/global_budgets.py",
         'STREAMS_START if self.streams == "last"',

@@ -17,6 +17,7 @@ from tests.stopping import stop
 
 MAGNITUDE = ("method=magnitude", *(word for word in TINY if not word.startswith("criterion.")))
 ONE_PHASE = [word for word in MAGNITUDE if not word.startswith(("method=", "train.", "finetune."))]
+CACHED = ("distillation.cache=true", "dataset.pad=0")
 METHODS = {"explore": "chex", "gradient_reset": "resrep", "sparsify": "network_slimming"}
 
 
@@ -47,9 +48,17 @@ def test_the_dense_network_of_a_run_teaches_the_pruned_one(tmp_path):
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("loss", ["logits", pytest.param("attention", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ["distillation=logits"],
+        pytest.param(["distillation=attention"], marks=pytest.mark.slow),
+        pytest.param(["distillation=dkd", *CACHED], marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path, loss):
-    words = (*MAGNITUDE, f"distillation={loss}", EVERY)
+    words = (*MAGNITUDE, *loss, EVERY)
     run_command(*words, f"hydra.run.dir={tmp_path / 'whole'}")
     folder, commands = tmp_path / "killed", 0
     again = [*words, f"hydra.run.dir={folder}", *stop(save=5, number=signal.SIGKILL)]
@@ -79,9 +88,10 @@ def test_a_teacher_that_has_changed_stops_the_run(cli, tmp_path, weights):
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("loss", ["logits", "dist", "mse", "attention"])
+@pytest.mark.parametrize("loss", [["logits"], ["logits", *CACHED], ["dist"], ["mse"], ["attention"]], ids=" ".join)
 def test_two_processes_end_like_one(tmp_path, weights, loss):
-    words = (*MAGNITUDE, f"distillation={loss}", f"weights={weights}", "trainer.precision=64-true")
+    name, *more = loss
+    words = (*MAGNITUDE, f"distillation={name}", *more, f"weights={weights}", "trainer.precision=64-true")
     run_command(*words, "dataset.batch_size=16", f"hydra.run.dir={tmp_path / 'one'}")
     run_command(*words, "trainer=ddp_fork", "dataset.batch_size=8", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (load_file(tmp_path / name / "pruned/model.safetensors") for name in ("one", "two"))

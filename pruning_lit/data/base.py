@@ -83,6 +83,12 @@ class DataModule(LightningDataModule):
         """Draw the augmentation of each example of an epoch, int64, one row per example; by default nothing."""
         return draw_nothing(num_examples, random)
 
+    @property
+    def augments(self) -> bool:
+        """True where training examples may be augmented anew in every epoch: other draws for them differ."""
+        one, other = (self.draw(16, generator("augments", k)) for k in range(2))
+        return not torch.equal(one, other)
+
     def kinds(self) -> Tensor | None:
         """Kind of each training example, int64, where those of one kind are to share a step; by default None."""
         return None
@@ -160,6 +166,15 @@ class DataModule(LightningDataModule):
             kinds=self.kinds(),
         )
         return TrainingLoader(self.parts.train, sampler, self._num_finished)
+
+    def training_in_order(self, rank: int, world_size: int) -> Iterator[tuple[Tensor, Any]]:
+        """All training examples once over all ranks, without augmentation.
+
+        Returns:
+            Of each batch of this rank the positions in the training part, and the batch as ``ready`` takes it.
+        """
+        batches = OrderedBatches(self.num_training, self.batch_size, rank, world_size)
+        return zip(batches, EvaluationLoader(self.parts.train, batches), strict=True)
 
     def val_dataloader(self) -> EvaluationLoader | list[Any]:
         """Validation batches of this rank; an empty list without a validation part: nothing is chosen by test data."""

@@ -74,6 +74,7 @@ class EpochBatches:
         self.repeat = repeat
         self.kinds = kinds
         self.epoch = 0
+        self._ordered: tuple[int, Tensor] | None = None  # an epoch and its order, once one has been asked for
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0; Lightning calls it before each."""
@@ -87,14 +88,29 @@ class EpochBatches:
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Positions, shape ``(B,)``, and draws, shape ``(B, D)``, of this rank's batches from number ``first`` on."""
-        random = generator("training", self.seed, self.stream, 0 if self.repeat else self.epoch)
-        order = torch.randperm(self.num_images, generator=random)
-        order = order if self.kinds is None else grouped(order, self.kinds, self.global_batch)
+        random = self._random()
+        order = self._order(random)
         draws = self.draw(self.num_images, random)
         for k in range(first, len(self)):
-            begin = k * self.global_batch
-            part = share(begin, min(begin + self.global_batch, self._num_used), self.rank, self.world_size)
+            part = self._share(k)
             yield order[part], draws[part]
+
+    def positions(self, number: int) -> Tensor:
+        """Positions, shape ``(B,)``, of this rank's batch of that number."""
+        if self._ordered is None or self._ordered[0] != self.epoch:
+            self._ordered = self.epoch, self._order(self._random())
+        return self._ordered[1][self._share(number)]
+
+    def _random(self) -> Generator:
+        return generator("training", self.seed, self.stream, 0 if self.repeat else self.epoch)
+
+    def _order(self, random: Generator) -> Tensor:
+        order = torch.randperm(self.num_images, generator=random)
+        return order if self.kinds is None else grouped(order, self.kinds, self.global_batch)
+
+    def _share(self, number: int) -> slice:
+        begin = number * self.global_batch
+        return share(begin, min(begin + self.global_batch, self._num_used), self.rank, self.world_size)
 
     @property
     def _num_used(self) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -218,6 +218,16 @@ class Training(LightningModule):
         if self.distillation is not None:
             weights = next(self.net.parameters())
             self.distillation.begin(self.device, self.memory_format, weights.dtype)
+            if self.distillation.cache:
+                data = self.trainer.datamodule  # type: ignore[attr-defined]
+                with self.trainer.precision_plugin.forward_context():
+                    self.distillation.ask(self.examples(data), data.num_training, self.task)
+
+    def examples(self, data: Any) -> Iterator[tuple[Tensor, Batch]]:
+        """All training examples once over all ranks, as the network would get them; of each batch their positions."""
+        for positions, batch in data.training_in_order(self.global_rank, self.trainer.world_size):
+            inputs, targets = self.trainer.strategy.batch_to_device(batch)  # and made ready there
+            yield positions, (self.formatted(inputs), targets)
 
     def on_fit_end(self) -> None:
         """Let go of the teacher."""
@@ -243,7 +253,9 @@ class Training(LightningModule):
             self.outputs = self.task.outputs(self.net, batch)
             losses, figures = self.task.losses(self.outputs, targets, training=True), {}
         else:
-            self.outputs, losses, agreement = self.distillation.step(self.net, batch, self.task)
+            loader = self.trainer.train_dataloader
+            positions = loader.sampler.positions(batch_idx) if loader and self.distillation.cache else None
+            self.outputs, losses, agreement = self.distillation.step(self.net, batch, self.task, positions)
             figures = {"agreement": agreement}
         terms = {name: term(self.net, batch, self) for name, term in self.terms.items()}
         if losses.keys() & terms.keys():

@@ -12,6 +12,7 @@ from pruning_lit.command_line.targets import allowed
 from pruning_lit.data import DataModule, ImageData
 from pruning_lit.phases import Training
 from pruning_lit.phases.distillation.base import DENSE
+from pruning_lit.phases.distillation.cache import require_rows
 from pruning_lit.runs.composed import overrides
 from pruning_lit.runs.file_trust import needs_builder
 from pruning_lit.runs.phase_runner import PhaseOutcome
@@ -19,6 +20,7 @@ from pruning_lit.runs.result import trained_dense
 from pruning_lit.runs.settings import comes_trained
 from pruning_lit.runs.stored import fill, open_if_ours
 from pruning_lit.tasks import Task
+from pruning_lit.tasks.base import forward_once
 
 log = logging.getLogger(__name__)
 Build = Callable[[], nn.Module]  # of the network of the run, as wide as it was
@@ -47,6 +49,8 @@ def require_teachers(
     for name, phase in phases.items():
         if phase.distillation is None:
             continue
+        if phase.distillation.cache:
+            require_cacheable(f"{name}.distillation.cache=true", build(), data, task)
         source = phase.distillation.teacher
         if source != DENSE:
             stored_teacher(config, source, build, data, task)
@@ -55,6 +59,24 @@ def require_teachers(
                 f"{name}.distillation.teacher={DENSE}: no phase before {name} trains the dense network, so give it, "
                 "weights=…, or the file of a teacher, distillation.teacher=…"
             )
+
+
+def require_cacheable(asked: str, net: nn.Module, data: DataModule, task: Task) -> None:
+    """ValueError where outputs cannot be kept: training examples change, or outputs are no tensor with a row for each.
+
+    Args:
+        asked: the setting.
+        net: the network of the run.
+        data: its data module.
+        task: what is learned.
+    """
+    changes = ["the data set augments them"] * data.augments + ["the task blends them"] * task.changes_batches
+    if changes:
+        raise ValueError(
+            f"{asked} asks the teacher once for every training example, but {' and '.join(changes)} anew in every "
+            "epoch: switch that off, or leave the cache out"
+        )
+    require_rows(forward_once(net, data.example), 1)
 
 
 def make_teacher(

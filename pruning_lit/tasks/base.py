@@ -68,6 +68,11 @@ class Task(ABC):
         """Change a batch of training in front of the step, as mixup does; by default it stays as it is."""
         return batch
 
+    @property
+    def changes_batches(self) -> bool:
+        """True where ``prepare`` changes batches."""
+        return type(self).prepare is not Task.prepare
+
     def inputs(self, batch: Batch) -> Any:
         """The inputs of a batch, as the network takes them."""
         return batch[0]

@@ -57,6 +57,11 @@ class Classification(Task):
         inputs, targets = batch
         return mixup(inputs, as_classes(targets), self.num_classes, self.mixup) if self.mixup else batch
 
+    @property
+    def changes_batches(self) -> bool:
+        """True where batches are blended."""
+        return self.mixup > 0
+
     def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
         """Mean cross-entropy of logits ``(N, classes)`` and targets; smoothed and weighted only while training.
 

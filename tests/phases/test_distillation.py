@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
+from pruning_lit.data import Digits
 from pruning_lit.models import cifar_resnet
 from pruning_lit.phases import Constant, Training
 from pruning_lit.phases.distillation import Attention, Dist, Distillation, Dkd, Logits, Mse
 from pruning_lit.phases.distillation.attention import attention_map, last_maps
+from pruning_lit.phases.distillation.cache import require_rows
 from pruning_lit.phases.distillation.dist import missing_correlation
 from pruning_lit.phases.distillation.dkd import Judged, decoupled_divergences
 from pruning_lit.phases.distillation.logits import soft_divergence
+from pruning_lit.runs.teacher import require_cacheable
 from pruning_lit.tasks import (
     Classification,
     Detection,
@@ -186,9 +189,9 @@ def test_the_teacher_is_let_go_after_the_phase_and_known_again_by_its_weights():
 class Seen(Logits):
     """Keeps what it was asked to compare."""
 
-    def step(self, net, batch, task):
+    def step(self, net, batch, task, positions=None):
         self.batch = batch
-        distilled = super().step(net, batch, task)
+        distilled = super().step(net, batch, task, positions)
         with torch.no_grad():
             self.taught = self.look(self.net, batch, task)[1]
         self.types = {each.dtype for each in (*distilled.losses.values(), self.taught)}
@@ -283,3 +286,62 @@ def test_a_number_out_of_its_range_is_refused_by_name(loss, settings):
     (name,) = settings
     with pytest.raises(ValueError, match=rf"distillation\.{name} must be a number"):
         loss(**settings)
+
+
+class Asked(Logits):
+    """Keeps which images a step was on, and what was taken for the teacher's answer."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(**settings)
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def loss(self, learned, taught):
+        self.taught = taught
+        return super().loss(learned, taught)
+
+    def step(self, net, batch, task, positions=None):
+        distilled = super().step(net, batch, task, positions)
+        self.seen.append((batch[0], self.taught))
+        return distilled
+
+
+def digits(**settings) -> Digits:
+    return Digits(batch_size=200, mean=[0.3] * 3, std=[0.3] * 3, **settings)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+def test_kept_answers_are_those_that_the_teacher_gives_for_the_same_images(precision):
+    def teacher() -> nn.Module:
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+
+    asked = Asked(cache=True)
+    asked.make_teacher = teacher
+    module = Training(teacher(), Classification(10), 2, partial(SGD, lr=0.01), Constant(), distillation=asked)
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, precision=precision,
+    )  # fmt: skip
+    data = digits(val_fraction=0.5)
+    trainer.fit(module, datamodule=data)
+    assert len(asked.seen) == 2 * -(-data.num_training // 200)
+    alone = teacher().to(asked.seen[0][0].dtype)
+    tolerance = 0.03 if precision == "bf16-mixed" else 2e-3
+    for images, taught in asked.seen:
+        torch.testing.assert_close(taught, alone(images).to(taught), rtol=tolerance, atol=tolerance)
+    assert not torch.equal(asked.seen[0][0], asked.seen[len(asked.seen) // 2][0])  # each epoch has its order
+    assert asked.answers is None  # their memory is let go of
+
+
+def test_what_is_augmented_anew_cannot_be_kept():
+    data = digits(pad=0, flip=False)
+    assert not data.augments
+    assert digits(pad=1).augments
+    assert digits(flip=True).augments
+    data.setup()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    require_cacheable("finetune.distillation.cache=true", net, data, Classification(10))
+    with pytest.raises(ValueError, match="but the data set augments them and the task blends them anew in every epoch"):
+        require_cacheable("finetune.distillation.cache=true", net, digits(pad=1), Classification(10, mixup=0.2))
+    with pytest.raises(ValueError, match="gives other outputs, of type tuple: leave the cache out"):
+        require_rows((torch.zeros(1, 10),), 1)

@@ -3,12 +3,13 @@
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.phases.distillation.cache import OutputCache
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import Batch
 
@@ -39,6 +40,8 @@ class Distillation(ABC):
         teacher: ``dense``: the dense network of the run, as it was given by ``weights=`` or as its first phase has
             left it. Else whatever holds a network for the same classes: a network file, the folder of a run, a
             checkpoint, or weights of the network of the run.
+        cache: ask the teacher once for every training example, when the phase begins, and keep what it answers, in
+            float16; only where examples are the same in every epoch.
 
     Attributes:
         make_teacher: builds the teacher when the phase begins; set by the run.
@@ -47,10 +50,12 @@ class Distillation(ABC):
 
     task_share: float = 1.0
 
-    def __init__(self, teacher: str = DENSE) -> None:
+    def __init__(self, teacher: str = DENSE, cache: bool = False) -> None:
         self.teacher = teacher
+        self.cache = cache
         self.make_teacher: Callable[[], nn.Module] | None = None
         self.net: nn.Module | None = None
+        self.answers: OutputCache | None = None  # of the teacher, where they are kept
         self.digest: str | None = None  # of the teacher's weights; of the one before, in a phase that goes on
 
     def check(self, name: str, task: Task) -> None:
@@ -82,22 +87,30 @@ class Distillation(ABC):
         self.digest = digest
         self.net = net.to(device=device, dtype=dtype).to(memory_format=memory_format)
 
-    def end(self) -> None:
-        """Let go of the teacher, and of its memory."""
+    def ask(self, examples: Iterable[tuple[Tensor, Batch]], num_examples: int, task: Task) -> None:
+        """Keep what the teacher makes of all training examples, and let go of it; see ``OutputCache``."""
+        assert self.net is not None
+        self.answers = OutputCache(self.net, examples, num_examples, task)
         self.net = None
 
-    def step(self, net: nn.Module, batch: Batch, task: Task) -> Distilled:
+    def end(self) -> None:
+        """Let go of the teacher, of what it has answered, and of their memory."""
+        self.net = self.answers = None
+
+    def step(self, net: nn.Module, batch: Batch, task: Task, positions: Tensor | None = None) -> Distilled:
         """Forward passes of network and teacher on a batch of training, and the terms of the loss.
 
         Args:
             net: the network that learns, in training mode.
             batch: as the network gets it, blended and augmented.
             task: knows what outputs are.
+            positions: of the examples in the training part, ``(B,)``; needed where answers are kept.
         """
-        assert self.net is not None
+        teacher = self.net if self.answers is None or positions is None else self.answers.teacher(positions)
+        assert teacher is not None
         outputs, learned = self.look(net, batch, task)
         with torch.no_grad():
-            taught_outputs, taught = self.look(self.net, batch, task)
+            taught_outputs, taught = self.look(teacher, batch, task)
             logits = [task.logits(each, batch[1]) for each in (outputs, taught_outputs)]
             agreement = torch.eq(*(each.argmax(1) for each in logits)).float().mean()
         losses = task.losses(outputs, batch[1], training=True)

@@ -17,7 +17,7 @@ class Dist(Distillation):
     the probabilities they give a class, over the images of a step, all processes together.
 
     Args:
-        teacher: see ``Distillation``.
+        teacher, cache: see ``Distillation``.
         temperature: T, by which logits are divided.
         beta: weight of the relations between classes.
         gamma: weight of the relations between images.
@@ -28,8 +28,10 @@ class Dist(Distillation):
     Source: Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher", equations 7 to 10.
     """
 
-    def __init__(self, teacher: str = DENSE, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> None:
-        super().__init__(teacher)
+    def __init__(
+        self, teacher: str = DENSE, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0, cache: bool = False
+    ) -> None:
+        super().__init__(teacher, cache)
         self.temperature = require_temperature(temperature)
         self.beta, self.gamma = require_weight("beta", beta), require_weight("gamma", gamma)
 

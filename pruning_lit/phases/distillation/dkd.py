@@ -25,7 +25,7 @@ class Dkd(Distillation):
     have a weight of their own. Of images that mixup has blended the class with the larger share counts as right.
 
     Args:
-        teacher: see ``Distillation``.
+        teacher, cache: see ``Distillation``.
         temperature: T, by which logits are divided.
         alpha: weight of the right class against all others.
         beta: weight of the others among themselves.
@@ -37,8 +37,10 @@ class Dkd(Distillation):
     is for networks that begin from chance.
     """
 
-    def __init__(self, teacher: str = DENSE, temperature: float = 4.0, alpha: float = 1.0, beta: float = 8.0) -> None:
-        super().__init__(teacher)
+    def __init__(
+        self, teacher: str = DENSE, temperature: float = 4.0, alpha: float = 1.0, beta: float = 8.0, cache: bool = False
+    ) -> None:
+        super().__init__(teacher, cache)
         self.temperature = require_temperature(temperature)
         self.alpha, self.beta = require_weight("alpha", alpha), require_weight("beta", beta)
 

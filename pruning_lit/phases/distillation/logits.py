@@ -10,7 +10,7 @@ class Logits(Distillation):
     """Distillation of logits: ``(1 - alpha) * loss of the task + alpha * T² * KL(teacher, network)``.
 
     Args:
-        teacher: see ``Distillation``.
+        teacher, cache: see ``Distillation``.
         temperature: T, by which logits are divided; the higher, the more the unlikely classes count.
         alpha: share of the divergence, in [0, 1].
 
@@ -20,8 +20,8 @@ class Logits(Distillation):
     Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
     """
 
-    def __init__(self, teacher: str = DENSE, temperature: float = 4.0, alpha: float = 0.9) -> None:
-        super().__init__(teacher)
+    def __init__(self, teacher: str = DENSE, temperature: float = 4.0, alpha: float = 0.9, cache: bool = False) -> None:
+        super().__init__(teacher, cache)
         self.temperature = require_temperature(temperature)
         self.alpha = require_weight("alpha", alpha, most=1.0)
         self.task_share = 1 - self.alpha

@@ -10,7 +10,7 @@ class Mse(Distillation):
     """Distillation of logits by regression: ``loss of the task + weight * mean squared difference of the logits``.
 
     Args:
-        teacher: see ``Distillation``.
+        teacher, cache: see ``Distillation``.
         weight: of the term.
 
     Raises:
@@ -19,8 +19,8 @@ class Mse(Distillation):
     Source: Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", section 2.2.
     """
 
-    def __init__(self, teacher: str = DENSE, weight: float = 1.0) -> None:
-        super().__init__(teacher)
+    def __init__(self, teacher: str = DENSE, weight: float = 1.0, cache: bool = False) -> None:
+        super().__init__(teacher, cache)
         self.weight = require_weight("weight", weight)
 
     def loss(self, learned: Tensor, taught: Tensor) -> Tensor:
