@@ -1224,7 +1224,7 @@ TASKS = [
     ),
     Break(
         "the likeliest part is one of any category",
-        "tasks/part_segmentation.py",
+        "tasks/category_parts.py",
         "    return outputs.masked_fill(~own[:, :, None], -torch.inf).argmax(1)",
         "    return outputs.argmax(1)",
         "tasks/test_part_segmentation.py",

@@ -18,7 +18,7 @@ from pruning_lit.reports.section import Pair
 from pruning_lit.reports.wording import amount, latency_change, markdown_table, metric, metric_change
 from pruning_lit.tasks import PartSegmentation, Task
 from pruning_lit.tasks.base import like
-from pruning_lit.tasks.part_segmentation import likeliest, membership
+from pruning_lit.tasks.category_parts import likeliest, membership
 
 NUM_CLOUDS = 8  # in the picture
 REPEATS = 20  # timed passes

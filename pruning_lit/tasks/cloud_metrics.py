@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from pruning_lit.tasks.part_segmentation import likeliest, membership
+from pruning_lit.tasks.category_parts import likeliest, membership
 
 
 class PartIou(Metric):

@@ -104,26 +104,3 @@ def require_parts(outputs: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"the network returns {found}; part segmentation needs one tensor of shape {shape}: (clouds, parts, points)"
         )
-
-
-def membership(categories: Sequence[Sequence[int]], num_parts: int) -> Tensor:
-    """Parts of each category, boolean ``(categories, parts)``.
-
-    Args:
-        categories: the numbers of the parts of each.
-        num_parts: in all.
-    """
-    own = torch.zeros(len(categories), num_parts, dtype=torch.bool)
-    for number, parts in enumerate(categories):
-        own[number, list(parts)] = True
-    return own
-
-
-def likeliest(outputs: Tensor, own: Tensor) -> Tensor:
-    """The likeliest part of each point among those of its cloud's category, ``(N, points)``.
-
-    Args:
-        outputs: logits ``(N, parts, points)``.
-        own: parts of the category of each cloud, boolean ``(N, parts)``.
-    """
-    return outputs.masked_fill(~own[:, :, None], -torch.inf).argmax(1)
