@@ -17,7 +17,7 @@ from pruning_lit.command_line.command import command
 from pruning_lit.command_line.renamed import present_settings
 from pruning_lit.command_line.resume import with_resume
 from pruning_lit.runs.job_process import run_alone, starts_processes_by_its_command
-from pruning_lit.runs.settings import decides_result, result_settings
+from pruning_lit.runs.settings import decides_result, job_settings, of_the_fit
 from pruning_lit.sweeps.finished import finished_with, is_finished, note_finished
 from pruning_lit.sweeps.objective import returned
 from pruning_lit.system.launcher import place
@@ -34,7 +34,8 @@ def _run(config: DictConfig, folder: Path) -> float | list[float] | None:
     """
     hydra = HydraConfig.get()
     finished_before = hydra.mode == RunMode.MULTIRUN and finished_with(folder) is not None
-    if finished_before and is_finished(folder, result_settings(config), present_settings):
+    noted = lambda settings: of_the_fit(config) | present_settings(settings)  # noqa: E731 (older versions had none)
+    if finished_before and is_finished(folder, job_settings(config), noted):
         log.info("job %s is finished, not run again", hydra.job.num)
         return returned(config.objective, folder)
     if place()[0] == 0 and os.environ.get("LOCAL_RANK", "0") == "0":
@@ -45,7 +46,7 @@ def _run(config: DictConfig, folder: Path) -> float | list[float] | None:
         with loading():  # late: torch and Lightning take seconds, and --help and refusals do without
             from pruning_lit.runs.experiment import run
         run(config, folder)
-    note_finished(folder, result_settings(config), hydra.overrides.task)
+    note_finished(folder, job_settings(config), hydra.overrides.task)
     return returned(config.objective, folder) if hydra.mode == RunMode.MULTIRUN else None
 
 

@@ -117,6 +117,15 @@ def test_a_checkpoint_of_another_experiment_is_refused(finished, cli, tmp_path):
     assert "different experiment: finetune.epochs was 2 and is 3" in printed
 
 
+def test_what_is_refused_in_the_folder_of_a_run_does_not_become_its_record(finished, cli, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    before = {path.name: path.read_text() for path in (folder / ".hydra").iterdir()}
+    code, printed = cli(*TINY, "finetune.epochs=3", f"hydra.run.dir={folder}")
+    assert code == 1
+    assert "different experiment: finetune.epochs was 2 and is 3" in printed
+    assert {path.name: path.read_text() for path in (folder / ".hydra").iterdir()} == before
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_the_end_of_an_epoch_ends_in_the_same_weights(finished, tmp_path):
     folder = tmp_path / "run"

@@ -66,6 +66,15 @@ def test_groups_are_shown_with_their_layers_costs_and_reasons(look, tmp_path):
     assert f"widths: {image}" in printed
 
 
+def test_a_phase_alone_is_previewed_as_in_a_list(look):
+    words = ("arch=resnet8", "dataset=digits", "method=chex", "sparsity=channels_50")
+    alone, listed = (
+        look(*words, phases)[1].partition("widths:")[0] for phases in ("phases=explore", "phases=[explore]")
+    )
+    assert alone == listed
+    assert "Predicted" in alone or "predicted" in alone
+
+
 def test_with_a_sparsity_the_prediction_is_what_the_cut_will_give(look):
     code, printed = look("arch=resnet8", "sparsity=macs_50", "criterion=magnitude", "seed=3")
     assert code == 0

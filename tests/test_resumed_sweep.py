@@ -12,7 +12,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from pruning_lit.command_line.resume import SweepBegun, with_resume
+from pruning_lit.command_line.resume import GOES_ON, SweepBegun, with_resume
 from pruning_lit.runs.settings import decides_result
 from tests.commands import TINY, run_command, start
 
@@ -134,7 +134,7 @@ def test_a_sweep_is_begun_again_with_its_overrides_its_launcher_and_what_is_adde
     words = with_resume([f"resume={folder}", "trainer=cpu"])
     assert words == [
         "-m", "seed=1,2", "name=${method}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer=cpu",
-        f"hydra.sweep.dir={folder}",
+        f"hydra.sweep.dir={folder}", GOES_ON,
     ]  # fmt: skip
     assert with_resume(["-m", f"resume={folder}"])[0] == "-m"
     assert with_resume(["-m", f"resume={folder}"]).count("-m") == 1
@@ -148,15 +148,24 @@ def test_what_a_sweep_was_begun_with_outlives_a_continuation_that_is_refused(tmp
     )
     SweepBegun().on_multirun_start(config)
     config.hydra.overrides.task.append("finetune.epochs=-1")
-    SweepBegun().on_multirun_start(config)
+    SweepBegun(goes_on=True).on_multirun_start(config)
     (folder / "multirun.yaml").write_text("hydra: {overrides: {task: ['finetune.epochs=-1'], hydra: []}}")
-    assert with_resume([f"resume={folder}"]) == ["-m", "seed=1,2", f"hydra.sweep.dir={folder}"]
+    assert with_resume([f"resume={folder}"]) == ["-m", "seed=1,2", f"hydra.sweep.dir={folder}", GOES_ON]
+
+
+def test_a_sweep_that_is_begun_with_more_jobs_in_its_folder_goes_on_with_all_of_them(tmp_path):
+    hydra = {"sweep": {"dir": str(tmp_path)}, "overrides": {"task": ["seed=1,2"], "hydra": []}}
+    config = OmegaConf.create({"hydra": hydra})
+    SweepBegun().on_multirun_start(config)
+    config.hydra.overrides.task = ["seed=1,2,3,4"]
+    SweepBegun().on_multirun_start(config)
+    assert with_resume([f"resume={tmp_path}"])[1] == "seed=1,2,3,4"
 
 
 def test_a_folder_with_signs_of_the_command_line_in_its_name_is_quoted(tmp_path):
     folder = tmp_path / "lr=0.1, it's a try"
     begun(folder, ["seed=1,2"])
-    assert with_resume([f"resume={folder}"])[-1] == f"hydra.sweep.dir='{tmp_path}/lr=0.1, it\\'s a try'"
+    assert with_resume([f"resume={folder}"])[-2] == f"hydra.sweep.dir='{tmp_path}/lr=0.1, it\\'s a try'"
 
 
 def test_settings_that_would_make_other_jobs_are_refused_before_anything_is_written(cli, tmp_path):
@@ -170,6 +179,7 @@ def test_settings_that_would_make_other_jobs_are_refused_before_anything_is_writ
         "debug=quick",
         "seed=1,2,3",
         "trainer.precision=64",
+        "+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping",
     ):
         code, printed = cli(f"resume={folder}", other)
         assert code == 1

@@ -22,6 +22,7 @@ from pruning_lit.system.preemption import go_on_by
 from pruning_lit.system.resume_hint import resuming
 
 KEPT = "hydra.output_subdir=null"  # what the run was begun with stays on record, whatever is tried beside resume=
+GOES_ON = "hydra.callbacks.begun.goes_on=true"  # likewise of a sweep
 MULTIRUN = ("-m", "--multirun")
 BEGUN = "begun.yaml"
 RUN = "pruning_lit"
@@ -81,6 +82,7 @@ def with_resume(
             *harmless(begun, rest, folder),
             *further,
             f"hydra.sweep.dir={quoted(folder)}",
+            GOES_ON,
         ]
     raise ValueError(
         f"resume={folder} is not the folder of a run or a sweep: it has no .hydra/overrides.yaml and no multirun.yaml"
@@ -88,12 +90,19 @@ def with_resume(
 
 
 class SweepBegun(Callback):
-    """Keep the overrides that a sweep was begun with; ``multirun.yaml`` has those it was last continued with."""
+    """Keep the overrides that a sweep was begun with; ``multirun.yaml`` has those it was last continued with.
+
+    Args:
+        goes_on: ``resume=`` has begun it, so that what is there stays.
+    """
+
+    def __init__(self, goes_on: bool = False) -> None:
+        self.goes_on = goes_on
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the overrides down, once; from here on the sweep can be resumed."""
+        """Write the overrides down; from here on the sweep can be resumed."""
         folder = Path(config.hydra.sweep.dir)
-        if not (folder / BEGUN).exists():
+        if not (self.goes_on and (folder / BEGUN).exists()):
             overrides = {"hydra": {"overrides": config.hydra.overrides}}
             with suppress(OSError):  # Hydra is about to write there, and its error is told
                 write_text(folder / BEGUN, OmegaConf.to_yaml(OmegaConf.create(overrides)))
@@ -129,7 +138,8 @@ def _config_name(file: Path) -> str:
 def _begun_with(sweep: Path) -> list[str]:
     """Overrides of a sweep, but where it is and that it is one."""
     task, hydra = (_listed(sweep, f"hydra.overrides.{each}") for each in ("task", "hydra"))
-    return [*task, *(word for word in hydra if not re.match(r"\+*hydra\.(sweep\.dir|mode)=", word))]
+    ours = re.compile(r"\+*hydra\.(sweep\.dir|mode|callbacks\.begun\.goes_on)=")
+    return [*task, *(word for word in hydra if not ours.match(word))]
 
 
 def _listed(path: Path, key: str | None = None) -> list[str]:

@@ -30,7 +30,7 @@ from pruning_lit.runs.loggers import build_loggers
 from pruning_lit.runs.lone_example import require_no_lone_example
 from pruning_lit.runs.phase_runner import PhaseOutcome, PhaseRunner, on_gpu
 from pruning_lit.runs.result import note_on_filled, write_results
-from pruning_lit.runs.settings import comes_trained, is_recipe, phase_task, require_seed, require_values
+from pruning_lit.runs.settings import asked_phases, comes_trained, is_recipe, phase_task, require_seed, require_values
 from pruning_lit.runs.stored import fill
 from pruning_lit.runs.teacher import make_teacher, require_teachers
 from pruning_lit.runs.threads import settle_threads, stay_within_quota
@@ -200,7 +200,7 @@ def phase_names(config: DictConfig) -> dict[str, str]:
     """
     if not isinstance(config.passes, int) or config.passes < 1:
         raise ValueError(f"passes must be a whole number of at least 1, got {config.passes!r}")
-    asked = [config.phases] if isinstance(config.phases, str) else list(config.phases)
+    asked = asked_phases(config)
     names = [name for name in asked if name != "train" or not comes_trained(config)]
     nodes = OmegaConf.to_container(config, resolve=False)
     assert isinstance(nodes, dict)

@@ -28,7 +28,7 @@ from pruning_lit.reports.groups import (
 )
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.expected import expected_input
-from pruning_lit.runs.settings import require_seed
+from pruning_lit.runs.settings import asked_phases, require_seed
 from pruning_lit.runs.stored import fill
 from pruning_lit.sparsity import Plan, Sparsity
 from pruning_lit.tasks.base import forward_once
@@ -66,7 +66,7 @@ def inspect(config: DictConfig, folder: Path) -> None:
         criterion.require_task(kind)
         graph = criterion.protect(net, graph)
     plan, scored_by, refused, notes = None, "", None, []
-    for recipe in filter(None, (config.get(name) for name in config.phases)):
+    for recipe in filter(None, map(config.get, asked_phases(config))):
         if recipe._target_ != ORDINARY:
             preview = get_class(recipe._target_).preview  # type: ignore[attr-defined]
             graph, sparsity, more = preview(net, graph, instantiate(config.criterion), sparsity, recipe)

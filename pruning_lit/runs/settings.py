@@ -62,6 +62,16 @@ def result_settings(config: DictConfig) -> dict[str, Any]:
     return settings | {"dataset": images}
 
 
+def job_settings(config: DictConfig) -> dict[str, Any]:
+    """Settings by which a finished job of a sweep is known again: options of the trainer that decide, too."""
+    return result_settings(config) | of_the_fit(config)
+
+
+def asked_phases(config: DictConfig) -> list[str]:
+    """Keys of the phases' recipes as ``phases`` names them: one, or a list."""
+    return [config.phases] if isinstance(config.phases, str) else list(config.phases)
+
+
 def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     """Settings that decide the result of the last of these phases: jobs in which they are equal can share it.
 
@@ -73,10 +83,10 @@ def phase_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     later = [key for key, value in settings.items() if is_recipe(value) and key not in keys]
     others = (*later, *ONLY_READ_BY_RECIPES, "passes")
     own = {key: value for key, value in settings.items() if key not in others}
-    return own | {"phases": list(keys), **_of_the_fit(config)}
+    return own | {"phases": list(keys), **of_the_fit(config)}
 
 
-def _of_the_fit(config: DictConfig) -> dict[str, Any]:
+def of_the_fit(config: DictConfig) -> dict[str, Any]:
     """Options of the trainer, and callbacks, that make another training."""
     trainer, callbacks = (plain_data(config[key]) if config.get(key) else {} for key in ("trainer", "callbacks"))
     return {
@@ -99,7 +109,7 @@ def decides_result(word: str) -> bool:
     key = word.lstrip("+~").partition("=")[0]
     if word.startswith("-") or key in {f"dataset.{each}" for each in HOW_IMAGES_ARE_READ}:
         return False
-    if key in {f"trainer.{each}" for each in OTHER_TRAINING}:
+    if key in {f"trainer.{each}" for each in OTHER_TRAINING} or word.rpartition(".")[2] in CHANGE_WEIGHTS:
         return True
     return re.split(r"[./@:]", key)[0] not in ("hydra", *NOT_PART_OF_THE_RESULT)
 

@@ -7,7 +7,7 @@ from hydra.core.global_hydra import GlobalHydra
 from pruning_lit.callbacks.checkpoint_settings import KEY, require_same_settings
 from pruning_lit.command_line.configs import CONF
 from pruning_lit.command_line.renamed import present_settings
-from pruning_lit.runs.settings import exact_settings, phase_settings, result_settings
+from pruning_lit.runs.settings import exact_settings, job_settings, phase_settings, result_settings
 
 
 def composed(*overrides):
@@ -114,3 +114,9 @@ def test_a_phase_goes_on_with_what_alters_its_numbers_by_more_than_rounding(over
 
 def test_settings_of_the_machine_do_not_belong_to_the_result():
     assert result_settings(composed()) == result_settings(composed("trainer=ddp_fork", "deterministic=true"))
+
+
+@pytest.mark.parametrize("override", ["trainer.limit_train_batches=3", "trainer.precision=bf16-mixed"])
+def test_a_job_with_another_training_is_not_the_finished_one(override):
+    assert job_settings(composed()) != job_settings(composed(override))
+    assert job_settings(composed()) == job_settings(composed("trainer=ddp_fork", "latency.repeats=3"))
