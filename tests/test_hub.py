@@ -15,6 +15,7 @@ import yaml
 import pruning_lit
 from pruning_lit.channels import load, narrow, save, trace
 from pruning_lit.models import cifar_resnet
+from pruning_lit.runs.hub import _resizing
 from tests.bad_inputs import sentences
 from tests.places import ROOT
 
@@ -180,3 +181,11 @@ def test_the_mixin_class_of_the_page_loads_a_narrowed_network(tmp_path):
     again = scope["MyNet"].from_pretrained(tmp_path)
     assert again.body[0].out_channels == 3
     assert torch.equal(again(images), net(images))
+
+
+def test_how_images_are_resized_is_told_in_timms_words_where_they_are_cropped():
+    imagenet = {"_target_": "pruning_lit.data.ImageNet", "size": 224}
+    assert _resizing(imagenet) == {"interpolation": "bilinear", "crop_pct": 0.875, "crop_mode": "center"}
+    assert _resizing({"_target_": "pruning_lit.data.ImageFolder", "size": 64})["crop_pct"] == 1
+    assert _resizing({"_target_": "pruning_lit.data.Coco", "image_size": [300, 300]}) == {}
+    assert _resizing({"_target_": "pruning_lit.data.Digits"}) == {}

@@ -11,13 +11,15 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as official
+from torch import nn
 from torchvision.transforms import v2
 
 from pruning_lit.channels import save
 from pruning_lit.data import CocoShapes
 from pruning_lit.models import cifar_resnet, maskrcnn_small, ssd_small
-from pruning_lit.runs.image_classes import names_of, prepared
-from pruning_lit.runs.prediction import in_coco, run_lengths
+from pruning_lit.runs.image_classes import classify, names_of, prepared
+from pruning_lit.runs.prediction import in_coco, run_lengths, threshold_of
+from pruning_lit.runs.preprocessing import TrainingInputs
 
 HEADER = {
     "classes": ["background", "disc", "rectangle", "triangle", "ring"], "category_ids": [0, 11, 12, 13, 14],
@@ -121,6 +123,29 @@ def test_a_file_that_is_no_image_is_told_and_the_others_go_on(predict, folder, t
     assert [each["file_name"] for each in found["images"]] == ["a.png", "below/b.jpg"]
     code, told = predict(*words, f"images={images}/a.jpg")
     assert (code, told.count("is not a readable image"), "Traceback" in told) == (1, 1, False)
+
+
+def test_of_any_number_of_classes_all_that_are_likely_are_told(tmp_path, capsys):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    with torch.no_grad():
+        net[1].weight.zero_()
+        net[1].bias.copy_(torch.logit(torch.tensor([0.7, 0.2, 0.9])))
+    inputs = TrainingInputs([0.5] * 3, [1.0] * 3, (3, 2, 2), ["a", "b", "c"])
+    image = Image.new("RGB", (4, 4))
+    for threshold, names, told in ((0.5, "c;a", "c 0.90, a 0.70"), (0.95, "", "nothing")):
+        classify(net, [("x.png", image)], inputs, None, tmp_path / "t.csv", threshold)
+        (row,) = csv.DictReader((tmp_path / "t.csv").open())
+        assert row == {"file": "x.png", "classes": names, "a": "0.700000", "b": "0.200000", "c": "0.900000"}
+        assert capsys.readouterr().out == f"x.png: {told}\n"
+    task = {"_target_": "pruning_lit.tasks.MultiLabel", "threshold": 0.3}
+    assert threshold_of(task) == 0.3
+    assert threshold_of(None) is threshold_of({"_target_": "pruning_lit.tasks.Classification"}) is None
+
+
+def test_one_network_is_asked(predict, folder, tmp_path):
+    code, told = predict(f"path={folder}/boxes.safetensors,{folder}/masks.safetensors", f"images={folder}/images")
+    assert code == 1
+    assert "predict asks one network" in told
 
 
 def test_an_empty_folder_is_told(predict, folder, tmp_path):

@@ -7,26 +7,29 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 KEY = "pruning_lit"
 BATCH = "pruning_lit.batch"
+CLASSES = "pruning_lit.num_classes"
 FORMERLY_WRITTEN = {"dataset.num_workers", "dataset.cache"}
 NOT_WRITTEN_FORMERLY = {"trainer", "callbacks"}
 PART_OF_BATCH = {"dataset.batch_size"}  # that of one process
 
 
 class CheckpointSettings(Callback):
-    """Write the settings that decide the result, and the images per step, into every checkpoint.
+    """Write the settings that decide the result, the images per step and the classes into every checkpoint.
 
     Args:
         settings: plain nested data; what may differ between two sittings of one run (devices, logging) is not in it.
         batch: images per optimizer step, and what makes them up, as plain data.
+        num_classes: of the data set; None where there are none.
     """
 
-    def __init__(self, settings: dict[str, Any], batch: Mapping[str, Any]) -> None:
-        self.settings, self.batch = settings, dict(batch)
+    def __init__(self, settings: dict[str, Any], batch: Mapping[str, Any], num_classes: int | None = None) -> None:
+        self.settings, self.batch, self.num_classes = settings, dict(batch), num_classes
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the settings to a checkpoint."""
         checkpoint[KEY] = self.settings
         checkpoint[BATCH] = self.batch
+        checkpoint[CLASSES] = self.num_classes
 
 
 def require_same_settings(checkpoint: dict[str, Any], settings: dict[str, Any], path: Any) -> None:

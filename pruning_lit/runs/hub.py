@@ -85,7 +85,7 @@ def hub_config(header: Mapping[str, Any], weights: Mapping[str, Tensor], report:
 def _resizing(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """Resizing of images in timm's words; empty where all images are of one size."""
     side = dataset.get("size") or dataset.get("image_size")
-    if not side:
+    if not isinstance(side, int):  # images of one size, or detectors', which are scaled without a crop
         return {}
     whole = str(dataset.get("_target_", "")).endswith("ImageNet")
     shorter = (dataset.get("resize_size") or side * 8 / 7) if whole else side

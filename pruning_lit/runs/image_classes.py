@@ -26,8 +26,11 @@ def classify(
     trained_on: TrainingInputs,
     dataset: Mapping[str, Any] | None,
     target: Path,
+    threshold: float | None = None,
 ) -> None:
     """Write the class of each image, and the probabilities of all, as a table; print the likeliest ones.
+
+    Of a network for any number of classes these are all that are found, joined by semicolons, under ``classes``.
 
     Args:
         net: a classifier in eval mode, on its device.
@@ -35,21 +38,26 @@ def classify(
         trained_on: by which sizes and normalisation images are prepared, and what classes are called.
         dataset: settings of the data set that the network was trained on, where they are known.
         target: a CSV file: ``file``, ``class``, ``probability``, and a column for every class.
+        threshold: probability from which a class is found, in networks for any number of them; None: for just one.
 
     Raises:
         ValueError: nothing says how images are prepared, or the network is no classifier.
     """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    for number, (name, probabilities) in enumerate(_probabilities(net, images, trained_on, dataset)):
-        classes = names_of(trained_on.classes, len(probabilities))
+    for number, (name, probabilities) in enumerate(_probabilities(net, images, trained_on, dataset, threshold)):
+        classes, columns = names_of(trained_on.classes, len(probabilities)), [f"{each:.6f}" for each in probabilities]
+        order = probabilities.argsort(descending=True, stable=True).tolist()
+        if threshold is None:
+            head, told = ["class", "probability"], order[:NUM_TOLD]
+            row = [classes[order[0]], columns[order[0]]]
+        else:
+            head, told = ["classes"], [each for each in order if probabilities[each] >= threshold]
+            row = [";".join(classes[each] for each in told)]
         if number == 0:
-            writer.writerow(["file", "class", "probability", *classes])
-        best = probabilities.argsort(descending=True, stable=True)[:NUM_TOLD].tolist()
-        writer.writerow(
-            [name, classes[best[0]], *(f"{value:.6f}" for value in (probabilities[best[0]], *probabilities))]
-        )
-        print(f"{name}: {', '.join(f'{classes[each]} {probabilities[each]:.2f}' for each in best)}")
+            writer.writerow(["file", *head, *classes])
+        writer.writerow([name, *row, *columns])
+        print(f"{name}: {', '.join(f'{classes[each]} {probabilities[each]:.2f}' for each in told) or 'nothing'}")
     write_text(target, table.getvalue())
 
 
@@ -64,6 +72,7 @@ def _probabilities(
     images: Iterable[tuple[str, Image.Image]],
     trained_on: TrainingInputs,
     dataset: Mapping[str, Any] | None,
+    threshold: float | None,
 ) -> Iterator[tuple[str, Tensor]]:
     if trained_on.shape is None or trained_on.mean is None or trained_on.std is None:
         raise ValueError(
@@ -80,7 +89,8 @@ def _probabilities(
             raise ValueError(
                 f"the network returns {found}: predict takes detectors, and classifiers, which return (N, C)"
             )
-        yield name, logits[0].double().softmax(0).cpu()
+        exact = logits[0].double()
+        yield name, (exact.softmax(0) if threshold is None else exact.sigmoid()).cpu()
 
 
 def prepared(image: Image.Image, shape: Sequence[int], dataset: Mapping[str, Any]) -> Tensor:

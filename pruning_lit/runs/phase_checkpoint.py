@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 from omegaconf import OmegaConf
 from torch import nn
 
-from pruning_lit.callbacks.checkpoint_settings import KEY
+from pruning_lit.callbacks.checkpoint_settings import CLASSES, KEY
 from pruning_lit.callbacks.pruning import Pruning
 from pruning_lit.channels import artefact
 from pruning_lit.command_line.renamed import present_settings
@@ -50,7 +50,7 @@ class PhaseCheckpoint:
         self._prunings = prunings_named(settings)
         self._dataset: dict[str, Any] = settings["dataset"]
         self._task = next((each["task"] for each in settings.values() if is_recipe(each) and each.get("task")), None)
-        self.trained_on = _trained_on(self._dataset)
+        self.trained_on = _trained_on(self._dataset, self.checkpoint.get(CLASSES))
 
     def dataset(self) -> dict[str, Any]:
         """Config of the images that it was trained on."""
@@ -151,10 +151,15 @@ def read_checkpoint(path: Path, advice: str = "take another one, or a copy of it
     return checkpoint
 
 
-def _trained_on(dataset: dict[str, Any]) -> TrainingInputs:
-    """Inputs of the training as far as the config of a data set tells, without reading any."""
-    shape, num_classes = always(str(dataset.get("_target_")))
+def _trained_on(dataset: dict[str, Any], num_classes: int | None) -> TrainingInputs:
+    """Inputs of the training as far as the config of a data set tells, without reading any.
+
+    Args:
+        dataset: its config.
+        num_classes: as a checkpoint tells them; those of earlier versions do not.
+    """
+    shape, always_classes = always(str(dataset.get("_target_")))
     mean, size = dataset.get("mean"), dataset.get("size") or dataset.get("image_size")
     if shape is None and size and mean:
         shape = (len(mean), size, size)
-    return TrainingInputs(mean, dataset.get("std"), shape, num_classes=num_classes)
+    return TrainingInputs(mean, dataset.get("std"), shape, num_classes=num_classes or always_classes)

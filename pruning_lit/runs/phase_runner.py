@@ -174,7 +174,7 @@ class PhaseRunner:
             *extras,
             StatelessRandomness(self.config.seed, self.number),
             MetricsFile(self.metrics, self.name),
-            CheckpointSettings(self.settings, batch),
+            CheckpointSettings(self.settings, batch, data.num_classes),
             NonFinite(self.config.on_nonfinite, self.name),
             Timer(),
         ]

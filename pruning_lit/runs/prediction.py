@@ -25,6 +25,7 @@ from pruning_lit.runs.image_classes import classify
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.system.atomic import write_text
 from pruning_lit.tasks.detection import Detection
+from pruning_lit.tasks.multi_label import MultiLabel
 
 DPI = 100
 LEAST_SIDE = 400  # pixels of a drawn image's shorter side, so that names can be read
@@ -49,7 +50,9 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
     """
     if not isinstance(config.score, int | float) or not 0 <= config.score <= 1:
         raise ValueError(f"score is {config.score!r}, but it is between 0 and 1")
-    (path,) = named_paths(config.path, "the folder of a run, a network file or a checkpoint")
+    path, *more = named_paths(config.path, "the folder of a run, a network file or a checkpoint")
+    if more:
+        raise ValueError(f"path={path},…: predict asks one network; of several, call it once for each")
     source = Path(str(config.images))
     files, device = image_files(source), chosen_device(config.accelerator)
     stored = open_stored(path, allowed)
@@ -60,7 +63,7 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
     images = readable(dict(zip(names, files, strict=True)))
     if not is_detector(net):
         target = folder / "predictions.csv"
-        classify(net, images, stored.trained_on, stored.dataset(), target)
+        classify(net, images, stored.trained_on, stored.dataset(), target, threshold_of(stored.task()))
         print(f"written: {target}")
         return target
     told_of, found, sizes = [], [], []
@@ -81,6 +84,13 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
     write_text(target, json.dumps(in_coco(told_of, sizes, found, classes, stored.trained_on.category_ids)) + "\n")
     print(f"written: {target}{' and images/' * bool(config.draw)}")
     return target
+
+
+def threshold_of(task: Mapping[str, Any] | None) -> float | None:
+    """Probability from which a class is found by a network for any number of classes; None for one of any other."""
+    if task is None or not str(task.get("_target_")).endswith(f".{MultiLabel.__name__}"):
+        return None
+    return float(task.get("threshold", 0.5))
 
 
 def image_files(path: Path) -> list[Path]:

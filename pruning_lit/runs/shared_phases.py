@@ -115,6 +115,7 @@ class SharedPhase:
         draft.mkdir(parents=True)
         try:
             self._fill(draft, phase, metrics, run)
+            shutil.rmtree(self.place, ignore_errors=True)  # a rest without its last checkpoint
             os.replace(draft, self.place)
         finally:  # a full disk, say
             shutil.rmtree(draft, ignore_errors=True)

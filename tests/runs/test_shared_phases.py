@@ -61,6 +61,16 @@ def test_what_is_damaged_is_not_taken_over_but_trained_again(tmp_path, caplog):
     assert (other / "last.ckpt").read_bytes() == whole
 
 
+def test_a_shared_phase_whose_last_checkpoint_was_deleted_is_replaced(tmp_path):
+    shared = SharedPhase(tmp_path / "shared", "train", SETTINGS)
+    shared.publish(trained(tmp_path / "0"), tmp_path / "0" / "metrics.csv", tmp_path / "0")
+    (shared.place / "last.ckpt").unlink()
+    other, metrics = tmp_path / "1" / "phases" / "1-train", tmp_path / "1" / "metrics.csv"
+    assert not shared.take_over(other, metrics)
+    shared.publish(trained(tmp_path / "2"), tmp_path / "2" / "metrics.csv", tmp_path / "2")
+    assert shared.take_over(other, metrics)
+
+
 @pytest.mark.parametrize("changed", [{"seed": 2}, {"train": {"epochs": 3}}, {"arch": "resnet20"}])
 def test_a_phase_of_other_settings_is_another_phase(tmp_path, changed):
     phase = trained(tmp_path / "0")

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pruning_lit.callbacks.checkpoint_settings import KEY
+from pruning_lit.callbacks.checkpoint_settings import CLASSES, KEY
 from pruning_lit.channels import save
 from pruning_lit.methods.chex import ExplorationStages
 from pruning_lit.methods.resrep import RowMasks
@@ -68,6 +68,15 @@ def test_plain_weights_are_loaded_too_whatever_their_ending(tmp_path):
         net = network()
         fill(net, str(tmp_path / source), EXAMPLE)
         assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in net.state_dict().items())
+
+
+@pytest.mark.parametrize(("written", "known"), [({CLASSES: 12}, 12), ({CLASSES: None}, None), ({}, None)])
+def test_a_checkpoint_tells_how_many_classes_there_are(tmp_path, written, known):
+    checkpoint(tmp_path / "last.ckpt", "Nothing", {}, network(), "pruning_lit.callbacks.RowMasks")
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    content[KEY]["dataset"] = {"_target_": "pruning_lit.data.ImageFolder"}
+    torch.save(content | written, tmp_path / "last.ckpt")
+    assert PhaseCheckpoint(tmp_path / "last.ckpt").trained_on.num_classes == known
 
 
 def test_callbacks_are_found_by_their_former_names(tmp_path):
