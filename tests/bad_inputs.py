@@ -661,6 +661,7 @@ CASES = [
         "a network that was never trained": "arch=resnet8",
         "a rate of 1 in between": "arch=resnet8 weights=run/pruned/model.safetensors rates=[0.5,1]",
         "stopping before anything is lost": "arch=resnet8 weights=run/pruned/model.safetensors stop_at=0",
+        "stopping nowhere": "arch=resnet8 weights=run/pruned/model.safetensors stop_at=null",
         "a rate in words": "arch=resnet8 weights=run/pruned/model.safetensors rates=half",
         "no rates at all": "arch=resnet8 weights=run/pruned/model.safetensors rates=[]",
         "trials on no examples": "arch=resnet8 weights=run/pruned/model.safetensors num_examples=0",

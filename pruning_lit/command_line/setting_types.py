@@ -43,6 +43,7 @@ OF_THE_RUN: dict[str, Any] = {
     "keep_float": Sequence[str],
     "reduce_range": bool | None,
     "max_drop": float,
+    "stop_at": float,
     "repo": str | None,
     "license": str | None,
     "base_model": str | None,

@@ -13,7 +13,7 @@ from torch import Tensor
 from pruning_lit.records.primary import Primary
 from pruning_lit.reports.heat_map import SHARES
 from pruning_lit.reports.section import Pair
-from pruning_lit.reports.wording import UNKNOWN, markdown_table, metric, metric_change, percent, points
+from pruning_lit.reports.wording import UNKNOWN, literal, markdown_table, metric, metric_change, percent, points
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.evaluation import confusion_matrix
 
@@ -123,7 +123,7 @@ class ClassesSection:
         axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
         axes.set(title=f"{name}: % of a class taken for …", xlabel="predicted class")
         named = len(self.classes) <= MOST_NAMED
-        names = self.classes if named else []
+        names = [literal(each) for each in self.classes] if named else []
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
         for (row, column), share in np.ndenumerate(shares) if named else ():

@@ -15,7 +15,7 @@ from pruning_lit.models.sampling import Sampling
 from pruning_lit.records.latency import Timing
 from pruning_lit.records.primary import Primary
 from pruning_lit.reports.section import Pair
-from pruning_lit.reports.wording import amount, latency_change, markdown_table, metric, metric_change
+from pruning_lit.reports.wording import amount, latency_change, literal, markdown_table, metric, metric_change
 from pruning_lit.tasks import PartSegmentation, Task
 from pruning_lit.tasks.base import like
 from pruning_lit.tasks.category_parts import likeliest, membership
@@ -132,7 +132,7 @@ def _of_classes(section: CloudsSection) -> Figure:
     for place, cloud in enumerate(section.clouds, start=1):
         axes = figure.add_subplot(rows, COLUMNS, place, projection="3d")
         _draw(axes, cloud.points, np.asarray(colormaps["viridis"](_unit(cloud.points[:, 2].numpy()))))
-        said = {heading: section.classes[int(number)] for heading, number in cloud.told.items()}
+        said = {heading: literal(section.classes[int(number)]) for heading, number in cloud.told.items()}
         right = len({*said.values()}) == 1
         lines = "\n".join(f"{heading}: {name}" for heading, name in said.items())
         axes.set_title(lines, fontsize=8, color="black" if right else "#D55E00")
@@ -153,7 +153,7 @@ def _of_parts(section: CloudsSection) -> Figure:
             colours = np.where(parts[:, None] < 0, [0.8, 0.8, 0.8, 1.0], palette[(parts - first) % 10])
             _draw(axes, cloud.points, colours)
             if heading == "annotated":
-                names = [section.classes[number] for number in np.unique(parts[parts >= 0])]
+                names = [literal(section.classes[number]) for number in np.unique(parts[parts >= 0])]
                 axes.text2D(0.0, 0.0, ", ".join(names), transform=axes.transAxes, fontsize=6)
             if row == 0:
                 axes.set_title(heading, fontsize=10)

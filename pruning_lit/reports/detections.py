@@ -16,7 +16,7 @@ from pruning_lit.measure.stopwatch import seconds_in_turns
 from pruning_lit.records.latency import Timing
 from pruning_lit.records.primary import Primary
 from pruning_lit.reports.section import Pair
-from pruning_lit.reports.wording import amount, change, latency_change, markdown_table, metric, metric_change
+from pruning_lit.reports.wording import amount, change, latency_change, literal, markdown_table, metric, metric_change
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import like
 
@@ -195,7 +195,7 @@ def draw(axes: Axes, image: Tensor, objects: Mapping[str, Tensor], classes: Sequ
         axes.add_patch(
             Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec=colour_of_class, lw=1.2)
         )
-        name = classes[label] if label < len(classes) else str(label)
+        name = literal(classes[label]) if label < len(classes) else str(label)
         told = name if score is None else f"{name} {score:.2f}"
         axes.text(
             left,

@@ -177,7 +177,7 @@ class Report:
     def to_json(self) -> str:
         """The report as JSON text, the computed reductions and speedups included."""
         latency = [asdict(each) | {"speedup": each.speedup} for each in self.latency]
-        data = asdict(self) | {"latency": latency, "reduction": self.reduction}
+        data = asdict(self) | {"latency": latency, "reduction": self.reduction, "config": in_json(self.config)}
         return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
     @classmethod
@@ -215,6 +215,15 @@ class Report:
             raise ValueError(
                 f"{path} cannot be read as a report: {error}; resume=<folder> of the run writes it again"
             ) from error
+
+
+def in_json(settings: Any) -> Any:
+    """Nested settings for JSON, which knows no infinite number: it becomes text, ``inf``."""
+    if isinstance(settings, dict):
+        return {key: in_json(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [in_json(value) for value in settings]
+    return str(settings) if isinstance(settings, float) and not math.isfinite(settings) else settings
 
 
 def _reduction(before: float | None, after: float | None) -> float | None:

@@ -1,6 +1,7 @@
 """Numbers written for people: percentages, points, metrics, counts."""
 
 import math
+import re
 from textwrap import wrap
 
 from pruning_lit.records.latency import Timing, speedup
@@ -65,11 +66,16 @@ def wrapped(text: str, width: int, lines: int = 2) -> str:
     return "\n".join(wrap(text, width, max_lines=lines, placeholder=" …"))
 
 
+def literal(name: str) -> str:
+    """A name as matplotlib draws it letter by letter: between two dollar signs it reads formulas."""
+    return name.replace("$", r"\$")
+
+
 def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table: the first column is text, the others are aligned to the right."""
+    """Lines of a Markdown table without markup: the first column is text, the others are aligned to the right."""
     ruler = ["---"] + ["---:"] * (len(header) - 1)
     return [_line(cells) for cells in [header, ruler, *rows]]
 
 
 def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(re.sub(r"([|*])", r"\\\1", cell).replace("\n", " ") for cell in cells) + " |"

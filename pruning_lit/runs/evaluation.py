@@ -29,6 +29,7 @@ from pruning_lit.runs.network_file import NetworkFile
 from pruning_lit.runs.phase_checkpoint import PhaseCheckpoint
 from pruning_lit.runs.phase_runner import on_gpu
 from pruning_lit.runs.preprocessing import Normalisation, TrainingInputs
+from pruning_lit.runs.settings import changed
 from pruning_lit.runs.stored import open_stored
 from pruning_lit.runs.threads import stay_within_quota
 from pruning_lit.tasks import Task, evaluate
@@ -112,7 +113,7 @@ def chosen_dataset(config: DictConfig, stored: Sequence[Stored]) -> dict[str, An
         return {str(key): value for key, value in given.items()}
     for each in stored:
         if (dataset := each.dataset()) is not None:
-            return {**dataset, **{str(key): value for key, value in given.items()}}
+            return changed(dataset, {str(key): value for key, value in given.items()})
     raise ValueError(f"'{stored[0].file}' lies in no run's folder, so it has to be said on which images: add dataset=…")
 
 
@@ -157,6 +158,8 @@ def normalisations(
     ways: list[Normalisation | None] = []
     for path, known in zip(paths, trained_on, strict=True):
         way, note = known.normalisation(data, path) if by == "stored" else (own, None)
+        if note and way[0] is not data.mean:
+            note += " normalisation=dataset takes the latter."
         ways.append(way)
         notes += [known.note_on_names(data, path), note]
     return ways, [note for note in notes if note]

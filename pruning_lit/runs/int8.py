@@ -11,7 +11,7 @@ from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.data import DataModule, ImageData
 from pruning_lit.measure.machine import lacks_vnni
 from pruning_lit.records.primary import Primary
-from pruning_lit.runs.evaluation import chosen_dataset, chosen_task, normalisations
+from pruning_lit.runs.evaluation import chosen_dataset, chosen_task
 from pruning_lit.runs.experiment import build_task, open_data
 from pruning_lit.runs.export import Exportable
 from pruning_lit.runs.onnx_int8 import onnx_int8
@@ -123,17 +123,16 @@ def require_settings(config: DictConfig) -> None:
 
 def _open_images(net: Exportable, form: str, config: DictConfig) -> DataModule:
     """The data set, normalised as for the training of the network."""
-    path = str(config.path)
+    path, trained_on = str(net.stored.file), net.stored.trained_on
     try:
         dataset = chosen_dataset(config, [net.stored])
     except ValueError as error:
         raise ValueError(f"format={form} is calibrated on training images: {error}") from error
     require_types(OmegaConf.create({"dataset": dataset}))
     data = open_data(OmegaConf.create({"dataset": dataset}))
-    net.stored.trained_on.require_alike(data, path)
-    ((way,), notes) = normalisations([path], [net.stored.trained_on], data, "stored")
-    if isinstance(data, ImageData) and way is not None:
-        data.mean, data.std = way
-    for note in notes:
-        print(f"Note: {note}")
+    trained_on.require_alike(data, path)
+    if isinstance(data, ImageData):
+        (data.mean, data.std), note = trained_on.normalisation(data, path)
+        for each in filter(None, (trained_on.note_on_names(data, path), note)):
+            print(f"Note: {each}")
     return data

@@ -44,8 +44,12 @@ def run_alone(config: DictConfig, folder: Path) -> None:
         Preempted: it was asked to leave.
     """
     root = shared_root(config)
+    hydra = HydraConfig.get()
+    own = [each.path for each in hydra.runtime.config_sources if each.provider == "command-line"]
     words = [
-        *HydraConfig.get().overrides.task,
+        *(word for path in own for word in ("--config-dir", path)),
+        *(word for word in hydra.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath=")),
+        *hydra.overrides.task,
         f"hydra.run.dir={quoted(folder)}",
         *([f"shared={quoted(root)}"] if root else []),
     ]

@@ -32,12 +32,13 @@ def build_loggers(
     return [
         _built(name, item, _place(item, name, folder, f"{config.name} {phase}", phase, primary, first_step, begun_step))
         for name, item in (config.logger or {}).items()
+        if item is not None  # logger.tensorboard=null leaves it out
     ]
 
 
 def has_event_files(config: DictConfig) -> bool:
     """True if the run writes TensorBoard's files of its own."""
-    return any(item.get("_target_") == EVENT_FILES for item in (config.logger or {}).values())
+    return any(item and item.get("_target_") == EVENT_FILES for item in (config.logger or {}).values())
 
 
 def _place(

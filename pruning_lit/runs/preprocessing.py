@@ -80,13 +80,18 @@ class TrainingInputs:
                 f"{path!r} says that its images were normalised by mean {self.mean} and std {self.std}, expected "
                 f"{len(data.mean)} numbers each, the latter above 0: normalisation=dataset takes those of the data set"
             )
-        if all(torch.allclose(one, other) for one, other in zip(stored, own, strict=True)):
-            return stored, None
+        otherwise = self.normalised_otherwise(data)
+        return stored, otherwise and f"Images for {path!r} were normalised as in its training, {otherwise}."
+
+    def normalised_otherwise(self, data: "ImageData") -> str | None:
+        """Words on the normalisation of the network's training; None where it is that of ``data``, or not known."""
+        if self.mean is None or self.std is None:
+            return None
+        stored, own = (_vector(self.mean), _vector(self.std)), (data.mean, data.std)
+        if all(one.shape == other.shape and torch.allclose(one, other) for one, other in zip(stored, own, strict=True)):
+            return None
         (mean, std), (own_mean, own_std) = (map(_numbers, way) for way in (stored, own))
-        return stored, (
-            f"Images for {path!r} were normalised as in its training, by mean {mean} and std {std}, not by the data "
-            f"set's {own_mean} and {own_std}; normalisation=dataset takes these."
-        )
+        return f"by mean {mean} and std {std}, not by the data set's {own_mean} and {own_std}"
 
 
 def _vector(values: Sequence[float]) -> Tensor:

@@ -29,10 +29,13 @@ def kept_in_float(layers: Iterable[str], patterns: Sequence[str]) -> list[str]:
     """Names of the layers that a pattern matches.
 
     Raises:
-        ValueError: a pattern matches none.
+        ValueError: a pattern matches none, or all layers are matched.
     """
     layers = list(layers)
     for pattern in patterns:
         if not any(fnmatchcase(layer, pattern) for layer in layers):
             raise ValueError(f"keep_float: no layer is called {pattern!r}; the layers are {', '.join(layers)}")
-    return [layer for layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)]
+    kept = [layer for layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)]
+    if kept and len(kept) == len(layers):
+        raise ValueError(f"keep_float={list(patterns)} leaves every layer in float32, so that nothing is quantized")
+    return kept

@@ -1,7 +1,7 @@
 """Settings that decide the result of a run, or of one of its phases."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -152,6 +152,15 @@ def phase_task(task: Any, recipe: Any) -> DictConfig:
     own = recipe.get("task") or {}
     changed = {key: value for key, value in own.items() if value is not None and key not in ("_target_", "_partial_")}
     return OmegaConf.create({**task, **changed})
+
+
+def changed(settings: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with some of them set anew; what names another ``_target_`` is replaced as a whole."""
+    own, given = dict(settings), dict(by)
+    for key, value in given.items():
+        nested = isinstance(value, Mapping) and "_target_" not in value and isinstance(own.get(key), Mapping)
+        own[key] = changed(own[key], value) if nested else value
+    return own
 
 
 def plain_data(config: DictConfig) -> dict[str, Any]:

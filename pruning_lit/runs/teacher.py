@@ -125,8 +125,11 @@ def stored_teacher(config: DictConfig, source: str, build: Build, data: DataModu
                 )
             builder = config.arch if needs_builder(stored.arch) else None
             net = stored.network(builder, data.example, data.num_classes, task.view).float()
-            if isinstance(data, ImageData) and (note := stored.trained_on.normalisation(data, source)[1]):
-                log.warning("distillation.teacher: it gets the images as the network does. %s", note)
+            if isinstance(data, ImageData) and (otherwise := stored.trained_on.normalised_otherwise(data)):
+                log.warning(
+                    "distillation.teacher: it gets images as the network does; in its training they were normalised %s",
+                    otherwise,
+                )
         task.require_fit(net, data)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"distillation.teacher={source}: {error}") from error

@@ -10,6 +10,7 @@ from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.data import DataModule, ImageData
 from pruning_lit.runs.evaluation import Stored, normalisations
 from pruning_lit.runs.preprocessing import TrainingInputs
+from pruning_lit.runs.settings import changed
 
 CLASSIFICATION = {"_target_": "pruning_lit.tasks.Classification"}
 
@@ -38,7 +39,7 @@ def settle_data(config: DictConfig, stored: Stored | None) -> bool:
     for key, own in known.items():
         given = _given(config, key)
         with open_dict(config):
-            config[key] = given if "_target_" in given else {**own, **given}
+            config[key] = given if "_target_" in given else changed(own, given)
     require_types(config)  # what the user changes is held against the data set that has been found
     return dataset is None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.sweeper import Sweeper
 
@@ -25,7 +26,8 @@ def with_settings_of_some_jobs() -> Iterator[None]:
         context, config = sweeper.hydra_context, sweeper.config
         assert context is not None
         assert config is not None
-        leave_out(batch, lambda words: context.config_loader.load_sweep_config(config, words))
+        once = isinstance(sweeper, BasicSweeper)
+        leave_out(batch, lambda words: context.config_loader.load_sweep_config(config, words), once)
 
     Sweeper.validate_batch_is_legal = fitting  # type: ignore[assignment,method-assign]
     try:
@@ -34,14 +36,13 @@ def with_settings_of_some_jobs() -> Iterator[None]:
         Sweeper.validate_batch_is_legal = refusing  # type: ignore[method-assign]
 
 
-def leave_out(batch: Sequence[Sequence[str]], compose: Callable[[list[str]], Any]) -> None:
+def leave_out(batch: Sequence[Sequence[str]], compose: Callable[[list[str]], Any], once: bool = True) -> None:
     """Leave out of the jobs' overrides, in place, what a job's choices do not have but those of another do.
-
-    Jobs that are equal without it are run once.
 
     Args:
         batch: the overrides of every job.
         compose: composes a job.
+        once: of jobs that are equal without it the first is run; sweepers that optimise want a figure for each.
 
     Raises:
         ConfigCompositionException: a job cannot be composed, or no job has a setting.
@@ -56,13 +57,15 @@ def leave_out(batch: Sequence[Sequence[str]], compose: Callable[[list[str]], Any
             missing.setdefault(word, (error, []))[1].append(number)
         fitting.append(words)
     known = {_key(word) for words in fitting for word in words}
+    kept = [number for number, words in enumerate(fitting) if not once or words not in fitting[:number]]
     for word, (error, numbers) in missing.items():
         if _key(word) not in known or not isinstance(batch, list):
             raise error
-        told = f"job{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
-        log.info("%s left out of %s, whose choices have no such setting", word, told)
+        if jobs := [str(kept.index(number)) for number in numbers if number in kept]:
+            told = f"job{'s' * (len(jobs) > 1)} {', '.join(jobs)}"
+            log.info("%s left out of %s, whose choices have no such setting", word, told)
     if missing:
-        batch[:] = [words for number, words in enumerate(fitting) if words not in fitting[:number]]  # type: ignore[index]
+        batch[:] = [fitting[number] for number in kept]  # type: ignore[index]
 
 
 def _unknown(words: list[str], compose: Callable[[list[str]], Any]) -> tuple[str, ConfigCompositionException] | None:

@@ -8,7 +8,9 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pruning_lit.reports.record import JSON_NAME, Report
 from pruning_lit.reports.wording import difference
@@ -114,11 +116,8 @@ def _ending(folder: Path, error: Exception) -> Row:
 
 def _begun_with(hydra: Path) -> list[str]:
     """The overrides of a job, as Hydra wrote them down, without its seed and choices."""
-    if not (hydra / "overrides.yaml").is_file():
-        return []
-    overrides = OmegaConf.to_container(OmegaConf.load(hydra / "overrides.yaml"), resolve=False)  # ${…} were the job's
-    assert isinstance(overrides, list)
-    return _without_choices(map(str, overrides))
+    overrides = OmegaConf.to_container(_load(hydra / "overrides.yaml"), resolve=False)  # ${…} were the job's
+    return _without_choices(map(str, overrides)) if isinstance(overrides, list) else []
 
 
 def _commanded(report: Report, name: str) -> list[str]:
@@ -141,17 +140,18 @@ def _without_choices(words: Iterable[str]) -> list[str]:
     return [word for key, word in named.items() if key not in ("seed", *CHOICES)]
 
 
-def _asked_for(hydra: Path, begun: DictConfig) -> Row:
+def _asked_for(hydra: Path, begun: Any) -> Row:
     choices = OmegaConf.select(begun, "hydra.runtime.choices", default={})
     seed = OmegaConf.select(_load(hydra / "config.yaml"), "seed")
     return {group: choices.get(group) for group in CHOICES} | {"seed": seed}
 
 
-def _load(path: Path) -> DictConfig:
-    """Config that Hydra wrote down; empty where it could not."""
-    loaded = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-    assert isinstance(loaded, DictConfig)
-    return loaded
+def _load(path: Path) -> Any:
+    """What Hydra wrote down; empty where it could not, or not to its end."""
+    try:
+        return OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError):
+        return OmegaConf.create()
 
 
 def _outcome(report: Report) -> Row:

@@ -1,5 +1,7 @@
 """Section on classes: confusion of test images, counted exactly, and which classes are hurt."""
 
+from dataclasses import replace
+from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
@@ -82,3 +84,10 @@ def test_too_many_classes_have_no_matrix():
     many = ClassesSection.of(Classification(101), data, (None, None), (None, None), ({}, {"accuracy": 0.5}), True)
     assert (many.before, many.after, many.figure()) == (None, None, None)
     assert "50.00 %" in many.markdown(None)
+
+
+def test_names_with_dollar_signs_are_drawn_as_they_are():
+    found = replace(section(), classes=["under_$10_to_$20", "$$", "a", "b"])
+    figure = found.figure()
+    figure.savefig(BytesIO())  # a formula that cannot be read would be told here
+    assert figure.axes[0].get_xticklabels()[1].get_text() == r"\$\$"

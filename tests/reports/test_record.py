@@ -314,3 +314,8 @@ def test_the_console_table_shows_the_comparison():
         "4 PyTorch threads",
     ):
         assert expected in text
+
+
+def test_settings_without_a_bound_are_written_and_read():
+    report = example(config={"latency": {"max_seconds": float("inf"), "batch_sizes": [1, 64]}})
+    assert Report.from_json(report.to_json()).config == {"latency": {"max_seconds": "inf", "batch_sizes": [1, 64]}}

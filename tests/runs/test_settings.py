@@ -7,7 +7,7 @@ from hydra.core.global_hydra import GlobalHydra
 from pruning_lit.callbacks.checkpoint_settings import KEY, require_same_settings
 from pruning_lit.command_line.configs import CONF
 from pruning_lit.command_line.renamed import present_settings
-from pruning_lit.runs.settings import exact_settings, job_settings, phase_settings, result_settings
+from pruning_lit.runs.settings import changed, exact_settings, job_settings, phase_settings, result_settings
 
 
 def composed(*overrides):
@@ -120,3 +120,13 @@ def test_settings_of_the_machine_do_not_belong_to_the_result():
 def test_a_job_with_another_training_is_not_the_finished_one(override):
     assert job_settings(composed()) != job_settings(composed(override))
     assert job_settings(composed()) == job_settings(composed("trainer=ddp_fork", "latency.repeats=3"))
+
+
+def test_a_nested_setting_is_changed_alone_and_another_target_replaces_all():
+    settings = {"test": {"_target_": "mydata.test", "root": "a", "size": 8}, "batch_size": 4}
+    assert changed(settings, {"test": {"root": "b"}}) == {
+        "test": {"_target_": "mydata.test", "root": "b", "size": 8},
+        "batch_size": 4,
+    }
+    assert changed(settings, {"test": {"_target_": "other.test"}})["test"] == {"_target_": "other.test"}
+    assert settings["test"]["root"] == "a"

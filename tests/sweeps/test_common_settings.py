@@ -10,10 +10,10 @@ from pruning_lit.sweeps.common_settings import leave_out
 from tests.places import CONF
 
 
-def settled(*batch: str) -> list[list[str]]:
+def settled(*batch: str, once: bool = True) -> list[list[str]]:
     jobs = [each.split() for each in batch]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        leave_out(jobs, lambda words: compose("config", overrides=words))
+        leave_out(jobs, lambda words: compose("config", overrides=words), once)
     return jobs
 
 
@@ -34,9 +34,12 @@ def test_what_one_choice_does_not_have_is_left_out_of_its_jobs_with_a_word(caplo
 
 
 @pytest.mark.slow
-def test_jobs_that_are_equal_without_it_run_once():
-    batch = [f"method={name} criterion.num_images={number}" for name in ("chip", "magnitude") for number in (8, 16)]
-    assert settled(*batch) == [*(each.split() for each in batch[:2]), ["method=magnitude"]]
+def test_jobs_that_are_equal_without_it_run_once(caplog):
+    batch = [f"method={name} criterion.num_images={number}" for name in ("magnitude", "chip") for number in (8, 16)]
+    with caplog.at_level(logging.INFO):
+        assert settled(*batch) == [["method=magnitude"], *(each.split() for each in batch[2:])]
+    assert caplog.messages == ["criterion.num_images=8 left out of job 0, whose choices have no such setting"]
+    assert settled(*batch, once=False)[:2] == [["method=magnitude"], ["method=magnitude"]]
 
 
 @pytest.mark.slow

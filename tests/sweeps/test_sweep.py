@@ -96,6 +96,14 @@ def test_the_csv_has_one_line_per_job_in_the_order_of_their_numbers(tmp_path):
     assert lines[1]["status"] == "finished"
 
 
+@pytest.mark.parametrize(("file", "text"), [("overrides.yaml", ""), ("hydra.yaml", "a: ["), ("config.yaml", "- {")])
+def test_what_hydra_has_written_by_half_is_of_no_account(tmp_path, file, text):
+    job(tmp_path / "0", seed=1, accuracy=0.5)
+    hydra(tmp_path / "1", 2, {"method": "chip"}, ["method=chip", "seed=2"])
+    (tmp_path / "1" / ".hydra" / file).write_text(text)
+    assert [row["status"] for row in collect(tmp_path)] == ["finished", "unfinished"]
+
+
 @pytest.mark.slow
 def test_jobs_without_a_readable_report_are_listed(tmp_path):
     job(tmp_path / "0", seed=1, accuracy=0.5)
