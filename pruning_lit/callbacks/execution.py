@@ -55,6 +55,9 @@ class Execution(ABC):
     def resume(self, net: nn.Module, example: Tensor) -> None:  # noqa: B027 - widths tell what is narrow
         """Find out what has been removed, after a checkpoint has been loaded."""
 
+    def mask_again(self, net: nn.Module) -> None:  # noqa: B027 - likewise
+        """Make removed channels zero again, after all weights were renewed."""
+
     def zero_masked_gradients(self, net: nn.Module) -> None:  # noqa: B027 - what is not there has none
         """Zero the gradients of removed channels; called before every optimizer step."""
 

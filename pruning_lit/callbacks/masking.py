@@ -67,15 +67,20 @@ class Masking(Execution):
 
     def _mask(self, net: nn.Module, narrowed: nn.Module) -> None:
         """Write the zeros; of a relabelling the entries to which nothing is handed on any more."""
-        sources, remaining = _sources(net), _sources(narrowed)
-        for name, tensor in net.state_dict().items():
-            if name in self.masks and name not in sources and not name.endswith(NOT_MASKED):
-                tensor.mul_(self.masks[name])
+        self.mask_again(net)
+        remaining = _sources(narrowed)
         for name, module in _scatters(net).items():
             flags = self.masks.get(name, torch.ones_like(module.source)).bool()
             handed_on = torch.full_like(module.source, -1)
             handed_on[flags] = torch.where(remaining[name] >= 0, self.sources[name].to(flags.device)[flags], -1)
             module.source.copy_(handed_on)
+
+    def mask_again(self, net: nn.Module) -> None:
+        """Write the zeros into weights and statistics."""
+        sources = _sources(net)
+        for name, tensor in net.state_dict().items():
+            if name in self.masks and name not in sources and not name.endswith(NOT_MASKED):
+                tensor.mul_(self.masks[name])
 
     def zero_masked_gradients(self, net: nn.Module) -> None:
         """Zero the gradients of masked channels, so that neither step nor momentum revives them."""

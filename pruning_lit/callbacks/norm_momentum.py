@@ -39,6 +39,10 @@ class NormMomentum(Callback):
         reached = sum(epoch >= math.floor(milestone * num_epochs) for milestone in self.milestones)
         return self.start * max(self.lowest, self.gamma**reached)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set it in an epoch that is resumed in its middle, which Lightning does not start again."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set it; norms may be new ones after a cut."""
         value = self.momentum(trainer.current_epoch, trainer.max_epochs or 1)

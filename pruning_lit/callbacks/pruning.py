@@ -80,6 +80,9 @@ class Pruning(Callback):
     def finished(self) -> bool:
         """True once the network has its final width."""
 
+    def weights_renewed(self, module: Any) -> None:
+        """Make removed channels zero again, after a phase has given its network fresh weights."""
+
     def check(self, net: nn.Module, graph: ChannelGraph, num_epochs: int) -> None:
         """ValueError, before any training, for what cannot work; some leave that to their phase."""
 
@@ -93,5 +96,5 @@ def test_metrics(trainer: Trainer, module: Any) -> dict[str, float] | None:
 
 def inputs_to_verify(data: Any, task: Task, net: nn.Module) -> Any:
     """A few training examples of a data module as the view of a network takes them, the same on all ranks."""
-    ((inputs, _),) = data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED)
+    inputs, _ = next(data.calibration(min(NUM_VERIFIED, data.num_training), seed=0, batch_size=NUM_VERIFIED))
     return like(task.view_inputs(net, inputs)[0], next(net.parameters()))

@@ -100,6 +100,10 @@ class ScheduledPruning(Pruning):
         module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
         self.execution.resume(module.task.view(module.net), like(data.example, next(module.net.parameters())))
 
+    def weights_renewed(self, module: Any) -> None:
+        """Mask again what is masked."""
+        self.execution.mask_again(module.task.view(module.net))
+
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Zero the gradients of masked channels."""
         module = cast(Prunable, pl_module)

@@ -36,7 +36,12 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any
     Source: Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network Pruning" (arXiv 2007.02491),
     section 3.3, with statistics that begin anew.
     """
-    norms = [each for each in model.modules() if isinstance(each, _BatchNorm) and each.running_mean is not None]
+    learns = any(each.requires_grad for each in model.parameters())  # else nothing was frozen apart
+    norms = [
+        each
+        for each in model.modules()
+        if isinstance(each, _BatchNorm) and each.running_mean is not None and not (learns and _is_frozen(each))
+    ]
     if not norms:
         return 0
     modes = {module: module.training for module in model.modules()}
@@ -60,3 +65,8 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any
     if not passes:
         raise ValueError("norm statistics cannot be estimated without images: there are no batches")
     return len(norms)
+
+
+def _is_frozen(norm: nn.Module) -> bool:
+    own = [*norm.parameters()]
+    return bool(own) and not any(each.requires_grad for each in own)

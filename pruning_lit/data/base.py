@@ -1,8 +1,9 @@
 """The data module that all data sets share: which examples come when, and where a run goes on."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -101,6 +102,15 @@ class DataModule(LightningDataModule):
     def ready(self, batch: Any) -> tuple[Any, Any]:
         """Inputs and targets of a batch as a part gives it, augmented and normalised on the device it is on."""
 
+    def prepared(self, batch: Any, training: bool = False) -> tuple[Any, Any]:
+        """Inputs and targets of a batch as a part gives it, outside of a trainer's loops.
+
+        Args:
+            batch: on the device it is to be on.
+            training: as in training; else as in evaluation.
+        """
+        return self.ready(batch)
+
     def facts(self) -> dict[str, Any]:
         """Plain data on the inputs that a network file has in its header."""
         return {"shape": list(self.shape), "classes": self.classes}
@@ -184,7 +194,7 @@ class DataModule(LightningDataModule):
         """Test batches of this rank."""
         return self._evaluation(self.parts.test)
 
-    def test_batches(self) -> EvaluationLoader:
+    def test_batches(self) -> Iterable[Any]:
         """All test batches for one process, however many there are."""
         return EvaluationLoader(self.parts.test, OrderedBatches(len(self.parts.test), self.batch_size))
 
@@ -239,7 +249,7 @@ class DataModule(LightningDataModule):
             for positions in batches:
                 yield chosen[positions], draws[positions] if augment else draws[:0]
 
-        return map(self.ready, train.batches(plan()))
+        return map(partial(self.prepared, training=augment), train.batches(plan()))
 
     def held_out(self, num_examples: int, seed: int, batch_size: int | None = None) -> Iterator[tuple[Any, Any]]:
         """A seeded choice of examples to decide by, as evaluation sees them: never of the test part.
@@ -257,7 +267,7 @@ class DataModule(LightningDataModule):
         part = self.parts.train if self.parts.validation is None else self.parts.validation
         chosen = torch.randperm(len(part), generator=generator("held out", seed))[:num_examples].sort().values
         batches = OrderedBatches(len(chosen), batch_size or self.batch_size)
-        return map(self.ready, EvaluationLoader(replace(part, members=part.members[chosen]), batches))
+        return map(self.prepared, EvaluationLoader(replace(part, members=part.members[chosen]), batches))
 
     def sample_targets(self) -> Any:
         """Targets of a few training examples, for a look at their shape, dtype and range."""

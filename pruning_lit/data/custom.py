@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.trainer.states import RunningStage
 from torch import Generator, Tensor
 from torch.utils.data import (
     BatchSampler,
@@ -23,6 +24,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from pruning_lit.channels.inputs import first_tensor
 from pruning_lit.data.base import DataModule
 from pruning_lit.data.parts import Part, Parts, PlannedBatch
 from pruning_lit.system.processors import num_processors
@@ -105,6 +107,7 @@ class LoaderPart(Part):
     """The examples of a loader with an order of its own, as many as its batches may hold."""
 
     loader: DataLoader
+    batch_size: int
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -224,12 +227,12 @@ class CustomData(DataModule):
             raise ValueError(f"{self.title} has no {missing}_dataloader; training, and honest figures, need one each")
         if not isinstance(train, DataLoader):
             raise ValueError(f"train_dataloader of {self.title} gives a {type(train).__name__}, expected a DataLoader")
-        self.batch_size, self.drop_last = train.batch_size or 1, train.drop_last
         validation = self._loader("val")
         classes = classes_of(train.dataset, getattr(self.module, "num_classes", None), self.module)
-        return Parts(
-            classes, self._part(train), self._part(test), None if validation is None else self._part(validation)
-        )
+        part = self._part(train)
+        self.drop_last = train.drop_last
+        self.batch_size = part.batch_size if isinstance(part, LoaderPart) else train.batch_size or 1
+        return Parts(classes, part, self._part(test), None if validation is None else self._part(validation))
 
     def _loader(self, stage: str) -> Any:
         """The module's dataloader for a stage, or None where it has no such loader."""
@@ -248,16 +251,20 @@ class CustomData(DataModule):
         return loader
 
     def _part(self, loader: DataLoader) -> Part:
-        shuffled = type(loader.sampler) in (RandomSampler, SequentialSampler)
-        plain = shuffled and type(loader.batch_sampler) is BatchSampler and isinstance(loader.dataset, Sized)
-        if plain and not isinstance(loader.dataset, IterableDataset):
-            return dataset_part(loader.dataset, loader.collate_fn, loader.num_workers)
         in_batches = type(loader.batch_sampler) is BatchSampler and not isinstance(loader.dataset, IterableDataset)
+        if in_batches and takes_all(loader):
+            return dataset_part(loader.dataset, loader.collate_fn, loader.num_workers)
+        size = loader.batch_size or self._first_size(loader)
         try:
-            num_examples = len(loader.sampler) if in_batches else len(loader) * (loader.batch_size or 1)  # type: ignore[arg-type]
+            num_examples = len(loader.sampler) if in_batches else len(loader) * size  # type: ignore[arg-type]
         except TypeError as error:
             raise ValueError(f"a loader of {self.title} has no length, so nobody knows how long an epoch is") from error
-        return LoaderPart(torch.zeros(num_examples, dtype=torch.int64), torch.arange(num_examples), loader)
+        return LoaderPart(torch.zeros(num_examples, dtype=torch.int64), torch.arange(num_examples), loader, size)
+
+    def _first_size(self, loader: DataLoader) -> int:
+        """Examples in the first batch of a loader whose sampler gives whole batches."""
+        with own_randomness():
+            return len(first_tensor(self.prepared(next(iter(loader)))[0]))
 
     def train_dataloader(self) -> Any:
         """Batches in an order drawn here, or the module's own loader."""
@@ -282,12 +289,34 @@ class CustomData(DataModule):
         """A seeded choice of training examples; of a loader with an order of its own the first ones it gives."""
         if not isinstance(part := self.parts.train, LoaderPart):
             return super().calibration(num_images, seed, augment, rank, world_size, batch_size)
+        return self._first(part, num_images, seed, augment, rank, world_size)
+
+    def held_out(self, num_examples: int, seed: int, batch_size: int | None = None) -> Iterator[tuple[Any, Any]]:
+        """A seeded choice of examples to decide by; of a loader with an order of its own the first ones it gives."""
+        part = self.parts.train if self.parts.validation is None else self.parts.validation
+        if not isinstance(part, LoaderPart):
+            return super().held_out(num_examples, seed, batch_size)
+        return self._first(part, num_examples, seed)
+
+    def _first(
+        self, part: LoaderPart, num: int, seed: int, training: bool = False, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[Any, Any]]:
+        """The first batches, until there are so many examples over all ranks."""
+        num_batches = max(-(-num // part.batch_size), rank + 1)
         with own_randomness():
             seed_all(seed)
-            num_batches = -(-num_images // self.batch_size)
-            return iter(
-                [self.ready(batch) for batch in islice(part.loader, rank, max(num_batches, rank + 1), world_size)]
-            )
+            batches = islice(part.loader, rank, num_batches, world_size)
+            return iter([self.prepared(batch, training) for batch in batches])
+
+    def test_batches(self) -> Iterator[Any]:
+        """All test batches for one process, as the module prepares them in evaluation."""
+        with as_in_evaluation(self.trainer):
+            for batch in super().test_batches():
+                yield self.on_before_batch_transfer(batch, 0)
+
+    def _evaluation(self, part: Part) -> Any:
+        """A loader with an order of its own is asked for all that it gives, by every process."""
+        return part.loader if isinstance(part, LoaderPart) else super()._evaluation(part)
 
     def draw(self, num_examples: int, random: Generator) -> Tensor:
         """A seed for every example, shape ``(num_examples, 1)``."""
@@ -310,9 +339,37 @@ class CustomData(DataModule):
         self.module.trainer = self.trainer
         return pair(self.module.on_after_batch_transfer(batch, 0), self.title)
 
+    def prepared(self, batch: Any, training: bool = False) -> tuple[Any, Any]:
+        """Inputs and targets of a batch, by the hooks that Lightning calls in its loops."""
+        with as_in_evaluation(None if training else self.trainer):
+            return self.ready(self.on_before_batch_transfer(batch, 0))
+
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """The module's own hook."""
+        self.module.trainer = self.trainer
         return self.module.on_before_batch_transfer(batch, dataloader_idx)
+
+
+@contextmanager
+def as_in_evaluation(trainer: Trainer | None) -> Iterator[None]:
+    """Let a trainer say that it does not train, for hooks that augment while it does."""
+    if trainer is None or not trainer.training:
+        yield
+        return
+    stage, trainer.state.stage = trainer.state.stage, RunningStage.VALIDATING
+    try:
+        yield
+    finally:
+        trainer.state.stage = stage
+
+
+def takes_all(loader: DataLoader) -> bool:
+    """True where a loader takes every example of its data set once, in order or shuffled."""
+    if not isinstance(loader.dataset, Sized):
+        return False
+    sampler = loader.sampler
+    shuffled = type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(loader.dataset)
+    return shuffled or type(sampler) is SequentialSampler
 
 
 def pair(batch: Any, name: str) -> tuple[Any, Any]:
@@ -326,7 +383,7 @@ def pair(batch: Any, name: str) -> tuple[Any, Any]:
 def first_batch(data: DataModule, part: Part) -> tuple[Any, Any]:
     """Inputs and targets of the first example of a part, or of the first batch of a loader."""
     nothing_drawn = torch.empty(0, 1, dtype=torch.int64)
-    return data.ready(next(iter(part.batches([(torch.zeros(1, dtype=torch.int64), nothing_drawn)]))))
+    return data.prepared(next(iter(part.batches([(torch.zeros(1, dtype=torch.int64), nothing_drawn)]))))
 
 
 def one_of(inputs: Any) -> Any:

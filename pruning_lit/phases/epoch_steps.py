@@ -41,9 +41,11 @@ class EpochSteps(NamedTuple):
             accumulate: batches per optimizer step.
         """
         batch = data.batch_size * num_processes
-        batches = data.num_training // batch if data.drop_last else math.ceil(data.num_training / batch)
+        rest = data.num_training % batch % num_processes  # left out, see ``EpochBatches``
+        num_images = data.num_training - rest
+        batches = num_images // batch if data.drop_last else math.ceil(num_images / batch)
         limited = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         steps = max(1, math.ceil(limited / accumulate))
         if limited < batches:
             return cls(steps, Fraction(limited, accumulate))
-        return cls(steps, Fraction(data.num_training, batch * accumulate))
+        return cls(steps, Fraction(num_images, batch * accumulate))

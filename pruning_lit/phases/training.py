@@ -239,6 +239,9 @@ class Training(LightningModule):
         if self.init == "scratch" and self.renew is not None and self.trainer.global_step == 0:
             log.info("the phase begins with fresh weights, at the present widths")
             self.renew(self.net)
+            for callback in self.callbacks.values():
+                if isinstance(callback, Pruning):
+                    callback.weights_renewed(self)
 
     def format_memory(self) -> None:
         """To be called again whenever the network has got new parameters."""

@@ -85,11 +85,14 @@ class Clock:
         return made[0]
 
     def _table(self, batch_size: int, multiple: int, dense: Widths, given: str | None) -> LatencyTable:
+        asked = self._machine(batch_size)
         if self.file.is_file() and (kept := LatencyTable.read(self.file)).groups == dict(dense):
-            return kept
+            if all(kept.machine.get(name) == asked[name] for name in ("batch size", "runtime")):
+                return kept
+            log.info("the layer times in %s are of other batches or another runtime: they are measured anew", self.file)
         if given is not None:
             table = LatencyTable.read(Path(given))
-            table.require(self._machine(batch_size), dense, Path(given))
+            table.require(asked, dense, Path(given))
         elif {group.name: group.size for group in self.graph.groups} != dict(dense):
             raise ValueError(f"{str(self.file)!r} is gone, with the times of the network before the first cut")
         else:

@@ -20,7 +20,7 @@ from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.knapsack import Knapsack
 from pruning_lit.sparsity.layout import is_stream
 from pruning_lit.sparsity.macs_target import MacsTarget
-from pruning_lit.sparsity.params_target import ParamsTarget
+from pruning_lit.sparsity.params_target import ParamsTarget, require_whole
 from pruning_lit.sparsity.rates import parse_rate
 from pruning_lit.sparsity.threshold import largest_share, widths_above
 
@@ -384,9 +384,5 @@ class Params(CostBudget):
     ) -> None:
         super().__init__(scope, normalise, streams, **limits)
         self.reduction = parse_rate(reduction, "sparsity.reduction")
-        if self.limits.part:
-            raise ValueError(
-                f"a budget of parameters is of whole networks: leave out sparsity.part={self.limits.part}, or exclude "
-                "what is to stay whole (sparsity.exclude=[…])"
-            )
+        require_whole(self.limits.part)
         self.goal = ParamsTarget(self.reduction)

@@ -153,7 +153,8 @@ class Knapsack:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(packing.widths(middle)) else (low, middle)
-        return {**widths, **packing.widths(low)}
+        found = packing.widths(low)  # of widths of one cost the wider, which together may cost more after all
+        return {**widths, **(found if low or fits(found) else {name: each.widths[0] for name, each in choices.items()})}
 
     def _choice(self, widths: Widths, name: str, back: bool) -> Choice:
         options = [each for each in self.allowed[name] if back or each <= widths[name]]

@@ -29,3 +29,12 @@ class ParamsTarget(CostTarget):
     def total(self, dense: DenseCost) -> int:
         """The cost of the dense network."""
         return dense.params
+
+
+def require_whole(part: str | None) -> None:
+    """ValueError where a budget of parameters is to be of a part of the network."""
+    if part:
+        raise ValueError(
+            f"a budget of parameters is of whole networks: leave out sparsity.part={part}, or exclude what is to stay "
+            "whole (sparsity.exclude=[…])"
+        )

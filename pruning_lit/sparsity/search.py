@@ -19,7 +19,7 @@ from pruning_lit.sparsity.dense import DenseCost
 from pruning_lit.sparsity.global_budgets import CostBudget
 from pruning_lit.sparsity.latency import Latency, LatencyTarget, Runtime
 from pruning_lit.sparsity.macs_target import MacsTarget
-from pruning_lit.sparsity.params_target import ParamsTarget
+from pruning_lit.sparsity.params_target import ParamsTarget, require_whole
 from pruning_lit.sparsity.rates import parse_rate
 from pruning_lit.sparsity.sensitivity import ROUNDS, Drops, Probe, Sensitivity, by_bisection
 from pruning_lit.sparsity.trials import Trial, TrialMaker, Trials
@@ -148,6 +148,8 @@ class Search(Searching):
         self.reduction = parse_rate(reduction, "sparsity.reduction")
         if of not in get_args(Cost):
             raise ValueError(f"sparsity.of must be one of {list(get_args(Cost))}, got {of!r}")
+        if of == "params":
+            require_whole(self.limits.part)
         self.goal: CostTarget = (
             MacsTarget(self.reduction, part=self.limits.part) if of == "macs" else ParamsTarget(self.reduction)
         )
@@ -262,7 +264,9 @@ class Space:
         starts = [self.regrown(self.narrowed(found), found) for found in raised]
         starts, raised = [*starts, {name: unsearched[name] for name in self.sizes}], [*raised, sensitivities]
         outcomes = self.trials.of([self.allowed(each) for each in starts])
-        fittest = min(range(len(starts)), key=lambda at: drops.of(outcomes[at]))
+        # a way may end where no single group saves anything, as milliseconds can; that by scores is the budget's own
+        meeting = [at for at, each in enumerate(starts) if at == len(POWERS) or self.met(each)]
+        fittest = min(meeting, key=lambda at: drops.of(outcomes[at]))
         self.by_scores = fittest == len(POWERS)
         self.first = self.best = outcomes[fittest]
         best, found = starts[fittest], raised[fittest]

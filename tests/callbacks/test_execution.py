@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -15,7 +16,9 @@ from pruning_lit.callbacks.scheduled_pruning import ScheduledPruning
 from pruning_lit.channels import ChannelGraph, trace, verify
 from pruning_lit.criteria import Random
 from pruning_lit.models import cifar_densenet, cifar_resnet, preresnet
+from pruning_lit.phases import Constant, Training
 from pruning_lit.sparsity import Uniform
+from pruning_lit.tasks import Classification
 from tests.channels.chance import randomise
 from tests.models.slimming_golden import Golden, group_of, norms_of
 
@@ -107,6 +110,23 @@ def test_a_network_in_channels_last_is_masked_alike():
         Masking().cut(Recorder(optimizer), net, graph, half(graph, 0), torch.ones(2, 3, 16, 16).double())
     for name, tensor in plain.state_dict().items():
         assert torch.equal(formatted.state_dict()[name], tensor), name
+
+
+def test_what_is_masked_is_masked_in_fresh_weights_too():
+    net, start = (randomise(preresnet(11)).double() for _ in range(2))
+    pruning = ScheduledPruning(Random(), Uniform(0.5), execution="mask")
+    how, graph = pruning.execution, trace(net, IMAGE)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    how.cut(Recorder(optimizer), net, graph, half(graph, 0), torch.randn(2, 3, 16, 16).double())
+
+    module = Training(net, Classification(10), 1, MOMENTUM, Constant(), init="scratch", callbacks={"prune": pruning})
+    module.renew = lambda net: net.load_state_dict(start.state_dict())
+    module.trainer = SimpleNamespace(global_step=0)
+    module.on_train_epoch_start()
+    images = torch.randn(2, 3, 16, 16).double()
+    masked = net.eval()(images)
+    finish_execution(net, how.state_dict(), IMAGE)
+    torch.testing.assert_close(net(images), masked)
 
 
 def test_masked_weights_stay_zero_whatever_the_gradient():

@@ -18,6 +18,12 @@ def test_all_norms_have_the_momentum_of_the_epoch():
     assert found == pytest.approx([0.1] * 2 + [0.05] * 2 + [0.025] * 2 + [0.02] * 4)
 
 
+def test_an_epoch_that_is_resumed_in_its_middle_has_its_momentum():
+    net = nn.Sequential(nn.BatchNorm1d(4))
+    NormMomentum([0.5]).on_train_start(SimpleNamespace(current_epoch=3, max_epochs=4), net)
+    assert net[0].momentum == 0.05
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

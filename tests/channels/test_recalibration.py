@@ -100,3 +100,14 @@ def test_a_cut_network_is_nearer_to_what_it_was():
         recalibrate(net, [images])
         renewed = (net(images) - wanted).norm()
     assert renewed < right_after
+
+
+def test_frozen_norms_keep_their_statistics():
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+    net[0].requires_grad_(False)
+    batches = [torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0)) + 5]
+    assert recalibrate(net, batches) == 1
+    assert torch.equal(net[0].running_mean, torch.zeros(2))
+    assert not torch.equal(net[2].running_mean, torch.zeros(2))
+    net.requires_grad_(False)  # a network that only judges
+    assert recalibrate(net, batches) == 2

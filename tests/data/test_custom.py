@@ -7,10 +7,22 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, WeightedRandomSampler
+from pytorch_lightning.trainer.states import RunningStage
+from torch import Tensor, nn
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
+from pruning_lit.callbacks.pruning import inputs_to_verify
 from pruning_lit.data import CustomData, Datasets
+from pruning_lit.tasks import Classification
 
 
 class Random(Dataset):
@@ -132,6 +144,74 @@ def test_a_loader_with_an_order_of_its_own_is_used_as_it_is_and_that_is_told(cap
         "of Loaders has an order of its own: a run that is resumed within an epoch sees other examples" in caplog.text
     )
     assert [len(inputs) for inputs, _ in data.calibration(6, seed=0)] == [4, 4]
+
+
+class ByBatches(Sampler):
+    """A sampler that gives whole batches, in an order of its own."""
+
+    def __iter__(self):
+        yield from ([3, 1, 2], [0, 4, 5])
+
+    def __len__(self):
+        return 2
+
+
+def own_order(num: int) -> dict:
+    return {"sampler": WeightedRandomSampler(torch.ones(num), num)}
+
+
+def test_whole_batches_of_a_sampler_are_counted():
+    module = Loaders()
+    module.train_dataloader = lambda: DataLoader(Random(), batch_sampler=ByBatches())
+    data = opened(CustomData(module))
+    assert (data.batch_size, data.num_training) == (3, 6)
+    assert len(inputs_to_verify(data, Classification(3), nn.Linear(4, 3))) == 3
+
+
+@pytest.mark.parametrize(
+    "sampler", [RandomSampler(range(20), replacement=True), RandomSampler(range(20), num_samples=8)]
+)
+def test_a_sampler_that_does_not_take_every_example_once_is_used_as_it_is(sampler):
+    data = opened(CustomData(Loaders(sampler=sampler, test=Random(20))))
+    assert isinstance(data.train_dataloader(), DataLoader)
+    assert data.num_training == len(sampler)
+
+
+def test_all_of_a_validation_loader_with_an_order_of_its_own_is_looked_at():
+    module = Loaders()
+    module.val_dataloader = lambda: DataLoader(Random(10), batch_size=2, **own_order(10))
+    data = opened(CustomData(module))
+    loader = data.val_dataloader()
+    assert len(loader) == len(list(loader)) == 5
+    one, other = ([inputs for inputs, _ in data.held_out(4, seed=7)] for _ in range(2))
+    assert [len(each) for each in one] == [2, 2]
+    assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+class Hooked(Loaders):
+    """Counts by both hooks, and augments while a trainer trains."""
+
+    def on_before_batch_transfer(self, batch, dataloader_idx: int):
+        inputs, targets = batch
+        return inputs + 1000, targets
+
+    def on_after_batch_transfer(self, batch, dataloader_idx: int):
+        inputs, targets = batch
+        return inputs + 100 + 10_000 * (self.trainer is not None and self.trainer.training), targets
+
+
+@pytest.mark.parametrize("options", [{}, own_order(7)], ids=["plain", "own order"])
+def test_both_hooks_of_a_module_prepare_examples_as_in_evaluation(options):
+    data = opened(CustomData(Hooked(train=Random(7), **options)))
+    data.trainer = trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.state.stage = RunningStage.TRAINING
+    tested = (data.on_after_batch_transfer(batch, 0) for batch in data.test_batches())
+    for batches in (data.calibration(7, seed=0), data.held_out(7, seed=0), tested):
+        indices = torch.cat([inputs[:, 0] for inputs, _ in batches])
+        assert ((indices >= 1100) & (indices < 1107)).all()
+    assert trainer.training  # as before
+    augmented = torch.cat([inputs[:, 0] for inputs, _ in data.calibration(7, seed=0, augment=True)])
+    assert (augmented >= 11_100).all()
 
 
 def test_data_sets_hold_out_a_validation_part():

@@ -159,3 +159,12 @@ def test_the_report_tells_how_widths_were_found():
     for budget in (Macs(0.5), Params(0.5)):
         assert any(note.startswith(told) for note in budget.bind(Taylor()).plan(graph, noise(graph)).notes)
         assert "(sparsity.scope=layer)." in " ".join(budget.bind(Magnitude()).plan(graph, noise(graph)).notes)
+
+
+def test_costs_that_fall_only_together_are_met_as_far_as_they_can_be():
+    scores, allowed = {"a": [1.0] * 8, "b": [1.0] * 8}, {"a": [4, 8], "b": [4, 8]}
+    cost = lambda widths: 2.0 if widths["a"] == widths["b"] == 4 else 6.0  # noqa: E731 (as a step of latency)
+    packed = Knapsack(scores, allowed, cost)
+    assert packed.within({"a": 8, "b": 8}, 3.0, [], 0) == {"a": 4, "b": 4}
+    assert packed.narrowed({"a": 8, "b": 8}, 3.0) == {"a": 4, "b": 4}
+    assert packed.narrowed({"a": 8, "b": 8}, 1.0) is None

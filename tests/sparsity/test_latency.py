@@ -1,6 +1,7 @@
 """A budget of milliseconds: widths by a table of layer times, the same whenever they are chosen."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -268,3 +269,14 @@ def test_work_beside_that_slows_all_alike_does_not_count(clock_of, monkeypatch):
 def test_settings_out_of_their_range_are_refused(words):
     with pytest.raises(ValueError, match=r"sparsity\.(runtime|milliseconds|batch_size|part)"):
         Latency(**words)
+
+
+def test_a_kept_table_of_other_batches_is_measured_anew(clock_of, monkeypatch):
+    net, graph = built()
+    kept = proportional_to_macs(graph)
+    clock = clock_of(net, graph, kept)
+    measured = replace(kept, intercept=1.0)
+    monkeypatch.setattr(Clock, "_measured", lambda *_: measured)
+    assert clock.table(BATCH, 8, DenseCost.of(graph).sizes, None) == kept
+    assert clock.table(BATCH + 1, 8, DenseCost.of(graph).sizes, None) == measured
+    assert LatencyTable.read(clock.file) == measured

@@ -140,6 +140,7 @@ def test_without_images_there_is_nothing_to_try():
     [
         ({"moves": -1}, r"sparsity\.moves must be a whole number of at least 0, got -1"),
         ({"of": "latency"}, r"sparsity\.of must be one of \['macs', 'params'\], got 'latency'"),
+        ({"of": "params", "part": "backbone"}, "a budget of parameters is of whole networks"),
         ({"num_examples": 0}, r"sparsity\.num_examples must be a whole number of at least 1, got 0"),
     ],
 )
