@@ -16,6 +16,7 @@ from pruning_lit.models import cifar_resnet
 from pruning_lit.records.primary import Primary
 from pruning_lit.sparsity import DenseCost, Macs, Search
 from pruning_lit.sparsity.base import best
+from pruning_lit.sparsity.search import Space
 from pruning_lit.sparsity.sensitivity import Drops, Point, Sensitivity
 from pruning_lit.sparsity.trials import Trial, Trials
 from pruning_lit.tasks import Classification
@@ -86,6 +87,12 @@ def test_a_search_begins_with_the_best_of_its_starts(monkeypatch):
     losses = [loss_of((power,)) for power in (0.2, 1.0, 4.0)]
     assert losses[0] > min(losses)
     assert loss_of((0.2, 1.0, 4.0)) == min(losses)
+
+
+def test_a_way_that_ends_above_the_target_is_no_start(monkeypatch):
+    monkeypatch.setattr(Space, "narrowed", lambda self, found: dict(self.sizes))
+    graph, _, plan = searched(MadeUp((3, 7, 2, 5), (16, 20, 16, 30)), moves=0)
+    assert plan.cost.macs <= 0.5 * cost_of_widths(graph, {}).macs
 
 
 @pytest.mark.parametrize(("criterion", "scope"), [(Magnitude(), "layer"), (Taylor(), "knapsack")])
