@@ -556,7 +556,7 @@ SPARSITY = [
     Break(
         "a search begins with drops added up as they are",
         "sparsity/search.py",
-        "fittest = min(range(len(starts)), key=lambda at: drops.of(outcomes[at]))",
+        "fittest = min(meeting, key=lambda at: drops.of(outcomes[at]))",
         "fittest = 0",
         "sparsity/test_search.py",
         "begins_with_the_best",
@@ -1485,7 +1485,7 @@ RUNS = [
     Break(
         "another precision on resume is not noticed",
         "runs/settings.py",
-        '"phases": list(keys), **_of_the_fit(config)}',
+        '"phases": list(keys), **of_the_fit(config)}',
         '"phases": list(keys)}',
         "runs/test_settings.py",
         "alters_its_numbers",
@@ -1586,8 +1586,8 @@ COMMAND_LINE = [
     Break(
         "a look at a network loads Lightning",
         "runs/inspection.py",
-        "from pruning_lit.runs.settings import require_seed\n",
-        "import pytorch_lightning\nfrom pruning_lit.runs.settings import require_seed\n",
+        "from pruning_lit.runs.settings import asked_phases, require_seed\n",
+        "import pytorch_lightning\nfrom pruning_lit.runs.settings import asked_phases, require_seed\n",
         "test_start_up.py",
         "a_look",
     ),

@@ -147,7 +147,7 @@ def _asked_for(hydra: Path, begun: Any) -> Row:
 
 
 def _load(path: Path) -> Any:
-    """What Hydra wrote down; empty where it could not, or not to its end."""
+    """Config or overrides that Hydra wrote down; empty where it could not, or not to its end."""
     try:
         return OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, OSError, ValueError):
