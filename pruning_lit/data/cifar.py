@@ -1,11 +1,14 @@
 """CIFAR-10 and CIFAR-100 in their official Python archives, read by torchvision."""
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import torch
+from filelock import FileLock
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import check_integrity, extract_archive
+from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
 from pruning_lit.data.in_memory import ImagesInMemory, MemoryPart, whole
 from pruning_lit.data.parts import Parts
@@ -39,23 +42,33 @@ class Cifar10(ImagesInMemory):
             ValueError: the archive is damaged.
             FileNotFoundError: it cannot be fetched.
         """
-        archive = self.root / self.source.filename
-        if (self.root / self.source.base_folder).is_dir():
+        archive, folder = self.root / self.source.filename, self.root / self.source.base_folder
+        if folder.is_dir() or not (archive.is_file() or self.download):
             return
-        if archive.is_file():
-            if not check_integrity(str(archive), self.source.tgz_md5):
-                raise ValueError(
-                    f"'{archive}' is incomplete or damaged: delete it, then set dataset.download=true, or put a whole "
-                    "one there"
-                )
-            extract_archive(str(archive), str(self.root))
-        elif self.download:
-            try:
-                self.source(str(self.root), download=True)
-            except (OSError, RuntimeError) as error:
-                raise FileNotFoundError(
-                    f"'{self.source.url}' could not be downloaded ({error}): put the archive into '{self.root}' by hand"
-                ) from error
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / f".{folder.name}.lock"):  # all processes of a run come here, and all jobs of a sweep
+            if not folder.is_dir():
+                if not archive.is_file():
+                    self._download()
+                self._unpack(archive, folder)
+
+    def _download(self) -> None:
+        try:
+            download_url(self.source.url, str(self.root), self.source.filename, self.source.tgz_md5)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"'{self.source.url}' could not be downloaded ({error}): put the archive into '{self.root}' by hand"
+            ) from error
+
+    def _unpack(self, archive: Path, folder: Path) -> None:
+        if not check_integrity(str(archive), self.source.tgz_md5):
+            raise ValueError(
+                f"'{archive}' is incomplete or damaged: delete it, then set dataset.download=true, or put a whole "
+                "one there"
+            )
+        with TemporaryDirectory(prefix=f".{folder.name}.", dir=self.root) as draft:
+            extract_archive(str(archive), draft)
+            os.replace(Path(draft) / folder.name, folder)  # whole, or not there
 
     def read(self) -> Parts:
         """Read both official parts.

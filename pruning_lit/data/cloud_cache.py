@@ -38,7 +38,7 @@ def cached(
         return read()
     there = [path for path in files if path.is_file()]  # `read` tells what is missing
     stats = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in there]
-    digest = hashlib.sha256(json.dumps([READING, settings, stats]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([READING, settings, stats], default=str).encode()).hexdigest()
     tensors = read_cache(cache, digest)
     if tensors is None:
         tensors = read()

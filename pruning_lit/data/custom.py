@@ -127,10 +127,10 @@ def dataset_part(dataset: Any, collate: Collate = default_collate, num_workers: 
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty")
     targets = getattr(dataset, "targets", None)
-    known = targets is not None and len(targets) == len(dataset) and not isinstance(targets[0], dict)
     try:
+        known = targets is not None and len(targets) == len(dataset) and not isinstance(targets[0], dict)
         tensor = torch.as_tensor(targets) if known else torch.zeros(len(dataset), dtype=torch.int64)
-    except (TypeError, ValueError, RuntimeError):  # of other shapes from example to example
+    except (TypeError, ValueError, RuntimeError, KeyError):  # no sequence, or of other shapes from example to example
         tensor = torch.zeros(len(dataset), dtype=torch.int64)
     return DatasetPart(tensor, torch.arange(len(dataset)), dataset, collate, num_workers)
 
@@ -396,7 +396,8 @@ def classes_of(dataset: Any, num_classes: int | None, module: Any = None) -> lis
     inner = dataset
     while not hasattr(inner, "classes") and hasattr(inner, "dataset"):  # a Subset
         inner = inner.dataset
-    names = getattr(module, "classes", None) or getattr(inner, "classes", None)
+    names = getattr(module, "classes", None)
+    names = getattr(inner, "classes", None) if names is None else names
     if num_classes is not None and (names is None or len(names) != num_classes):
         return [str(each) for each in range(num_classes)]
     return None if names is None else [str(each) for each in names]

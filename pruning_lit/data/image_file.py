@@ -26,7 +26,7 @@ def open_image(path: str | Path) -> Image.Image:
         UnreadableImage: the file is no readable image, or nothing says which of its numbers is white.
     """
     try:
-        with Image.open(path) as file:
+        with open(path, "rb") as stream, Image.open(stream) as file:  # of a path, Pillow maps turned TIFFs wrongly
             white = _white(file)
             file.load()
             _turn_upright(file)

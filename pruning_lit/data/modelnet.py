@@ -98,4 +98,5 @@ class ModelNet40(PointCloudData):
                 tensors[f"{part}_points"], tensors[f"{part}_classes"] = torch.stack(clouds), torch.tensor(classes)
             return tensors
 
-        return cached(self.cache, layout.files, ["ModelNet40", self.num_points, self.normals], read)
+        settings = ["ModelNet40", self.num_points, self.normals, layout.classes, layout.of_part]
+        return cached(self.cache, layout.files, settings, read)

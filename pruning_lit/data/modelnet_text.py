@@ -29,8 +29,8 @@ class TextLayout:
 
     def __init__(self, root: Path) -> None:
         self.root, self.classes = root, lines(root / NAMES)
-        self.names = {part: lines(root / f"modelnet40_{part}.txt") for part in ("train", "test")}
-        for part, names in self.names.items():
+        self.of_part = {part: lines(root / f"modelnet40_{part}.txt") for part in ("train", "test")}
+        for part, names in self.of_part.items():
             kinds = dict.fromkeys(name.rpartition("_")[0] for name in names)  # night_stand_0001
             if unknown := [kind for kind in kinds if kind not in self.classes]:
                 raise ValueError(f"'modelnet40_{part}.txt' names clouds of {unknown}, which '{NAMES}' does not list")
@@ -42,7 +42,7 @@ class TextLayout:
     @property
     def files(self) -> list[Path]:
         """All files of clouds."""
-        return [self._path(name) for names in self.names.values() for name in names]
+        return [self._path(name) for names in self.of_part.values() for name in names]
 
     def read(self, part: str, num_points: int, normals: bool) -> tuple[list[Tensor], list[int]]:
         """The first points of each cloud, and its class.
@@ -53,10 +53,10 @@ class TextLayout:
             normals: keep them, too.
         """
         clouds = []
-        for name in self.names[part]:
+        for name in self.of_part[part]:
             path = self._path(name)
             clouds.append(as_cloud(read_rows(path, num_points, ","), path, normals, num_points))
-        return clouds, [self.classes.index(name.rpartition("_")[0]) for name in self.names[part]]
+        return clouds, [self.classes.index(name.rpartition("_")[0]) for name in self.of_part[part]]
 
     def _path(self, name: str) -> Path:
         return self.root / name.rpartition("_")[0] / f"{name}.txt"

@@ -152,7 +152,7 @@ class ShapeNetPart(PointCloudData):
             return {f"{part}_{name}": each for part, files in lists.items() for name, each in self._read(files).items()}
 
         paths = [path for files in lists.values() for path, _ in files]
-        return cached(self.cache, paths, ["ShapeNetPart", self.normals], read)
+        return cached(self.cache, paths, ["ShapeNetPart", self.normals, lists], read)
 
     def _read(self, files: Sequence[tuple[Path, int]]) -> dict[str, Tensor]:
         first = np.cumsum([0, *NUM_PARTS.values()])

@@ -95,8 +95,9 @@ def three_nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         for block in points.split(BLOCK, 1)
     ]
     squared = torch.cat([each.values for each in nearest], 1)
-    weights = 1 / (squared / NEAR_ZERO + 1)  # NEAR_ZERO / (squared + NEAR_ZERO), which ONNX takes for a sum with zero
-    return torch.cat([each.indices for each in nearest], 1), weights / weights.sum(2, keepdim=True)
+    # NEAR_ZERO / (squared + NEAR_ZERO), which ONNX takes for a sum with zero; float16 would not hold it
+    weights = 1 / (squared.to(torch.promote_types(squared.dtype, torch.float32)) / NEAR_ZERO + 1)
+    return torch.cat([each.indices for each in nearest], 1), (weights / weights.sum(2, keepdim=True)).to(squared)
 
 
 def square_distances(ones: Tensor, others: Tensor) -> Tensor:

@@ -53,6 +53,18 @@ def published_weights(name: str) -> dict[str, Tensor]:
             f"'{entry.url}' could not be downloaded ({error}): fetch {os.path.basename(entry.url)} elsewhere, then set "
             "weights=<its path> and leave arch.weights null"
         ) from error
-    if name in WITHOUT_EPS:
-        return {key: each - EPS if key.endswith("running_var") else each for key, each in weights.items()}
-    return weights
+    return without_eps(weights) if name in WITHOUT_EPS else weights
+
+
+def without_eps(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict whose variances are smaller by the eps of norms, which had none in its training."""
+    return {key: each - EPS if key.endswith("running_var") else each for key, each in weights.items()}
+
+
+def is_published_without_eps(file: str) -> bool:
+    """True for the name of a file in which torchvision publishes weights that were trained without an eps."""
+    if not file.startswith(tuple(f"{name.partition('_')[0].lower()}_resnet50_fpn_coco-" for name in WITHOUT_EPS)):
+        return False
+    from torchvision import models
+
+    return file in {os.path.basename(models.get_weight(f"{name}").url) for name in WITHOUT_EPS}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pruning_lit.channels import ChannelRelabel, adopt
 from pruning_lit.models.new_head import with_new_heads
-from pruning_lit.models.published import published_weights
+from pruning_lit.models.published import is_published_without_eps, published_weights, without_eps
 from pruning_lit.models.slimming_checkpoint import adopt_widths, clash_of_widths, is_released_form, translated
 from pruning_lit.models.state_dicts import find_state_dict
 from pruning_lit.system.plain_data import WantsToRunCode, read_plain, refuse_code
@@ -111,7 +111,8 @@ def _read(source: str | Path) -> Any:
         raise FileNotFoundError(
             f"there is no weight file '{path}'; give the path of a checkpoint or a .safetensors file"
         )
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    return without_eps(content) if is_published_without_eps(path.name) else content
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

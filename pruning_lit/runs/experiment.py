@@ -74,7 +74,9 @@ def run(config: DictConfig, folder: Path) -> None:
     require_objective(config.get("objective"), logged, task.primary, sweeper, directions)
     trainer, processes = config.trainer, num_processes(config.trainer)
     if processes is not None:
-        require_no_lone_example(task.view(dense), data, processes, trainer.limit_train_batches, trainer.sync_batchnorm)
+        one = task.view_example(dense, data.example)
+        limits = trainer.limit_train_batches, trainer.sync_batchnorm
+        require_no_lone_example(task.view(dense), data, processes, *limits, one)
     here = None if processes is None else processes // trainer.num_nodes
     trying = not config.deterministic and not on_gpu(trainer.accelerator)
     settle_threads(folder, task.view(dense), data.example, data.batch_size, trainer.get("threads"), here, trying)

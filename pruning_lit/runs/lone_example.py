@@ -14,7 +14,12 @@ from pruning_lit.tasks.base import forward
 
 
 def require_no_lone_example(
-    net: nn.Module, data: DataModule, num_processes: int = 1, limit: int | float = 1.0, synchronised: bool = False
+    net: nn.Module,
+    data: DataModule,
+    num_processes: int = 1,
+    limit: int | float = 1.0,
+    synchronised: bool = False,
+    example: Any = None,
 ) -> None:
     """Refuse, before any training, batches of one example for a network that cannot be trained with one.
 
@@ -24,14 +29,16 @@ def require_no_lone_example(
         num_processes: that share an epoch.
         limit: Lightning's ``limit_train_batches``.
         synchronised: batch norms see the examples of all processes.
+        example: inputs of a batch of one, as large as they are in training; None: those of ``data``.
 
     Raises:
         ValueError: in the smallest batch of an epoch a batch norm would see one example, and two would do.
     """
     alone = smallest_batch(data, num_processes, limit) == 1 and not (synchronised and num_processes > 1)
-    if not alone or (failure := _failure(net, data.example)) is None:
+    example = data.example if example is None else example
+    if not alone or (failure := _failure(net, example)) is None:
         return
-    if _failure(net, apply_to_collection(data.example, Tensor, lambda each: each.repeat_interleave(2, 0))) is not None:
+    if _failure(net, apply_to_collection(example, Tensor, lambda each: each.repeat_interleave(2, 0))) is not None:
         return  # nor with two: it asks for something else in training
     batch = data.batch_size * num_processes
     if data.batch_size == 1:

@@ -6,6 +6,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
+import torch.distributed as dist
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
@@ -234,6 +235,22 @@ def refused_targets(targets: Any, task: str, needed: str, mend: str) -> ValueErr
     elif isinstance(targets, list | tuple) and targets and isinstance(targets[0], dict) and "boxes" in targets[0]:
         mend = "choose task=detection"
     return ValueError(f"the data set gives targets {found}; task={task} needs {needed}: {mend}")
+
+
+def mean_counted(losses: Tensor, num_counted: Tensor, training: bool) -> Tensor:
+    """The mean of losses of pixels or points over those that count; 0 where none does.
+
+    Args:
+        losses: of all of a batch, 0 where they do not count.
+        num_counted: how many count, a scalar.
+        training: processes divide by what each of them has on average, so that the mean of their gradients, which they
+            take, is the gradient of all their batches as one.
+    """
+    number = num_counted.to(torch.promote_types(losses.dtype, torch.float32))
+    if training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(number)
+        number = number / dist.get_world_size()
+    return losses.sum() / number.clamp(min=torch.finfo(number.dtype).tiny)
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

@@ -23,7 +23,8 @@ class MultiLabel(Task):
 
     primary = Primary(
         "average_precision",
-        meaning="area under the curve of precision over recall, images ranked by probability, mean over classes",
+        meaning="area under the curve of precision over recall, images ranked by probability, mean over classes that "
+        "occur",
     )
 
     def __init__(self, num_classes: int, threshold: float = 0.5) -> None:
@@ -37,23 +38,26 @@ class MultiLabel(Task):
         return {"binary_cross_entropy": F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype))}
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
-        """Average precision and F1 score, each the mean over classes."""
+        """Average precision and F1 score, each the mean over classes that occur."""
         from torchmetrics import MetricCollection  # late: loads torchvision, SciPy and matplotlib
-        from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
-        common: dict[str, Any] = {"average": "macro", "sync_on_compute": over_ranks}
+        from pruning_lit.tasks.label_metrics import MeanAveragePrecision, MeanF1Score
+
         return MetricCollection(
             {
-                "average_precision": MultilabelAveragePrecision(self.num_classes, **common),
-                "f1": MultilabelF1Score(self.num_classes, threshold=self.threshold, **common),
+                "average_precision": MeanAveragePrecision(self.num_classes, over_ranks),
+                "f1": MeanF1Score(self.num_classes, self.threshold, over_ranks),
             },
             prefix=prefix,
             compute_groups=False,
         )
 
     def update(self, metrics: "MetricCollection", outputs: Tensor, targets: Tensor) -> None:
-        """Count a batch, by probabilities: whether numbers are logits metrics would guess batch by batch."""
-        metrics.update(outputs.float().sigmoid(), targets.long())
+        """Count a batch, by probabilities: whether numbers are logits metrics would guess batch by batch.
+
+        In float64, in which those of large logits still differ.
+        """
+        metrics.update(outputs.double().sigmoid(), targets.long())
 
     def require_targets(self, targets: Any, inputs: Any) -> None:
         """ValueError where they are not 0 or 1, or false or true, for each image and class."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruning_lit.channels.inputs import first_tensor
-from pruning_lit.tasks.base import Primary, Task, is_integral, refused_targets
+from pruning_lit.tasks.base import Primary, Task, TaskData, as_classes, is_integral, mean_counted, refused_targets
 from pruning_lit.tasks.point_classification import on_sphere
 
 if TYPE_CHECKING:
@@ -48,15 +48,18 @@ class PartSegmentation(Task):
     def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
         """Mean cross-entropy of logits ``(N, parts, points)`` and parts ``(N, points)``, over points that count."""
         require_parts(outputs, (len(targets), self.num_classes, targets.shape[1]))
-        return {"cross_entropy": F.cross_entropy(outputs, targets.long(), ignore_index=NO_PART)}
+        parts = as_classes(targets)
+        each = F.cross_entropy(outputs, parts, ignore_index=NO_PART, reduction="none")
+        return {"cross_entropy": mean_counted(each, (parts != NO_PART).sum(), training)}
 
     def logits(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Logits of all points that count, ``(points, parts)``."""
-        return outputs.movedim(1, -1)[targets != NO_PART]
+        return outputs.movedim(1, -1)[as_classes(targets) != NO_PART]
 
     def right_classes(self, targets: Tensor) -> Tensor:
         """Parts of all points that count, ``(points,)``."""
-        return targets[targets != NO_PART]
+        parts = as_classes(targets)
+        return parts[parts != NO_PART]
 
     def metrics(self, prefix: str = "", over_ranks: bool = True) -> "MetricCollection":
         """Mean intersection over union, of all clouds and of categories, and point accuracy."""
@@ -76,9 +79,23 @@ class PartSegmentation(Task):
         """ValueError where they are no parts, one for each point."""
         num_points = first_tensor(inputs).shape[1]
         fit = is_integral(targets) and targets.shape[1:] == (num_points,)
-        if not fit or targets.min() < NO_PART or targets.max() >= self.num_classes:
+        if not fit or as_classes(targets).min() < NO_PART or as_classes(targets).max() >= self.num_classes:
             needed = f"integers of shape (N, {num_points}), 0 to {self.num_classes - 1}, or -1 for no part"
             raise refused_targets(targets, "part_segmentation", needed, "number the parts of all categories through")
+
+    def require_fit(self, net: nn.Module, data: TaskData) -> None:
+        """ValueError also where the network knows fewer categories than there are."""
+        super().require_fit(net, data)
+        known = getattr(net, "num_categories", None)
+        if isinstance(known, int) and known < len(self.categories):
+            raise ValueError(
+                f"the data set has {len(self.categories)} categories, and the network knows {known}: set "
+                f"arch.num_categories={len(self.categories)}"
+            )
+
+    def update(self, metrics: "MetricCollection", outputs: Any, targets: Any) -> None:
+        """Count a batch."""
+        metrics.update(outputs, as_classes(targets))
 
     def require_outputs(self, outputs: Any, inputs: Any) -> None:
         """ValueError where they are not one logit for each part and point."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pruning_lit.channels.inputs import first_tensor
-from pruning_lit.tasks.base import NUMBERED, Primary, Task, as_classes, is_integral, refused_targets
+from pruning_lit.tasks.base import NUMBERED, Primary, Task, as_classes, is_integral, mean_counted, refused_targets
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -27,9 +27,11 @@ class SemanticSegmentation(Task):
         self.num_classes, self.ignore_index = num_classes, ignore_index
 
     def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
-        """Mean cross-entropy of logits ``(N, classes, H, W)`` and integers ``(N, H, W)``, over pixels."""
+        """Mean cross-entropy of logits ``(N, classes, H, W)`` and integers ``(N, H, W)``, over pixels that count."""
         require_maps(outputs, (len(targets), self.num_classes, *targets.shape[1:]))
-        return {"cross_entropy": F.cross_entropy(outputs, as_classes(targets), ignore_index=self.ignore_index)}
+        classes = as_classes(targets)
+        each = F.cross_entropy(outputs, classes, ignore_index=self.ignore_index, reduction="none")
+        return {"cross_entropy": mean_counted(each, (classes != self.ignore_index).sum(), training)}
 
     def logits(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Logits of all pixels that count, ``(pixels, classes)``."""

@@ -1,7 +1,9 @@
 import pickle
 import shutil
 import tarfile
+import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +74,8 @@ def offered(archive, monkeypatch):
 
     def fetch(url, root, filename, md5):
         (Path(root) / filename).write_bytes(whole)
-        extract_archive(str(Path(root) / filename), root)
 
-    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetch)
+    monkeypatch.setattr("pruning_lit.data.cifar.download_url", fetch)
     return path, whole
 
 
@@ -102,11 +103,27 @@ def test_of_damaged_files_it_is_said_what_to_do_and_that_works(dataset, offered,
     cifar(dataset, path.parent, download=fetched)
 
 
+def test_processes_that_begin_together_unpack_once_and_read_whole_files(dataset, archive, monkeypatch):
+    path, pixels = archive
+    unpacked: list[str] = []
+
+    def slowly(file, target):
+        unpacked.append(target)
+        extract_archive(file, target)
+        time.sleep(0.3)
+
+    monkeypatch.setattr("pruning_lit.data.cifar.extract_archive", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        for data in pool.map(lambda _: cifar(dataset, path.parent), range(3)):
+            assert torch.equal(data.parts.test.images, pixels[6:])
+    assert len(unpacked) == 1
+
+
 def test_a_failed_download_says_what_to_do(dataset, tmp_path, monkeypatch):
     def unreachable(*args, **kwargs):
         raise urllib.error.URLError("no network")
 
-    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", unreachable)
+    monkeypatch.setattr("pruning_lit.data.cifar.download_url", unreachable)
     with pytest.raises(
         FileNotFoundError, match=r"could not be downloaded \(.*no network.*\): put the archive into '.*' by"
     ):

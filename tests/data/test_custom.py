@@ -134,6 +134,16 @@ def test_classes_are_those_of_the_module_or_of_what_a_subset_is_of():
     assert opened(CustomData(Loaders(train=Subset(Random(), range(8))))).num_classes == 3
 
 
+def test_classes_may_be_an_array_and_targets_anything():
+    module = Loaders(train=Random(8))
+    module.classes = np.array([3, 7])
+    assert opened(CustomData(module)).classes == ["3", "7"]
+    for targets in ({"a.png": 1}, lambda: [0] * 20):
+        examples = Random()
+        examples.targets = targets
+        assert opened(Datasets(examples, Random(7), batch_size=4)).num_training == 20
+
+
 def test_a_loader_with_an_order_of_its_own_is_used_as_it_is_and_that_is_told(caplog):
     sampler = WeightedRandomSampler(torch.ones(20), 8, generator=torch.Generator().manual_seed(0))
     module = Loaders(sampler=sampler, test=Random(20))

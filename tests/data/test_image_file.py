@@ -3,7 +3,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pruning_lit.data.image_file import UnreadableImage, open_image
 
@@ -127,3 +127,15 @@ def test_deep_grey_is_turned_too(tmp_path):
 def test_damaged_exif_data_leave_the_image_as_it_lies(tmp_path):
     Image.fromarray(IN_BYTES).save(tmp_path / "a.png", exif=b"Exif\0\0no data at all")
     assert np.array_equal(read(tmp_path / "a.png")[..., 0], IN_BYTES)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK"])
+def test_uncompressed_tiffs_are_turned_like_others(tmp_path, mode, orientation):
+    image = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10).convert(mode)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image.save(tmp_path / "turned.tif", exif=exif)
+    image.getexif()[ORIENTATION] = orientation
+    upright = ImageOps.exif_transpose(image).convert("RGB")
+    assert np.array_equal(np.asarray(open_image(tmp_path / "turned.tif")), np.asarray(upright))

@@ -190,3 +190,16 @@ def test_hdf5_files_without_the_package_are_told_in_a_sentence(tmp_path, monkeyp
     monkeypatch.setattr("pruning_lit.data.modelnet_hdf5.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'pruning_lit\[points\]'"):
         modelnet(tmp_path)
+
+
+def test_a_cache_knows_classes_and_parts(tmp_path):
+    root, cache = write_text(tmp_path / "data"), tmp_path / "clouds.safetensors"
+    before = modelnet(root, cache=cache).parts.train.targets.tolist()
+    (root / "modelnet40_shape_names.txt").write_text("night_stand\nchair\n")
+    assert modelnet(root, cache=cache).parts.train.targets.tolist() == [1 - each for each in before]
+    lists = [root / f"modelnet40_{part}.txt" for part in ("train", "test")]
+    (train, test) = (path.read_text().split() for path in lists)
+    lists[0].write_text("\n".join(train[:2]) + "\n")
+    lists[1].write_text("\n".join([train[2], *test]) + "\n")
+    data = modelnet(root, cache=cache)
+    assert (len(data.parts.train), len(data.parts.test)) == (2, 3)

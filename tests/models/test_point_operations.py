@@ -72,3 +72,12 @@ def test_each_cloud_of_a_batch_is_looked_at_alone():
 def test_more_centres_than_points_are_refused():
     with pytest.raises(ValueError, match=r"8 centres are to be chosen of clouds of 5 points; lower arch\.centres"):
         farthest_points(torch.zeros(1, 5, 3), 8)
+
+
+def test_weights_of_the_nearest_are_numbers_in_half_precision():
+    points = torch.rand(1, 8, 3, generator=torch.Generator().manual_seed(0)) * 20
+    _, expected = three_nearest(points, points[:, :5] + 1)
+    for dtype in (torch.float16, torch.bfloat16):
+        _, weights = three_nearest(points.to(dtype), (points[:, :5] + 1).to(dtype))
+        assert weights.dtype == dtype
+        torch.testing.assert_close(weights.float(), expected, rtol=0.1, atol=0.05)

@@ -30,6 +30,23 @@ def test_average_precision_is_that_of_the_ranking_and_the_mean_over_classes():
     assert task.primary.name in task.metrics()
 
 
+def test_classes_of_which_there_are_no_images_do_not_count():
+    task, targets = MultiLabel(3), torch.tensor([[1, 0, 0], [0, 1, 0]])
+    metrics = task.metrics()
+    task.update(metrics, torch.tensor([[3.0, -3.0, -3.0], [-3.0, 3.0, -3.0]]), targets)
+    assert {name: float(value) for name, value in metrics.compute().items()} == {"average_precision": 1, "f1": 1}
+    task.update(metrics, torch.tensor([[-3.0, -3.0, 3.0]]), torch.zeros(1, 3))  # found where it is not
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    assert found == {"average_precision": 1, "f1": pytest.approx(2 / 3)}
+
+
+def test_large_logits_are_told_apart():
+    task = MultiLabel(2)
+    metrics = task.metrics()
+    task.update(metrics, torch.tensor([[30.0, 1.0], [20.0, 0.0], [-5.0, -1.0]]), torch.tensor([[1, 1], [0, 0], [0, 0]]))
+    assert float(metrics.compute()["average_precision"]) == 1
+
+
 def test_an_answer_has_changed_where_another_class_is_found():
     other = LOGITS.clone()
     other[1, 2], other[3, 0] = -0.1, 0.4  # the first crosses one half, the second does not

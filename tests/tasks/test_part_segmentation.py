@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -137,3 +139,36 @@ def test_zeros_are_traced_as_a_sphere_of_the_first_category():
     assert category.tolist() == [0, 0]
     assert task.view_example(Network(5), (points, category)) == (points, category)
     assert task.metric_names() == ["miou_instances", "miou_classes", "accuracy"]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32])
+def test_parts_may_be_integers_of_any_width(dtype):
+    task, outputs = PartSegmentation(5, CATEGORIES), torch.randn(2, 5, 3)
+    targets = torch.tensor([[0, 1, 1], [4, 2, 3]])
+    given = targets.to(dtype)
+    task.require_targets(given, torch.zeros(2, 3, 3))
+    metrics = [task.metrics() for _ in range(2)]
+    for metric, each in zip(metrics, (targets, given), strict=True):
+        task.update(metric, outputs, each)
+    assert metrics[0].compute() == metrics[1].compute()
+    assert torch.equal(task.logits(outputs, given), task.logits(outputs, targets))
+    assert torch.equal(task.right_classes(given), task.right_classes(targets))
+    assert task.losses(outputs, given, True) == task.losses(outputs, targets, True)
+
+
+def test_a_cloud_in_which_no_point_counts_has_no_loss():
+    task = PartSegmentation(5, CATEGORIES)
+    (loss,) = task.losses(torch.randn(1, 5, 3), torch.full((1, 3), -1), True).values()
+    assert float(loss) == 0
+
+
+def test_more_categories_than_the_network_knows_are_refused_beforehand():
+    data = Shapes10Parts(batch_size=4, num_train=8, num_test=4, num_points=32)
+    data.setup()
+    net = SimpleNamespace(num_categories=9)
+    task = PartSegmentation(data.num_classes, data.categories)
+    with (
+        mock.patch("pruning_lit.tasks.base.Task.require_fit"),
+        pytest.raises(ValueError, match="10 categories, and .* 9"),
+    ):
+        task.require_fit(net, data)

@@ -1,9 +1,12 @@
 """Loss and metrics of semantic segmentation."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from pruning_lit.tasks import SemanticSegmentation
+from tests.commands import in_own_process
 
 TARGETS = torch.tensor([[[0, 1], [1, 255]], [[2, 2], [0, 0]]])
 PREDICTED = torch.tensor([[[0, 1], [0, 2]], [[2, 1], [0, 0]]])  # the pixel of no class does not count
@@ -28,6 +31,35 @@ def test_the_loss_is_the_mean_over_pixels_that_have_a_class():
     shares = logits(PREDICTED).double().log_softmax(1)
     surprise = [-shares[n, TARGETS[n, y, x], y, x] for n, y, x in (TARGETS != 255).nonzero().tolist()]
     assert float(loss) == pytest.approx(float(sum(surprise)) / 7)
+
+
+def test_a_batch_in_which_no_pixel_counts_has_no_loss():
+    outputs = logits(PREDICTED).requires_grad_()
+    (loss,) = SemanticSegmentation(3).losses(outputs, torch.full_like(TARGETS, 255), training=True).values()
+    loss.backward()
+    assert float(loss) == 0
+    assert not outputs.grad.any()
+
+
+def of_one_rank(rank: int, folder: Path) -> None:
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
+    outputs = logits(PREDICTED)[[rank]].requires_grad_()
+    (loss,) = SemanticSegmentation(3).losses(outputs, TARGETS[[rank]], training=True).values()
+    loss.backward()
+    torch.save([loss.detach(), outputs.grad], folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@in_own_process
+def test_two_processes_with_other_numbers_of_pixels_find_the_gradient_of_one(tmp_path):
+    torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
+    losses, gradients = zip(*(torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)), strict=True)
+    outputs = logits(PREDICTED).requires_grad_()
+    (loss,) = SemanticSegmentation(3).losses(outputs, TARGETS, training=True).values()
+    loss.backward()
+    torch.testing.assert_close(sum(losses) / 2, loss.detach())
+    torch.testing.assert_close(torch.cat(gradients) / 2, outputs.grad)  # processes take the mean of their gradients
 
 
 def test_an_image_has_changed_where_one_of_its_pixels_has():
