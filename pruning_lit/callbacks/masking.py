@@ -35,7 +35,7 @@ class Masking(Execution):
         self.remove(view(copied), example)
         return copied
 
-    def remove(self, net: nn.Module, example: Tensor) -> dict[str, Tensor]:
+    def remove(self, net: nn.Module, example: Any) -> dict[str, Tensor]:
         """Narrow ``net``, in place, by what is masked in it; returns which entries of which tensors stay."""
         for name, source in _sources(net).items():
             source.copy_(self.sources.get(name, source))
@@ -60,7 +60,7 @@ class Masking(Execution):
             self.sources = {name: source.cpu().clone() for name, source in _sources(net).items()}
         self.cuts.append({name: list(positions) for name, positions in kept.items()})
         narrowed = copy.deepcopy(net)
-        self.masks = self.remove(narrowed, images[:1])
+        self.masks = self.remove(narrowed, graph.example)
         self._mask(net, narrowed)
         zero_optimizer_state(trainer.optimizers, net, self.masks)
         return narrowed, verify(narrowed, net, images)

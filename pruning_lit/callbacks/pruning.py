@@ -80,6 +80,11 @@ class Pruning(Callback):
     def finished(self) -> bool:
         """True once the network has its final width."""
 
+    @property
+    def at_once(self) -> bool:
+        """True where all is cut before the first step."""
+        return False
+
     def weights_renewed(self, module: Any) -> None:
         """Make removed channels zero again, after a phase has given its network fresh weights."""
 

@@ -17,7 +17,12 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks.execution import Narrowing, by_execution
 from pruning_lit.callbacks.masking import Masking, finish_execution
-from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp, require_same_on_all_ranks
+from pruning_lit.callbacks.optimizer_state import (
+    broadcast_buffers,
+    has_averages,
+    rebuild_ddp,
+    require_same_on_all_ranks,
+)
 from pruning_lit.callbacks.pruning import Pruning, inputs_to_verify, record_cut, test_metrics
 from pruning_lit.callbacks.recalibration import Recalibration
 from pruning_lit.channels import ChannelGraph, cost, trace
@@ -96,9 +101,16 @@ class ScheduledPruning(Pruning):
         self.criterion.check(self.sparsity.prunable_groups(graph))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out what is masked, where a checkpoint was written behind a cut."""
+        """Find out what is masked, where a checkpoint was written behind a cut; refuse averages of masked weights."""
+        if isinstance(self.execution, Masking) and has_averages(trainer):
+            raise ValueError("averaged weights do not follow masks; cut with execution=narrow")
         module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
         self.execution.resume(module.task.view(module.net), like(data.example, next(module.net.parameters())))
+
+    @property
+    def at_once(self) -> bool:
+        """True for a single cut before the first epoch."""
+        return max(self.epochs) == 0
 
     def weights_renewed(self, module: Any) -> None:
         """Mask again what is masked."""
@@ -223,7 +235,11 @@ def num_norm_channels(net: nn.Module) -> int:
 
 def share_notes(plan: Plan, norms_before: int, norms_after: int) -> list[str]:
     """Shares of channels removed, in both units of the literature: those that can be pruned, and the batch norms'."""
-    sizes, kept, notes = sum(plan.sizes.values()), sum(plan.widths.values()), []
+    sizes, kept = (
+        sum(width * plan.multiplicities.get(name, 1) for name, width in widths.items())
+        for widths in (plan.sizes, plan.widths)
+    )
+    notes = []
     if sizes:
         notes.append(
             f"Of {sizes:,} channels that can be pruned {sizes - kept:,} went ({100 * (1 - kept / sizes):.2f} %)."

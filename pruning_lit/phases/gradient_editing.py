@@ -28,19 +28,15 @@ class GradientEditing(Training):
     def find_edited(self) -> None:
         """Look for what is to be edited: when training starts, and behind the cut of an epoch."""
 
-    def on_train_start(self) -> None:
-        """Look for it: an epoch that is resumed in the middle is not started again."""
-        super().on_train_start()
-        self.find_edited()
-
     def on_train_epoch_start(self) -> None:
         """Look again, as a cut at this epoch has been made by now."""
         super().on_train_epoch_start()
         self.find_edited()
 
     def on_fit_start(self) -> None:
-        """Refuse what would split parameters between processes."""
+        """Look for it, as an epoch that is resumed is not started again; refuse what would split parameters."""
         super().on_fit_start()
+        self.find_edited()
         if isinstance(self.trainer.strategy, SHARDED):
             name = type(self.trainer.strategy).__name__
             raise ValueError(

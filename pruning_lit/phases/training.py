@@ -102,6 +102,7 @@ class Training(LightningModule):
         self.init, self.renew = init, renew
         self.distillation = distillation
         self.terms = dict(terms or {})
+        self.renewed = False  # by fresh weights
         self.later_epochs = 0
         self.outputs: Any = None  # of the network, in the step under way; for terms
         self.step_left_out = False  # of the optimizer, the one that is about to be done
@@ -236,7 +237,12 @@ class Training(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin with fresh weights, if so asked; callbacks have cut the network by now."""
-        if self.init == "scratch" and self.renew is not None and self.trainer.global_step == 0:
+        self.begin_afresh()
+
+    def begin_afresh(self) -> None:
+        """Give the network fresh weights, if so asked, once; for callbacks that begin with a look at them, too."""
+        if self.init == "scratch" and self.renew is not None and self.trainer.global_step == 0 and not self.renewed:
+            self.renewed = True
             log.info("the phase begins with fresh weights, at the present widths")
             self.renew(self.net)
             for callback in self.callbacks.values():

@@ -5,8 +5,16 @@ from collections.abc import Mapping
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import BackboneFinetuning, BatchSizeFinder, LearningRateFinder, ModelPruning, Timer
+from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    EarlyStopping,
+    LearningRateFinder,
+    ModelPruning,
+    Timer,
+)
 
+from pruning_lit.callbacks import Pruning
 from pruning_lit.phases import Training
 
 #: Lightning's callbacks that a phase has already, or that change what it is, and what to do instead.
@@ -45,6 +53,13 @@ def _require(place: str, callback: Callback, phase: Training, has_validation: bo
     for kind, instead in REFUSED.items():
         if isinstance(callback, kind):
             raise ValueError(f"{place}: {kind.__name__} has no place in a run of phases: {instead}")
+    if isinstance(callback, EarlyStopping) and not all(
+        each.at_once for each in phase.callbacks.values() if isinstance(each, Pruning)
+    ):
+        raise ValueError(
+            f"{place}: EarlyStopping could end a phase before it has pruned the network; give it alone to a phase that "
+            "begins with its cut, or has none (+finetune.callbacks.stop._target_=…)"
+        )
     monitor, known = getattr(callback, "monitor", None), logged_figures(phase, has_validation)
     ours = all(type(each).__module__.startswith("pruning_lit.") for each in (phase, phase.task)) and not phase.terms
     if not isinstance(monitor, str) or monitor in known or not ours:  # others may log what they like

@@ -155,9 +155,20 @@ class PhaseRunner:
                 log.info("phase %s goes on behind optimizer step %d (epoch %d/%d)", *told)
         with leave.until_left(trainer), ending_together(trainer.strategy.launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun and begun.path, weights_only=True)
+        self._require_final(module, trainer)
         if trainer.is_global_zero:
             write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
         trainer.strategy.barrier()
+
+    def _require_final(self, module: Training, trainer: pl.Trainer) -> None:
+        """ValueError where a callback has ended the phase before its network was final."""
+        pruning = [each for each in module.callbacks.values() if isinstance(each, Pruning)]
+        if not all(each.finished for each in pruning):
+            raise ValueError(
+                f"phase {self.name} was ended after epoch {trainer.current_epoch} of {module.epochs}, before it had "
+                "pruned the network: leave out the callback that ends it, or give it to a later phase alone "
+                "(+finetune.callbacks.…)"
+            )
 
     def _tell(self, loss: LostProcess) -> None:
         log.error("%s%s", loss, how_to_resume(loss, self.folder, resuming(self.folder)))

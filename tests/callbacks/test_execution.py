@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch import nn
 
 from pruning_lit.callbacks import finish_execution
@@ -187,3 +188,34 @@ def test_three_masked_and_three_narrow_steps_are_those_of_the_release():
 def test_an_unknown_execution_is_refused():
     with pytest.raises(ValueError, match=r"execution must be one of \['narrow', 'mask'\], got 'soft'"):
         ScheduledPruning(Random(), Uniform(0.5), execution="soft")
+
+
+def test_a_network_with_several_inputs_is_masked():
+    torch.manual_seed(0)
+    net = TwoInputs()
+    inputs = torch.randn(2, 3, 8, 8).double(), torch.randn(2, 3, 8, 8).double()
+    graph = trace(net, inputs)
+    how, kept = Masking(), {"a": [0, 2]}
+    narrowed, error = how.cut(Recorder(torch.optim.SGD(net.parameters(), lr=0.1)), net, graph, kept, inputs)
+    assert error < 1e-12
+    torch.testing.assert_close(narrowed.eval()(*inputs), net.eval()(*inputs))
+
+
+class TwoInputs(nn.Module):
+    """Two images, of one network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1, dtype=torch.float64), nn.Conv2d(4, 2, 1, dtype=torch.float64)
+
+    def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return self.b(self.a(one + other).relu()).mean((2, 3))
+
+
+def test_averages_of_masked_weights_are_refused():
+    net = cifar_resnet(8)
+    pruning = ScheduledPruning(Random(), Uniform(0.5), execution="mask")
+    module = Training(net, Classification(10), 1, MOMENTUM, Constant(), callbacks={"prune": pruning})
+    trainer = SimpleNamespace(callbacks=[EMAWeightAveraging(0.9)], datamodule=None)
+    with pytest.raises(ValueError, match="averaged weights do not follow masks"):
+        pruning.on_train_start(trainer, module)

@@ -44,8 +44,10 @@ def test_scores_that_hardly_differ_are_warned_of(caplog, largest, warned):
 
 
 def test_shares_of_channels_are_told_where_there_are_any():
-    nothing = SimpleNamespace(sizes={}, widths={})
+    nothing = SimpleNamespace(sizes={}, widths={}, multiplicities={})
     assert share_notes(nothing, 0, 0) == []
     assert share_notes(nothing, 8, 8) == ["Of all 8 batch-norm channels 0 went (0.00 %)."]
-    told = share_notes(SimpleNamespace(sizes={"a": 6, "b": 2}, widths={"a": 4, "b": 2}), 0, 0)
-    assert told == ["Of 8 channels that can be pruned 2 went (25.00 %)."]
+    plan = SimpleNamespace(sizes={"a": 6, "b": 2}, widths={"a": 4, "b": 2}, multiplicities={"a": 1, "b": 1})
+    assert share_notes(plan, 0, 0) == ["Of 8 channels that can be pruned 2 went (25.00 %)."]
+    plan.multiplicities["a"] = 4  # which leave together
+    assert share_notes(plan, 0, 0) == ["Of 26 channels that can be pruned 8 went (30.77 %)."]

@@ -1,9 +1,11 @@
 """Weights that torchvision publishes: fetched, from a file, and what is said where there is no way to them."""
 
+from collections import OrderedDict
 from urllib.error import URLError
 
 import pytest
 import torch
+from torch import nn
 
 from pruning_lit.models import load_weights, torchvision_model
 
@@ -79,3 +81,14 @@ def test_unknown_names_are_refused_with_those_that_there_are():
 def test_weights_for_other_classes_are_refused(published):
     with pytest.raises(ValueError, match=r"fc.weight is \(1000, 512\) in the file and \(100, 512\) in the network"):
         torchvision_model("resnet18", num_classes=100, weights="IMAGENET1K_V1")
+
+
+def test_a_file_of_weights_that_were_trained_without_an_eps_is_corrected_as_by_name(tmp_path):
+    variances = {"bn.running_var": torch.tensor([0.5, 1.0]), "bn.weight": torch.ones(2)}
+    for name in ("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "other.pth"):
+        net = nn.Sequential(OrderedDict(bn=nn.BatchNorm2d(2)))
+        rest = {"bn.bias": torch.zeros(2), "bn.running_mean": torch.zeros(2)}
+        torch.save(variances | rest, tmp_path / name)
+        load_weights(net, tmp_path / name)
+        expected = variances["bn.running_var"] - (1e-5 if name.startswith("faster") else 0)
+        torch.testing.assert_close(net.bn.running_var, expected, rtol=0, atol=1e-9)

@@ -55,3 +55,18 @@ def test_a_value_that_is_still_to_be_given_is_told_by_its_key():
     config.trainer.accelerator = "???"
     with pytest.raises(ValueError, match=r"^a value has to be given: trainer.accelerator=…$"):
         require_values(config, ["train"])
+
+
+def test_an_early_stop_goes_with_phases_that_are_pruned_before_their_first_step():
+    from pruning_lit.models import cifar_resnet
+
+    stop = callbacks(f"{LIGHTNING}.EarlyStopping", monitor="train/loss")
+    for words in (["method=magnitude", "phases=[finetune]"], ["method=dense"]):
+        config = compose("dataset=digits", "arch=resnet8", *words)
+        require_callbacks(stop, build_phases(config, cifar_resnet(8), open_data(config)), True)
+    later = ["method=magnitude", "phases=[finetune]", "finetune.callbacks.prune.epochs=[0,2]"]
+    for words in (later, ["method=chex"], ["method=resrep"]):
+        config = compose("dataset=digits", "arch=resnet8", *words)
+        phases = build_phases(config, cifar_resnet(8), open_data(config))
+        with pytest.raises(ValueError, match="EarlyStopping could end a phase before it has pruned the network"):
+            require_callbacks(stop, phases, True)

@@ -97,3 +97,10 @@ def test_a_loader_with_an_order_of_its_own_is_counted_too():
     data = CustomData(Weighted(drop_last=True))
     data.setup()
     require_no_lone_example(NORM_OF_PIXELS, data)
+
+
+def test_images_are_tried_as_large_as_the_network_is_trained_with():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(14), nn.BatchNorm2d(4), nn.Flatten())
+    require_no_lone_example(net, noise(batch_size=7), example=torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="a single image"):
+        require_no_lone_example(net, noise(batch_size=7), example=torch.zeros(1, 3, 16, 16))

@@ -256,6 +256,8 @@ def require_plain(sparsity: Global | Uniform | Macs) -> None:
             f"sparsity.on_empty={sparsity.limits.on_empty} is not for exploration, where no group empties; set it to "
             "floor"
         )
+    if isinstance(sparsity, Macs) and sparsity.asked_scope == "knapsack":
+        raise ValueError("exploration finds out in training which layers lose more; leave out sparsity.scope=knapsack")
     if isinstance(sparsity, Global) and (
         sparsity.scope != "global" or (sparsity.normalise and sparsity.rule != "exact")
     ):

@@ -97,6 +97,12 @@ class Exploration(Training):
             self.removed = self.budget.initial_share(self.graph)
             self.stages.begin(self.net, self.graph)
 
+    def on_fit_start(self) -> None:
+        """Refuse, now that the number of processes is known, a last stage that never comes."""
+        super().on_fit_start()
+        if self.stages.unit == "steps":
+            self.stages.schedule(self.removed).require_epochs(self.epochs * self.steps_per_epoch())
+
     def share_by(self, scales: Mapping[str, Tensor]) -> float:
         """Share of the channels that goes at a stage with these batch-norm scales, see ``mean_scales``."""
         total = sum(map(len, scales.values()))

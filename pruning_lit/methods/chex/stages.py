@@ -66,6 +66,9 @@ class Exploring(Protocol):
     sparsity: Sparsity
     task: Task
 
+    def begin_afresh(self) -> None:
+        """Give the network fresh weights, if so asked, once."""
+
     def format_memory(self) -> None:
         """Put new parameters into the memory format of the phase."""
 
@@ -197,9 +200,9 @@ class ExplorationStages(Pruning):
     def open(self, trainer: Trainer, module: Exploring) -> None:
         """Choose the channels that the network begins with."""
         assert self.pruned is not None
-        self.pruned.most_recent.load_state_dict(
-            module.net.state_dict()
-        )  # as it is now, should weights have been loaded
+        module.begin_afresh()  # here, as channels are chosen by what they begin with
+        self.pruned.most_recent.load_state_dict(module.net.state_dict())  # should weights have been loaded
+        self.regrow_init.begin(self.pruned.most_recent)
         weights = dict(module.net.named_parameters())
         first = self._decider(module).first(module.groups, weights, module.removed, self.init_regrow)
         self._apply(trainer, module, first)

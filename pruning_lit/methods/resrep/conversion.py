@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -19,6 +20,7 @@ from pruning_lit.channels.tracing.graph import ChannelGraph, ChannelGroup, Kept
 from pruning_lit.channels.tracing.views import layer_of
 from pruning_lit.methods.resrep.constants import ConstantInput, can_absorb, constant_inputs
 from pruning_lit.methods.resrep.kernel_reads import layers_read_elsewhere
+from pruning_lit.tasks.base import like
 
 FoldNorms = Literal["compacted", "none", "all"]
 FORMER: dict[str, FoldNorms] = {"fold": "compacted", "keep": "none", "fold_all": "all"}  # in checkpoints
@@ -68,18 +70,19 @@ class Conversion:
         fold_norms = state["fold_norms"] if "fold_norms" in state else FORMER[state["norms"]]
         return cls([Placement.from_state(each) for each in placements], state["kept"], fold_norms)
 
-    def convert(self, net: nn.Module, example: Tensor) -> Kept:
+    def convert(self, net: nn.Module, example: Any) -> Kept:
         """Fold the compactors of ``net`` into its layers, and remove the channels that are not kept, in place.
 
         Args:
             net: with compactors; what it computes does not change in so far as the rows of channels that are not kept
                 are zero.
-            example: an image, ``(1, C, H, W)``.
+            example: inputs of a batch of one, as for ``trace``.
 
         Returns:
             What is kept really: a channel stays, with nothing but zeros, if its reader could not do without it.
         """
-        example = example.to(next(net.parameters()))
+        example = like(example, next(net.parameters()))
+        arguments = example if isinstance(example, tuple) else (example,)
         matrices = [compactor_of(net, placement).weight.detach() for placement in self.placements]
         gone: dict[str, list[int]] = {}
         remove_compactors(net)
@@ -89,7 +92,7 @@ class Conversion:
                 gone[f"{layer}.weight"] = rows.tolist()
                 self._fold(net, layer, site, matrix, rows)
         if self.fold_norms == "all":
-            elsewhere = layers_read_elsewhere(net, (example,))
+            elsewhere = layers_read_elsewhere(net, arguments)
             for layer, site in own_norms(net, example).items():
                 if is_foldable(net.get_submodule(layer)) and elsewhere.isdisjoint((layer, site)):
                     self._fold(net, layer, site, None, torch.empty(0, dtype=torch.int64))
@@ -155,7 +158,14 @@ def _with(spared: Mapping[str, list[int]], placement: Placement, name: str, kept
     return sorted({*kept.get(name, range(len(rows)))} | more)
 
 
-def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> dict[str, list[int]]:
+def _several(argument: Tensor) -> Tensor:
+    """Three different inputs in float64: as it is, mirrored, and zeros; of other numbers the same three times."""
+    if not argument.is_floating_point():
+        return argument.repeat_interleave(3, 0)
+    return torch.cat([argument, argument.flip(-1), torch.zeros_like(argument)]).double()
+
+
+def _narrow(net: nn.Module, example: Any, gone: Mapping[str, list[int]]) -> dict[str, list[int]]:
     """Remove channels that are zero where they are made; biases of their readers take the place of what is left.
 
     Returns:
@@ -164,8 +174,7 @@ def _narrow(net: nn.Module, example: Tensor, gone: Mapping[str, list[int]]) -> d
     graph = trace(net, example)
     lost = _lost(graph, gone)
     wide = copy.deepcopy(net).double()
-    images = torch.cat([example, example.flip(-1), torch.zeros_like(example)]).double()
-    seen = constant_inputs(wide, graph, lost, images)
+    seen = constant_inputs(wide, graph, lost, apply_to_collection(example, Tensor, _several))
     stuck = {name: _stuck(net, graph[name], positions, seen) for name, positions in lost.items()}
     spared = _made_by(graph, {name: lost[name][flags] for name, flags in stuck.items()})
     left = {weight: sorted({*rows} - {*spared.get(weight, ())}) for weight, rows in gone.items()}

@@ -211,7 +211,9 @@ def _zeroing(rows: Tensor) -> Any:
 
 
 def _two_of(argument: Any, random: torch.Generator) -> Any:
-    """Two different random images of that shape; whatever else an argument is, it stays."""
-    if not isinstance(argument, Tensor) or not argument.is_floating_point():
+    """Two different random images of that shape; of other tensors the first twice; whatever else it is, it stays."""
+    if not isinstance(argument, Tensor) or argument.ndim == 0:
         return argument
+    if not argument.is_floating_point():
+        return argument[:1].repeat_interleave(2, 0)
     return torch.randn((2, *argument.shape[1:]), generator=random, dtype=torch.float64)

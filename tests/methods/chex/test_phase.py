@@ -1,6 +1,7 @@
 """Exploration through a trainer: widths at every stage, both executions alike, resuming, and what is refused."""
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -595,3 +596,30 @@ def test_group_norms_are_explored_by_whole_groups(execution):
     (cut,) = fit(module).stages.cuts
     assert {name: len(each) for name, each in cut.kept.items()} == {"stem.0": 1, "inner.0": 1, "shortcut.0": 4}
     assert cut.error < 1e-12  # where a norm's groups go as a whole, none of the rest sees it
+
+
+@pytest.mark.parametrize("execution", ["narrow", "mask"])
+@pytest.mark.parametrize("init", ["mru", "ema"])
+def test_an_exploration_from_scratch_knows_nothing_of_the_weights_before(execution, init):
+    net = built()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 100  # the trained weights
+    watch = Watch()
+    stages = {"execution": execution, "regrow_init": init}
+    module = fit(phase(net, stages, init="scratch", watch=watch))
+    assert max(float(each.abs().max()) for each in module.net.parameters()) < 50
+    first = {name: math.ceil(0.8 * size) for name, size in SIZES.items()}  # 0.6 go, 0.4 come back
+    assert watch.widths[0] == pytest.approx(first, abs=1)
+
+
+def test_a_last_stage_that_never_comes_is_refused_once_the_processes_are_known():
+    module = phase(stages={"unit": "steps", "last_stage": 1000})
+    module.check("explore", module.net, graph_of(module), None)
+    with pytest.raises(ValueError, match="last_stage=1000 lies beyond the training"):
+        fit(module)
+
+
+def test_exploration_packs_no_knapsack():
+    with pytest.raises(ValueError, match=r"leave out sparsity\.scope=knapsack"):
+        phase(sparsity=Macs(0.5, scope="knapsack"))

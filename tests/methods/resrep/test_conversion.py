@@ -609,3 +609,27 @@ def test_a_conversion_that_an_earlier_layout_wrote_is_read():
         [Placement(["conv"], ["norm"], 4, rows)], {"conv": [1]}, "compacted"
     )
     assert Conversion.from_state(former).state_dict() == Conversion([placement], {"conv": [1]}).state_dict()
+
+
+class TwoInputs(nn.Module):
+    """An image and a number for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)
+
+    def forward(self, image: Tensor, number: Tensor) -> Tensor:
+        return self.b(self.norm(self.a(image)).relu()).mean((2, 3)) * number[:, None]
+
+
+@pytest.mark.parametrize("norms", NORMS)
+def test_a_network_with_several_inputs_is_converted(norms):
+    torch.manual_seed(0)
+    net, example = randomise(TwoInputs()).double(), (torch.randn(1, 3, 4, 4).double(), torch.tensor([3]))
+    placements = placements_of(net, example, "coupled")
+    assert placements
+    wide, kept = half_dead(net, placements)
+    before = wide.eval()(*example)
+    narrow = converted(wide, placements, kept, norms, example)
+    assert narrow.a.out_channels == 3
+    torch.testing.assert_close(narrow.eval()(*example), before)
