@@ -142,6 +142,8 @@ def _unshared(model: nn.Module) -> dict[str, Tensor]:
     attached = {kind.name for kind in KINDS}
     state = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):  # extra state, which no file of tensors holds
+            continue
         if id(tensor) not in seen:
             seen.add(id(tensor))
             state[name] = tensor.detach().cpu().contiguous()

@@ -1,6 +1,7 @@
 """Norm recalibration: running statistics of batch norms, estimated anew for a network that was cut."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -44,26 +45,27 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any
     ]
     if not norms:
         return 0
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("norm statistics cannot be estimated without images: there are no batches")
     modes = {module: module.training for module in model.modules()}
     kinds, momenta = [type(norm) for norm in norms], [norm.momentum for norm in norms]
-    passes = 0
     try:
         model.eval()
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum, norm.training = None, True
-            norm.__class__ = _Alone  # what is synchronised would count every batch once for each process
+            if isinstance(norm, nn.SyncBatchNorm) or getattr(norm, "over_ranks", False):
+                norm.__class__ = _Alone  # it would count every batch once for each process
         with torch.no_grad():
-            for batch in batches:
+            for batch in chain([first], batches):
                 model(batch) if forward is None else forward(batch)
-                passes += 1
     finally:
         for norm, kind, momentum in zip(norms, kinds, momenta, strict=True):
             norm.__class__, norm.momentum = kind, momentum
         for module, mode in modes.items():
             module.training = mode
-    if not passes:
-        raise ValueError("norm statistics cannot be estimated without images: there are no batches")
     return len(norms)
 
 

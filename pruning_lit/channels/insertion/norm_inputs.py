@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels.modules.relabel import SELECT, ChannelSelect
+from pruning_lit.channels.tracing.modes import differs_in_statistics
 from pruning_lit.channels.tracing.passes import follow
 from pruning_lit.channels.tracing.rules import numbers_of, rule_for
 from pruning_lit.channels.tracing.tracer import Tracer
@@ -98,13 +99,16 @@ class NormInputs(Tracer):
         return found
 
     def owners(self) -> dict[str, str]:
-        """Batch norms that alone read what a convolution, used once, makes, by the name of the convolution."""
+        """Batch norms that alone read what a convolution, used once, makes, by the name of the convolution.
+
+        They do nothing but normalise: some (timm's) have an activation of their own.
+        """
         uses = Counter(call.weight for call in self.calls)
         layers = {call.operation: layer_of(call.weight) for call in self.calls if uses[call.weight] == 1}
         owners = {}
         for path, norm in self.norms.items():
             producer = self.given[path][0] if len(self.given[path]) == 1 else None
-            if producer in layers and norm.running_mean is not None:
+            if producer in layers and norm.running_mean is not None and differs_in_statistics(type(norm)):
                 node = self.flow.nodes[producer]
                 if len(node.consumers) == 1 and not node.leaves:
                     owners[layers[producer]] = path

@@ -91,6 +91,10 @@ class Cut:
     def mask(self, model: nn.Module) -> None:
         """Write zeros, in place."""
         tensors = model.state_dict()
+        overlapping = [name for name in self.stays if any(s == 0 and n > 1 for s, n in _layout(tensors[name]))]
+        if overlapping:  # one element stands for several, of which some stay
+            replace(model, {name: tensors[name].contiguous() for name in overlapping})
+            tensors = model.state_dict()
         for name, dims in self.stays.items():
             if name.endswith(NOT_MASKED) or name in self.masked:
                 continue
@@ -100,9 +104,15 @@ class Cut:
             tensors[name].copy_(source)
 
 
+def _layout(tensor: Tensor) -> list[tuple[int, int]]:
+    """Stride and length of every dimension."""
+    return list(zip(tensor.stride(), tensor.shape, strict=True))
+
+
 def _flags(model: nn.Module, graph: ChannelGraph, masks: dict[str, Tensor]) -> dict[str, dict[int, Tensor]]:
     """Booleans, true for positions that stay, by dimension of every tensor that loses some."""
-    shapes = {name: tensor.shape for name, tensor in model.state_dict(keep_vars=True).items()}
+    tensors = model.state_dict(keep_vars=True).items()
+    shapes = {name: tensor.shape for name, tensor in tensors if isinstance(tensor, Tensor)}  # there may be extra state
     flags: dict[str, dict[int, np.ndarray]] = {}
     for group in graph.groups:
         if group.name not in masks or bool(masks[group.name].all()):

@@ -169,6 +169,8 @@ class Rehearsal(Tracer):
         role = None if self.position in self.literals else super()._follow(operation, args, kwargs, result)
         if not sizes_of(operation, args, kwargs) or self._shapes(short_name(operation)) is None:
             return role
+        if self.position not in self.literals and isinstance(args[0], Tensor) and self.shadow(args[0]) is None:
+            return role  # it is no step of the trace, but of something beside that has no channels
         results = tensors_in(result)
         before = self.expected.steps[self.position].results
         if self.position not in self.literals:  # as long as it should be, but of other channels

@@ -100,14 +100,14 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
     adopt_folded(model, state, prefix)
     adopt_numbers(model, state, prefix)
     narrower = {}
+    kernels = {f"{path}.weight" if path else "weight" for path, m in model.named_modules() if isinstance(m, _ConvNd)}
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)
-        if (
-            given is None
-            or given.shape == tensor.shape
-            or given.ndim != tensor.ndim
-            or given.shape[2:] != tensor.shape[2:]
-        ):
+        if not isinstance(given, Tensor) or not isinstance(tensor, Tensor):  # extra state
+            continue
+        if given.shape == tensor.shape or given.ndim != tensor.ndim:
+            continue
+        if name in kernels and given.shape[2:] != tensor.shape[2:]:
             continue
         if any(new > old for new, old in zip(given.shape, tensor.shape, strict=True)):
             continue

@@ -36,6 +36,12 @@ def counts_values(operation: Operation, given: list[Tensor]) -> bool:
 
 
 @functools.cache
+def gives_views(operation: Operation) -> bool:
+    """True where what comes out may lie in the memory of what went in, and is not that itself."""
+    return any(each.alias_info is not None and not each.alias_info.is_write for each in operation._schema.returns)
+
+
+@functools.cache
 def gives_numbers(operation: Operation) -> bool:
     """True where values come out as numbers of Python."""
     returns = operation._schema.returns

@@ -12,7 +12,15 @@ from pruning_lit.channels.modules.relabel import ChannelRelabel, ChannelSelect
 from pruning_lit.channels.tracing.dataflow import DataFlow, Role
 from pruning_lit.channels.tracing.graph import LayerCall
 from pruning_lit.channels.tracing.identities import Identities
-from pruning_lit.channels.tracing.kinds import COPIES, Operation, counts_values, gives_numbers, short_name, takes_all
+from pruning_lit.channels.tracing.kinds import (
+    COPIES,
+    Operation,
+    counts_values,
+    gives_numbers,
+    gives_views,
+    short_name,
+    takes_all,
+)
 from pruning_lit.channels.tracing.modes import PassMode
 from pruning_lit.channels.tracing.operations import OperationMode, tensors_in, tensors_of, without_gradients
 from pruning_lit.channels.tracing.provenance import Provenance, Provenances, way_of
@@ -72,6 +80,7 @@ class Tracer(OperationMode):
         self.own: dict[str, Tensor] = {}  # shadows of parameters and buffers
         self.zeroed: WeakIdMap[bool] = WeakIdMap()  # tensors that are zero where a channel has been removed
         self.overwritten: WeakIdMap[bool] = WeakIdMap()  # memory into which something else than zero was written
+        self.views: WeakIdMap[bool] = WeakIdMap()  # tensors whose memory is read by others, too
         self.provenances = Provenances(self.shadows.__contains__, self.name_of)
         self.module_path: list[str] = [""]
         modules = dict(model.named_modules())
@@ -250,6 +259,8 @@ class Tracer(OperationMode):
         """Apply the rule of one operation, and record it if there are channels in it."""
         given, outputs = tensors_in(args, kwargs), tensors_in(result)
         self.reach.add(index, given, outputs, operation._schema.is_mutable)
+        for tensor in outputs if gives_views(operation) else ():
+            self.views[tensor] = True
         if self.module_path[-1] in self.relabels:  # what a relabelling does inside is told by its buffer
             self._pass_on(index, Role.OTHER, given, outputs, [])
             return

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.kinds import COPIES, Operation
 from pruning_lit.channels.tracing.operations import tensors_in
@@ -102,6 +103,10 @@ SIZED = frozenset(
 )
 
 
+#: Arguments of these that are no widths, whatever numbers they are.
+NO_WIDTHS = ("fill_value", "value", "shifts", "stride", "padding", "dilation")
+
+
 @functools.cache
 def rule_for(operation: Operation) -> Rule:
     """The rule of an operation: by name, else by PyTorch's own pointwise tag, else the cautious one."""
@@ -131,7 +136,8 @@ def makes_channels(operation: Operation) -> bool:
 def numbers_of(operation: Operation, args: tuple, kwargs: dict) -> tuple[object, ...]:
     """The numbers among the arguments that are no widths: equal for two passes in which equal things are done."""
     if rule_for(operation) in SIZED:
-        return ()
+        given = named(operation, args, kwargs)
+        return numbers_in(tuple(given[name] for name in NO_WIDTHS if name in given), {})
     if operation._schema.name in ("aten::full", "aten::scalar_tensor"):
         return (args[-1],)
     return numbers_in(args, kwargs)

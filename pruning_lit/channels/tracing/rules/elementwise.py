@@ -14,7 +14,7 @@ from pruning_lit.channels.tracing.tracer import Tracer
 
 ZERO_TO_ZERO = (
     "relu leaky_relu elu celu selu gelu silu mish hardswish tanh sin asin tan atan sinh abs neg sign sgn sqrt "
-    "square expm1 log1p erf trunc floor ceil round softsign hardshrink softshrink threshold _prelu_kernel clone "
+    "square expm1 log1p erf trunc floor ceil round softsign hardshrink softshrink _prelu_kernel clone "
     "relu6"
 )
 KEEPS_ZERO = frozenset(ZERO_TO_ZERO.split())  # whatever else is among the arguments
@@ -26,7 +26,7 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     """Channels that meet element by element are the same channel."""
     operands = tensors_in(args, kwargs)
     shadows = _shadows(tracer, operands, result.ndim)
-    zeroed = _stays_zero(tracer, operation, args, kwargs, operands)
+    zeroed = _stays_zero(tracer, operation, args, kwargs, operands, shadows)
     if not shadows:
         if zeroed:  # of weights alone
             tracer.zeroed[result] = True
@@ -104,10 +104,15 @@ def differs_where(tracer: Tracer, shadow: Tensor, other: Tensor) -> bool:
     return any(tracer.varies(shadow, dim + offset) and dim in own for dim in range(other.ndim))
 
 
-def _stays_zero(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, operands: list[Tensor]) -> bool:
-    """True where a removed channel, zero in the operands, is zero in the result."""
+def _stays_zero(
+    tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, operands: list[Tensor], shadows: dict[int, Tensor]
+) -> bool:
+    """True where a removed channel, zero in the operands, is zero in the result.
+
+    A stored tensor beside channels is zero for a removed one only where it has these channels itself.
+    """
     name = operation._schema.name.rpartition("::")[2].removesuffix("_")
-    zero = [tracer.is_zero_when_pruned(tensor) for tensor in operands]
+    zero = [(not shadows or i in shadows) and tracer.is_zero_when_pruned(tensor) for i, tensor in enumerate(operands)]
     if name in TIMES:
         return any(zero)
     if name in KEEPS_ZERO or name in ("div", "divide"):
@@ -119,6 +124,9 @@ def _stays_zero(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
         low, high = (given.get(f"{bound}_val", given.get(bound)) for bound in ("min", "max"))
         inside = all(bound is None or isinstance(bound, int | float) for bound in (low, high))
         return zero[0] and inside and (low is None or low <= 0) and (high is None or high >= 0)
+    if name == "threshold":
+        given = named(operation, args, kwargs)
+        return zero[0] and (given["threshold"] < 0 or given["value"] == 0)
     if name == "pow":
         return zero[0] and isinstance(args[1], int | float) and args[1] > 0
     return False
@@ -175,6 +183,12 @@ def filled(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, resu
     return Role.FORWARDS
 
 
+def is_all_of_its_memory(tracer: Tracer, tensor: Tensor) -> bool:
+    """True where nothing else is read from the memory of a tensor: it is no view, and not a part of another one."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return whole and tensor not in tracer.views
+
+
 def written(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """``copy_`` and ``index_put_``: what is written is there from now on, in place of what was there."""
     copied = operation._schema.name == "aten::copy_"
@@ -183,7 +197,7 @@ def written(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
     if shadow is None:
         tracer.freeze(target, "a constant is written over it")
         return None
-    whole = target.untyped_storage().nbytes() == target.numel() * target.element_size()
+    whole = is_all_of_its_memory(tracer, target)
     in_rows = not copied and source.ndim == target.ndim  # else it is broadcast over them
     if (not copied and len(args[1]) > 1) or (in_rows and tracer.varies(shadow, 0)) or (there is None and not whole):
         for tensor in (source, target):

@@ -210,8 +210,8 @@ def recurrent(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
                 tracer.freeze(tensor, f"{operation._schema.name.removeprefix('aten::')} reads it packed")
         return None
     channels = tracer.channels(given["input"], 2)
-    per_direction = 4 if given["has_biases"] else 2
     directions = 2 if given["bidirectional"] else 1
+    per_direction = len(given["params"]) // (directions * given["num_layers"])  # biases and projections may be there
     for direction in range(directions):
         name = tracer.name_of(given["params"][direction * per_direction])
         if name is None:

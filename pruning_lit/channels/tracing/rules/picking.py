@@ -7,7 +7,7 @@ from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.kinds import MASKS, Operation
 from pruning_lit.channels.tracing.operations import tensors_in
-from pruning_lit.channels.tracing.rules.elementwise import differs_where, meet
+from pruning_lit.channels.tracing.rules.elementwise import differs_where, is_all_of_its_memory, meet
 from pruning_lit.channels.tracing.shadow import spread
 from pruning_lit.channels.tracing.tracer import Tracer
 
@@ -97,7 +97,7 @@ def scattered(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     else:
         tracer.freeze(index, "it is a list of positions")
     zeroed = all(tracer.is_zero_when_pruned(tensor) for tensor in (target, *written[:1]))
-    fresh = target.untyped_storage().nbytes() == target.numel() * target.element_size()
+    fresh = is_all_of_its_memory(tracer, target)
     if tracer.shadow(target) is None and (not fresh or tracer.stored.view(target) is not None):
         for tensor in written:
             tracer.freeze(tensor, "it is written into a part of another tensor")

@@ -1,0 +1,198 @@
+"""Small networks with constructions that were once cut wrongly, refused, or left whole without need."""
+
+import copy
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pruning_lit.channels import ChannelGraph, cost, load, mask, narrow, recalibrate, save, trace, verify
+from pruning_lit.channels.insertion.norm_inputs import own_norms
+
+IMAGES = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+class Plain(nn.Module):
+    """Two convolutions, between which ``between`` does something."""
+
+    width = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.h = nn.Conv2d(3, self.width, 1), nn.Conv2d(self.width, 4, 1)
+        self.more()
+
+    def more(self) -> None:
+        """Further layers."""
+
+    def between(self, y: Tensor, x: Tensor) -> Tensor:
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.h(self.between(self.f(x).relu(), x)).mean((2, 3))
+
+
+class PlacedRows(Plain):
+    """Its result is written row by row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        out = torch.zeros_like(y[:, :1]).repeat(1, y.shape[1])
+        for i in range(len(y)):
+            out[i] = y[i]
+        return out
+
+
+class WrittenThroughAView(Plain):
+    def between(self, y, x):
+        out = torch.zeros(y.shape, dtype=y.dtype)
+        out.permute(0, 2, 3, 1).copy_(y.permute(0, 2, 3, 1))
+        return y * out.mean(1, keepdim=True)
+
+
+class TimesAMapOfPlaces(Plain):
+    """The map has no channels, and is not zero where one is removed."""
+
+    def more(self):
+        self.pos = nn.Parameter(torch.randn(8, 8))
+
+    def between(self, y, x):
+        return y * (y.sigmoid() * self.pos).sum(1, keepdim=True)
+
+
+class Thresholded(Plain):
+    def between(self, y, x):
+        return y * F.threshold(y, 0.1, 20.0).sum(1, keepdim=True)
+
+
+class MeanByAFilledTensor(Plain):
+    """A number that depends on the width lies in a tensor."""
+
+    def between(self, y, x):
+        return y * (y * torch.full_like(y, 1 / y.shape[1])).sum(1, keepdim=True)
+
+
+class RolledByAWidth(Plain):
+    def between(self, y, x):
+        return y.roll(y.shape[1] - 4, 2)
+
+
+class Blurred(Plain):
+    """The kernel is one, seen several times."""
+
+    def more(self):
+        self.register_buffer("k", torch.rand(1, 1, 3, 3).expand(self.width, 1, 3, 3))
+
+    def between(self, y, x):
+        return F.conv2d(y, self.k, padding=1, groups=y.shape[1])
+
+
+class Beside(Plain):
+    """Something without channels goes the way of the features, just before them."""
+
+    def between(self, y, x):
+        weights = x.mean(1).flatten(1).softmax(1)
+        y = y.flatten(2) * weights[:, None]
+        return y.unflatten(2, (8, 8))
+
+
+class CroppedBeside(Plain):
+    def between(self, y, x):
+        image = x.mean(1, keepdim=True)[:, :, :4, :4]
+        return y[:, :, :4, :4] * image
+
+
+class WithProjections(Plain):
+    def more(self):
+        self.rnn = nn.LSTM(self.width, 4, bidirectional=True, proj_size=3, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(self.f(x).relu().flatten(2).mT)[0].mean(1)
+
+
+class WithExtraState(Plain):
+    def get_extra_state(self):
+        return {"version": 2}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class LastDimension(Plain):
+    """Channels lie in the last of three dimensions."""
+
+    def more(self):
+        self.scale = nn.Parameter(torch.rand(1, 1, self.width))
+
+    def between(self, y, x):
+        return (y.movedim(1, -1) * self.scale[:, None]).movedim(-1, 1)
+
+
+KINDS = [
+    PlacedRows, WrittenThroughAView, TimesAMapOfPlaces, Thresholded, MeanByAFilledTensor, RolledByAWidth, Blurred,
+    Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension,
+]  # fmt: skip
+
+
+def built(kind: type[Plain]) -> Plain:
+    torch.manual_seed(0)
+    return kind().double().eval()
+
+
+def halves(graph: ChannelGraph) -> dict[str, list[int]]:
+    return {group.name: list(range(0, group.size, 2)) for group in graph.prunable}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_can_be_cut_is_cut_exactly(kind, size):
+    net = built(kind)
+    graph = trace(net, IMAGES[:size])
+    small, masked = copy.deepcopy(net), copy.deepcopy(net)
+    kept = halves(graph)
+    narrow(small, graph, kept)
+    mask(masked, graph, kept)
+    assert verify(small, masked, IMAGES[:size]) < 1e-10
+    assert cost(graph, kept).params == sum(each.numel() for each in small.parameters())
+    assert small(IMAGES[:size]).shape == net(IMAGES[:size]).shape  # results have no channels to spare
+
+
+@pytest.mark.parametrize("kind", [Blurred, Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension])
+def test_nothing_is_left_whole_without_need(kind, tmp_path: Path):
+    net = built(kind)
+    graph = trace(net, IMAGES)
+    assert [group.name for group in graph.prunable] == ["f"]
+    narrow(net, graph, halves(graph))
+    save(net, tmp_path / "net.safetensors")
+    assert torch.equal(load(tmp_path / "net.safetensors", built(kind))(IMAGES), net(IMAGES))
+
+
+class ActivatedNorm(nn.BatchNorm2d):
+    """A batch norm with an activation of its own, as timm has them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def test_norms_with_an_activation_keep_it():
+    nets = []
+    for norms in ((ActivatedNorm,), (nn.BatchNorm2d, nn.ReLU)):
+        torch.manual_seed(0)
+        first = [norms[0](6), *(each() for each in norms[1:])]
+        nets.append(nn.Sequential(nn.Conv2d(3, 6, 1), *first, nn.Conv2d(6, 5, 1), nn.BatchNorm2d(5)).double())
+    for net in nets:
+        assert recalibrate(net, [IMAGES]) == 2
+    torch.testing.assert_close(nets[0][-1].running_var, nets[1][-1].running_var)
+    assert own_norms(nets[1], IMAGES) == {"0": "1", "3": "4"}
+    assert own_norms(nets[0], IMAGES) == {"2": "3"}  # the other is more than a norm
+
+
+def test_without_batches_statistics_stay():
+    net = nn.Sequential(nn.BatchNorm2d(3))
+    net[0].running_mean.fill_(7)
+    with pytest.raises(ValueError, match="there are no batches"):
+        recalibrate(net, partial(iter, [])())
+    assert net[0].running_mean.tolist() == [7, 7, 7]
