@@ -1210,8 +1210,8 @@ TASKS = [
     Break(
         "pixels without a class are learned",
         "tasks/semantic_segmentation.py",
-        "classes, ignore_index=self.ignore_index, reduction="none")",
-        "classes.clamp(max=self.num_classes - 1), reduction="none")",
+        'classes, ignore_index=self.ignore_index, reduction="none")',
+        'classes.clamp(max=self.num_classes - 1), reduction="none")',
         "tasks/test_semantic_segmentation.py",
     ),
     Break(
