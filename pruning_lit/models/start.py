@@ -52,7 +52,8 @@ def start_afresh(model: nn.Module, fresh: nn.Module) -> None:
     A network as wide as ``fresh`` gets its weights. A narrower one with a method ``initialise`` starts as it would,
     had it been built this narrow: every layer by its own default, then that method. Any other one gets the leading
     slice of each of ``fresh``'s tensors: as good as a start of its own, since the entries were drawn independently, but
-    with the spread that belongs to the full width.
+    with the spread that belongs to the full width. A bias that only the network has, into which a norm was folded,
+    begins with 0.
 
     Args:
         model: the network, narrowed or not; its tensors keep their device and precision.
@@ -82,6 +83,8 @@ def _take_leading_slices(model: nn.Module, fresh: nn.Module) -> None:
     structure |= {name for name in model.state_dict() if name.rpartition(".")[2] == MARK}
     mine = {name: tensor for name, tensor in model.state_dict().items() if name not in structure}
     start = fresh.state_dict()
+    folded = [tensor for name, tensor in mine.items() if name.endswith("bias") and name not in start]  # of norms
+    mine = {name: tensor for name, tensor in mine.items() if name in start or not name.endswith("bias")}
     for name, tensor in mine.items():
         if name not in start:
             raise ValueError(f"the fresh network has no tensor called {name!r}; build it as this one was built")
@@ -92,5 +95,7 @@ def _take_leading_slices(model: nn.Module, fresh: nn.Module) -> None:
                 "build it at full width"
             )
     with torch.no_grad():
+        for tensor in folded:
+            tensor.zero_()
         for name, tensor in mine.items():
             tensor.copy_(start[name][tuple(slice(length) for length in tensor.shape)])

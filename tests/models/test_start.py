@@ -188,3 +188,10 @@ def test_a_fresh_network_that_is_narrower_or_another_is_refused():
     with pytest.raises(ValueError, match=r"has no tensor called 'conv1.weight'"):
         start_afresh(net, vgg_bn(11))
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
+
+
+def test_a_bias_into_which_a_norm_was_folded_begins_with_zero():
+    model, fresh = nn.Sequential(nn.Conv2d(3, 2, 1)), nn.Sequential(nn.Conv2d(3, 4, 1, bias=False))
+    start_afresh(model, fresh)
+    assert model[0].bias.tolist() == [0, 0]
+    assert torch.equal(model[0].weight, fresh[0].weight[:2])

@@ -6,7 +6,7 @@ and roundings of its release.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
@@ -115,7 +115,10 @@ class ChannelBudgets:
             same share of every group.
         regrow_allocation: what comes back: ``per_layer``: the same share of every group; ``global``: what is between
             the threshold and a lower one, so that no group gets wider than it was, as released for classification.
-        min_channels: that stay in every group, after the count; the other groups do not give what these keep.
+        min_channels: output channels that stay in every group, after the count; the other groups do not give what these
+            keep.
+        together: by group, output channels that can only leave together, see ``ChannelGroup.multiplicity``; by default
+            each leaves alone.
 
     Raises:
         ValueError: a choice does not exist, or both thresholds would have to come from different rules.
@@ -124,6 +127,7 @@ class ChannelBudgets:
     allocation: Allocation = "gamma"
     regrow_allocation: RegrowAllocation = "per_layer"
     min_channels: int = 1
+    together: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_choice("allocation", self.allocation, Allocation)
@@ -144,7 +148,7 @@ class ChannelBudgets:
             init_regrow: share of the channels that comes back at first, from 0 to ``sparsity``.
         """
         removed = Fraction(str(sparsity)) - Fraction(str(init_regrow))
-        return floored({name: width_after(size, removed) for name, size in sizes.items()}, sizes, self.min_channels)
+        return self._floored({name: width_after(size, removed) for name, size in sizes.items()}, sizes)
 
     def kept(self, scales: Mapping[str, Tensor], sparsity: float) -> dict[str, int]:
         """Channels that stay in each group.
@@ -161,7 +165,12 @@ class ChannelBudgets:
             counts = {name: width_after(size, Fraction(str(sparsity))) for name, size in sizes.items()}
         else:
             counts = widths_above(scales, sparsity, together=True)
-        return floored(counts, sizes, self.min_channels)
+        return self._floored(counts, sizes)
+
+    def _floored(self, widths: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
+        """Widths of at least ``min_channels``, where a group has so many."""
+        least = {name: math.ceil(self.min_channels / self.together.get(name, 1)) for name in widths}
+        return {name: min(sizes[name], max(width, least[name])) for name, width in widths.items()}
 
     def regrown(
         self, scales: Mapping[str, Tensor], kept: Mapping[str, int], sparsity: float, share: float
@@ -290,11 +299,6 @@ def share_for_macs(
         else:
             least = middle + 1
     return (least + 0.5) / num_channels
-
-
-def floored(widths: Mapping[str, int], sizes: Mapping[str, int], min_channels: int) -> dict[str, int]:
-    """Widths of at least ``min_channels``, where a group has so many."""
-    return {name: min(sizes[name], max(width, min_channels)) for name, width in widths.items()}
 
 
 def require_choice(name: str, value: Any, choices: Any) -> None:

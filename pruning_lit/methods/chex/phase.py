@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ class Exploration(Training):
         explored = self.explored(net, graph)
         self.sparsity.check(explored)
         self.criterion.check(self.sparsity.prunable_groups(explored))
+        self._know(explored)
         self.removed = self.budget.initial_share(explored)
         self.budget.require_room(self.removed, self.stages.init_regrow)
         if self.stages.unit == "epochs":
@@ -94,8 +96,12 @@ class Exploration(Training):
             example = like(self.trainer.datamodule.example, next(self.net.parameters()))  # type: ignore[attr-defined]
             self.graph = self.explored(self.net, trace(self.view, example))
             self.groups: list[ChannelGroup] = self.sparsity.prunable_groups(self.graph)
+            self._know(self.graph)
             self.removed = self.budget.initial_share(self.graph)
             self.stages.begin(self.net, self.graph)
+
+    def _know(self, graph: ChannelGraph) -> None:
+        self.budgets = replace(self.budgets, together={group.name: group.multiplicity for group in graph.groups})
 
     def on_fit_start(self) -> None:
         """Refuse, now that the number of processes is known, a last stage that never comes."""

@@ -314,3 +314,10 @@ def test_draws_follow_their_generator_alone_and_move_it_on_alike_whatever_is_dra
 def test_other_ways_of_sampling_are_refused(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         RegrowSampling(**wrong)
+
+
+def test_the_least_channels_are_output_channels_where_several_leave_together():
+    budgets = ChannelBudgets(allocation="uniform", min_channels=8, together={"a": 4})
+    scales = {name: torch.ones(16) for name in "ab"}
+    assert budgets.kept(scales, 0.95) == {"a": 2, "b": 8}
+    assert budgets.initial({"a": 16, "b": 16}, 0.95, 0.0) == {"a": 2, "b": 8}
