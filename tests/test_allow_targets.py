@@ -406,7 +406,7 @@ def test_what_sweeps_usually_tell_hydra_is_kept(tmp_path):
     hydra = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "hydra.launcher.partition=gpu"]
     hydra += ["hydra.sweep.subdir=${method}_${hydra:job.num}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=20"]
     words = with_resume([f"resume={swept(tmp_path / 'sweep', task, hydra)}"])
-    assert words[1:-1] == [*task, *hydra]
+    assert words[1:-2] == [*task, *hydra]
 
 
 def test_a_sweep_sends_no_job_elsewhere_by_the_settings_that_name_its_folders(tmp_path):
@@ -421,7 +421,7 @@ def test_a_sweep_sends_no_job_elsewhere_by_the_settings_that_name_its_folders(tm
         folder = swept(tmp_path / f"sweep{number}", task, [f"hydra.sweep.subdir={subdir}"])
         with pytest.raises(ValueError, match=r"sets hydra\.sweep\.subdir, by which"):
             with_resume([f"resume={folder}"])
-        assert with_resume([f"resume={folder}", "hydra.sweep.subdir=mine"])[1:-1] == [*task, "hydra.sweep.subdir=mine"]
+        assert with_resume([f"resume={folder}", "hydra.sweep.subdir=mine"])[1:-2] == [*task, "hydra.sweep.subdir=mine"]
 
 
 @pytest.mark.slow

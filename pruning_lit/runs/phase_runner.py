@@ -155,18 +155,17 @@ class PhaseRunner:
                 log.info("phase %s goes on behind optimizer step %d (epoch %d/%d)", *told)
         with leave.until_left(trainer), ending_together(trainer.strategy.launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun and begun.path, weights_only=True)
-        self._require_final(module, trainer)
         if trainer.is_global_zero:
             write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
         trainer.strategy.barrier()
 
-    def _require_final(self, module: Training, trainer: pl.Trainer) -> None:
-        """ValueError where a callback has ended the phase before its network was final."""
+    def _require_final(self, module: Training, num_epochs: int) -> None:
+        """ValueError where a callback has ended a phase that prunes on its way; the checkpoint has so many epochs."""
         pruning = [each for each in module.callbacks.values() if isinstance(each, Pruning)]
-        if not all(each.finished for each in pruning):
+        if num_epochs < module.epochs and not all(each.at_once for each in pruning):
             raise ValueError(
-                f"phase {self.name} was ended after epoch {trainer.current_epoch} of {module.epochs}, before it had "
-                "pruned the network: leave out the callback that ends it, or give it to a later phase alone "
+                f"phase {self.name} was ended after epoch {num_epochs} of {module.epochs}, and may not have pruned the "
+                "network by then: leave out the callback that ends it, or give it to a later phase alone "
                 "(+finetune.callbacks.…)"
             )
 
@@ -227,6 +226,7 @@ class PhaseRunner:
 
     def _result(self, module: Training, data: DataModule) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)
+        self._require_final(module, checkpoint["epoch"] + 1)
         module.net.float()  # as it is in another process, whatever the precision of the training
         prunings = tuple(type(each) for each in module.callbacks.values() if isinstance(each, Pruning))
         load_network(module.net, checkpoint, self.last, data.example, prunings, module.task.view)

@@ -1,12 +1,19 @@
 """Callbacks that could not work are refused before any training."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 from omegaconf import OmegaConf
 
+from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.command_line.configs import compose
+from pruning_lit.criteria import Magnitude
 from pruning_lit.runs.callbacks import require_callbacks
 from pruning_lit.runs.experiment import build_phases, open_data
+from pruning_lit.runs.phase_runner import PhaseRunner
 from pruning_lit.runs.settings import require_values
+from pruning_lit.sparsity import Uniform
 
 LIGHTNING = "pytorch_lightning.callbacks"
 
@@ -70,3 +77,11 @@ def test_an_early_stop_goes_with_phases_that_are_pruned_before_their_first_step(
         phases = build_phases(config, cifar_resnet(8), open_data(config))
         with pytest.raises(ValueError, match="EarlyStopping could end a phase before it has pruned the network"):
             require_callbacks(stop, phases, True)
+
+
+@pytest.mark.parametrize(("epochs", "ended", "refused"), [([0], 1, False), ([0, 2], 2, True), ([0, 2], 3, False)])
+def test_a_phase_that_something_else_has_ended_before_its_cuts_is_no_result(epochs, ended, refused):
+    pruning = ScheduledPruning(Magnitude(), Uniform(0.5), epochs=epochs)
+    module = SimpleNamespace(epochs=3, callbacks={"prune": pruning})
+    with pytest.raises(ValueError, match="phase finetune was ended after epoch 2 of 3") if refused else nullcontext():
+        PhaseRunner._require_final(SimpleNamespace(name="finetune"), module, ended)

@@ -21,6 +21,7 @@ def test_a_job_finds_the_configs_of_its_sweep(monkeypatch, tmp_path):
         runtime=SimpleNamespace(config_sources=sources), overrides=SimpleNamespace(task=task, hydra=hydra)
     )
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: state))
+    monkeypatch.setattr(job_process, "shared_root", lambda config: None)
     begun: list[list[str]] = []
 
     def start(words, env):
