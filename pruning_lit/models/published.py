@@ -67,4 +67,4 @@ def is_published_without_eps(file: str) -> bool:
         return False
     from torchvision import models
 
-    return file in {os.path.basename(models.get_weight(f"{name}").url) for name in WITHOUT_EPS}
+    return file in {os.path.basename(models.get_weight(name).url) for name in WITHOUT_EPS}
