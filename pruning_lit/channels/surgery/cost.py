@@ -22,7 +22,7 @@ class Cost:
             the network was traced, divided by the number of examples in it; the heads of a detector for the regions
             that it found there, or for a declared number of them, see ``ChannelGraph.with_regions``. Biases,
             normalisation, activation and pooling are not counted, nor is a single kernel that is applied to all
-            channels (a blur).
+            channels (a blur), or one that is made of activations.
         params: scalars in parameters; a buffer that is used as a weight (a fixed filter, a codebook) has none.
     """
 
@@ -54,10 +54,10 @@ def cost_of_widths(graph: ChannelGraph, widths: Mapping[str, int], convention: M
             in the ResNets for CIFAR.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes_of_widths(graph, widths).items()}
-    macs = sum(call.rows * call.positions * sizes[call.weight] for call in graph.calls)
+    macs = sum(call.times * sizes[call.weight] for call in graph.calls)
     if convention == "published":
         strided = [call for call in graph.calls if call.strided and graph.shapes[call.weight][2:] == (1, 1)]
-        macs += sum(3 * call.rows * call.positions * sizes[call.weight] for call in strided)
+        macs += sum(3 * call.times * sizes[call.weight] for call in strided)
     return Cost(macs=round(macs), params=sum(size for name, size in sizes.items() if name not in graph.fixed))
 
 
@@ -79,5 +79,5 @@ def macs_by_layer(graph: ChannelGraph) -> dict[str, int]:
     """Multiply-accumulates of every convolution and linear layer for one example, by its name, in execution order."""
     counts: dict[str, int | Fraction] = defaultdict(int)
     for call in graph.calls:
-        counts[layer_of(call.weight)] += call.rows * call.positions * math.prod(graph.shapes[call.weight])
+        counts[layer_of(call.weight)] += call.times * math.prod(graph.shapes[call.weight])
     return {name: round(macs) for name, macs in counts.items()}

@@ -157,7 +157,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One use of a weight: multiply-accumulates = ``rows`` x ``positions`` x number of elements of the weight.
+    """One use of a weight: multiply-accumulates = ``times`` x number of elements of the weight.
 
     Attributes:
         weight: its state-dict name.
@@ -166,6 +166,8 @@ class LayerCall:
         strided: whether a convolution has fewer pixels in its output than in its input.
         rows: length of the leading dimension for one example: 1 for a batch of images, more for windows, frames or
             regions of an image that lie along it; a fraction where examples have different numbers of them.
+        share: elements that are used, divided by those of the weight: not 1 where the weight in use is a part of the
+            stored one (of the projections of attention), or computed from it and of another size.
     """
 
     weight: str
@@ -173,6 +175,12 @@ class LayerCall:
     operation: int
     strided: bool = False
     rows: int | Fraction = 1
+    share: int | Fraction = 1
+
+    @property
+    def times(self) -> int | Fraction:
+        """Multiply-accumulates for each element of the weight, for one example."""
+        return self.rows * self.positions * self.share
 
 
 @dataclass(frozen=True, repr=False)

@@ -188,7 +188,9 @@ class Tracer(OperationMode):
             self.settled[shadow] = True
             self.outlines[shadow] = Outline((dim % shadow.ndim,), identities, tuple(shadow.shape))
 
-    def called(self, weight: str, positions: int, rows: int | None, strided: bool = False) -> None:
+    def called(
+        self, weight: str, positions: int, rows: int | None, strided: bool = False, share: int | Fraction = 1
+    ) -> None:
         """Record a use of a layer: ``positions`` multiply-accumulates for each element of its weight, in each row.
 
         Args:
@@ -196,11 +198,12 @@ class Tracer(OperationMode):
             positions: pixels or tokens in a row.
             rows: length of the leading dimension; None for a single example without one.
             strided: whether a convolution has fewer pixels in its output than in its input.
+            share: elements that are used, divided by those of the weight.
         """
         if not self.calls and (rows is None or rows % self.examples):
             self.examples = 1  # the first dimension of the input is no batch
         each = 1 if rows is None else Fraction(rows, self.examples)
-        self.calls.append(LayerCall(weight, positions, self.index, strided, int(each) if each == int(each) else each))
+        self.calls.append(LayerCall(weight, positions, self.index, strided, _whole(each), _whole(share)))
         self.order.append(weight)
 
     def freeze(self, tensor: Tensor, reason: str) -> None:
@@ -397,6 +400,10 @@ class Tracer(OperationMode):
         with without_gradients():
             for key, before in self.written.items():
                 self.parameters[key].copy_(before)
+
+
+def _whole(number: int | Fraction) -> int | Fraction:
+    return int(number) if number == int(number) else number
 
 
 def num_examples(arguments: tuple[Any, ...]) -> int:

@@ -136,6 +136,6 @@ class StoredTensors:
 def layer_of(name: str) -> str:
     """The layer that a weight of this state-dict name belongs to: a module, or the weight itself if it has a name."""
     owner, _, key = name.rpartition(".")
-    if key in ("original0", "original1"):  # torch.nn.utils.parametrizations
+    if key in ("original", "original0", "original1"):  # torch.nn.utils.parametrizations
         owner, _, key = owner.removesuffix(".parametrizations." + owner.rpartition(".")[2]), "", "weight"
-    return owner if owner and key in ("weight", "weight_v") else name
+    return owner if owner and key in ("weight", "weight_v", "weight_orig") else name

@@ -35,6 +35,31 @@ class Regions(nn.Module):
         return self.head(roi_align(self.backbone(images).relu(), boxes * len(images), 3))
 
 
+class StandardisedConv(nn.Conv2d):
+    """A convolution whose kernels are standardised before each use, as in BiT's ResNets."""
+
+    def forward(self, x):
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, centred / (centred.std((1, 2, 3), keepdim=True) + 1e-5), self.bias, padding=1)
+
+
+class Attended(nn.Module):
+    """Attention whose keys and values come from another layer than its queries."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries, self.keys = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        keys = self.keys(x)
+        return self.attention(self.queries(x), keys, keys, need_weights=False)[0]
+
+
+def standardised(conv):
+    return StandardisedConv(conv.in_channels, conv.out_channels, 3)
+
+
 HEAD = 9 * 4 * 9 * 6 + 54 * 2  # of one region
 BACKBONE = 36 * 3 * 9 * 4
 
@@ -90,6 +115,27 @@ def test_macs_do_not_depend_on_the_batch(construction):
 def test_an_image_without_a_batch_costs_the_same():
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
     assert cost(trace(net, torch.randn(3, 6, 6))) == cost(trace(net, torch.randn(2, 3, 6, 6)))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        standardised,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.spectral_norm,
+        lambda conv: nn.utils.parametrizations.weight_norm(conv, dim=1),
+    ],
+)
+def test_a_weight_that_is_computed_costs_what_it_costs(made):
+    last = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+    graph = trace(nn.Sequential(nn.Conv2d(3, 4, 1), made(nn.Conv2d(4, 6, 3, padding=1)), last), torch.randn(1, 3, 8, 8))
+    assert macs_by_layer(graph) == {"0": 64 * 3 * 4, "1": 64 * 4 * 6 * 9, "2.3": 6 * 2}
+
+
+def test_projections_of_attention_are_counted_each():
+    graph = trace(Attended(), torch.randn(2, 5, 16))
+    assert cost(graph).macs == 6 * 5 * 16 * 16
+    assert macs_by_layer(graph)["attention.in_proj_weight"] == 3 * 5 * 16 * 16
 
 
 def test_a_buffer_used_as_a_weight_has_macs_and_no_parameters():

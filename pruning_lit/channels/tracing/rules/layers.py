@@ -1,5 +1,7 @@
 """Layers: they read the channels of their input, and make new ones."""
 
+import math
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -21,16 +23,17 @@ def convolution(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict,
     places, made = (tensor.shape[-(weight.ndim - 2) :].numel() for tensor in (x, result))
     spatial, strided = (places if transposed else made), made < places
     rows = len(x) if x.ndim == weight.ndim else None
+    where = Places(spatial, rows, strided)
     view = tracer.stored.view(weight)
     if view is None:
-        return _computed(tracer, x, weight, bias)
+        return _computed(tracer, x, weight, bias, where)
     if tracer.shadow(x) is not None and tracer.decide(_is_shared(view, weight, groups)):
         return _each_by_itself(tracer, x, bias, result)
     if tracer.decide(groups > 1):
-        return _grouped(tracer, x, weight, bias, result, groups, transposed, Places(spatial, rows, strided))
+        return _grouped(tracer, x, weight, bias, result, groups, transposed, where)
     channel = 1 if x.ndim == weight.ndim else 0
     dims = Dims(1, 0, channel) if transposed else Dims(0, 1, channel)
-    return layer(tracer, x, weight, bias, result, dims, Places(spatial, rows, strided))
+    return layer(tracer, x, weight, bias, result, dims, where)
 
 
 def deformable_convolution(
@@ -41,17 +44,18 @@ def deformable_convolution(
     x, weight, bias, groups, parts = (given[key] for key in ("input", "weight", "bias", "groups", "offset_groups"))
     for tensor in (given["offset"], given["mask"]):
         tracer.freeze(tensor, "it says where a deformable convolution looks")
+    places, made = x.shape[2:].numel(), result.shape[2:].numel()
+    where = Places(made, len(x), made < places)
     if tracer.stored.view(weight) is None:
-        return _computed(tracer, x, weight, bias)
+        return _computed(tracer, x, weight, bias, where)
     if tracer.decide(tracer.name_of(bias) is None and not bias.is_meta and not bias.any()):
         bias = None  # of a layer without one it is made anew, of zeros
     if parts > 1:
         members = tracer.channels(x).view(parts, -1)
         tracer.identities.tie(members[:1].expand_as(members[1:]), members[1:])
-    places, made = x.shape[2:].numel(), result.shape[2:].numel()
     if tracer.decide(groups > 1):
-        return _grouped(tracer, x, weight, bias, result, groups, False, Places(made, len(x), made < places))
-    return layer(tracer, x, weight, bias, result, Dims(0, 1, 1), Places(made, len(x), made < places))
+        return _grouped(tracer, x, weight, bias, result, groups, False, where)
+    return layer(tracer, x, weight, bias, result, Dims(0, 1, 1), where)
 
 
 def linear(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
@@ -105,7 +109,7 @@ def layer(
     """A weight reads the channels of ``x`` and makes those of ``result``, in certain places."""
     view = tracer.stored.view(weight)
     if view is None:
-        return _computed(tracer, x, weight, bias)
+        return _computed(tracer, x, weight, bias, places)
     given = tracer.channels(x, dims.channel)
     return make(tracer, view, given, bias, result, dims, places)
 
@@ -134,11 +138,17 @@ def make(
     return Role.PRODUCES
 
 
-def _computed(tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Role | None:
+def _computed(tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None, places: Places) -> Role | None:
+    """A weight that is made of stored ones, or a part of one: what it reads stays, and it costs what it costs."""
     tracer.freeze(x, COMPUTED)
     tracer.freeze(weight, COMPUTED)
     if bias is not None:
         tracer.freeze(bias, COMPUTED)
+    if sources := tracer.stored.sources(weight):
+        source = max(sorted(sources), key=lambda name: math.prod(tracer.stored.shapes[name]))
+        share = Fraction(weight.numel(), math.prod(tracer.stored.shapes[source]))
+        if share <= 1 or weight.shape[1] > 1:  # a kernel repeated for each channel is counted as little as a stored one
+            tracer.called(source, *places, share=share)
     return None
 
 
