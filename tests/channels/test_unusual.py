@@ -131,9 +131,30 @@ class LastDimension(Plain):
         return (y.movedim(1, -1) * self.scale[:, None]).movedim(-1, 1)
 
 
+class DividedByScales(Plain):
+    """Each channel by a scale of its own, which a mask would make zero."""
+
+    def more(self):
+        self.scale = nn.Parameter(torch.rand(self.width) + 0.5)
+
+    def between(self, y, x):
+        return y / self.scale.view(1, -1, 1, 1) + y * self.scale[:, None, None].rsqrt()
+
+
+class InTwoParts(Plain):
+    """Two parts of equal length, kept as numbers, that are joined again: neither may be emptied."""
+
+    def more(self):
+        self.lengths = (3, 3)
+
+    def between(self, y, x):
+        first, second = y.split(self.lengths, 1)
+        return torch.cat([first.tanh(), second.sigmoid()], 1)
+
+
 KINDS = [
     PlacedRows, WrittenThroughAView, TimesAMapOfPlaces, Thresholded, MeanByAFilledTensor, RolledByAWidth, Blurred,
-    Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension,
+    Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension, DividedByScales, InTwoParts,
 ]  # fmt: skip
 
 
@@ -168,6 +189,14 @@ def test_nothing_is_left_whole_without_need(kind, tmp_path: Path):
     narrow(net, graph, halves(graph))
     save(net, tmp_path / "net.safetensors")
     assert torch.equal(load(tmp_path / "net.safetensors", built(kind))(IMAGES), net(IMAGES))
+
+
+def test_parts_whose_lengths_are_numbers_are_groups_of_their_own():
+    net = built(InTwoParts)
+    graph = trace(net, IMAGES)
+    assert {group.name: group.size for group in graph.prunable} == {"f#1": 3, "f#2": 3}
+    narrow(net, graph, {"f#1": [0, 1]})
+    assert list(net.lengths) == [2, 3]
 
 
 class ActivatedNorm(nn.BatchNorm2d):

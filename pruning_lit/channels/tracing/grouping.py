@@ -84,16 +84,26 @@ class GroupBuilder:
         for name, labels in self.sources.items():
             for label, count in Counter(label for label in labels if label is not None).items():
                 through[label].append((name, count))
-        apart = {*through, *self.reasons}
+        parts = self._parts()
+        apart = {*through, *self.reasons, *parts}
         runs: dict[Any, list[int]] = defaultdict(list)
         for alike in self.footprints.with_any(writes):
             shape = self.footprints.shape(alike[0])
             if not apart.intersection(alike):
-                runs[shape, (), None].extend(alike)
+                runs[shape, ((), ()), None].extend(alike)
                 continue
             for label in alike:
-                runs[shape, tuple(through.get(label, ())), self.reasons.get(label)].append(label)
+                key = tuple(through.get(label, ())), tuple(parts.get(label, ()))
+                runs[shape, key, self.reasons.get(label)].append(label)
         return list(runs.values())
+
+    def _parts(self) -> dict[int, list[int]]:
+        """The parts of a split that a class is in, where surgery rewrites their lengths: none of them may be emptied."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for number, part in enumerate(self.tracer.splits.ruled_parts()):
+            for label in dict.fromkeys(self.labels[part.numpy()].tolist()):
+                found[label].append(number)
+        return found
 
     def _first_writer(self, label: int) -> tuple[int, int, str]:
         """(execution order, position, layer) of the layer that makes these channels first."""

@@ -136,6 +136,11 @@ class Splits:
         key = run.numpy().tobytes(), shape
         return self.found.setdefault(key, Reshape(run.clone(), place, shape=shape, free=likely_sides(shape)))
 
+    def ruled_parts(self) -> list[Tensor]:
+        """The parts, shape ``(length,)`` each, whose lengths are numbers of a module, which surgery rewrites."""
+        chunks = [split for split in self.found.values() if isinstance(split, Chunk) and split.ruled]
+        return [part for split in chunks for part in split.parts()]
+
     def apply(self, identities: Identities) -> None:
         """Tie and freeze what follows from the present assumptions."""
         for split in self.found.values():

@@ -77,6 +77,11 @@ class StoredTensors:
         """True for a stored tensor with channels in several dimensions, in which removed ones are zero."""
         return tensor not in self.computed and any(not name.endswith(NOT_MASKED) for name in self.sources(tensor))
 
+    def is_zeroed(self, tensor: Tensor) -> bool:
+        """True for a stored tensor, or a view of one, of which masks may make elements zero."""
+        view = self.view(tensor, whole=False)
+        return view is not None and max(view.shape, default=1) > 1 and not view.name.endswith(NOT_MASKED)
+
     def view(self, tensor: Tensor, whole: bool = True) -> View | None:
         """The view of a stored tensor that a tensor is; None where it is computed, or only a part.
 

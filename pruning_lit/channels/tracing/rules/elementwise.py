@@ -20,11 +20,15 @@ ZERO_TO_ZERO = (
 KEEPS_ZERO = frozenset(ZERO_TO_ZERO.split())  # whatever else is among the arguments
 TIMES = frozenset({"mul", "multiply"})
 PLUS = frozenset({"add", "sub"})
+BY_ZERO = frozenset({"reciprocal", "rsqrt", "log", "log2", "log10"})  # of zero they are infinite
 
 
 def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, result: Tensor) -> Role | None:
     """Channels that meet element by element are the same channel."""
     operands = tensors_in(args, kwargs)
+    for tensor in _divisors(operation, args):
+        if tracer.is_zero_when_pruned(tensor) or tracer.stored.is_zeroed(tensor):
+            tracer.freeze(tensor, "what is divided by it would be divided by zero where a channel is masked")
     shadows = _shadows(tracer, operands, result.ndim)
     zeroed = _stays_zero(tracer, operation, args, kwargs, operands, shadows)
     if not shadows:
@@ -43,6 +47,15 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
                 tracer.freeze_identities(shadow, "it meets, element by element, a tensor whose width is fixed")
     tracer.place(result, merged, zeroed)
     return Role.FORWARDS
+
+
+def _divisors(operation: Operation, args: tuple) -> list[Tensor]:
+    """Tensors by which an operation divides, or of which it takes the logarithm."""
+    name = operation._schema.name.rpartition("::")[2].removesuffix("_")
+    if name in ("div", "divide", "true_divide"):
+        return tensors_in(args[1:2])
+    power = name == "pow" and isinstance(args[1], int | float) and args[1] < 0
+    return tensors_in(args[:1]) if power or name in BY_ZERO else []
 
 
 def _shadows(tracer: Tracer, operands: list[Tensor], ndim: int) -> dict[int, Tensor]:
