@@ -266,6 +266,11 @@ class CostBudget(RankedBudget):
         """The scope that was set, whatever the criterion makes of it."""
         return self._set[0]
 
+    @property
+    def asked_normalise(self) -> bool | None:
+        """``normalise`` as it was set, whatever the criterion makes of it."""
+        return self._set[1]
+
     def bind(self, criterion: Criterion) -> Self:
         """Bind a copy to the criterion, which settles ``scope`` and ``normalise`` where they are not set.
 

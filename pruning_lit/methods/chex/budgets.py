@@ -267,6 +267,8 @@ def require_plain(sparsity: Global | Uniform | Macs) -> None:
         )
     if isinstance(sparsity, Macs) and sparsity.asked_scope == "knapsack":
         raise ValueError("exploration finds out in training which layers lose more; leave out sparsity.scope=knapsack")
+    if isinstance(sparsity, Macs) and sparsity.asked_normalise:
+        raise ValueError("exploration compares batch-norm scales as they are; leave out sparsity.normalise=true")
     if isinstance(sparsity, Global) and (
         sparsity.scope != "global" or (sparsity.normalise and sparsity.rule != "exact")
     ):

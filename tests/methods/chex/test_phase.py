@@ -561,6 +561,7 @@ def test_choices_that_do_not_fit_together_are_refused_before_any_training(stages
         ({"sparsity": Global(0.6, on_empty="remove")}, "on_empty=remove is not for exploration"),
         ({"sparsity": Global(0.6, scope="layer")}, "one threshold on all batch-norm scales as they are; set sparsity"),
         ({"sparsity": Global(0.6, rule="slimming", normalise=True)}, "one threshold on all batch-norm scales"),
+        ({"sparsity": Macs(0.5, normalise=True)}, "compares batch-norm scales as they are"),
         ({"sparsity": Global(0.0)}, "sparsity.rate must lie between 0 and 1, got 0"),
         ({"callbacks": {}}, "needs one callback pruning_lit.methods.chex.ExplorationStages, got 0"),
         ({"callbacks": {"a": ExplorationStages(), "b": ExplorationStages()}}, "ExplorationStages, got 2"),
