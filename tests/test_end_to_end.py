@@ -119,11 +119,25 @@ def test_a_checkpoint_of_another_experiment_is_refused(finished, cli, tmp_path):
 
 def test_what_is_refused_in_the_folder_of_a_run_does_not_become_its_record(finished, cli, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    before = {path.name: path.read_text() for path in (folder / ".hydra").iterdir()}
+    before = record(folder)
     code, printed = cli(*TINY, "finetune.epochs=3", f"hydra.run.dir={folder}")
     assert code == 1
     assert "different experiment: finetune.epochs was 2 and is 3" in printed
-    assert {path.name: path.read_text() for path in (folder / ".hydra").iterdir()} == before
+    assert record(folder) == before
+
+
+def test_what_is_accepted_in_the_folder_of_a_run_becomes_its_record(cli, tmp_path):
+    folder = tmp_path / "run"
+    for words in (["phases=train"], [], [f"resume={folder}"]):
+        words = words if words and words[0].startswith("resume") else [*TINY, *words, f"hydra.run.dir={folder}"]
+        assert cli(*words)[0] == 0
+    assert "phases=train" not in record(folder)["overrides.yaml"]
+    report = read_report(folder)
+    assert report["after"]["macs"] < report["before"]["macs"]
+
+
+def record(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / ".hydra").iterdir() if path.is_file()}
 
 
 @pytest.mark.slow

@@ -190,6 +190,15 @@ def test_settings_that_would_make_other_jobs_are_refused_before_anything_is_writ
     assert {*same} <= {*with_resume([f"resume={folder}", *same], decides_result)}
 
 
+def test_callbacks_that_change_weights_are_known_by_what_the_sweep_was_begun_with():
+    stop = "+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping"
+    for word in (stop, "callbacks.stop.patience=3", "~callbacks.stop"):
+        assert decides_result(word, [stop])
+    assert decides_result("+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/loss}")
+    for word in ("callbacks=quiet", "callbacks.progress.refresh_rate=3"):
+        assert not decides_result(word, [stop])
+
+
 def test_what_is_neither_run_nor_sweep_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not the folder of a run or a sweep"):
         with_resume([f"resume={tmp_path}"])

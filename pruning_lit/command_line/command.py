@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from pruning_lit.command_line.command_record import hold_back
 from pruning_lit.command_line.configs import CONF, composed_once
 from pruning_lit.command_line.custom_network import import_from_current_folder, with_own_code
 from pruning_lit.command_line.errors import ending_in_a_sentence, sentence
@@ -75,6 +76,8 @@ def command(
             with leaving_at_once(), without_noise():  # here, as a launcher may have started this process
                 require_present_settings(config)
                 settle(config, folder)
+                if is_run:
+                    hold_back(folder)
                 with loading():
                     require_allowed(config, allowed(config, allowing))
                     require_types(config)

@@ -6,17 +6,13 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig
 
 from pruning_lit.system.folder_lock import hold
 
 
 class FolderLock(Callback):
-    """Lock the folder; where another command has it, end with a sentence, as Hydra would go on after an error.
-
-    Where a run has left a checkpoint, Hydra does not write down anew by what it was begun, as with ``resume=``: another
-    command may be refused there, and its settings would be taken for those of the run.
-    """
+    """Lock the folder; where another command has it, end with a sentence, as Hydra would go on after an error."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Lock the folder of a run."""
@@ -28,9 +24,6 @@ class FolderLock(Callback):
         finally:
             state.cfg = before
         _hold(folder)
-        if any(folder.glob("phases/*/last.ckpt")) and (folder / ".hydra" / "overrides.yaml").is_file():
-            with read_write(config.hydra):
-                config.hydra.output_subdir = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Lock the folder of a sweep; its jobs lock their own."""

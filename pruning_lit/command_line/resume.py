@@ -30,7 +30,7 @@ RESUMABLE = (RUN, "pruning_lit.sensitivity")  # commands that go on in their fol
 
 
 def with_resume(
-    arguments: list[str], decides: Callable[[str], bool] = lambda word: False, module: str = RUN
+    arguments: list[str], decides: Callable[[str, list[str]], bool] = lambda word, begun: False, module: str = RUN
 ) -> list[str]:
     """Replace ``resume=<folder>`` by the overrides the run or the sweep was begun with, and its further arguments.
 
@@ -40,7 +40,7 @@ def with_resume(
 
     Args:
         arguments: as typed.
-        decides: true for an override that could change the result of a job.
+        decides: true for an override that could change the result of a job, beside those it was begun with.
         module: name of the command behind ``python -m``; what it was begun with says nothing to another command.
 
     Raises:
@@ -67,7 +67,7 @@ def with_resume(
         further = [word for word in rest if word not in MULTIRUN]
         begun = present_words(_begun_with(sweep))
         in_force = {word.partition("=")[0]: word for word in begun}.values()  # of several of one setting the last
-        if others := [word for word in further if decides(word) and word not in in_force]:  # before Hydra writes them
+        if others := [word for word in further if decides(word, begun) and word not in in_force]:  # before Hydra writes them
             raise ValueError(
                 f"resume={folder}: {' '.join(others)} would make other jobs than those that the sweep was begun with; "
                 "leave it out, or begin another sweep"

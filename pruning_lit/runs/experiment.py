@@ -17,6 +17,7 @@ from torch import nn
 
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.channels import adopt_on_load, cost, insert_scatters, insert_selections, remove_scatters, trace
+from pruning_lit.command_line.command_record import accept
 from pruning_lit.command_line.trainer_options import require_trainer
 from pruning_lit.data import CustomData, DataModule
 from pruning_lit.measure.stopwatch import Stopwatch
@@ -83,13 +84,17 @@ def run(config: DictConfig, folder: Path) -> None:
     stopwatch: Stopwatch = instantiate(config.latency)
     outcomes: list[PhaseOutcome] = []
     names = phase_names(config)
-    for number, module in enumerate(phases.values(), start=1):
-        first_step = sum(outcome.steps for outcome in outcomes)
+    runners = [PhaseRunner(config, folder, number, names) for number in range(1, len(names) + 1)]
+    for runner in runners:
+        runner.look(data)
+    accept(folder)
+    for runner, module in zip(runners, phases.values(), strict=True):
+        runner.first_step = sum(outcome.steps for outcome in outcomes)
         if module.distillation is not None:
             source = module.distillation.teacher
             made = partial(make_teacher, config, source, build_again, dense, data, task, [*outcomes])
             module.distillation.make_teacher = made
-        outcomes.append(PhaseRunner(config, folder, number, names, first_step).run(module, data))
+        outcomes.append(runner.run(module, data))
     if _rank() == 0:
         remarks = fill_shortcuts(task.view(net), data) if config.remove_scatters else []
         remarks += note_on_launcher(place()[1], config.trainer.num_nodes)

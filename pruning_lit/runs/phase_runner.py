@@ -92,13 +92,14 @@ class PhaseRunner:
         folder: of the run.
         number: position of the phase, from 1.
         phases: name of every phase of the experiment, in order, to the key of its recipe.
+
+    Attributes:
         first_step: optimizer steps of the phases before.
+        begun: where the phase stands on the disk, once it was looked at and until it is run; None: nowhere.
     """
 
-    def __init__(
-        self, config: DictConfig, folder: Path, number: int, phases: Mapping[str, str], first_step: int = 0
-    ) -> None:
-        self.config, self.folder, self.number, self.first_step = config, folder, number, first_step
+    def __init__(self, config: DictConfig, folder: Path, number: int, phases: Mapping[str, str]) -> None:
+        self.config, self.folder, self.number, self.first_step = config, folder, number, 0
         self.name, keys = list(phases)[number - 1], list(phases.values())[:number]
         self.place = folder / "phases" / f"{number}-{self.name}"
         self.last, self.best = self.place / LAST, self.place / "best.ckpt"
@@ -107,22 +108,31 @@ class PhaseRunner:
         self.settings = phase_settings(config, keys)
         root = shared_root(config) if number < len(phases) else None  # what the last one leads to is the run's alone
         self.shared = SharedPhase(root, self.name, exact_settings(config, keys)) if root else None
+        self.begun: Progress | None = None
+
+    def look(self, data: DataModule) -> None:
+        """Look where the phase stands, before any training.
+
+        Raises:
+            ValueError: it was begun with other settings, or cannot be read.
+        """
+        self.begun = begun = progress(self.place)
+        if begun is None and self.finished.is_file():
+            log.warning("phase %s was finished, but its checkpoint is not there any more: it begins again", self.name)
+        if begun is not None:
+            require_same_settings(begun.checkpoint, self.settings, begun.path)
+            require_same_size(begun.checkpoint.get(BATCH), self._batch(data), self.name)
 
     def run(self, module: Training, data: DataModule) -> PhaseOutcome:
-        """Train to the end of the phase, unless that has been done, and leave the result in ``module.net``.
+        """Train to the end of the phase from where it was seen to stand, and leave the result in ``module.net``.
 
         The result is always read back from the folder, so that it does not matter which process, when, has trained.
         """
         data.stream = self.number
         batch = self._batch(data)
-        begun = progress(self.place)
-        if begun is None and self.finished.is_file():
-            log.warning("phase %s was finished, but its checkpoint is not there any more: it begins again", self.name)
+        begun, self.begun = self.begun, None
         if begun is None or begun.path != self.last:
             self.finished.unlink(missing_ok=True)
-        if begun is not None:
-            require_same_settings(begun.checkpoint, self.settings, begun.path)
-            require_same_size(begun.checkpoint.get(BATCH), batch, self.name)
         if self.finished.is_file():
             log.info("phase %s is finished, going on with its result", self.name)
         elif self.shared is None:
@@ -155,16 +165,21 @@ class PhaseRunner:
                 log.info("phase %s goes on behind optimizer step %d (epoch %d/%d)", *told)
         with leave.until_left(trainer), ending_together(trainer.strategy.launcher, self._tell):
             trainer.fit(module, datamodule=data, ckpt_path=begun and begun.path, weights_only=True)
+        self._require_final(module, read_checkpoint(self.last))
         if trainer.is_global_zero:
             write_text(self.finished, json.dumps({"epochs": module.epochs, "batch": batch}) + "\n")
         trainer.strategy.barrier()
 
-    def _require_final(self, module: Training, num_epochs: int) -> None:
-        """ValueError where a callback has ended a phase that prunes on its way; the checkpoint has so many epochs."""
-        pruning = [each for each in module.callbacks.values() if isinstance(each, Pruning)]
-        if num_epochs < module.epochs and not all(each.at_once for each in pruning):
+    def _require_final(self, module: Training, checkpoint: dict[str, Any]) -> None:
+        """ValueError where a callback has ended the phase before the network had its final width."""
+        num_epochs = checkpoint["epoch"] + 1
+        final = True
+        for each in _prunings(module):  # by the checkpoint, as processes that are forked train in memory of their own
+            each.cuts = _cuts(checkpoint, type(each))
+            final = final and each.finished
+        if num_epochs < module.epochs and not final:
             raise ValueError(
-                f"phase {self.name} was ended after epoch {num_epochs} of {module.epochs}, and may not have pruned the "
+                f"phase {self.name} was ended after epoch {num_epochs} of {module.epochs}, and has not pruned the "
                 "network by then: leave out the callback that ends it, or give it to a later phase alone "
                 "(+finetune.callbacks.…)"
             )
@@ -226,28 +241,36 @@ class PhaseRunner:
 
     def _result(self, module: Training, data: DataModule) -> PhaseOutcome:
         checkpoint = read_checkpoint(self.last)
-        self._require_final(module, checkpoint["epoch"] + 1)
         module.net.float()  # as it is in another process, whatever the precision of the training
-        prunings = tuple(type(each) for each in module.callbacks.values() if isinstance(each, Pruning))
+        prunings = tuple(type(each) for each in _prunings(module))
         load_network(module.net, checkpoint, self.last, data.example, prunings, module.task.view)
-        states = checkpoint["callbacks"]
-        cuts = [each for kind in prunings for each in states.get(kind.__qualname__, {}).get("cuts", [])]
+        cuts = [each for kind in prunings for each in _cuts(checkpoint, kind)]
         score = best_score(self.best)
         noted = json.loads(self.finished.read_text())
         return PhaseOutcome(
             name=self.name,
             epochs=module.epochs,
             steps=checkpoint["global_step"],
-            seconds=float(states["Timer"]["time_elapsed"]["train"]),
+            seconds=float(checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]),
             last=self.last,
             sections=module.sections,
             prunings=prunings,
-            cuts=[CutRecord.of_state(each) for each in cuts],
+            cuts=cuts,
             best=None if score is None else (self.best, score),
             batch=noted.get("batch"),
             taken_over_from=noted.get("run"),
             distillation=None if module.distillation is None else str(module.distillation),
         )
+
+
+def _prunings(module: Training) -> list[Pruning]:
+    return [each for each in module.callbacks.values() if isinstance(each, Pruning)]
+
+
+def _cuts(checkpoint: dict[str, Any], kind: type[Pruning]) -> list[CutRecord]:
+    """The cuts that a callback of this class has made by the time of a checkpoint."""
+    state = checkpoint["callbacks"].get(kind.__qualname__, {})
+    return [CutRecord.of_state(each) for each in state.get("cuts", [])]
 
 
 def batch_of(trainer: pl.Trainer, data: DataModule) -> Batch:

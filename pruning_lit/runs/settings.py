@@ -64,7 +64,9 @@ def result_settings(config: DictConfig) -> dict[str, Any]:
 
 def job_settings(config: DictConfig) -> dict[str, Any]:
     """Settings by which a finished job of a sweep is known again: options of the trainer that decide, too."""
-    return result_settings(config) | of_the_fit(config)
+    accumulated = config.trainer.get("accumulate_grad_batches") or 1  # notes of 1 say nothing, as former ones
+    batch = {"accumulate_grad_batches": accumulated} if accumulated != 1 else {}
+    return result_settings(config) | of_the_fit(config) | batch
 
 
 def asked_phases(config: DictConfig) -> list[str]:
@@ -104,13 +106,21 @@ def exact_settings(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     return phase_settings(config, keys) | {key: settings.get(key) for key in ("trainer", "callbacks", "on_nonfinite")}
 
 
-def decides_result(word: str) -> bool:
-    """True if an override can change the result of a run; what is told to Hydra, and its options, cannot."""
+def decides_result(word: str, begun: Iterable[str] = ()) -> bool:
+    """True if an override can change the result of a run; what is told to Hydra, and its options, cannot.
+
+    Args:
+        word: the override.
+        begun: those that the run was begun with, by which a callback may be known as one that changes weights.
+    """
     key = word.lstrip("+~").partition("=")[0]
     if word.startswith("-") or key in {f"dataset.{each}" for each in HOW_IMAGES_ARE_READ}:
         return False
-    if key in {f"trainer.{each}" for each in OTHER_TRAINING} or word.rpartition(".")[2] in CHANGE_WEIGHTS:
+    if key in {f"trainer.{each}" for each in OTHER_TRAINING}:
         return True
+    if key.startswith("callbacks."):
+        of_the_same = [other for other in begun if other.lstrip("+~").startswith(".".join(key.split(".")[:2]))]
+        return any(re.search(rf"\b({'|'.join(CHANGE_WEIGHTS)})\b", each) for each in (word, *of_the_same))
     return re.split(r"[./@:]", key)[0] not in ("hydra", *NOT_PART_OF_THE_RESULT)
 
 

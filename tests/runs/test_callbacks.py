@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from pruning_lit.callbacks import ScheduledPruning
 from pruning_lit.command_line.configs import compose
 from pruning_lit.criteria import Magnitude
+from pruning_lit.records.cut import CutRecord
 from pruning_lit.runs.callbacks import require_callbacks
 from pruning_lit.runs.experiment import build_phases, open_data
 from pruning_lit.runs.phase_runner import PhaseRunner
@@ -79,9 +80,14 @@ def test_an_early_stop_goes_with_phases_that_are_pruned_before_their_first_step(
             require_callbacks(stop, phases, True)
 
 
-@pytest.mark.parametrize(("epochs", "ended", "refused"), [([0], 1, False), ([0, 2], 2, True), ([0, 2], 3, False)])
-def test_a_phase_that_something_else_has_ended_before_its_cuts_is_no_result(epochs, ended, refused):
+@pytest.mark.parametrize(
+    ("epochs", "ended", "made", "refused"),
+    [([0], 1, 1, False), ([0, 2], 2, 1, True), ([0, 1], 2, 2, False), ([0, 2], 3, 2, False)],
+)
+def test_a_phase_that_something_else_has_ended_before_its_cuts_is_no_result(epochs, ended, made, refused):
     pruning = ScheduledPruning(Magnitude(), Uniform(0.5), epochs=epochs)
     module = SimpleNamespace(epochs=3, callbacks={"prune": pruning})
+    state = CutRecord(0, {}, {}, [], 1, 1, [], 0.0).state()
+    checkpoint = {"epoch": ended - 1, "callbacks": {"ScheduledPruning": {"cuts": [state] * made}}}
     with pytest.raises(ValueError, match="phase finetune was ended after epoch 2 of 3") if refused else nullcontext():
-        PhaseRunner._require_final(SimpleNamespace(name="finetune"), module, ended)
+        PhaseRunner._require_final(SimpleNamespace(name="finetune"), module, checkpoint)

@@ -116,7 +116,9 @@ def test_settings_of_the_machine_do_not_belong_to_the_result():
     assert result_settings(composed()) == result_settings(composed("trainer=ddp_fork", "deterministic=true"))
 
 
-@pytest.mark.parametrize("override", ["trainer.limit_train_batches=3", "trainer.precision=bf16-mixed"])
+@pytest.mark.parametrize(
+    "override", ["trainer.limit_train_batches=3", "trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=2"]
+)
 def test_a_job_with_another_training_is_not_the_finished_one(override):
     assert job_settings(composed()) != job_settings(composed(override))
     assert job_settings(composed()) == job_settings(composed("trainer=ddp_fork", "latency.repeats=3"))

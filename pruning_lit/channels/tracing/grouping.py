@@ -98,7 +98,7 @@ class GroupBuilder:
         return list(runs.values())
 
     def _parts(self) -> dict[int, list[int]]:
-        """The parts of a split that a class is in, where surgery rewrites their lengths: none of them may be emptied."""
+        """The parts of a split that a class is in, where surgery rewrites the lengths: none may be emptied."""
         found: dict[int, list[int]] = defaultdict(list)
         for number, part in enumerate(self.tracer.splits.ruled_parts()):
             for label in dict.fromkeys(self.labels[part.numpy()].tolist()):
