@@ -59,8 +59,8 @@ class Classification(Task):
 
     @property
     def changes_batches(self) -> bool:
-        """True where batches are blended."""
-        return self.mixup > 0
+        """True where batches are blended, also by a task of one's own."""
+        return self.mixup > 0 or type(self).prepare is not Classification.prepare
 
     def losses(self, outputs: Any, targets: Tensor, training: bool) -> dict[str, Tensor]:
         """Mean cross-entropy of logits ``(N, classes)`` and targets; smoothed and weighted only while training.

@@ -84,29 +84,45 @@ def test_squared_differences_are_those_of_the_formula(golden):
     torch.testing.assert_close(Attention(weight=1.0).loss(ours, theirs), golden["attention_transfer"])
 
 
-def of_one_rank(rank: int, folder: Path) -> None:
+def loss_of(name: str, student: Tensor, teacher: Tensor) -> Tensor:
+    if name == "dkd":
+        classes = teacher[:, :3].argmax(1)
+        student, teacher = Judged(student, classes), Judged(teacher, classes)
+    return LOSSES[name]().loss(student, teacher)
+
+
+def of_one_rank(rank: int, folder: Path, name: str) -> None:
     store = torch.distributed.FileStore(str(folder / "store"), 2)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
     vectors = torch.load(folder / "vectors.pt", weights_only=True)
-    student, teacher = (each[[slice(0, 3), slice(3, 6)][rank]] for each in vectors)
+    student, teacher = (each[[slice(0, 2), slice(2, 6)][rank]] for each in vectors)
     student.requires_grad_()
-    loss = Dist().loss(student, teacher)
+    loss = loss_of(name, student, teacher)
     loss.backward()
     torch.save([loss.detach(), student.grad], folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.parametrize("name", ["logits", "dist", "dkd", "mse"])
 @in_own_process
-def test_relations_between_images_are_those_of_two_processes_together(golden, tmp_path):
+def test_two_processes_with_other_numbers_of_rows_find_the_gradients_of_one(golden, tmp_path, name):
     vectors = [golden[name][:6] for name in ("student", "teacher")]
     torch.save(vectors, tmp_path / "vectors.pt")
-    torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=2, start_method="fork")
+    torch.multiprocessing.start_processes(of_one_rank, (tmp_path, name), nprocs=2, start_method="fork")
     losses, gradients = zip(*(torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)), strict=True)
     student = vectors[0].clone().requires_grad_()
-    loss = Dist().loss(student, vectors[1])
+    loss = loss_of(name, student, vectors[1])
     loss.backward()
     torch.testing.assert_close(sum(losses) / 2, loss.detach())
     torch.testing.assert_close(torch.cat(gradients) / 2, student.grad)  # processes take the mean of their gradients
+
+
+@pytest.mark.parametrize("name", ["logits", "dist", "dkd", "mse"])
+def test_without_a_row_that_counts_there_is_nothing_to_learn(name):
+    student = torch.randn(0, 5, requires_grad=True)
+    loss = loss_of(name, student, torch.randn(0, 5))
+    loss.backward()
+    assert loss.item() == 0
 
 
 class Images(pl.LightningDataModule):
@@ -333,6 +349,13 @@ def test_kept_answers_are_those_that_the_teacher_gives_for_the_same_images(preci
     assert asked.answers is None  # their memory is let go of
 
 
+class Erasing(Classification):
+    """A task of one's own that changes the images of a batch."""
+
+    def prepare(self, batch):
+        return batch[0] * (torch.rand_like(batch[0]) > 0.1), batch[1]
+
+
 def test_what_is_augmented_anew_cannot_be_kept():
     data = digits(pad=0, flip=False)
     assert not data.augments
@@ -343,5 +366,6 @@ def test_what_is_augmented_anew_cannot_be_kept():
     require_cacheable("finetune.distillation.cache=true", net, data, Classification(10))
     with pytest.raises(ValueError, match="but the data set augments them and the task blends them anew in every epoch"):
         require_cacheable("finetune.distillation.cache=true", net, digits(pad=1), Classification(10, mixup=0.2))
+    assert Erasing(10).changes_batches
     with pytest.raises(ValueError, match="gives other outputs, of type tuple: leave the cache out"):
         require_rows((torch.zeros(1, 10),), 1)

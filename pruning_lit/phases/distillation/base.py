@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pruning_lit.phases.distillation.cache import OutputCache
 from pruning_lit.tasks import Task
-from pruning_lit.tasks.base import Batch
+from pruning_lit.tasks.base import Batch, mean_counted
 
 DENSE = "dense"  # the teacher that a run has anyway
 
@@ -112,7 +112,7 @@ class Distillation(ABC):
         with torch.no_grad():
             taught_outputs, taught = self.look(teacher, batch, task)
             logits = [task.logits(each, batch[1]) for each in (outputs, taught_outputs)]
-            agreement = torch.eq(*(each.argmax(1) for each in logits)).float().mean()
+            agreement = mean_of_rows(torch.eq(*(each.argmax(1) for each in logits)).float())
         losses = task.losses(outputs, batch[1], training=True)
         scaled = {name: self.task_share * loss for name, loss in losses.items()}
         return Distilled(outputs, scaled | {"distillation": self.loss(learned, taught)}, agreement)
@@ -130,6 +130,15 @@ class Distillation(ABC):
 def precise(values: Tensor) -> Tensor:
     """Values in float32, or in float64 where they are so: sums over classes or pixels go wrong in half precision."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def mean_of_rows(values: Tensor) -> Tensor:
+    """The mean over the rows of a batch of what lies in them added up, ``(N, …)``; 0 where there are none.
+
+    Of pixels and points those have a row that count, so that processes have other numbers of them: they divide by what
+    each has on average, as the losses of tasks do.
+    """
+    return mean_counted(values, values.new_tensor(float(len(values))), training=True)
 
 
 def require_weight(name: str, value: float, least: float = 0.0, most: float = math.inf) -> float:

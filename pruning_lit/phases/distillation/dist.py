@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
-from pruning_lit.phases.distillation.base import DENSE, Distillation, require_temperature, require_weight
+from pruning_lit.phases.distillation.base import DENSE, Distillation, mean_of_rows, require_temperature, require_weight
 
 EPSILON = 1e-8  # of the released code, for probabilities that are all equal
 
@@ -56,8 +56,9 @@ def missing_correlation(learned: Tensor, taught: Tensor, temperature: float) -> 
     both = torch.stack([F.softmax(each / temperature, dim=1) for each in (learned, taught)])
     inter = _cosines(_products(both - both.mean(2, keepdim=True), 1))
     number = _over_ranks(both.new_tensor(float(len(learned))))
-    intra = _cosines(_over_ranks(_products(both - _over_ranks(both.sum(1, keepdim=True)) / number, 0)))
-    return temperature**2 * (1 - inter.mean()), temperature**2 * (1 - intra.mean())
+    mean = _over_ranks(both.sum(1, keepdim=True)) / number.clamp(min=1)
+    intra = _cosines(_over_ranks(_products(both - mean, 0)))
+    return temperature**2 * mean_of_rows(1 - inter), temperature**2 * (1 - intra.mean()) * (number > 0)
 
 
 def _products(both: Tensor, dim: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning_lit.phases.distillation.base import DENSE, Distillation, require_temperature, require_weight
+from pruning_lit.phases.distillation.base import DENSE, Distillation, mean_of_rows, require_temperature, require_weight
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import Batch
 
@@ -58,7 +58,7 @@ class Dkd(Distillation):
 def decoupled_divergences(
     learned: Tensor, taught: Tensor, classes: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Kullback-Leibler divergences of softened probabilities, means over the batch, times the temperature squared.
+    """Kullback-Leibler divergences of softened probabilities, means over the rows, times the temperature squared.
 
     Args:
         learned: logits of the network that learns, ``(N, classes)``, two classes at least.
@@ -71,13 +71,13 @@ def decoupled_divergences(
         themselves.
     """
     ours, theirs = (_parts(each / temperature, classes) for each in (learned, taught))
-    divergences = [F.kl_div(a, b, reduction="batchmean", log_target=True) for a, b in zip(ours, theirs, strict=True)]
-    return temperature**2 * divergences[0], temperature**2 * divergences[1]
+    each = [F.kl_div(a, b, reduction="none", log_target=True) for a, b in zip(ours, theirs, strict=True)]
+    return temperature**2 * mean_of_rows(each[0]), temperature**2 * mean_of_rows(each[1])
 
 
 def _parts(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithms of the probabilities of the right class and of all others, ``(N, 2)``, and among these."""
     right = F.one_hot(classes, logits.shape[1]).bool()
-    others = logits[~right].view(len(logits), -1)
+    others = logits[~right].view(len(logits), logits.shape[1] - 1)
     pair = torch.stack([logits[right], others.logsumexp(1)], dim=1)
     return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1)

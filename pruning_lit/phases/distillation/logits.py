@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from pruning_lit.phases.distillation.base import DENSE, Distillation, require_temperature, require_weight
+from pruning_lit.phases.distillation.base import DENSE, Distillation, mean_of_rows, require_temperature, require_weight
 
 
 class Logits(Distillation):
@@ -32,7 +32,7 @@ class Logits(Distillation):
 
 
 def soft_divergence(learned: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of softened probabilities, mean over the batch, times the temperature squared.
+    """Kullback-Leibler divergence of softened probabilities, mean over the rows, times the temperature squared.
 
     Gradients with respect to logits shrink with the square of the temperature; the factor makes up for it.
 
@@ -42,4 +42,4 @@ def soft_divergence(learned: Tensor, taught: Tensor, temperature: float) -> Tens
         temperature: by which both are divided, above 0.
     """
     ours, theirs = (F.log_softmax(each / temperature, dim=1) for each in (learned, taught))
-    return temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return temperature**2 * mean_of_rows(F.kl_div(ours, theirs, reduction="none", log_target=True))
