@@ -21,7 +21,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any
 
     After a cut the inputs of later norms have other means and variances than before it. The statistics are means over
     the batches of those of each (cumulative averages), with all other modules, dropout among them, in eval mode. Norms
-    without running statistics, and frozen ones, are left alone.
+    without running statistics are left alone; those whose parameters do not learn see other inputs as well.
 
     Args:
         model: the network, on the device of the batches.
@@ -37,12 +37,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any
     Source: Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network Pruning" (arXiv 2007.02491),
     section 3.3, with statistics that begin anew.
     """
-    learns = any(each.requires_grad for each in model.parameters())  # else nothing was frozen apart
-    norms = [
-        each
-        for each in model.modules()
-        if isinstance(each, _BatchNorm) and each.running_mean is not None and not (learns and _is_frozen(each))
-    ]
+    norms = [each for each in model.modules() if isinstance(each, _BatchNorm) and each.running_mean is not None]
     if not norms:
         return 0
     batches = iter(batches)
@@ -67,8 +62,3 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any
         for module, mode in modes.items():
             module.training = mode
     return len(norms)
-
-
-def _is_frozen(norm: nn.Module) -> bool:
-    own = [*norm.parameters()]
-    return bool(own) and not any(each.requires_grad for each in own)

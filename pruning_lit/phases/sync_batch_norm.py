@@ -11,6 +11,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pruning_lit.channels import attach
 
 
+def require_synchronisable(model: nn.Module) -> None:
+    """Require batch norms that do nothing but normalise: ValueError for one with a ``forward`` of its own.
+
+    What switches norms over to statistics of all processes would leave the rest out, an activation say.
+    """
+    for path, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and not type(module).forward.__module__.startswith("torch.nn."):
+            raise ValueError(
+                f"trainer.sync_batchnorm=true: {path!r}, of type {type(module).__name__}, does more than normalise, which "
+                "would be lost; leave it out, or build the network with torch's own batch norms"
+            )
+
+
 class SyncBatchNorm(LayerSync):
     """Lets every batch norm see the images of all ranks, so that n processes train like one on the global batch.
 

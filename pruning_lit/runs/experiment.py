@@ -24,6 +24,7 @@ from pruning_lit.measure.stopwatch import Stopwatch
 from pruning_lit.models import start_afresh
 from pruning_lit.phases import Training
 from pruning_lit.phases.epoch_steps import EpochSteps
+from pruning_lit.phases.sync_batch_norm import require_synchronisable
 from pruning_lit.runs.builder import build
 from pruning_lit.runs.callbacks import logged_figures, require_callbacks
 from pruning_lit.runs.composed import alone, from_python, optimiser
@@ -78,6 +79,8 @@ def run(config: DictConfig, folder: Path) -> None:
         one = task.view_example(dense, data.example)
         limits = trainer.limit_train_batches, trainer.sync_batchnorm
         require_no_lone_example(task.view(dense), data, processes, *limits, one)
+    if trainer.sync_batchnorm:
+        require_synchronisable(net)
     here = None if processes is None else processes // trainer.num_nodes
     trying = not config.deterministic and not on_gpu(trainer.accelerator)
     settle_threads(folder, task.view(dense), data.example, data.batch_size, trainer.get("threads"), here, trying)

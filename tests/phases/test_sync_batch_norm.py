@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pruning_lit.channels import insert_selections, narrow, trace
-from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm
+from pruning_lit.phases.sync_batch_norm import GpuSyncBatchNorm, SyncBatchNorm, require_synchronisable
 from pruning_lit.runs.phase_runner import layer_sync
 from tests.commands import in_own_process
 
@@ -90,6 +90,19 @@ def alone():
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+class ActivatedNorm(nn.BatchNorm2d):
+    """A batch norm with an activation of its own, as timm has them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def test_a_norm_that_does_more_is_refused_by_name():
+    require_synchronisable(nn.Sequential(nn.BatchNorm2d(3), nn.SyncBatchNorm(3)))
+    with pytest.raises(ValueError, match="'1', of type ActivatedNorm, does more than normalise"):
+        require_synchronisable(nn.Sequential(nn.BatchNorm2d(3), ActivatedNorm(3)))
 
 
 def test_a_trace_takes_norms_over_all_ranks_for_ordinary_ones(alone):
