@@ -67,7 +67,8 @@ def with_resume(
         further = [word for word in rest if word not in MULTIRUN]
         begun = present_words(_begun_with(sweep))
         in_force = {word.partition("=")[0]: word for word in begun}.values()  # of several of one setting the last
-        if others := [word for word in further if decides(word, begun) and word not in in_force]:  # before Hydra writes them
+        others = [word for word in further if decides(word, begun) and word not in in_force]
+        if others:  # before Hydra writes them
             raise ValueError(
                 f"resume={folder}: {' '.join(others)} would make other jobs than those that the sweep was begun with; "
                 "leave it out, or begin another sweep"

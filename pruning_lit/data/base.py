@@ -85,6 +85,11 @@ class DataModule(LightningDataModule):
         return draw_nothing(num_examples, random)
 
     @property
+    def shares_epochs(self) -> bool:
+        """True where processes share the training examples of an epoch; else each of them has as many to itself."""
+        return True
+
+    @property
     def augments(self) -> bool:
         """True where training examples may be augmented anew in every epoch: other draws for them differ."""
         one, other = (self.draw(16, generator("augments", k)) for k in range(2))

@@ -14,6 +14,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.trainer.states import RunningStage
 from torch import Generator, Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -31,6 +32,8 @@ from pruning_lit.system.processors import num_processors
 
 log = logging.getLogger(__name__)
 Collate = Callable[[list[Any]], Any]
+NUM_COMPARED = 64  # examples, by which augmentation is found out
+HOOKS = ("on_before_batch_transfer", "on_after_batch_transfer")
 
 
 class SeededFetch(Dataset):
@@ -64,6 +67,17 @@ def own_randomness() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(arrays)
+
+
+def is_drawn_anew(part: Part) -> bool:
+    """True where examples depend on the random numbers they are fetched with; some tens of them are looked at."""
+    if not isinstance(part, DatasetPart):
+        return True  # a loader with an order of its own
+    number = len(part.members)
+    positions = torch.linspace(0, number - 1, min(NUM_COMPARED, number)).round().long()
+    plans = ([(positions, torch.full((len(positions), 1), seed))] for seed in range(2))
+    one, other = (tree_leaves(list(part.batches(plan))) for plan in plans)
+    return not all(torch.equal(*map(torch.as_tensor, pair)) for pair in zip(one, other, strict=True))
 
 
 def seed_all(seed: int) -> None:
@@ -181,6 +195,11 @@ class Datasets(DataModule):
     def draw(self, num_examples: int, random: Generator) -> Tensor:
         """A seed for every example, shape ``(num_examples, 1)``."""
         return torch.randint(2**62, (num_examples, 1), generator=random)
+
+    @property
+    def augments(self) -> bool:
+        """True where transforms augment training examples anew in every epoch."""
+        return is_drawn_anew(self.parts.train)
 
     def make_example(self, part: Part) -> Any:
         """Inputs of the first training example."""
@@ -322,6 +341,18 @@ class CustomData(DataModule):
         """A seed for every example, shape ``(num_examples, 1)``."""
         return torch.randint(2**62, (num_examples, 1), generator=random)
 
+    @property
+    def shares_epochs(self) -> bool:
+        """False for a loader with an order of its own, through which every process goes."""
+        return not isinstance(self.parts.train, LoaderPart)
+
+    @property
+    def augments(self) -> bool:
+        """True where transforms augment training examples anew in every epoch, or hooks on batches may."""
+        return is_drawn_anew(self.parts.train) or any(
+            getattr(type(self.module), hook) is not getattr(LightningDataModule, hook) for hook in HOOKS
+        )
+
     def make_example(self, part: Part) -> Any:
         """Inputs of the first training example."""
         inputs, self._first_targets = first_batch(self, part)
@@ -368,8 +399,8 @@ def takes_all(loader: DataLoader) -> bool:
     if not isinstance(loader.dataset, Sized):
         return False
     sampler = loader.sampler
-    shuffled = type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(loader.dataset)
-    return shuffled or type(sampler) is SequentialSampler
+    once = type(sampler) is SequentialSampler or (type(sampler) is RandomSampler and not sampler.replacement)
+    return once and isinstance(sampler, Sized) and len(sampler) == len(loader.dataset)
 
 
 def pair(batch: Any, name: str) -> tuple[Any, Any]:

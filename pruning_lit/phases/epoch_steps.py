@@ -12,6 +12,11 @@ class TrainingImages(Protocol):
     drop_last: bool
 
     @property
+    def shares_epochs(self) -> bool:
+        """Whether processes share the images of an epoch; else each of them has as many to itself."""
+        ...
+
+    @property
     def num_training(self) -> int:
         """Images that are trained on."""
         ...
@@ -36,12 +41,13 @@ class EpochSteps(NamedTuple):
 
         Args:
             data: ``batch_size`` is per process.
-            num_processes: that share an epoch.
+            num_processes: that train.
             limit: Lightning's ``limit_train_batches``: a number of batches, or a share of them.
             accumulate: batches per optimizer step.
         """
-        batch = data.batch_size * num_processes
-        rest = data.num_training % batch % num_processes  # left out, see ``EpochBatches``
+        sharing = num_processes if data.shares_epochs else 1
+        batch = data.batch_size * sharing
+        rest = data.num_training % batch % sharing  # left out, see ``EpochBatches``
         num_images = data.num_training - rest
         batches = num_images // batch if data.drop_last else math.ceil(num_images / batch)
         limited = min(batches, limit) if isinstance(limit, int) else int(batches * limit)

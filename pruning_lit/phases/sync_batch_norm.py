@@ -19,8 +19,8 @@ def require_synchronisable(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, _BatchNorm) and not type(module).forward.__module__.startswith("torch.nn."):
             raise ValueError(
-                f"trainer.sync_batchnorm=true: {path!r}, of type {type(module).__name__}, does more than normalise, which "
-                "would be lost; leave it out, or build the network with torch's own batch norms"
+                f"trainer.sync_batchnorm=true: {path!r}, of type {type(module).__name__}, does more than normalise, "
+                "which would be lost; leave it out, or build the network with torch's own batch norms"
             )
 
 

@@ -56,7 +56,8 @@ def require_no_lone_example(
 
 def smallest_batch(data: DataModule, num_processes: int, limit: int | float) -> int:
     """Examples that each process has in the smallest batch of an epoch."""
-    rest = data.num_training % (data.batch_size * num_processes) // num_processes  # what is left over is trimmed
+    sharing = num_processes if data.shares_epochs else 1
+    rest = data.num_training % (data.batch_size * sharing) // sharing  # what is left over is trimmed
     whole_epoch = EpochSteps.of(data, num_processes).steps
     is_reached = EpochSteps.of(data, num_processes, limit).steps == whole_epoch
     return rest if rest and is_reached and not data.drop_last else data.batch_size

@@ -63,7 +63,9 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
     images = readable(dict(zip(names, files, strict=True)))
     if not is_detector(net):
         target = folder / "predictions.csv"
-        classify(net, images, stored.trained_on, stored.dataset(), target, threshold_of(stored.task()))
+        threshold = stored.trained_on.threshold
+        threshold = threshold_of(stored.task()) if threshold is None else threshold
+        classify(net, images, stored.trained_on, stored.dataset(), target, threshold)
         print(f"written: {target}")
         return target
     told_of, found, sizes = [], [], []

@@ -23,6 +23,7 @@ class TrainingInputs:
         classes: their names, in the order of the network's outputs.
         num_classes: how many there are, where their names are not known.
         category_ids: the number of each class in annotations of boxes.
+        threshold: probability from which a class is found, of a network for any number of classes.
     """
 
     mean: Sequence[float] | None = None
@@ -31,12 +32,13 @@ class TrainingInputs:
     classes: Sequence[str] | None = None
     num_classes: int | None = None
     category_ids: Sequence[int] | None = None
+    threshold: float | None = None
 
     @classmethod
     def of_header(cls, header: dict[str, Any]) -> Self:
         """Read the ``images`` in the header of a network file; unknown keys are ignored."""
         images = header.get("pictures") or {}
-        return cls(**{key: images.get(key) for key in ("mean", "std", "shape", "classes", "category_ids")})
+        return cls(**{key: images.get(key) for key in ("mean", "std", "shape", "classes", "category_ids", "threshold")})
 
     def require_alike(self, data: "DataModule", path: str) -> None:
         """Refuse images of another size or other classes than the network of ``path`` was made for: ValueError."""

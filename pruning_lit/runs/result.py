@@ -114,7 +114,8 @@ def write_results(
         choices=_choices(config),
         own_network=own_call(arch),
     )
-    notes = {"experiment": config.name, "metrics": metrics, "pictures": data.facts()}
+    found_from = {} if task.threshold is None else {"threshold": task.threshold}
+    notes = {"experiment": config.name, "metrics": metrics, "pictures": data.facts() | found_from}
     save(net, folder / "pruned" / "model.safetensors", arch, **notes)
     pictures = {"widths": widths_figure(groups)}
     if curves := curves_figure(read_lines(folder / "metrics.csv"), task.primary):

@@ -272,6 +272,9 @@ class Space:
         best, found = starts[fittest], raised[fittest]
         for tried in range(0, self.num_moves, CHILDREN):
             children = [self.moved(best, found) for _ in range(min(CHILDREN, self.num_moves - tried))]
+            children = [each for each in children if self.met(each)]  # milliseconds may rise with fewer channels
+            if not children:
+                continue
             outcomes = self.trials.of([self.allowed(each) for each in children])
             fittest = min(range(len(children)), key=lambda at: drops.of(outcomes[at]))
             if drops.of(outcomes[fittest]) < drops.of(self.best):

@@ -52,6 +52,7 @@ class Task(ABC):
         has_logits: whether networks choose among classes that exclude each other, see ``logits`` and ``right_classes``.
         maps_are_images: whether neighbouring elements of a feature map are neighbours in the input, as pixels are;
             criteria that look at the shape of maps ask for it.
+        threshold: probability from which a class is found, where there may be any number; None: classes exclude others.
     """
 
     primary: ClassVar[Primary]
@@ -59,6 +60,7 @@ class Task(ABC):
     items: ClassVar[str] = "images"
     has_logits: ClassVar[bool] = False
     maps_are_images: ClassVar[bool] = True
+    threshold: float | None = None
     section: ClassVar[str | None] = None
     facts: ClassVar[tuple[str, ...]] = ("num_classes",)
 

@@ -26,6 +26,7 @@ class MultiLabel(Task):
         meaning="area under the curve of precision over recall, images ranked by probability, mean over classes that "
         "occur",
     )
+    threshold: float
 
     def __init__(self, num_classes: int, threshold: float = 0.5) -> None:
         if not 0 < threshold < 1:

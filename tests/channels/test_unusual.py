@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruning_lit.channels import ChannelGraph, cost, load, mask, narrow, recalibrate, save, trace, verify
+from pruning_lit.channels import ChannelGraph, adopt_on_load, cost, load, mask, narrow, recalibrate, save, trace, verify
 from pruning_lit.channels.insertion.norm_inputs import own_norms
 
 IMAGES = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -225,3 +225,33 @@ def test_without_batches_statistics_stay():
     with pytest.raises(ValueError, match="there are no batches"):
         recalibrate(net, partial(iter, [])())
     assert net[0].running_mean.tolist() == [7, 7, 7]
+
+
+class OwnConv(nn.Module):
+    """A convolution that is no ``nn.Conv2d``."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(4, 3, size, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel, padding="same")
+
+
+class PlacesAndFeatures(nn.Module):
+    """A map of positions beside channels."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(1, 4, size, size))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [OwnConv, PlacesAndFeatures, lambda size: nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, size))],
+)
+def test_kernels_and_maps_of_other_sizes_are_no_widths(make):
+    net = make(5)
+    adopt_on_load(net)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        net.load_state_dict(make(3).state_dict())

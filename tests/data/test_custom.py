@@ -15,6 +15,7 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     Sampler,
+    SequentialSampler,
     Subset,
     TensorDataset,
     WeightedRandomSampler,
@@ -179,12 +180,33 @@ def test_whole_batches_of_a_sampler_are_counted():
 
 
 @pytest.mark.parametrize(
-    "sampler", [RandomSampler(range(20), replacement=True), RandomSampler(range(20), num_samples=8)]
+    "sampler",
+    [
+        RandomSampler(range(20), replacement=True),
+        RandomSampler(range(20), num_samples=8),
+        SequentialSampler(range(8)),
+    ],
 )
 def test_a_sampler_that_does_not_take_every_example_once_is_used_as_it_is(sampler):
     data = opened(CustomData(Loaders(sampler=sampler, test=Random(20))))
     assert isinstance(data.train_dataloader(), DataLoader)
     assert data.num_training == len(sampler)
+    assert not data.shares_epochs
+    assert data.augments  # nobody knows
+
+
+def test_augmentation_of_data_sets_of_ones_own_is_found_out():
+    plain = TensorDataset(torch.randn(20, 3), torch.arange(20) % 3)
+    assert not opened(Datasets(plain, plain, batch_size=4, num_classes=3)).augments
+    assert opened(Datasets(Random(), Random(7), batch_size=4)).augments
+    module = Loaders(train=plain, test=plain)
+    module.num_classes = 3
+    assert opened(CustomData(module)).augments  # its hook may
+    hookless = type(
+        "Hookless", (pl.LightningDataModule,), {k: v for k, v in vars(Loaders).items() if "transfer" not in k}
+    )
+    module.__class__ = hookless
+    assert not opened(CustomData(module)).augments
 
 
 def test_all_of_a_validation_loader_with_an_order_of_its_own_is_looked_at():

@@ -100,20 +100,24 @@ def adopt(model: nn.Module, state: dict[str, Tensor], prefix: str = "") -> None:
     adopt_folded(model, state, prefix)
     adopt_numbers(model, state, prefix)
     narrower = {}
-    kernels = {f"{path}.weight" if path else "weight" for path, m in model.named_modules() if isinstance(m, _ConvNd)}
     for name, tensor in model.state_dict(keep_vars=True).items():
         given = state.get(prefix + name)
         if not isinstance(given, Tensor) or not isinstance(tensor, Tensor):  # extra state
             continue
         if given.shape == tensor.shape or given.ndim != tensor.ndim:
             continue
-        if name in kernels and given.shape[2:] != tensor.shape[2:]:
+        if given.shape[2:] != tensor.shape[2:] and not _may_be_width(given.shape, tensor.shape):
             continue
         if any(new > old for new, old in zip(given.shape, tensor.shape, strict=True)):
             continue
         narrower[name] = torch.zeros(given.shape, dtype=tensor.dtype, device=tensor.device)
     replace(model, narrower)
     sync_widths(model)
+
+
+def _may_be_width(given: torch.Size, own: torch.Size) -> bool:
+    """True where behind two dimensions the last alone differs, and the first has length 1: no kernel, and no map."""
+    return given[2:-1] == own[2:-1] and given[0] == own[0] == 1
 
 
 def adopt_on_load(model: nn.Module) -> None:
