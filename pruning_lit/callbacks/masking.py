@@ -40,7 +40,8 @@ class Masking(Execution):
         for name, source in _sources(net).items():
             source.copy_(self.sources.get(name, source))
         # of whatever memory format a tensor is, its flags are contiguous, so that they can be numbered
-        flags = {name: torch.ones(each.shape).to(each) for name, each in net.state_dict().items()}
+        tensors = {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}  # no extra state
+        flags = {name: torch.ones(each.shape).to(each) for name, each in tensors.items()}
         left = {name: torch.arange(tensor.numel()).view(tensor.shape) for name, tensor in flags.items()}
         for kept in self.cuts:
             for name, move in narrow(net, trace(net, example), kept).items():

@@ -31,12 +31,6 @@ def migrate_averages(callbacks: Iterable[Callback], moves: Moves) -> None:
             carry_average(average.net, moves)
 
 
-def has_averages(trainer: Trainer) -> bool:
-    """True where a callback keeps averaged weights."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return any(isinstance(callback, WeightAveraging | StochasticWeightAveraging) for callback in callbacks)
-
-
 def broadcast_buffers(net: nn.Module) -> None:
     """Give all ranks the buffers of rank 0: unless batch norm is synchronised, each has statistics of its own."""
     if dist.is_available() and dist.is_initialized():

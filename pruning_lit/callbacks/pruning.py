@@ -85,6 +85,11 @@ class Pruning(Callback):
         """True where all is cut before the first step."""
         return False
 
+    @property
+    def masks(self) -> bool:
+        """True where removed channels are there until the phase is over, masked, which averages do not follow."""
+        return False
+
     def weights_renewed(self, module: Any) -> None:
         """Make removed channels zero again, after a phase has given its network fresh weights."""
 

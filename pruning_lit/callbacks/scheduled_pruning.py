@@ -19,7 +19,6 @@ from pruning_lit.callbacks.execution import Narrowing, by_execution
 from pruning_lit.callbacks.masking import Masking, finish_execution
 from pruning_lit.callbacks.optimizer_state import (
     broadcast_buffers,
-    has_averages,
     rebuild_ddp,
     require_same_on_all_ranks,
 )
@@ -101,9 +100,7 @@ class ScheduledPruning(Pruning):
         self.criterion.check(self.sparsity.prunable_groups(graph))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out what is masked, where a checkpoint was written behind a cut; refuse averages of masked weights."""
-        if isinstance(self.execution, Masking) and has_averages(trainer):
-            raise ValueError("averaged weights do not follow masks; cut with execution=narrow")
+        """Find out what is masked, where a checkpoint was written behind a cut."""
         module, data = cast(Prunable, pl_module), trainer.datamodule  # type: ignore[attr-defined]
         self.execution.resume(module.task.view(module.net), like(data.example, next(module.net.parameters())))
 
@@ -111,6 +108,11 @@ class ScheduledPruning(Pruning):
     def at_once(self) -> bool:
         """True for a single cut before the first epoch."""
         return max(self.epochs) == 0
+
+    @property
+    def masks(self) -> bool:
+        """True with ``execution=mask``."""
+        return isinstance(self.execution, Masking)
 
     def weights_renewed(self, module: Any) -> None:
         """Mask again what is masked."""

@@ -11,7 +11,9 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     LearningRateFinder,
     ModelPruning,
+    StochasticWeightAveraging,
     Timer,
+    WeightAveraging,
 )
 
 from pruning_lit.callbacks import Pruning
@@ -53,9 +55,13 @@ def _require(place: str, callback: Callback, phase: Training, has_validation: bo
     for kind, instead in REFUSED.items():
         if isinstance(callback, kind):
             raise ValueError(f"{place}: {kind.__name__} has no place in a run of phases: {instead}")
-    if isinstance(callback, EarlyStopping) and not all(
-        each.at_once for each in phase.callbacks.values() if isinstance(each, Pruning)
-    ):
+    prunings = [each for each in phase.callbacks.values() if isinstance(each, Pruning)]
+    if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and any(each.masks for each in prunings):
+        raise ValueError(
+            f"{place}: averaged weights do not follow masks: prune with execution=narrow where there is a choice, or "
+            "give averages alone to a phase without masks (+finetune.callbacks.averages._target_=…)"
+        )
+    if isinstance(callback, EarlyStopping) and not all(each.at_once for each in prunings):
         raise ValueError(
             f"{place}: EarlyStopping could end a phase before it has pruned the network; give it alone to a phase that "
             "begins with its cut, or has none (+finetune.callbacks.stop._target_=…)"

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch import nn
 
 from pruning_lit.callbacks import finish_execution
@@ -210,12 +209,3 @@ class TwoInputs(nn.Module):
 
     def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return self.b(self.a(one + other).relu()).mean((2, 3))
-
-
-def test_averages_of_masked_weights_are_refused():
-    net = cifar_resnet(8)
-    pruning = ScheduledPruning(Random(), Uniform(0.5), execution="mask")
-    module = Training(net, Classification(10), 1, MOMENTUM, Constant(), callbacks={"prune": pruning})
-    trainer = SimpleNamespace(callbacks=[EMAWeightAveraging(0.9)], datamodule=None)
-    with pytest.raises(ValueError, match="averaged weights do not follow masks"):
-        pruning.on_train_start(trainer, module)

@@ -3,14 +3,18 @@
 import copy
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pruning_lit.callbacks.masking import Masking
 from pruning_lit.channels import ChannelGraph, adopt_on_load, cost, load, mask, narrow, recalibrate, save, trace, verify
 from pruning_lit.channels.insertion.norm_inputs import own_norms
+from pruning_lit.models import start_afresh
+from pruning_lit.phases.distillation.base import weights_digest
 
 IMAGES = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -255,3 +259,13 @@ def test_kernels_and_maps_of_other_sizes_are_no_widths(make):
     adopt_on_load(net)
     with pytest.raises(RuntimeError, match="size mismatch"):
         net.load_state_dict(make(3).state_dict())
+
+
+def test_extra_state_is_no_hindrance_to_masks_fresh_weights_and_teachers():
+    net = built(WithExtraState)
+    graph = trace(net, IMAGES)
+    masking = Masking()
+    _, error = masking.cut(SimpleNamespace(optimizers=[]), net, graph, halves(graph), IMAGES)
+    assert error < 1e-10
+    start_afresh(net, built(WithExtraState))
+    assert weights_digest(net) != weights_digest(built(WithExtraState).float())

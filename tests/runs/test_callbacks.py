@@ -80,6 +80,20 @@ def test_an_early_stop_goes_with_phases_that_are_pruned_before_their_first_step(
             require_callbacks(stop, phases, True)
 
 
+def test_averages_of_masked_weights_are_refused_before_any_training():
+    from pruning_lit.models import cifar_resnet
+
+    averages = callbacks(f"{LIGHTNING}.EMAWeightAveraging")
+    masks = ["finetune.callbacks.prune.execution=mask"], ["explore.callbacks.stages.execution=mask"], []
+    for method, with_masks in zip(("magnitude", "chex", "resrep"), masks, strict=True):
+        for words in [with_masks, *([[]] if with_masks else [])]:
+            config = compose("dataset=digits", "arch=resnet8", f"method={method}", *words)
+            phases = build_phases(config, cifar_resnet(8), open_data(config))
+            refused = pytest.raises(ValueError, match="averaged weights do not follow masks")
+            with refused if words == with_masks else nullcontext():
+                require_callbacks(averages, phases, True)
+
+
 @pytest.mark.parametrize(
     ("epochs", "ended", "made", "refused"),
     [([0], 1, 1, False), ([0, 2], 2, 1, True), ([0, 1], 2, 2, False), ([0, 2], 3, 2, False)],

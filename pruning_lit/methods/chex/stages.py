@@ -13,7 +13,6 @@ from pruning_lit.callbacks.execution import by_execution
 from pruning_lit.callbacks.masking import finish_execution
 from pruning_lit.callbacks.optimizer_state import (
     broadcast_buffers,
-    has_averages,
     rebuild_ddp,
     require_same_on_all_ranks,
 )
@@ -141,6 +140,11 @@ class ExplorationStages(Pruning):
             self.regrow_init.begin(self.pruned.most_recent)
 
     @property
+    def masks(self) -> bool:
+        """True with ``execution=mask``."""
+        return self.execution == "mask"
+
+    @property
     def finished(self) -> bool:
         """True behind the last stage."""
         return bool(self.cuts)
@@ -148,8 +152,6 @@ class ExplorationStages(Pruning):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on where a checkpoint was written."""
         module = cast(Exploring, pl_module)
-        if self.execution == "mask" and has_averages(trainer):
-            raise ValueError("averaged weights do not follow masks; explore with execution=narrow")
         if self.pruned is not None:
             self.pruned.to(next(module.net.parameters()))
             self.pruned.resume(trainer, module.net)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from pruning_lit.callbacks.optimizer_state import has_averages
 from pruning_lit.channels import ChannelGraph, Compactor, Placement, compactors, insert_compactors, trace
 from pruning_lit.criteria import Criterion
 from pruning_lit.methods.resrep.criterion import CompactorNorm
@@ -119,8 +118,6 @@ class GradientReset(GradientEditing):
     def on_fit_start(self) -> None:
         """Set the pace, now that the number of steps is known for sure."""
         super().on_fit_start()
-        if has_averages(self.trainer):
-            raise ValueError("averaged weights do not follow compactors; take the averaging callback out of this phase")
         trainer = self.trainer
         data, limit = trainer.datamodule, trainer.limit_train_batches  # type: ignore[attr-defined]
         steps = EpochSteps.of(data, trainer.world_size, limit, trainer.accumulate_grad_batches)

@@ -73,6 +73,11 @@ class RowMasks(Pruning):
         self.history: dict[str, Any] = {"steps": [], "masked": [], "macs_by_mask": [], "macs_by_norm": [], "rows": {}}
 
     @property
+    def masks(self) -> bool:
+        """True: rows of compactors are."""
+        return True
+
+    @property
     def finished(self) -> bool:
         """True where it is decided which rows go."""
         return bool(self.cuts)

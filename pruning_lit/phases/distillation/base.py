@@ -159,7 +159,8 @@ def require_temperature(value: float) -> float:
 def weights_digest(net: nn.Module) -> str:
     """SHA-256 of all parameters and buffers of a network, with their names and types."""
     found = hashlib.sha256()
-    for name, values in net.state_dict().items():
+    tensors = {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}  # no extra state
+    for name, values in tensors.items():
         found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()

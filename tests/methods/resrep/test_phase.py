@@ -489,12 +489,6 @@ def test_a_phase_without_masks_is_refused():
         )  # fmt: skip
 
 
-def test_averaged_weights_are_refused():
-    averaging = pl.callbacks.WeightAveraging()
-    with pytest.raises(ValueError, match="averaged weights do not follow compactors"):
-        fit(phase(started()), Batches(random_batches(1)), 1, callbacks=[averaging])
-
-
 def test_a_run_too_short_for_rows_to_die_is_refused_with_what_to_do():
     with pytest.raises(
         ValueError,
