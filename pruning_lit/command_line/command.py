@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pruning_lit.command_line.command_record import hold_back
+from pruning_lit.command_line.composition import require_single_choices
 from pruning_lit.command_line.configs import CONF, composed_once
 from pruning_lit.command_line.custom_network import import_from_current_folder, with_own_code
 from pruning_lit.command_line.errors import ending_in_a_sentence, sentence
@@ -111,6 +112,7 @@ def command(
     try:
         with leaving_when_asked(module), ending_in_a_sentence():
             require_present_names(sys.argv[1:])
+            require_single_choices(sys.argv[1:])
             words = [readable(word) for word in rewrite(sys.argv[1:])]
             sys.argv[1:] = in_one_folder(options_first(with_own_code(words, config_name in ("config", "inspect"))))
             with quiet_threads(), naming_outputs(work), passing_on(), composed_once(), with_settings_of_some_jobs():

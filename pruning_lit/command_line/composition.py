@@ -1,10 +1,12 @@
 """Errors of Hydra's composition, in one sentence each."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pruning_lit.command_line.configs import choices, groups
@@ -15,6 +17,14 @@ BUDGETS = {
 }
 LAUNCHERS = 'pip install "pruning_lit[sweeps]"'
 SWEEPERS = {"optuna": "hydra-optuna-sweeper", "nevergrad": "hydra-nevergrad-sweeper", "ax": "hydra-ax-sweeper"}
+COPIED = ("criterion", "sparsity", "distillation")  # groups to which recipes refer
+PLACES = {  # groups of which a choice has a place of its own, with an example
+    "recipe": "recipe@finetune=short",
+    "optimizer": "optimizer@train.optimizer=adamw",
+    "schedule": "schedule@train.schedule=cosine",
+    "prune": "prune@finetune.callbacks.prune=published",
+    "latency": "+latency=one_image",
+}
 TYPES = {"NoneType": "null", "int": "a number", "float": "a number", "bool": "true or false", "dict": "a mapping"}
 
 
@@ -50,7 +60,8 @@ def composition_error(error: BaseException) -> str | None:
     if found := re.search(r"Ambiguous value for argument '(.*?)' 1\.|Sweep parameters '(.*)' requires", text):
         word = found[1] or found[2]
         key, _, values = word.partition("=")
-        return f"{word} has several values: put -m in front for a run with each, or write one list as {key}=[{values}]"
+        listed = "" if key in (*groups(), "path") else f", or write one list as {key}=[{values}]"
+        return f"{word} has several values: put -m in front for a run with each{listed}"
     if found := re.search(r"Config group override must be a string or a list. Got (\w+)", text):
         got = TYPES.get(found[1], found[1])
         return (
@@ -85,11 +96,55 @@ def _unknown(key: str, cause: BaseException | None) -> str:
     parent, missed = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", None) or key)
     names = [str(each) for each in parent or {} if each not in ("_target_", "hydra")]
     above, _, last = missed.rpartition(".")
+    unknown = f"there is no setting {key} in what has been chosen"
+    if key == "resume":
+        return "resume= goes with python -m pruning_lit and python -m pruning_lit.sensitivity, which can go on"
+    if key in PLACES and parent is None:
+        return f"a choice of the group {key} has a place of its own: {PLACES[key]}"
+    if key.startswith("distillation.") and parent is not None and not names:
+        return f"{unknown}; choose one first, as in distillation=logits"
     if "phases" in names:  # a run's own settings, to which its groups belong
+        if meant := _ending_with(key, parent):
+            return f"{unknown}; perhaps {' or '.join(meant)}"
         names = [*dict.fromkeys([*names, *groups(), "resume"])]
-    if isinstance(parent, Mapping) and not names:  # for names of one's own
-        return f"there is no setting {key} in what has been chosen; a new name is added with +{key}=…"
-    return f"there is no setting {key} in what has been chosen; {perhaps(last, names, f'{above}.' if above else '')}"
+    if isinstance(parent, Mapping) and not names:
+        if copied := re.fullmatch(rf".+?\.({'|'.join(COPIED)})\.(.+)", key):
+            return f"{unknown}, where the phase has what the group {copied[1]} says: {copied[1]}.{copied[2]}=…"
+        return f"{unknown}; a new name is added with +{key}=…"  # for names of one's own
+    names = [each for each in names if each != last]
+    if not names:
+        return f"{unknown}: this command has no such group"
+    return f"{unknown}; {perhaps(last, names, f'{above}.' if above else '')}"
+
+
+def _ending_with(key: str, config: Any) -> list[str]:
+    """Settings of phases that are called so at their end: ``train.optimizer.lr`` for ``lr``."""
+    settings = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(settings, dict)
+    phases = [str(name) for name, node in settings.items() if isinstance(node, dict) and {"_target_", "epochs"} <= node.keys()]
+    found = [f"{phase}.{each}" for phase in phases for each in _paths(settings[phase])]
+    shallow = sorted(found, key=lambda path: path.count("."))
+    return [path for path in shallow if path.endswith(f".{key}")][:3]
+
+
+def _paths(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in settings.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{each}" for each in _paths(value))
+
+
+def require_single_choices(words: Iterable[str]) -> None:
+    """Refuse a list of choices for a group but ``logger``: ValueError, as the last would overwrite the others.
+
+    Args:
+        words: overrides as typed.
+    """
+    for word in words:
+        group, _, value = word.lstrip("+").partition("=")
+        if group.partition("@")[0] in {*groups(), *PLACES} - {"logger"} and value.startswith("["):
+            each = value.strip("[]")
+            raise ValueError(f"{word}: a group takes one of its choices; a run with each is -m {group}={each}")
 
 
 def perhaps(name: str, names: list[str], above: str = "") -> str:
