@@ -57,6 +57,9 @@ def without_what_was_replaced(
     left_out = []
     for group in _exchanged(typed, folders):
         left_out += _restored(config, group, _choice(group, chosen[group], folders), kept)
+    for override in typed:  # first, as other choices may be typed for their parts
+        if override.key_or_group == "recipe" and override.package and isinstance(name := override.value(), str):
+            left_out += _as_in_its_file(config, override.package, _choice("recipe", name, folders), kept)
     for override in typed:
         key = override.key_or_group
         if key in GROUPS and isinstance(override.value(), str):
@@ -109,6 +112,25 @@ def _restored(config: DictConfig, place: str, own: dict[str, Any], kept: set[str
             else:
                 continue
             left_out.append(f"{name}={value}")
+    return left_out
+
+
+def _as_in_its_file(config: DictConfig, place: str, own: dict[str, Any], kept: set[str]) -> list[str]:
+    """Give a recipe what its own file says, but for what is kept; what an experiment or a method had set there.
+
+    What only these say, of a criterion in a callback say, stays: a recipe is made of many choices.
+    """
+    left_out = []
+    for key, value in own.items():
+        name = f"{place}.{key}"
+        if isinstance(value, dict) and not key.startswith("_"):
+            left_out += _as_in_its_file(config, name, value, kept)
+        elif not any(f"{each}.".startswith(f"{name}.") for each in kept):
+            node = OmegaConf.select(config, place)
+            if isinstance(node, DictConfig) and key in node and (there := _plain(node)[key]) != value:
+                with flag_override(node, ["struct", "readonly"], False):
+                    node[key] = value
+                left_out.append(f"{name}={there}")
     return left_out
 
 

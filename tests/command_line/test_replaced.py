@@ -91,6 +91,17 @@ def test_another_optimizer_gets_nothing_that_was_set_for_the_one_before():
     assert plain(compose("optimizer@finetune.optimizer=adamw"), "finetune.optimizer") == adamw
 
 
+@pytest.mark.parametrize("beside", ["experiment=demo", "method=network_slimming"])
+def test_a_recipe_is_as_its_file_has_it_but_for_what_is_typed(beside):
+    recipe = yaml.safe_load((CONF / "recipe" / "short.yaml").read_text())
+    finetune = compose(beside, "recipe@finetune=short").finetune
+    assert (finetune.epochs, finetune.optimizer.lr) == (recipe["epochs"], recipe["optimizer"]["lr"])
+    assert "prune" in finetune.callbacks  # what the method adds
+    words = ("optimizer@finetune.optimizer=adamw", "recipe@finetune=short", "finetune.epochs=3")
+    finetune = compose(beside, *words).finetune
+    assert (finetune.epochs, finetune.optimizer.lr) == (3, compose(words[0]).finetune.optimizer.lr)
+
+
 def test_a_setting_that_others_refer_to_stays():
     config = compose("method=network_slimming", "train.optimizer._target_=torch.optim.Adam")
     assert config.finetune.optimizer.lr == config.train.optimizer.lr
