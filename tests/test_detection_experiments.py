@@ -41,7 +41,7 @@ def test_a_detector_of_every_experiment_can_be_built_and_its_budget_be_met(name,
     net = instantiate(config.arch, _partial_=True)(num_classes=7)
     data = SimpleNamespace(num_classes=7, example=torch.zeros(1, 3, *view_size(net)))
     phases = build_phases(config, net, data)
-    images = SimpleNamespace(shares_epochs=True, batch_size=32, num_training=117_266, drop_last=False)
+    images = SimpleNamespace(batch_size=32, num_training=117_266, drop_last=False)
     check(phases, net, data, EpochSteps.of(images))
     names = [each for each in config.phases if config.weights is None or each != "train"]
     assert list(phases) == names

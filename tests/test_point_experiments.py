@@ -35,7 +35,7 @@ def test_a_network_of_every_experiment_can_be_built_and_its_budget_be_met(name):
     which = "num_parts" if isinstance(data.example, tuple) else "num_classes"
     net = instantiate(config.arch, _partial_=True)(**{which: data.num_classes})
     phases = build_phases(config, net, data)
-    images = SimpleNamespace(shares_epochs=True, batch_size=24, num_training=9_843, drop_last=True)
+    images = SimpleNamespace(batch_size=24, num_training=9_843, drop_last=True)
     check(phases, net, data, EpochSteps.of(images))
     assert list(phases) == list(config.phases)
     assert config.arch.normals == bool(config.dataset.get("normals"))

@@ -121,8 +121,9 @@ def _ending_with(key: str, config: Any) -> list[str]:
     """Settings of phases that are called so at their end: ``train.optimizer.lr`` for ``lr``."""
     settings = OmegaConf.to_container(config, resolve=False)
     assert isinstance(settings, dict)
-    phases = [str(name) for name, node in settings.items() if isinstance(node, dict) and {"_target_", "epochs"} <= node.keys()]
-    found = [f"{phase}.{each}" for phase in phases for each in _paths(settings[phase])]
+    nodes = {str(name): node for name, node in settings.items() if isinstance(node, dict)}
+    phases = [name for name, node in nodes.items() if {"_target_", "epochs"} <= node.keys()]
+    found = [f"{phase}.{each}" for phase in phases for each in _paths(nodes[phase])]
     shallow = sorted(found, key=lambda path: path.count("."))
     return [path for path in shallow if path.endswith(f".{key}")][:3]
 

@@ -12,11 +12,6 @@ class TrainingImages(Protocol):
     drop_last: bool
 
     @property
-    def shares_epochs(self) -> bool:
-        """Whether processes share the images of an epoch; else each of them has as many to itself."""
-        ...
-
-    @property
     def num_training(self) -> int:
         """Images that are trained on."""
         ...
@@ -45,7 +40,7 @@ class EpochSteps(NamedTuple):
             limit: Lightning's ``limit_train_batches``: a number of batches, or a share of them.
             accumulate: batches per optimizer step.
         """
-        sharing = num_processes if data.shares_epochs else 1
+        sharing = num_processes if getattr(data, "shares_epochs", True) else 1  # else each has as many to itself
         batch = data.batch_size * sharing
         rest = data.num_training % batch % sharing  # left out, see ``EpochBatches``
         num_images = data.num_training - rest

@@ -54,6 +54,12 @@ class Schedule(ABC):
                 "make the warm-up shorter or the phase longer"
             )
 
+    def warnings(self, num_steps: int) -> list[str]:
+        """Sentences on what a phase of so many optimizer steps does not come to."""
+        if self.warmup_steps <= num_steps:
+            return []
+        return [f"it has {num_steps:,} optimizer steps, and ends within the {self.warmup_steps:,} of its warm-up"]
+
     def factor(self, step: int, steps_per_epoch: int, num_epochs: int) -> float:
         """The factor for optimizer step ``step``, counted from 0 over the whole phase.
 
@@ -171,6 +177,17 @@ class MultiStep(Schedule):
         if not 0 <= lowest <= 1:
             raise ValueError(f"schedule.lowest is a factor on the rate, 0 to 1, got {lowest}")
         self.lowest = lowest
+
+    def warnings(self, num_steps: int) -> list[str]:
+        """Also where the rate does not fall."""
+        found = super().warnings(num_steps)
+        if self.steps and min(self.steps) >= num_steps:
+            steps = ", ".join(map(str, self.steps))
+            found.append(
+                f"it has {num_steps:,} optimizer steps, and its rate is to fall at {steps}: schedule.milestones may be "
+                "shares of the epochs, such as [0.5, 0.75]"
+            )
+        return found
 
     def base(self, epoch: int, num_epochs: int) -> float:
         """``gamma`` to the number of milestones reached, each at the whole epoch below its share: 49 and 74 of 99."""

@@ -123,6 +123,8 @@ class Training(LightningModule):
         """
         self.require_optimizer(name)
         self.schedule.check(self.epochs, name)
+        for warning in self.schedule.warnings(self.epochs * steps.steps) if steps is not None else ():
+            log.warning("phase %s: %s", name, warning)
         if self.distillation is not None:
             self.distillation.check(name, self.task)
         for part in (self, *self.callbacks.values()):

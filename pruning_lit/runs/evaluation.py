@@ -96,12 +96,14 @@ def recalibration(num_examples: Any) -> Recalibration | None:
     return Recalibration(batches=-(-num_examples // size), batch_size=size) if num_examples else None
 
 
-def chosen_device(accelerator: Any) -> torch.device:
-    """Device to measure on; ValueError where there is none."""
-    if accelerator not in ("auto", "cpu", "gpu"):
-        raise ValueError(f"accelerator is auto, cpu or gpu, got {accelerator!r}")
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("accelerator=gpu, but PyTorch finds no GPU here: leave it out, or choose accelerator=cpu")
+def chosen_device(accelerator: Any, setting: str = "accelerator") -> torch.device:
+    """Device to measure on, by a setting of this name; ValueError where there is none."""
+    if accelerator not in ("auto", "cpu", "gpu", "cuda"):
+        raise ValueError(f"{setting} is auto, cpu or gpu, got {accelerator!r}")
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"{setting}={accelerator}, but PyTorch finds no GPU here: leave it out, or choose {setting}=cpu"
+        )
     return torch.device("cuda" if on_gpu(accelerator) else "cpu")
 
 

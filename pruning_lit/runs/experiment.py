@@ -15,7 +15,7 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
-from pruning_lit.callbacks import ScheduledPruning
+from pruning_lit.callbacks import NonFinite, ScheduledPruning
 from pruning_lit.channels import adopt_on_load, cost, insert_scatters, insert_selections, remove_scatters, trace
 from pruning_lit.command_line.command_record import accept
 from pruning_lit.command_line.trainer_options import require_trainer
@@ -59,6 +59,7 @@ def run(config: DictConfig, folder: Path) -> None:
     require_seed(config.seed)
     require_values(config, phase_names(config).values())
     require_trainer(config.trainer, config.checkpoint.every_n_steps)
+    NonFinite(config.on_nonfinite, "")  # what it refuses is told before any data are read
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = open_data(config)
     task = build_task(config.task, data)
@@ -149,7 +150,8 @@ def build_task(settings: DictConfig, data: Any) -> Task:
     facts = getattr(make.func, "facts", Task.facts)
     if missing := [name for name in facts if getattr(data, name, None) is None]:
         title = getattr(data, "title", type(data).__name__)
-        raise ValueError(f"task {settings._target_} asks the data set for {missing}; {title} has none")
+        told = ": dataset.num_classes=… tells" if missing == ["num_classes"] and hasattr(data, "asked_classes") else ""
+        raise ValueError(f"task {settings._target_} asks the data set for {missing}; {title} has none{told}")
     try:
         task: Task = make(**{name: getattr(data, name) for name in facts})
     except TypeError as error:
@@ -196,6 +198,8 @@ def build_phases(config: DictConfig, net: nn.Module, data: DataModule) -> dict[s
     for name, key in phase_names(config).items():
         module = build_phase(name, config[key], config.task, net, data, partial(renew, config=config, data=data))
         if not phases and not any(isinstance(each, ScheduledPruning) for each in module.callbacks.values()):
+            if config.weights is not None and module.init == "scratch":
+                log.info("phase %s goes on with the weights that are given, whatever its init says", name)
             module.init = "inherited"
         for earlier in phases.values():
             earlier.later_epochs += module.epochs
@@ -224,6 +228,8 @@ def phase_names(config: DictConfig) -> dict[str, str]:
     if (known := [name for name in names if name in ORDER]) != sorted(known, key=ORDER.index):
         raise ValueError(f"phases={asked} cannot come in this order: {', '.join(sorted(known, key=ORDER.index))}")
     again = [name for name in names if name != "train"]
+    if config.passes > 1 and not again:
+        raise ValueError(f"passes={config.passes}: the phase train is gone through once, and there is no other")
     later = {f"{name}-{number}": name for number in range(2, config.passes + 1) for name in again}
     return {name: name for name in names} | later
 

@@ -57,6 +57,8 @@ def predict(config: DictConfig, folder: Path, allowed: Sequence[str] = ()) -> Pa
     files, device = image_files(source), chosen_device(config.accelerator)
     stored = open_stored(path, allowed)
     builder = config.get("arch") if needs_builder(stored.arch) else None
+    if config.get("arch") and builder is None:
+        print("arch was not used: the file names a builder that it may.")
     net = stored.network(builder, torch.zeros(1, 3, 32, 32), stored.trained_on.num_classes, Detection.view)
     net, classes = net.float().eval().to(device), list(stored.trained_on.classes or ())
     names = [file.name if source.is_file() else file.relative_to(source).as_posix() for file in files]

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
@@ -24,6 +25,7 @@ from pruning_lit.runs.evaluation import chosen_device
 from pruning_lit.runs.experiment import build_network, build_task, open_data
 from pruning_lit.runs.settings import comes_trained, require_seed
 from pruning_lit.runs.stored import open_if_ours
+from pruning_lit.runs.threads import stay_within_quota
 from pruning_lit.runs.weights_data import fit_data, settle_data
 from pruning_lit.sparsity import DenseCost, Sparsity, parse_rates
 from pruning_lit.sparsity.rates import width_after
@@ -46,6 +48,9 @@ def measure(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None
     Raises:
         ValueError, FileNotFoundError: one sentence on what a user can mend.
     """
+    stay_within_quota()
+    if (threads := config.trainer.get("threads")) is not None:
+        torch.set_num_threads(threads)
     require_seed(config.seed)
     if not comes_trained(config):
         raise ValueError("weights=… is missing: the sensitivity of a network that was never trained says nothing")
@@ -60,7 +65,7 @@ def measure(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None
     for note in fit_data(data, config.weights, stored, config.normalisation, assumed):
         log.warning("%s", note)
     task = build_task(config.task, data)
-    net = build_network(config, data, task).eval().to(chosen_device(config.trainer.accelerator))
+    net = build_network(config, data, task).eval().to(chosen_device(config.trainer.accelerator, "trainer.accelerator"))
     criterion: Criterion = instantiate(config.criterion)
     sparsity: Sparsity = instantiate(config.sparsity)
     graph = criterion.protect(task.view(net), trace(task.view(net), data.example))

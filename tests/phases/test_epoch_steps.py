@@ -13,7 +13,7 @@ from pruning_lit.phases.epoch_steps import EpochSteps
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("num", [128, 129, 130, 131, 191, 200])
 def test_steps_are_those_of_the_sampler(num, processes, drop_last):
-    data = SimpleNamespace(batch_size=32, num_training=num, drop_last=drop_last, shares_epochs=True)
+    data = SimpleNamespace(batch_size=32, num_training=num, drop_last=drop_last)
     found = EpochSteps.of(data, processes)
     assert found.steps == len(EpochBatches(num, 32, world_size=processes, drop_last=drop_last))
     assert found.steps >= math.floor(found.exact)

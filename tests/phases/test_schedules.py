@@ -276,6 +276,16 @@ def test_a_warm_up_and_milestones_that_cannot_be_are_refused(arguments, sentence
         MultiStep(**arguments)
 
 
+def test_a_phase_that_ends_before_its_warm_up_or_its_milestones_is_told():
+    schedule = MultiStep([210_000, 250_000], warmup_steps=500)
+    assert schedule.warnings(270_000) == []
+    assert [each.split(":")[0] for each in schedule.warnings(400)] == [
+        "it has 400 optimizer steps, and ends within the 500 of its warm-up",
+        "it has 400 optimizer steps, and its rate is to fall at 210000, 250000",
+    ]
+    assert MultiStep([0.5]).warnings(1) == []
+
+
 def test_milestones_end_at_the_lowest_factor():
     schedule = MultiStep([0.2, 0.4, 0.6], gamma=0.1, lowest=0.05)
     assert [schedule.base(epoch, 10) for epoch in (1, 2, 4, 9)] == pytest.approx([1, 0.1, 0.05, 0.05])

@@ -71,6 +71,10 @@ class GradientReset(GradientEditing):
                 f"rows are forgotten while the network is trained, and {type(sparsity).__name__} decides by trials of "
                 "the network right before a cut: choose a budget that counts, such as sparsity=macs_50"
             )
+        if sparsity.limits.on_empty == "remove":
+            raise ValueError(
+                "sparsity.on_empty=remove takes residual branches out, and rows are forgotten one by one: leave it out"
+            )
         if self.init == "scratch":
             raise ValueError("init=scratch would throw the compactors' rows away; train from scratch in phase `train`")
         self.lasso_strength, self.compactor_momentum, self.auto_pace = lasso_strength, compactor_momentum, auto_pace
