@@ -124,8 +124,8 @@ def _ending_with(key: str, config: Any) -> list[str]:
     nodes = {str(name): node for name, node in settings.items() if isinstance(node, dict)}
     phases = [name for name, node in nodes.items() if {"_target_", "epochs"} <= node.keys()]
     found = [f"{phase}.{each}" for phase in phases for each in _paths(nodes[phase])]
-    shallow = sorted(found, key=lambda path: path.count("."))
-    return [path for path in shallow if path.endswith(f".{key}")][:3]
+    ending = [path for path in found if path.endswith(f".{key}")]
+    return [path for path in ending if path.count(".") == min(each.count(".") for each in ending)][:3]
 
 
 def _paths(settings: Mapping[str, Any]) -> Iterator[str]:
