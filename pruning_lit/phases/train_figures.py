@@ -1,5 +1,6 @@
 """Figures of a training epoch: mean losses and metrics, over all of it, also where it is trained in two sittings."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -34,19 +35,14 @@ class Mean(Metric):
         return self.total / self.weight
 
 
-class TrainFigures:
-    """Running figures of the epoch under way, which a checkpoint within it holds.
+class MeanLosses:
+    """Mean losses by name, over the examples of all processes.
 
-    Every rank has those of its own batches, and so they are kept: added up in another order, a resumed epoch's figures
-    would differ in the last digits.
-
-    Args:
-        metrics: of the task, with the prefix of their names.
-        prefix: in front of the losses' names.
+    Lightning's own, of ``log(…, sync_dist=True)``, are means of the processes' sums over a whole number of examples
+    each: too large where processes have other numbers of them.
     """
 
-    def __init__(self, metrics: MetricCollection, prefix: str = "train/") -> None:
-        self.metrics, self.prefix = metrics, prefix
+    def __init__(self) -> None:
         self.losses: dict[str, Mean] = {}
 
     def add(self, losses: Mapping[str, Tensor], size: int) -> None:
@@ -61,6 +57,42 @@ class TrainFigures:
                 self.losses[name] = Mean().to(value.device)
             self.losses[name].update(value.detach(), size)
 
+    def take(self, device: torch.device) -> dict[str, Tensor]:
+        """The means so far, the same on all ranks, and begin anew; to be called on all of them."""
+        names = [*dict.fromkeys(name for rank in over_ranks([*self.losses]) for name in rank)]
+        for name in names:  # a rank may have had no example
+            self.losses.setdefault(name, Mean().to(device))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchmetrics' on a mean of nothing yet
+            means = {name: self.losses[name].compute() for name in names}
+        self.losses = {}
+        return means
+
+
+def over_ranks(own: Any) -> list[Any]:
+    """Plain data of all ranks; to be called on all of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [own]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, own)
+    return gathered
+
+
+class TrainFigures(MeanLosses):
+    """Running figures of the epoch under way, which a checkpoint within it holds.
+
+    Every rank has those of its own batches, and so they are kept: added up in another order, a resumed epoch's figures
+    would differ in the last digits.
+
+    Args:
+        metrics: of the task, with the prefix of their names.
+        prefix: in front of the losses' names.
+    """
+
+    def __init__(self, metrics: MetricCollection, prefix: str = "train/") -> None:
+        super().__init__()
+        self.metrics, self.prefix = metrics, prefix
+
     def by_name(self) -> dict[str, Metric]:
         """All figures, the same on all ranks; none before anything was counted."""
         if not self.losses:
@@ -69,12 +101,7 @@ class TrainFigures:
 
     def state(self) -> list[dict[str, State]]:
         """Plain data of every rank; to be called on all of them."""
-        own = {name: _state(metric) for name, metric in self.by_name().items()}
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return [own]
-        gathered: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(gathered, own)
-        return gathered
+        return over_ranks({name: _state(metric) for name, metric in self.by_name().items()})
 
     def load(self, ranks: list[dict[str, State]], rank: int, world_size: int, device: torch.device) -> None:
         """Go on from figures of that many ranks, which may have been more or fewer.

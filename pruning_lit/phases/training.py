@@ -19,7 +19,7 @@ from pruning_lit.phases.distillation import Distillation
 from pruning_lit.phases.epoch_steps import EpochSteps
 from pruning_lit.phases.parameter_groups import ParameterGroups
 from pruning_lit.phases.schedules import Schedule
-from pruning_lit.phases.train_figures import TrainFigures
+from pruning_lit.phases.train_figures import MeanLosses, TrainFigures
 from pruning_lit.reports.redundancy import RedundancySection
 from pruning_lit.reports.scores import ScoresSection
 from pruning_lit.reports.section import Section
@@ -107,7 +107,7 @@ class Training(LightningModule):
         self.outputs: Any = None  # of the network, in the step under way; for terms
         self.step_left_out = False  # of the optimizer, the one that is about to be done
         self.train_metrics = self.task.train_metrics("train/")
-        self.figures = TrainFigures(self.train_metrics)
+        self.figures, self.val_losses = TrainFigures(self.train_metrics), MeanLosses()
         self.figures_so_far: list[Any] = []  # of an epoch that is resumed
         self.within_epoch = False  # between its first batch and its end
         self.val_metrics = self.task.metrics("val/")
@@ -304,16 +304,15 @@ class Training(LightningModule):
         inputs, targets = batch
         outputs = self.task.outputs(self.net, (self.formatted(inputs), targets))
         losses = self.task.losses(outputs, targets, training=False)
-        common: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        common["batch_size"] = self.task.size(batch)
         if losses:
-            self.log("val/loss", total(losses), prog_bar=True, **common)
-        for name, value in losses.items() if len(losses) > 1 else ():
-            self.log(f"val/{name}", value, **common)
+            own = {"loss": total(losses)} | (losses if len(losses) > 1 else {})
+            self.val_losses.add(own, self.task.size(batch))
         self.task.update(self.val_metrics, outputs, targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the part that epochs are chosen by."""
+        """Log loss and metrics of the part that epochs are chosen by."""
+        for name, loss in self.val_losses.take(self.device).items():
+            self.log(f"val/{name}", loss, prog_bar=name == "loss")
         self.log_dict(self.val_metrics.compute())
         self.val_metrics.reset()
 

@@ -1,10 +1,13 @@
 """Figures of a training epoch are those of all its batches, whichever sitting and rank they were trained in."""
 
+from pathlib import Path
+
 import torch
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
-from pruning_lit.phases.train_figures import TrainFigures
+from pruning_lit.phases.train_figures import MeanLosses, TrainFigures
+from tests.commands import in_own_process
 
 
 def fresh() -> TrainFigures:
@@ -58,3 +61,22 @@ def test_a_loss_weighs_as_many_examples_as_it_is_the_mean_of():
 def test_without_a_batch_there_are_no_figures():
     assert fresh().by_name() == {}
     assert fresh().state() == [{}]
+
+
+def of_one_rank(rank: int, folder: Path) -> None:
+    store = torch.distributed.FileStore(str(folder / "store"), 3)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=3, store=store)
+    losses, means = MeanLosses(), []
+    for _ in range(2):
+        for value, size in [[(1.0, 2)], [(4.0, 2), (2.0, 1)], []][rank]:
+            losses.add({"loss": torch.tensor(value)}, size)
+        means.append(losses.take(torch.device("cpu")))
+    torch.save(means, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@in_own_process
+def test_losses_are_means_over_the_examples_of_all_processes(tmp_path):
+    torch.multiprocessing.start_processes(of_one_rank, (tmp_path,), nprocs=3, start_method="fork")
+    for rank in range(3):
+        assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == [{"loss": torch.tensor(12 / 5)}] * 2
