@@ -37,13 +37,13 @@ def annotations(target: str) -> tuple[dict[str, Any], bool]:
 
 
 def constant(target: str, name: str) -> Any:
-    """Constant of a class, or of the nearest one that it inherits from and that has it; None where there is none."""
+    """Constant of a class, or of the nearest that it inherits from and that has it; None: there is none to read."""
     definition = find(target)
     for each in definition.lineage() if definition else []:
         for statement in each.node.body:
             match statement:
                 case ast.Assign(targets=[ast.Name(id=bound)], value=value) if bound == name:
-                    return _evaluated(value, each.module)
+                    return None if (found := _evaluated(value, each.module)) is Any else found
     return None
 
 

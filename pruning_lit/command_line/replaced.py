@@ -50,7 +50,8 @@ def without_what_was_replaced(
         True if anything was left out.
     """
     typed = [OverridesParser.create().parse_override(word) for word in words if "=" in word]
-    later = [_choice(each.key_or_group, each.value(), folders) for each in typed if each.key_or_group in LATER]
+    beside = {each.key_or_group: each.value() for each in typed}
+    later = [_choice(group, beside[group], folders) for group in LATER if group in beside]
     kept = {each.key_or_group for each in typed} | {key for each in later for key in _keys(each)}
     inner = [(f"{each.key_or_group}.", each.value()) for each in typed]  # {…}, with settings of its own
     kept |= {key for above, value in inner if isinstance(value, dict) for key in _keys(value, above)}
@@ -60,6 +61,9 @@ def without_what_was_replaced(
     for override in typed:  # first, as other choices may be typed for their parts
         if override.key_or_group == "recipe" and override.package and isinstance(name := override.value(), str):
             left_out += _as_in_its_file(config, override.package, _choice("recipe", name, folders), kept)
+            for settings in later if override.is_add() else ():  # Hydra composes what is added last
+                own = settings.get(override.package, {})
+                _as_in_its_file(config, override.package, own, {each.key_or_group for each in typed})
     for override in typed:
         key = override.key_or_group
         if key in GROUPS and isinstance(override.value(), str):

@@ -14,7 +14,8 @@ from pruning_lit.data.parts import Parts, hold_out
 from pruning_lit.data.sampler import draw_nothing
 from pruning_lit.data.seeding import generator
 
-SIDE, CELL, DIGIT = 32, 16, 12  # pixels: of the canvas, of one of its four cells, of a digit somewhere in a cell
+SIDE = 32  # pixels of the canvas
+CELL, DIGIT = 16, 12  # of one of its four cells, and of a digit somewhere in a cell
 INK = 64  # grey value from which a pixel belongs to a digit
 
 

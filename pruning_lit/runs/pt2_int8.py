@@ -74,7 +74,12 @@ def quantize_program(
     quantizer.set_global(get_default_x86_inductor_quantization_config(reduce_range=reduce_range))
     for name in kept:
         quantizer.set_module_name_qconfig(name, None)
-    prepared = prepare_pt2e(program.module(), quantizer)
+    try:
+        prepared = prepare_pt2e(program.module(), quantizer)
+    except ValueError as error:  # of a layer that is called twice
+        raise ValueError(
+            f"torchao {version('torchao')} cannot quantize this network ({error}): choose format=onnx_int8, which can"
+        ) from error
     with torch.no_grad():
         for inputs in batches:
             prepared(*(inputs if isinstance(inputs, tuple) else (inputs,)))

@@ -227,6 +227,9 @@ class Global(RankedBudget):
         return sum(dense.sizes[name] * graph[name].multiplicity for name in names)
 
 
+TOLD_BEYOND = 0.05  # of the cost, by which more goes than was asked for
+
+
 class CostBudget(RankedBudget):
     """Remove channels until what the network costs meets a target: the first network, from above, that costs no more.
 
@@ -299,8 +302,16 @@ class CostBudget(RankedBudget):
         return [f"{WIDTHS_BY[self.scope]} (sparsity.scope={self.scope})."]
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
-        """Sentence on how much each layer was to lose."""
-        return self.scope_notes()
+        """Sentences on how much each layer was to lose, and where far more went than was asked for."""
+        total = self.goal.total(dense)
+        gone = 1 - self.goal.counted(graph, {name: len(positions) for name, positions in kept.items()}) / total
+        if gone - self.goal.reduction < TOLD_BEYOND:
+            return self.scope_notes()
+        beyond = (
+            f"{100 * gone:.1f} % of the {self.goal.unit} went where {100 * float(self.goal.reduction):g} % were asked "
+            "for: channels leave many at a time, and the network before this one is above the target."
+        )
+        return [*self.scope_notes(), beyond]
 
     def start(self, graph: ChannelGraph, group: ChannelGroup) -> float:
         """Residual streams begin late, where they come last."""

@@ -190,4 +190,4 @@ class Latency(CostBudget):
 
     def notes(self, graph: ChannelGraph, kept: Mapping[str, Sequence[int]], dense: DenseCost) -> list[str]:
         """Dense, target, predicted and measured latency, and the scope."""
-        return [self._told, *super().notes(graph, kept, dense)]
+        return [self._told, *self.scope_notes()]

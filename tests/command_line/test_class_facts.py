@@ -7,7 +7,8 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from pruning_lit.command_line.class_facts import annotations
+import pruning_lit.data
+from pruning_lit.command_line.class_facts import annotations, constant
 from pruning_lit.command_line.configs import CONF
 from pruning_lit.command_line.setting_types import PACKAGES, describe
 from tests.test_allow_targets import targets_in
@@ -53,3 +54,14 @@ def test_there_are_constructors_to_compare():
 def test_what_does_not_exist_has_no_parameters():
     assert annotations("pruning_lit.data.Nothing") == ({}, False)
     assert annotations("no_such_package.Net") == ({}, False)
+
+
+def test_constants_of_data_sets_are_read_as_they_are():
+    kinds = {name: kind for name, kind in vars(pruning_lit.data).items() if isinstance(kind, type)}
+    read = 0
+    for name, kind in kinds.items():
+        for constants in ("always_shape", "always_classes", "example_size"):
+            found = constant(f"pruning_lit.data.{name}", constants)
+            assert found == getattr(kind, constants, None), (name, constants)
+            read += found is not None
+    assert read > 10

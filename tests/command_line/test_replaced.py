@@ -102,6 +102,13 @@ def test_a_recipe_is_as_its_file_has_it_but_for_what_is_typed(beside):
     assert (finetune.epochs, finetune.optimizer.lr) == (3, compose(words[0]).finetune.optimizer.lr)
 
 
+@pytest.mark.parametrize("words", [("length=demo",), ("debug=quick", "length=demo")])
+def test_lengths_hold_for_recipes_that_are_added(words):
+    added = compose("method=chex", "+recipe@train=dense", "phases=[train,explore]", *words)
+    assert added.train.epochs == compose(*words).train.epochs
+    assert compose("method=chex", "+recipe@train=dense", "train.epochs=7", *words).train.epochs == 7
+
+
 def test_a_setting_that_others_refer_to_stays():
     config = compose("method=network_slimming", "train.optimizer._target_=torch.optim.Adam")
     assert config.finetune.optimizer.lr == config.train.optimizer.lr
