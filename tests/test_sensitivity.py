@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pruning_lit.channels import cost_of_widths, save, trace
+from pruning_lit.channels import artefact, cost_of_widths, load, save, trace
 from pruning_lit.command_line.configs import compose
 from pruning_lit.command_line.resume import SweepBegun, with_resume
 from pruning_lit.models import cifar_resnet
@@ -79,6 +79,16 @@ def test_without_a_typed_data_set_it_is_that_of_the_run(sensitivity, run, tmp_pa
     costs = [cost_of_widths(graph, {row["group"]: int(row["width"])}) for row in rows]
     assert [(int(row["macs"]), int(row["params"])) for row in rows] == [(cost.macs, cost.params) for cost in costs]
     assert {2 * int(row["width"]) / int(row["channels"]) for row in rows} == {1, 2}  # rates=0.5 is a list of one
+
+
+def test_without_a_typed_network_it_is_that_of_the_run(sensitivity, run, tmp_path):
+    file, arch = run / "pruned" / "model.safetensors", {"_target_": "pruning_lit.models.cifar_resnet", "depth": 8}
+    pictures = artefact.read(file)[0]["pictures"]
+    save(load(file, cifar_resnet(8, num_classes=3)), file, arch | {"num_classes": 3}, pictures=pictures)
+    words = (*QUICK[1:], f"weights={run}", "rates=0.5", f"hydra.run.dir={tmp_path / 'looked'}")
+    code, printed = sensitivity(*words)
+    assert code == 0, printed
+    assert "do not fit the CifarResNet" in sensitivity(*words, "arch=resnet20")[1]
 
 
 def test_a_single_setting_changes_the_data_set_of_the_run(sensitivity, run, tmp_path):

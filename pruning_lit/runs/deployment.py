@@ -52,6 +52,9 @@ def export_and_measure(config: DictConfig, path: str, allowed: Sequence[str]) ->
     require_packages(formats)
     for form in formats:
         if form in INT8:
+            net.require_judged(form)
+    for form in formats:
+        if form in INT8:
             continue
         difference, file = net.write(form), net.file(form)
         sizes = " and ".join(map(str, BATCHES))

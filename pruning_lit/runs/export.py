@@ -78,6 +78,14 @@ class Exportable:
         known = {key: value for key, value in asdict(self.stored.trained_on).items() if value is not None}
         self.signature = Signature(_input_names(self.net, self.arguments), _outputs(self.net, self.arguments), known)
 
+    def require_judged(self, form: str) -> None:
+        """ValueError for a detector, whose accuracy in a format of int8 nobody could tell."""
+        if self.net is not self.whole:
+            raise ValueError(
+                f"{str(self.stored.file)!r} is a detector, whose files hold its raw view, of which no accuracy can be "
+                f"told: format={form} is for networks whose answers the task judges as they are; choose format=onnx"
+            )
+
     @cached_property
     def program(self) -> ExportedProgram:
         """The operations of the network."""

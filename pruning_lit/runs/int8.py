@@ -85,11 +85,6 @@ def export_int8(net: Exportable, form: str, config: DictConfig) -> Quantized:
             to be kept is unknown, or the file loses more than ``max_drop`` and is not written.
     """
     require_settings(config)
-    if net.net is not net.whole:
-        raise ValueError(
-            f"{str(net.stored.file)!r} is a detector, whose files hold its raw view, of which no accuracy can be told: "
-            f"format={form} is for networks whose answers the task judges as they are; choose format=onnx"
-        )
     data = _open_images(net, form, config)
     task = build_task(OmegaConf.create(chosen_task(config, [net.stored])), data)
     task.require_fit(net.net, data)

@@ -26,7 +26,7 @@ from pruning_lit.runs.experiment import build_network, build_task, open_data
 from pruning_lit.runs.settings import comes_trained, require_seed
 from pruning_lit.runs.stored import open_if_ours
 from pruning_lit.runs.threads import stay_within_quota
-from pruning_lit.runs.weights_data import fit_data, settle_data
+from pruning_lit.runs.weights_data import fit_data, settle_arch, settle_data
 from pruning_lit.sparsity import DenseCost, Sparsity, parse_rates
 from pruning_lit.sparsity.rates import width_after
 from pruning_lit.sparsity.sensitivity import Drops, Probe, Sensitivity, at_shares
@@ -61,6 +61,7 @@ def measure(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None
         raise ValueError(f"num_examples must be a whole number of at least 1, got {config.num_examples!r}")
     stored = open_if_ours(config.weights, allowed(config, typed))
     assumed = settle_data(config, stored)
+    settle_arch(config, stored, typed)
     data: Any = open_data(config)
     for note in fit_data(data, config.weights, stored, config.normalisation, assumed):
         log.warning("%s", note)

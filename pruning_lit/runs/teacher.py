@@ -57,7 +57,8 @@ def require_teachers(
         elif not comes_trained(config) and (phase is first or cut_at_once):
             raise ValueError(
                 f"{name}.distillation.teacher={DENSE}: no phase before {name} trains the dense network, so give it, "
-                "weights=…, or the file of a teacher, distillation.teacher=…"
+                f"weights=…, or the file of a teacher, distillation.teacher=…; or let {name} learn without one, "
+                f"{name}.distillation=null"
             )
 
 

@@ -1,6 +1,7 @@
 """Data set and task that go with given weights: those of their run, unless the user has chosen others."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pruning_lit.command_line.setting_types import require_types
 from pruning_lit.data import DataModule, ImageData
 from pruning_lit.runs.evaluation import Stored, normalisations
+from pruning_lit.runs.file_trust import needs_builder
 from pruning_lit.runs.preprocessing import TrainingInputs
 from pruning_lit.runs.settings import changed
 
@@ -42,6 +44,20 @@ def settle_data(config: DictConfig, stored: Stored | None) -> bool:
             config[key] = given if "_target_" in given else changed(own, given)
     require_types(config)  # what the user changes is held against the data set that has been found
     return dataset is None
+
+
+def settle_arch(config: DictConfig, stored: Stored | None, typed: Sequence[str]) -> None:
+    """Give a config the network of the weights, where the user has chosen none and their file tells a builder.
+
+    Args:
+        config: changed in place.
+        stored: the file of the weights; None where it is not one of ours.
+        typed: the overrides as they were typed.
+    """
+    chosen = any(re.match(r"[+~]*(arch|experiment)[.=]", word) for word in typed)
+    if stored is not None and not chosen and not needs_builder(stored.arch):
+        with open_dict(config):
+            config.arch = OmegaConf.create(dict(stored.arch))
 
 
 def _given(config: DictConfig, key: str) -> dict[str, Any]:
