@@ -177,6 +177,7 @@ def test_a_step_of_training_blends_and_counts_dominant_classes_while_validation_
     module.log_dict = lambda metrics, **_: None
     (batch, *_) = Batches().train_dataloader()
     module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
     assert logged["val/loss"] == pytest.approx(float(nn.functional.cross_entropy(module.net(batch[0]), batch[1])))
     torch.manual_seed(5)
     images, shares = mixup(*batch, 10, 1.0)
