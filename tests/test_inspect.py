@@ -209,7 +209,7 @@ def test_what_is_known_of_a_data_set_is_what_it_has():
             "build the network without (arch.selec",
         ),
         (["weights=nowhere.pt"], "there is no weight file 'nowhere.pt'"),
-        (["resume=outputs"], "there is no setting resume in what has been chosen"),
+        (["resume=outputs"], "resume= goes with python -m pruning_lit"),
     ],
 )
 def test_what_a_user_can_mend_is_one_sentence(look, overrides, told):
