@@ -135,6 +135,25 @@ class LastDimension(Plain):
         return (y.movedim(1, -1) * self.scale[:, None]).movedim(-1, 1)
 
 
+class Scaled(Plain):
+    """Weights are multiplied by a number before each use, as in StyleGAN."""
+
+    def more(self):
+        self.gain, self.learned = 0.5, nn.Parameter(torch.tensor(1.7))
+
+    def forward(self, x):
+        y = F.conv2d(x, self.f.weight * self.gain, self.f.bias).relu()
+        return F.conv2d(y, self.h.weight / self.learned).mean((2, 3))
+
+
+class ScaledByItself(Plain):
+    """Weights are divided by what is made of all of them."""
+
+    def forward(self, x):
+        y = F.conv2d(x, self.f.weight / self.f.weight.norm(), self.f.bias).relu()
+        return F.conv2d(y, self.h.weight * self.h.weight.abs().max()).mean((2, 3))
+
+
 class DividedByScales(Plain):
     """Each channel by a scale of its own, which a mask would make zero."""
 
@@ -158,7 +177,8 @@ class InTwoParts(Plain):
 
 KINDS = [
     PlacedRows, WrittenThroughAView, TimesAMapOfPlaces, Thresholded, MeanByAFilledTensor, RolledByAWidth, Blurred,
-    Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension, DividedByScales, InTwoParts,
+    Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension, DividedByScales, InTwoParts, Scaled,
+    ScaledByItself,
 ]  # fmt: skip
 
 
@@ -185,7 +205,9 @@ def test_what_can_be_cut_is_cut_exactly(kind, size):
     assert small(IMAGES[:size]).shape == net(IMAGES[:size]).shape  # results have no channels to spare
 
 
-@pytest.mark.parametrize("kind", [Blurred, Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension])
+@pytest.mark.parametrize(
+    "kind", [Blurred, Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension, Scaled]
+)
 def test_nothing_is_left_whole_without_need(kind, tmp_path: Path):
     net = built(kind)
     graph = trace(net, IMAGES)

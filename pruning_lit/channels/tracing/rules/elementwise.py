@@ -34,6 +34,8 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
     if not shadows:
         if zeroed:  # of weights alone
             tracer.zeroed[result] = True
+        if (weight := _scaled(tracer, operation, args, operands)) is not None:
+            tracer.stored.stands_for(result, weight)
         return None
     shadows = {
         i: shadow if shadow.shape == result.shape else shadow.expand(result.shape) for i, shadow in shadows.items()
@@ -56,6 +58,17 @@ def _divisors(operation: Operation, args: tuple) -> list[Tensor]:
         return tensors_in(args[1:2])
     power = name == "pow" and isinstance(args[1], int | float) and args[1] < 0
     return tensors_in(args[:1]) if power or name in BY_ZERO else []
+
+
+def _scaled(tracer: Tracer, operation: Operation, args: tuple, operands: list[Tensor]) -> Tensor | None:
+    """The stored weight that an operation multiplies by a number, which is not made of weights; None: it does not."""
+    name = operation._schema.name.rpartition("::")[2].removesuffix("_")
+    if name not in (*TIMES, "div", "divide", "true_divide"):
+        return None
+    weights = [tensor for tensor in operands if tensor.numel() > 1 or tracer.stored.sources(tensor)]
+    if len(weights) != 1 or tracer.stored.view(weights[0]) is None:
+        return None
+    return weights[0] if name in TIMES or weights[0] is args[0] else None
 
 
 def _shadows(tracer: Tracer, operands: list[Tensor], ndim: int) -> dict[int, Tensor]:
