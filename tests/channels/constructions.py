@@ -1475,7 +1475,7 @@ PRUNABLE: dict[type[Built], str] = {
     FreeMap: "first last",
     FixedVector: "last",
     OwnWeight: "first kernel last",
-    ScaledWeight: "last",
+    ScaledWeight: "first kernel last",
     Einsum: "first kernel last",
     Matmul: "first kernel last",
     Gram: "last",

@@ -154,6 +154,16 @@ class ScaledByItself(Plain):
         return F.conv2d(y, self.h.weight * self.h.weight.abs().max()).mean((2, 3))
 
 
+class JoinedAndPadded(Plain):
+    """Two layers side by side in channels, padded in space."""
+
+    def more(self):
+        self.g, self.h = nn.Conv2d(3, self.width, 1), nn.Conv2d(2 * self.width, 4, 2)
+
+    def between(self, y, x):
+        return F.pad(torch.cat([y, self.g(x)], 1), (0, 1, 0, 1))
+
+
 class DividedByScales(Plain):
     """Each channel by a scale of its own, which a mask would make zero."""
 
@@ -178,7 +188,7 @@ class InTwoParts(Plain):
 KINDS = [
     PlacedRows, WrittenThroughAView, TimesAMapOfPlaces, Thresholded, MeanByAFilledTensor, RolledByAWidth, Blurred,
     Beside, CroppedBeside, WithProjections, WithExtraState, LastDimension, DividedByScales, InTwoParts, Scaled,
-    ScaledByItself,
+    ScaledByItself, JoinedAndPadded,
 ]  # fmt: skip
 
 
@@ -251,6 +261,10 @@ def test_without_batches_statistics_stay():
     with pytest.raises(ValueError, match="there are no batches"):
         recalibrate(net, partial(iter, [])())
     assert net[0].running_mean.tolist() == [7, 7, 7]
+
+
+def test_joined_and_padded_channels_are_all_prunable():
+    assert [group.name for group in trace(built(JoinedAndPadded), IMAGES).prunable] == ["f", "g"]
 
 
 class OwnConv(nn.Module):

@@ -47,6 +47,8 @@ def empty_result(operation: Operation, args: tuple, kwargs: dict) -> Tensor | No
         if name == "mean" and x.is_contiguous() and x.is_floating_point():
             return _averaged(x, **named(operation, args, kwargs))
         return x if name.removesuffix("_") in ACTIVATIONS else None
+    if name in ("grid_sampler_2d", "grid_sampler_3d") and len(args[1]) == len(x) and args[1].is_meta:
+        return _empty(x, (*x.shape[:2], *args[1].shape[1:-1]))
     if name == "batch_norm":
         for vector in tensors_in(args[1:5]):
             if vector.shape[0] != x.shape[1]:

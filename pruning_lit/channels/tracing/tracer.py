@@ -91,6 +91,10 @@ class Tracer(OperationMode):
         parameters = (one for module in modules.values() for one in module._parameters.values() if one is not None)
         self.parameters = {id(memory): one for one in parameters if (memory := memory_of(one)) is not None}
         self.written: dict[int, Tensor] = {}  # parameters into which the model writes, as they were
+        self.data = [(one, one.detach()) for one in self.parameters.values()]  # a model may set their ``data``
+        self.constants: WeakIdMap[bool] = WeakIdMap()  # tensors that are made of stored ones alone, whatever the input
+        self.constant = False  # whether the present operation takes nothing else
+        self.knows_batch = False  # whether a layer has been called on something else
         self._start_step()
 
     def start(self) -> Identities:
@@ -132,12 +136,18 @@ class Tracer(OperationMode):
     def channels(self, tensor: Tensor, dim: int = 1) -> Tensor:
         """The identities along ``dim`` of an activation, shape ``(length,)``, -1 where it has none.
 
-        Where the identities do not lie along ``dim`` alone they are frozen, and -1 is returned.
+        Where others lie beside them in further dimensions, as those of two layers one after the other in space, all at
+        one position leave together. Where they do not lie along ``dim`` they are frozen, and -1 is returned.
         """
         shadow = self.shadow(tensor)
         identities = None if shadow is None else self.outline(shadow).along(dim)
         if identities is not None:
             return identities
+        if shadow is not None and self.varies(shadow, dim) and not bool((compact(shadow) < 0).any()):
+            rows = self.outline(shadow)
+            along = rows.identities.movedim(rows.dims.index(dim % shadow.ndim), 0).flatten(1)
+            self.identities.tie(along[:, :1].expand_as(along[:, 1:]), along[:, 1:])
+            return along[:, 0]
         if shadow is not None:
             self.freeze(tensor, "its channels are spread over several dimensions where they are used")
         return torch.full((tensor.shape[dim],), NONE)
@@ -200,9 +210,11 @@ class Tracer(OperationMode):
             strided: whether a convolution has fewer pixels in its output than in its input.
             share: elements that are used, divided by those of the weight.
         """
-        if not self.calls and (rows is None or rows % self.examples):
-            self.examples = 1  # the first dimension of the input is no batch
-        each = 1 if rows is None else Fraction(rows, self.examples)
+        if not self.constant and not self.knows_batch:
+            self.knows_batch = True
+            if rows is None or rows % self.examples:
+                self.examples = 1  # the first dimension of the input is no batch
+        each = 1 if rows is None else Fraction(rows, 1 if self.constant else self.examples)
         self.calls.append(LayerCall(weight, positions, self.index, strided, _whole(each), _whole(share)))
         self.order.append(weight)
 
@@ -261,6 +273,12 @@ class Tracer(OperationMode):
     def seen(self, index: int, operation: Operation, args: tuple, kwargs: dict, result: Any) -> None:
         """Apply the rule of one operation, and record it if there are channels in it."""
         given, outputs = tensors_in(args, kwargs), tensors_in(result)
+        self.constant = all(tensor in self.constants or self.name_of(tensor) is not None for tensor in given)
+        for tensor in outputs:
+            if self.constant:
+                self.constants[tensor] = True
+            else:
+                self.constants.discard(tensor)
         self.reach.add(index, given, outputs, operation._schema.is_mutable)
         for tensor in outputs if gives_views(operation) else ():
             self.views[tensor] = True
@@ -398,8 +416,17 @@ class Tracer(OperationMode):
         for hook in self.hooks:
             hook.remove()
         with without_gradients():
+            for parameter, data in self.data:
+                if _cdata(parameter) != _cdata(data):
+                    parameter.data = data
             for key, before in self.written.items():
                 self.parameters[key].copy_(before)
+
+
+def _cdata(tensor: Tensor) -> int | None:
+    """What tells the memory of a tensor from that of others; None where it has none of its own."""
+    memory = memory_of(tensor)
+    return None if memory is None else memory._cdata
 
 
 def _whole(number: int | Fraction) -> int | Fraction:

@@ -132,6 +132,23 @@ def test_a_weight_that_is_computed_costs_what_it_costs(made):
     assert macs_by_layer(graph) == {"0": 64 * 3 * 4, "1": 64 * 4 * 6 * 9, "2.3": 6 * 2}
 
 
+class BesideAGrid(nn.Module):
+    """The first layer that is called runs over a grid, whatever the images."""
+
+    def __init__(self):
+        super().__init__()
+        self.project, self.conv, self.head = nn.Linear(2, 8), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 1)
+        self.register_buffer("grid", torch.randn(49, 2))
+
+    def forward(self, x):
+        return self.head((self.conv(x) + self.project(self.grid).mean(0).view(1, -1, 1, 1)).relu())
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_a_layer_that_runs_over_no_batch_does_not_say_that_there_is_none(batch):
+    assert cost(trace(BesideAGrid(), torch.randn(batch, 3, 6, 6))).macs == 49 * 2 * 8 + 36 * 3 * 8 + 36 * 8 * 5
+
+
 def test_projections_of_attention_are_counted_each():
     graph = trace(Attended(), torch.randn(2, 5, 16))
     assert cost(graph).macs == 6 * 5 * 16 * 16

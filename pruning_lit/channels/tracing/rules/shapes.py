@@ -10,7 +10,7 @@ from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
 from pruning_lit.channels.tracing.kinds import Operation
 from pruning_lit.channels.tracing.operations import tensors_in
-from pruning_lit.channels.tracing.shadow import NONE, compact, outline
+from pruning_lit.channels.tracing.shadow import NONE, outline
 from pruning_lit.channels.tracing.tracer import Tracer
 
 
@@ -106,7 +106,9 @@ def padding(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, res
             return None
         tracer.place(result, torch.nn.functional.pad(shadow, pads, value=NONE), zeroed)
         return None
-    tracer.place(result, compact(shadow).expand(result.shape), zeroed)
+    for dim in padded:
+        shadow = shadow.narrow(dim, 0, 1)
+    tracer.place(result, shadow.expand(result.shape), zeroed)
     return None
 
 
