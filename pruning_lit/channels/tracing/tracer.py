@@ -424,7 +424,7 @@ class Tracer(OperationMode):
 
 
 def _cdata(tensor: Tensor) -> int | None:
-    """What tells the memory of a tensor from that of others; None where it has none of its own."""
+    """Number of the memory of a tensor; None where it has none of its own."""
     memory = memory_of(tensor)
     return None if memory is None else memory._cdata
 
