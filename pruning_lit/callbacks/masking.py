@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks.execution import Execution
 from pruning_lit.channels import ChannelGraph, ChannelRelabel, ChannelSelect, Kept, narrow, trace, verify
+from pruning_lit.channels.state import state_tensors
 from pruning_lit.channels.surgery.cut import NOT_MASKED
 from pruning_lit.channels.surgery.moves import Removal
 from pruning_lit.tasks.base import Task, View
@@ -40,8 +41,7 @@ class Masking(Execution):
         for name, source in _sources(net).items():
             source.copy_(self.sources.get(name, source))
         # of whatever memory format a tensor is, its flags are contiguous, so that they can be numbered
-        tensors = {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}  # no extra state
-        flags = {name: torch.ones(each.shape).to(each) for name, each in tensors.items()}
+        flags = {name: torch.ones(each.shape).to(each) for name, each in state_tensors(net).items()}
         left = {name: torch.arange(tensor.numel()).view(tensor.shape) for name, tensor in flags.items()}
         for kept in self.cuts:
             for name, move in narrow(net, trace(net, example), kept).items():

@@ -17,11 +17,7 @@ from torch.optim import Optimizer
 
 from pruning_lit.callbacks.execution import Narrowing, by_execution
 from pruning_lit.callbacks.masking import Masking, finish_execution
-from pruning_lit.callbacks.optimizer_state import (
-    broadcast_buffers,
-    rebuild_ddp,
-    require_same_on_all_ranks,
-)
+from pruning_lit.callbacks.optimizer_state import broadcast_buffers, rebuild_ddp, require_same_on_all_ranks
 from pruning_lit.callbacks.pruning import Pruning, inputs_to_verify, record_cut, test_metrics
 from pruning_lit.callbacks.recalibration import Recalibration
 from pruning_lit.channels import ChannelGraph, cost, trace

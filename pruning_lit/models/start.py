@@ -1,11 +1,12 @@
 """Start weights: those of the CIFAR networks, and fresh ones for a network that has been narrowed."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import ChannelRelabel
 from pruning_lit.channels.modules.branch import MARK
+from pruning_lit.channels.state import state_tensors
 
 
 def kaiming_convolutions(model: nn.Module) -> None:
@@ -81,8 +82,7 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 def _take_leading_slices(model: nn.Module, fresh: nn.Module) -> None:
     structure = {f"{name}.source" for name, module in model.named_modules() if isinstance(module, ChannelRelabel)}
     structure |= {name for name in model.state_dict() if name.rpartition(".")[2] == MARK}
-    tensors = {name: each for name, each in model.state_dict().items() if isinstance(each, Tensor)}  # no extra state
-    mine = {name: tensor for name, tensor in tensors.items() if name not in structure}
+    mine = {name: tensor for name, tensor in state_tensors(model).items() if name not in structure}
     start = fresh.state_dict()
     folded = [tensor for name, tensor in mine.items() if name.endswith("bias") and name not in start]  # of norms
     mine = {name: tensor for name, tensor in mine.items() if name in start or not name.endswith("bias")}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pruning_lit.channels import attach
+from pruning_lit.channels.tracing.modes import differs_in_statistics
 
 
 def require_synchronisable(model: nn.Module) -> None:
@@ -17,7 +18,7 @@ def require_synchronisable(model: nn.Module) -> None:
     What switches norms over to statistics of all processes would leave the rest out, an activation say.
     """
     for path, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and not type(module).forward.__module__.startswith("torch.nn."):
+        if isinstance(module, _BatchNorm) and not differs_in_statistics(type(module)):
             raise ValueError(
                 f"trainer.sync_batchnorm=true: {path!r}, of type {type(module).__name__}, does more than normalise, "
                 "which would be lost; leave it out, or build the network with torch's own batch norms"

@@ -202,11 +202,23 @@ def test_augmentation_of_data_sets_of_ones_own_is_found_out():
     module = Loaders(train=plain, test=plain)
     module.num_classes = 3
     assert opened(CustomData(module)).augments  # its hook may
-    hookless = type(
-        "Hookless", (pl.LightningDataModule,), {k: v for k, v in vars(Loaders).items() if "transfer" not in k}
-    )
-    module.__class__ = hookless
-    assert not opened(CustomData(module)).augments
+    assert not opened(CustomData(Hookless(plain))).augments
+
+
+class Hookless(pl.LightningDataModule):
+    """A module without hooks on its batches."""
+
+    num_classes = 3
+
+    def __init__(self, dataset) -> None:
+        super().__init__()
+        self.dataset = dataset
+
+    def train_dataloader(self):
+        return DataLoader(self.dataset, batch_size=4, shuffle=True)
+
+    def test_dataloader(self):
+        return DataLoader(self.dataset, batch_size=4)
 
 
 def test_all_of_a_validation_loader_with_an_order_of_its_own_is_looked_at():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pruning_lit.channels.state import state_tensors
 from pruning_lit.phases.distillation.cache import OutputCache
 from pruning_lit.tasks import Task
 from pruning_lit.tasks.base import Batch, mean_counted
@@ -159,8 +160,7 @@ def require_temperature(value: float) -> float:
 def weights_digest(net: nn.Module) -> str:
     """SHA-256 of all parameters and buffers of a network, with their names and types."""
     found = hashlib.sha256()
-    tensors = {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}  # no extra state
-    for name, values in tensors.items():
+    for name, values in state_tensors(net).items():
         found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pruning_lit.channels.tracing.arguments import named
 from pruning_lit.channels.tracing.dataflow import Role
-from pruning_lit.channels.tracing.kinds import Operation
+from pruning_lit.channels.tracing.kinds import Operation, short_name
 from pruning_lit.channels.tracing.operations import tensors_in
 from pruning_lit.channels.tracing.shadow import compact, spread
 from pruning_lit.channels.tracing.tracer import Tracer
@@ -19,6 +19,7 @@ ZERO_TO_ZERO = (
 )
 KEEPS_ZERO = frozenset(ZERO_TO_ZERO.split())  # whatever else is among the arguments
 TIMES = frozenset({"mul", "multiply"})
+DIVIDES = frozenset({"div", "divide", "true_divide"})
 PLUS = frozenset({"add", "sub"})
 BY_ZERO = frozenset({"reciprocal", "rsqrt", "log", "log2", "log10"})  # of zero they are infinite
 
@@ -53,8 +54,8 @@ def pointwise(tracer: Tracer, operation: Operation, args: tuple, kwargs: dict, r
 
 def _divisors(operation: Operation, args: tuple) -> list[Tensor]:
     """Tensors by which an operation divides, or of which it takes the logarithm."""
-    name = operation._schema.name.rpartition("::")[2].removesuffix("_")
-    if name in ("div", "divide", "true_divide"):
+    name = short_name(operation).removesuffix("_")
+    if name in DIVIDES:
         return tensors_in(args[1:2])
     power = name == "pow" and isinstance(args[1], int | float) and args[1] < 0
     return tensors_in(args[:1]) if power or name in BY_ZERO else []
@@ -62,8 +63,8 @@ def _divisors(operation: Operation, args: tuple) -> list[Tensor]:
 
 def _scaled(tracer: Tracer, operation: Operation, args: tuple, operands: list[Tensor]) -> Tensor | None:
     """The stored weight that an operation multiplies by a number, which is not made of weights; None: it does not."""
-    name = operation._schema.name.rpartition("::")[2].removesuffix("_")
-    if name not in (*TIMES, "div", "divide", "true_divide"):
+    name = short_name(operation).removesuffix("_")
+    if name not in TIMES | DIVIDES:
         return None
     weights = [tensor for tensor in operands if tensor.numel() > 1 or tracer.stored.sources(tensor)]
     if len(weights) != 1 or tracer.stored.view(weights[0]) is None:
@@ -137,11 +138,11 @@ def _stays_zero(
 
     A stored tensor beside channels is zero for a removed one only where it has these channels itself.
     """
-    name = operation._schema.name.rpartition("::")[2].removesuffix("_")
+    name = short_name(operation).removesuffix("_")
     zero = [(not shadows or i in shadows) and tracer.is_zero_when_pruned(tensor) for i, tensor in enumerate(operands)]
     if name in TIMES:
         return any(zero)
-    if name in KEEPS_ZERO or name in ("div", "divide"):
+    if name in KEEPS_ZERO | DIVIDES:
         return zero[0]
     if name in PLUS:
         return all(zero) and all(isinstance(argument, Tensor) for argument in args[:2])
