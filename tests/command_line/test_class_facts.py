@@ -65,3 +65,9 @@ def test_constants_of_data_sets_are_read_as_they_are():
             assert found == getattr(kind, constants, None), (name, constants)
             read += found is not None
     assert read > 10
+
+
+def test_a_constant_that_cannot_be_read_is_none(tmp_path, monkeypatch):
+    (tmp_path / "odd_data.py").write_text("SIDE, REST = 32, 5\nclass Odd:\n    always_shape = (3, SIDE, SIDE)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert constant("odd_data.Odd", "always_shape") is None

@@ -95,6 +95,13 @@ def test_a_way_that_ends_above_the_target_is_no_start(monkeypatch):
     assert plan.cost.macs <= 0.5 * cost_of_widths(graph, {}).macs
 
 
+def test_a_move_that_ends_above_the_target_is_none(monkeypatch):
+    monkeypatch.setattr(Space, "moved", lambda self, *_: dict(self.sizes))  # which loses nothing
+    trials = MadeUp(weights=(3, 7, 2, 5), enough=(16, 20, 16, 30))
+    graph, _, plan = searched(trials, reduction=0.7, moves=8)
+    assert plan.cost.macs <= 0.3 * cost_of_widths(graph, {}).macs
+
+
 @pytest.mark.parametrize(("criterion", "scope"), [(Magnitude(), "layer"), (Taylor(), "knapsack")])
 def test_it_is_never_worse_than_what_the_scores_alone_lead_to(criterion, scope):
     graph = plain(*WIDTHS)
